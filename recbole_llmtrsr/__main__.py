@@ -1,0 +1,65 @@
+"""The command line: ``python -m recbole_llmtrsr`` and ``python run_recbole_llmtrsr.py``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from recbole_llmtrsr.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one model, or compare several.
+
+    Returns:
+        exit code: 0, or 2 for a fault in the user's input.
+    """
+    parser = argparse.ArgumentParser(
+        prog="run_recbole_llmtrsr.py",
+        description="Train and evaluate LLMTRSR or any model of RecBole; several are compared in one table.",
+        epilog="Every option of RecBole and of this plugin is a flag --option=value; --SASRec.epochs=5 speaks to one"
+        " model of a comparison. README, 'Options', lists ours.",
+    )
+    parser.add_argument("--model", "-m", default=None, help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop")
+    parser.add_argument("--dataset", "-d", default=None, help="folder name under data_path; ml-100k needs no download")
+    parser.add_argument("--config_files", default=None, help="property files, separated by spaces or commas")
+    parser.add_argument("--preset", default=None, help="whole settings by name: paper, pretrained")
+    known, others = parser.parse_known_args(arguments)
+    try:
+        _refuse_odd_flags(others)
+        return _run(known)
+    except UserError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return 2
+
+
+def _refuse_odd_flags(flags: Sequence[str]) -> None:
+    faults = [
+        f"argument '{flag}' is not understood: write options as --name=value, without spaces around ="
+        for flag in flags
+        if not re.fullmatch(r"--[\w.-]+=.*", flag, flags=re.DOTALL)
+    ]
+    if faults:
+        raise UserError(faults)
+
+
+def _run(known: argparse.Namespace) -> int:
+    # Imported late: --help and a mistyped flag should not wait for torch and transformers.
+    from recbole_llmtrsr.config import option_from_sources, preset_file
+    from recbole_llmtrsr.evaluation.result import comparison_table
+    from recbole_llmtrsr.quick_start import compare
+
+    files = [str(preset_file(known.preset))] if known.preset else []
+    files += re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
+    model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
+    models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
+    results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
+    print(f"\n{comparison_table(results)}\nresults: {folder}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""RecBole 1.2.1 on today's NumPy, pandas, SciPy and torch: small patches, each gone where it is not needed.
+
+Call `apply` once, before the first RecBole `Config` is built. Nothing here imports ray, which `recbole.quick_start`
+alone needs.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import dok_matrix
+
+from recbole_llmtrsr.errors import UserError
+
+_REMOVED_NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+
+_applied: set[str] = set()
+_own_checkpoints: set[str] = set()
+_trusted = False
+
+
+class _Overlay:
+    """A module as seen by one other module: everything is the original's, but for what is overridden.
+
+    Args:
+        module: the module to stand in for.
+        **overrides: the attributes that differ.
+    """
+
+    def __init__(self, module: ModuleType, **overrides: Any) -> None:
+        self.__dict__.update(overrides)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def restore_numpy_names() -> bool:
+    """NumPy >= 2: give back `float_`, `complex_` and `unicode_`, which `Config.compatibility_settings` reads.
+
+    Every other removed name that RecBole uses (`np.float`, `np.bool`, `np.long`, ...) is set by that method itself.
+    """
+    missing = [name for name in _REMOVED_NUMPY_NAMES if not hasattr(np, name)]
+    for name in missing:
+        setattr(np, name, _REMOVED_NUMPY_NAMES[name])
+    return bool(missing)
+
+
+def restore_dok_update() -> bool:
+    """SciPy >= 1.13: give back `dok_matrix._update`, with which seven graph models fill their adjacency matrix.
+
+    They are SpectralCF, GCMC, LightGCN, NGCF, NCL, KGIN and MCCLK. The method takes the entries as they are; the
+    public `update` refuses them.
+    """
+    if hasattr(dok_matrix, "_update"):
+        return False
+
+    def _update(self: Any, data: dict[tuple[int, int], float]) -> None:
+        self._dict.update(data)
+
+    dok_matrix._update = _update
+    return True
+
+
+def read_atomic_files_verbatim() -> bool:
+    """All versions: read atomic files without quoting; pandas >= 3: and without missing values in sequence columns.
+
+    RecBole's atomic format defines no quoting, yet `Dataset._load_feat` reads it with pandas' default: one field that
+    begins with a double quote swallows the rows up to the next one. And its `df[field].fillna("", inplace=True)`, which
+    turns missing sequences into empty ones, does nothing under copy-on-write (pandas >= 3), so that a missing title
+    crashes. Both are mended where the file is read.
+
+    What stays RecBole's: a token "NA", "null", "None" or the like counts as missing, as pandas has it, so a row with
+    such a user or item id is dropped, with RecBole's warning. Reading them as ids would make other splits than RecBole.
+    """
+    from recbole.data.dataset import dataset
+
+    if isinstance(dataset.pd, _Overlay):
+        return False
+
+    def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        frame = pd.read_csv(*args, **{**kwargs, "quoting": csv.QUOTE_NONE})
+        sequences = [column for column in frame.columns if str(column).endswith("seq")]
+        frame[sequences] = frame[sequences].fillna("")
+        return frame
+
+    dataset.pd = _Overlay(pd, read_csv=read_csv)
+    # The host's own fillna, idle now, still makes pandas >= 3 warn at every file.
+    category = getattr(pd.errors, "ChainedAssignmentError", None)
+    if category is not None:
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.data\.dataset\.dataset$")
+    return True
+
+
+def fill_missing_values() -> bool:
+    """pandas >= 3: `Dataset._fill_nan` by assignment, since the chained in-place `fillna` no longer reaches the frame.
+
+    The meaning is RecBole's: 0 (padding) for tokens, the mean of the known values for floats, empty for sequences.
+    """
+    from recbole.data.dataset.dataset import Dataset
+    from recbole.utils import FeatureType
+
+    if _pandas_major() < 3 or Dataset._fill_nan.__module__ == __name__:
+        return False
+
+    def _fill_nan(self: Any) -> None:
+        for feat_name in self.feat_name_list:
+            feat = getattr(self, feat_name)
+            for field in feat:
+                ftype = self.field2type[field]
+                if ftype == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif ftype == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+                else:
+                    empty = np.array([], dtype=np.int64 if ftype == FeatureType.TOKEN_SEQ else np.float64)
+                    feat[field] = feat[field].map(partial(_unless_missing, empty=empty))
+
+    Dataset._fill_nan = _fill_nan
+    return True
+
+
+def measure_sequences_one_by_one() -> bool:
+    """pandas >= 3: `Series.agg(len)` again gives the length of each sequence, not of the series.
+
+    `_remap`, `_normalize`, `_discretization`, `_reset_ent_remapID` and `_benchmark_presets` split or count sequence
+    fields by it. `agg` now hands the whole series to the function, so the three modules get a `len` that looks inside;
+    nowhere else do they take the length of a series.
+    """
+    from recbole.data.dataset import dataset, kg_dataset, sequential_dataset
+
+    if _pandas_major() < 3 or "len" in vars(dataset):
+        return False
+
+    def len_of_each(values: Any) -> Any:
+        return values.map(len) if isinstance(values, pd.Series) else len(values)
+
+    for module in (dataset, kg_dataset, sequential_dataset):
+        module.len = len_of_each
+    return True
+
+
+def load_own_checkpoints() -> bool:
+    """All versions: un-pickle the checkpoints that this process wrote, and no others.
+
+    RecBole's checkpoints pickle the whole Config; torch >= 2.6 refuses to load that, older versions run whatever a
+    file contains. A file counts as our own by the SHA-256 of its content, so replacing it never passes, and moving or
+    copying it does no harm. Any other file may hold tensors and plain values only, unless `trust_checkpoints` says so.
+    """
+    from recbole.trainer import trainer
+
+    if isinstance(trainer.torch, _Overlay):
+        return False
+    trainer.torch = _Overlay(torch, save=_save_checkpoint, load=_load_checkpoint)
+    return True
+
+
+def trust_checkpoints(flag: bool) -> None:
+    """Say for this process whether checkpoints written elsewhere may be un-pickled, which can run any code in them.
+
+    Args:
+        flag: the setting `trust_checkpoint`.
+    """
+    global _trusted
+    _trusted = flag
+
+
+PATCHES: tuple[Callable[[], bool], ...] = (
+    restore_numpy_names,
+    restore_dok_update,
+    read_atomic_files_verbatim,
+    fill_missing_values,
+    measure_sequences_one_by_one,
+    load_own_checkpoints,
+)
+
+
+def apply() -> tuple[str, ...]:
+    """Apply the patches that the installed versions need; calling it again changes nothing.
+
+    Returns:
+        The names of the patches in force, in the order of `PATCHES`.
+    """
+    for patch in PATCHES:
+        if patch():
+            _applied.add(patch.__name__)
+    return tuple(patch.__name__ for patch in PATCHES if patch.__name__ in _applied)
+
+
+def _unless_missing(value: Any, empty: np.ndarray) -> Any:
+    return empty if isinstance(value, float) else value
+
+
+def _pandas_major() -> int:
+    return int(pd.__version__.split(".")[0])
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of an open file's content, from its start and back to it; 1.4 GB a second, in constant memory."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+    """`torch.save` to a path, remembering the content written."""
+    torch.save(state, path, *args, **kwargs)
+    with open(path, "rb") as file:
+        _own_checkpoints.add(_digest(file))
+
+
+def _load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+    """`torch.load` from a path: whatever it holds if this process wrote it, else tensors and plain values.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds more than is accepted from elsewhere.
+    """
+    try:
+        # Hashed and loaded through one handle, so that a file put in its place meanwhile is not the one loaded.
+        with open(path, "rb") as file:
+            own = _digest(file) in _own_checkpoints
+            kwargs["weights_only"] = not (own or _trusted)
+            try:
+                return torch.load(file, *args, **kwargs)
+            except Exception as error:
+                if own:
+                    raise
+                raise UserError(_fault(path, error, zipfile.is_zipfile(file))) from error
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {os.fspath(path)!r} cannot be read ({error.strerror}): give the path of a readable file"
+        ) from error
+
+
+def _fault(path: str | os.PathLike[str], error: Exception, is_archive: bool) -> str:
+    """What is wrong with a checkpoint from elsewhere, in words for the user."""
+    name = f"checkpoint {os.fspath(path)!r}"
+    if not is_archive:
+        return f"{name} is damaged, truncated or no checkpoint at all: give a file that torch.save wrote in full"
+    if isinstance(error, pickle.UnpicklingError) and not _trusted:
+        return (
+            f"{name} was not written by this run and holds more than tensors and plain values, so loading it could run "
+            "any code in it; accepted are a checkpoint written by this run, or one of tensors and plain values. "
+            "If you trust its origin, set trust_checkpoint: True"
+        )
+    reason = (str(error).splitlines() or [""])[0]
+    return f"{name} cannot be loaded ({type(error).__name__}: {reason}): give a file that torch.save wrote in full"

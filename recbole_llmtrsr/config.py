@@ -1,0 +1,219 @@
+"""Config: RecBole's three sources with this plugin's property files layered in.
+
+From weakest to strongest: RecBole's files, ours (protocol, dataset, model), a preset, the user's files, the dictionary,
+the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats ``epochs``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import (
+    ModelType,
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_llmtrsr import compat
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
+
+RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
+
+
+def properties_dir() -> Path:
+    """The folder of our property files: beside the package in a checkout, inside it once installed."""
+    package = Path(__file__).parent
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "model" / "LLMTRSR.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
+
+
+def preset_file(name: str) -> Path:
+    """The property file of a preset.
+
+    Raises:
+        UserError: no such preset.
+    """
+    folder = properties_dir() / "presets"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
+    return folder / f"{name}.yaml"
+
+
+class Config(RecBoleConfig):  # type: ignore[misc]
+    """RecBole's Config with our layers, flags that are parsed without being run as code, and checked options.
+
+    Args:
+        model: model class.
+        dataset: dataset name; None takes it from the sources.
+        config_file_list: property files, later ones stronger.
+        config_dict: options by name.
+
+    Attributes:
+        settings: our options, validated.
+
+    Raises:
+        UserError: an unreadable property file, a misspelt option, or a value that is not accepted.
+
+    Deviation:
+        ``eval_args`` is merged key by key over our protocol; RecBole replaces it whole, so that naming only the mode
+        silently changes the split. Flags are Python literals or strings; RecBole passes them through ``eval``.
+    """
+
+    def __init__(
+        self,
+        model: type,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+    ) -> None:
+        compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
+        super().__init__(model, dataset, list(config_file_list or []), dict(config_dict or {}))
+        self._report_unknown_options()
+        self.settings = Settings.from_options(self.final_config_dict)
+
+    def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
+        return {key: value for file in file_list for key, value in self._read(Path(file)).items()}
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        try:
+            content = yaml.load(file.read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except OSError as error:
+            raise UserError(f"property file {file} cannot be read: {error.strerror or error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"property file {file} is not valid YAML: {error}") from error
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise UserError(f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}")
+        return content
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        given: dict[str, str] = {}
+        for argument in sys.argv[1:]:
+            flag = re.fullmatch(r"--([\w.-]+)=(.*)", argument, flags=re.DOTALL)
+            if flag is None:
+                continue
+            name, value = flag.groups()
+            if given.setdefault(name, value) != value:
+                raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
+        return self._convert_config_dict({k: v for k, v in given.items() if k not in RUNNER_FLAGS})
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _merge_external_config_dict(self) -> None:
+        self.external_config_dict = {
+            **self.file_config_dict,
+            **self.variable_config_dict,
+            **self.cmd_config_dict,
+        }
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        recbole_dataset_file = _recbole_properties() / "dataset" / f"{dataset}.yaml"
+        ours = properties_dir()
+        for file in (
+            ours / "quick_start_config" / "protocol.yaml",
+            recbole_dataset_file,
+            ours / "dataset" / f"{dataset}.yaml",
+            ours / "model" / f"{model}.yaml",
+        ):
+            if file.is_file():
+                self._merge(self.internal_config_dict, self._read(file))
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final = dict(self.internal_config_dict)
+        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+            self._merge(final, {key: value for key, value in source.items() if "." not in key})
+            prefix = f"{self.model}."
+            self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
+            # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
+            final["train_neg_sample_args"] = None
+        return final
+
+    @staticmethod
+    def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+        for key, value in source.items():
+            if key == "eval_args" and isinstance(value, dict) and isinstance(target.get(key), dict):
+                value = {**target[key], **value}
+            target[key] = value
+
+    def _report_unknown_options(self) -> None:
+        known = _recbole_options() | set(self.internal_config_dict) | set(RUNNER_FLAGS)
+        faults, strangers = unknown_options([name.rsplit(".", 1)[-1] for name in self.external_config_dict], known)
+        if faults:
+            raise UserError(faults)
+        for name in strangers:
+            getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+
+    def effective_options(self) -> dict[str, Any]:
+        """Every option that RecBole or we read, with its value, as plain JSON types."""
+        own = {**self.final_config_dict, **self.settings.flat()}
+        return {key: _plain(value) for key, value in sorted(own.items())}
+
+
+def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:
+    """A value that is needed before a Config can be made (model, dataset), from the dictionary or the files."""
+    if name in config_dict:
+        return config_dict[name]
+    for file in reversed(list(config_files)):
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"property file {file} cannot be read: {error}") from error
+        if isinstance(content, dict) and name in content:
+            return content[name]
+    return None
+
+
+def _recbole_properties() -> Path:
+    spec = importlib.util.find_spec("recbole")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "properties"
+
+
+def _recbole_options() -> set[str]:
+    """Names of all options that RecBole or one of its models reads."""
+    names = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    for file in _recbole_properties().glob("**/*.yaml"):
+        if file.name != "url.yaml":
+            names.update(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    return names | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"} | set(
+        OPTION_NAMES
+    )
+
+
+def _literal(text: str) -> Any:
+    """A flag's value: a Python literal, true/false in any case, else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text in ("~", "null"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)

@@ -1,0 +1,1 @@
+"""Data: converters, item texts and the dataset."""

@@ -1,0 +1,120 @@
+"""LLMTRSRDataset: RecBole's sequential dataset with whole histories, item texts and preference summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.data.dataset import SequentialDataset
+
+from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, _SequentialRows
+from recbole_llmtrsr.data.item_text import Item, ItemText, read_item_text
+from recbole_llmtrsr.errors import UserError
+
+
+class LLMTRSRDataset(_SequentialRows, SequentialDataset):  # type: ignore[misc]
+    """Rows as RecBole makes them, each with a ``history_id`` by which history and summary are found.
+
+    Args:
+        config: our Config.
+
+    Attributes:
+        histories: item ids before each target, beyond ``MAX_ITEM_LIST_LENGTH`` too.
+        item_text: texts by item token.
+
+    Raises:
+        UserError: no .item file, a text column it does not have, or nothing left after filtering.
+    """
+
+    histories: Histories
+
+    def __init__(self, config: Any) -> None:
+        self.item_text: ItemText = read_item_text(
+            Path(config["data_path"]) / f"{config['dataset']}.item",
+            config["ITEM_ID_FIELD"],
+            config.settings.data.item_text_fields,
+            labels=config.settings.data.item_text_labels,
+            separator=config["field_separator"],
+            encoding=config["encoding"] or "utf-8",
+        )
+        self._summaries: dict[int, str] = {}
+        super().__init__(config)
+        tokens = [str(token) for token in self.field2id_token[self.iid_field][1:]]
+        self.items_without_text: list[str] = self.item_text.without_text(tokens)
+        self._items: list[Item] = [self.item_text[str(token)] for token in self.field2id_token[self.iid_field]]
+        if self.items_without_text:
+            self.logger.warning(
+                f"{len(self.items_without_text)} of {len(tokens)} items have no text in the .item file and get a"
+                f" placeholder, among them {', '.join(self.items_without_text[:5])}"
+            )
+        if self.item_text.ragged_lines:
+            self.logger.warning(
+                f"{len(self.item_text.ragged_lines)} lines of the .item file have more columns than its header; the"
+                f" surplus was joined to the last column: lines {list(self.item_text.ragged_lines[:10])}"
+            )
+
+    def build(self) -> list[Any]:
+        """Split as RecBole does; of the training rows the latest ``max_train_targets_per_user`` of each user stay."""
+        datasets = super().build()
+        limit = self.config.settings.data.max_train_targets_per_user
+        if limit is not None:
+            train = datasets[0]
+            users = train.inter_feat[self.uid_field].numpy()
+            datasets[0] = train.copy(train.inter_feat[_latest(users, train.inter_feat[HISTORY_ID].numpy(), limit)])
+        return datasets
+
+    def item(self, item_id: int) -> Item:
+        """The item of RecBole's internal id; 0, the padding, is the placeholder."""
+        return self._items[item_id]
+
+    def history_tokens(self, history_id: int) -> list[str]:
+        """Item tokens before the target, oldest first."""
+        tokens = self.field2id_token[self.iid_field]
+        return [str(tokens[i]) for i in self.histories[history_id]]
+
+    def set_summaries(self, summaries: Mapping[int, str]) -> None:
+        """Hand over the preference summaries, by history id."""
+        # The splits are shallow copies of this data set and share the dictionary.
+        self._summaries.clear()
+        self._summaries.update(summaries)
+
+    def summary(self, history_id: int) -> str:
+        """The preference summary of a history; empty when summaries are off.
+
+        Raises:
+            KeyError: the pipeline made no summary for this history.
+        """
+        return self._summaries[history_id] if self._summaries else ""
+
+    def summary_sample(self, n: int = 20_000) -> list[str]:
+        """At most n summaries, evenly spread: what a tokenizer trained on this data set should have read."""
+        return list(self._summaries.values())[:: len(self._summaries) // n + 1]
+
+
+def _latest(users: np.ndarray, history_ids: np.ndarray, limit: int) -> np.ndarray:
+    """Positions of each user's ``limit`` latest rows, in their present order."""
+    order = np.lexsort((-history_ids, users))
+    sorted_users = users[order]
+    starts = np.r_[0, np.flatnonzero(sorted_users[1:] != sorted_users[:-1]) + 1]
+    rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
+    return np.sort(order[rank < limit])
+
+
+def check_not_empty(dataset: Any) -> None:
+    """Refuse a data set without a row.
+
+    Raises:
+        UserError: naming the filters that may have emptied it.
+    """
+    if len(dataset.inter_feat) == 0:
+        filters = {
+            name: dataset.config[name]
+            for name in ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
+            if dataset.config[name] not in (None, "[0,inf)")
+        }
+        raise UserError(
+            f"dataset '{dataset.dataset_name}' is empty after filtering"
+            + (f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line")
+        )

@@ -1,0 +1,135 @@
+"""Histories: what happened before each target, shared by all models.
+
+A history, not a user, is the unit: RecBole makes one row per target, and a summary, a prompt prefix and a candidate
+set belong to (user, events before the target). Every row carries a ``history_id``, the same number for the same
+target in every model's view of the data set, so that all models meet on one split and one candidate set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction, cat_interactions
+
+from recbole_llmtrsr.errors import UserError
+
+HISTORY_ID = "history_id"
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The history of every target, as slices of one array.
+
+    Attributes:
+        items: item ids of all events, by user and time. [n_events]
+        begin: where a history begins in ``items``, by history id. [n_histories]
+        end: where it ends; the target itself lies at or after it. [n_histories]
+    """
+
+    items: npt.NDArray[np.int64]
+    begin: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def __getitem__(self, history_id: int) -> npt.NDArray[np.int64]:
+        """Item ids before the target, oldest first, however long the history is."""
+        return self.items[self.begin[history_id] : self.end[history_id]]
+
+
+class _SequentialRows:
+    """For sequential models: a history id on every augmented row, and the whole history behind it."""
+
+    histories: Histories
+
+    def data_augmentation(self: Any) -> None:
+        users, items, begin = _sorted_events(self)
+        super().data_augmentation()  # type: ignore[misc]
+        # RecBole makes one row of every event but each user's first, in this order.
+        targets = np.flatnonzero(np.arange(len(users)) != begin)
+        self.inter_feat[HISTORY_ID] = torch.from_numpy(targets)
+        self.histories = Histories(items, begin, np.arange(len(items)))
+
+    def _change_feat_format(self: Any) -> None:
+        super()._change_feat_format()  # type: ignore[misc]
+        if self.config["benchmark_filename"] is not None:
+            self.histories = _benchmark_histories(self)
+            self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
+
+    def build(self: Any) -> list[Any]:
+        if self.config["eval_args"]["order"] == "RO":
+            self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
+            return list(super(SequentialDataset, self).build())
+        return list(super().build())  # type: ignore[misc]
+
+
+class _GeneralRows:
+    """For all other models: the rows and splits of the sequential view; each user's first event goes to training."""
+
+    histories: Histories
+
+    def _change_feat_format(self: Any) -> None:
+        super()._change_feat_format()  # type: ignore[misc]
+        if self.config["benchmark_filename"] is not None:
+            self.histories = _benchmark_histories(self)
+            self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
+            return
+        users, items, begin = _sorted_events(self)
+        ids = np.arange(len(users))
+        self.histories = Histories(items, begin, ids)
+        self.inter_feat[HISTORY_ID] = torch.from_numpy(ids)
+        self._first_events: Interaction = self.inter_feat[np.flatnonzero(ids == begin)]
+        self.inter_feat = self.inter_feat[np.flatnonzero(ids != begin)]
+
+    def build(self: Any) -> list[Any]:
+        datasets = list(super().build())  # type: ignore[misc]
+        if self.config["benchmark_filename"] is None:
+            datasets[0].inter_feat = cat_interactions([self._first_events, datasets[0].inter_feat])
+        return datasets
+
+
+def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sort the events by user and time (stable, as RecBole does); users, items, and each user's first position."""
+    if dataset.time_field is None or dataset.time_field not in dataset.inter_feat:
+        raise UserError(
+            f"the order of events is unknown: column '{dataset.time_field}' is not loaded from the .inter file; set"
+            " TIME_FIELD to the time column and list it in load_col: {inter: [user_id, item_id, timestamp]}"
+        )
+    dataset.sort(by=[dataset.uid_field, dataset.time_field], ascending=True)
+    users = dataset.inter_feat[dataset.uid_field].numpy()
+    items = dataset.inter_feat[dataset.iid_field].numpy()
+    is_first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, dtype=bool)
+    begin = np.maximum.accumulate(np.where(is_first, np.arange(len(users)), 0)) if len(users) else users
+    return users, items, begin
+
+
+def _benchmark_histories(dataset: Any) -> Histories:
+    """Histories as the pre-split files give them, in their item list column."""
+    column = dataset.iid_field + dataset.config["LIST_SUFFIX"]
+    if column not in dataset.inter_feat:
+        raise UserError(
+            f"benchmark_filename needs the column '{column}' (items before the target) in every .inter file: add it to"
+            f" the files and to load_col, and set alias_of_item_id: [{column}]"
+        )
+    lists = dataset.inter_feat[column].numpy()  # [n_rows, longest], padded with 0
+    lengths = (lists != 0).sum(axis=1)
+    end = np.cumsum(lengths)
+    return Histories(lists[lists != 0], end - lengths, end)
+
+
+@lru_cache(maxsize=None)
+def with_history_ids(base: type[Dataset]) -> type[Dataset]:
+    """RecBole's dataset class with history ids on its rows.
+
+    Args:
+        base: the class RecBole would use for a model.
+    """
+    mixin = _SequentialRows if issubclass(base, SequentialDataset) else _GeneralRows
+    return type(base.__name__, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})

@@ -1,0 +1,149 @@
+"""Item texts, read from the .item file once, lossless and apart from RecBole's id maps.
+
+RecBole reads text columns as token sequences: it cuts them into words, maps the words to numbers and honours quotes
+that the atomic format does not define. A language model needs the text itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_llmtrsr.errors import UserError
+
+PLACEHOLDER = "no text available"
+# Joiners and direction marks (Unicode Cf) stay: emoji, Persian and Indic scripts are spelled with them.
+_GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item's text columns.
+
+    Attributes:
+        fields: (column, value) pairs that are not empty, each value on one line.
+        line: the text a prompt shows, on one line.
+    """
+
+    fields: tuple[tuple[str, str], ...]
+    line: str
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """Texts of a catalogue, by item token; frozen, and complete for every token that is asked for.
+
+    Attributes:
+        columns: text columns, in the order in which they are written.
+        items: token -> item.
+        labels: whether column names are written.
+        ragged_lines: numbers of lines with more columns than the header; the surplus is joined to the last column.
+    """
+
+    columns: tuple[str, ...]
+    items: Mapping[str, Item]
+    labels: bool = True
+    ragged_lines: tuple[int, ...] = field(default=())
+
+    @classmethod
+    def from_rows(cls, columns: Sequence[str], rows: Mapping[str, Sequence[str]], labels: bool = True) -> ItemText:
+        """Build from values in memory.
+
+        >>> ItemText.from_rows(["title", "year"], {"1": ["Toy  Story", "1995"], "2": ["", ""]})["1"].line
+        'title: Toy Story; year: 1995'
+        """
+        return cls(tuple(columns), {token: _item(columns, values, labels) for token, values in rows.items()}, labels)
+
+    def __getitem__(self, token: str) -> Item:
+        """The item, or the placeholder when the file has no row for it or only empty columns."""
+        item = self.items.get(token)
+        return item if item is not None and item.fields else Item((), PLACEHOLDER)
+
+    def without_text(self, tokens: Sequence[str]) -> list[str]:
+        """Those of the tokens that get the placeholder."""
+        return [token for token in tokens if token not in self.items or not self.items[token].fields]
+
+
+def read_item_text(
+    path: Path,
+    id_column: str,
+    columns: Sequence[str] | None = None,
+    *,
+    labels: bool = True,
+    separator: str = "\t",
+    encoding: str = "utf-8",
+) -> ItemText:
+    """Read the named columns of an atomic .item file.
+
+    Quotes, entities and any script are kept as they are; runs of white space and control characters become one space,
+    so that an item is one line. Of several rows with one id the first counts, as in RecBole.
+
+    Args:
+        path: the .item file, whose header is ``name:type`` per column.
+        id_column: column of the item token.
+        columns: text columns in the order wanted; None takes every column but the id and floats.
+        labels: write column names.
+        separator: column separator.
+        encoding: of the file; a byte order mark is skipped.
+
+    Raises:
+        UserError: no such file, no id column, or a column that the file does not have.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"no item file {path}: LLMTRSR reads item texts from it; write one with the header"
+            f" '{id_column}:token{separator}title:token_seq' and one line per item"
+        )
+    # Lines end with \n alone: str.splitlines would also cut at characters that occur inside texts.
+    text = path.read_text(encoding="utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding)
+    lines = text.replace("\r\n", "\n").split("\n")
+    header = [name.rsplit(":", 1) for name in lines[0].split(separator)]
+    names = [name for name, *_ in header]
+    if id_column not in names:
+        raise UserError(f"{path} has no column '{id_column}'; its columns are {', '.join(names)}")
+    if columns is None:
+        columns = [name for name, *kind in header if name != id_column and kind not in (["float"], ["float_seq"])]
+    _check_columns(path, columns, [name for name in names if name != id_column])
+    id_position, positions = names.index(id_column), [names.index(column) for column in columns]
+    items: dict[str, Item] = {}
+    ragged = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        values = line.split(separator)
+        if len(values) > len(names):
+            ragged.append(number)
+            values[len(names) - 1 :] = [" ".join(values[len(names) - 1 :])]
+        values += [""] * (len(names) - len(values))
+        items.setdefault(values[id_position], _item(columns, [values[p] for p in positions], labels))
+    return ItemText(tuple(columns), items, labels, tuple(ragged))
+
+
+def _check_columns(path: Path, columns: Sequence[str], available: Sequence[str]) -> None:
+    faults = []
+    for column in columns:
+        if column not in available:
+            near = difflib.get_close_matches(column, available, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            faults.append(f"item_text_fields: {path} has no column '{column}', it has {', '.join(available)}{hint}")
+    if not columns:
+        faults.append(f"{path} has no text column: LLMTRSR needs at least one beside the id, such as title:token_seq")
+    if faults:
+        raise UserError(faults)
+
+
+def _item(columns: Sequence[str], values: Sequence[str], labels: bool) -> Item:
+    fields = tuple((column, one_line(value)) for column, value in zip(columns, values, strict=True) if one_line(value))
+    return Item(fields, "; ".join(f"{column}: {value}" if labels else value for column, value in fields))
+
+
+def one_line(text: str) -> str:
+    """Text with every run of white space and control characters as one space.
+
+    >>> one_line("a\\u2028b \\x00 c\\n")
+    'a b c'
+    """
+    return _GAPS.sub(" ", text).strip()

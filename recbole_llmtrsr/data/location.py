@@ -1,0 +1,31 @@
+"""Are the atomic files where the options say? Asked before anything is loaded or downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_llmtrsr.errors import UserError
+
+
+def check_dataset_files(config: Any) -> None:
+    """Refuse a data set that is not there, and caches that would have to be un-pickled.
+
+    Raises:
+        UserError: naming the file that is missing and how to get one.
+    """
+    faults = []
+    folder, name = Path(config["data_path"]), config["dataset"]
+    suffixes = [f"{part}.inter" for part in config["benchmark_filename"] or ()] or ["inter"]
+    missing = [f"{name}.{suffix}" for suffix in suffixes if not (folder / f"{name}.{suffix}").is_file()]
+    if missing:
+        faults.append(
+            f"dataset '{name}': no {', '.join(missing)} in {folder}; put RecBole's atomic files there, point data_path"
+            " to the folder that holds the data set's folder, make them with"
+            " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole"
+        )
+    for option in ("dataset_save_path", "dataloaders_save_path"):
+        if config[option]:
+            faults.append(f"{option}: saved data sets are pickles and are not read here; leave the option out")
+    if faults:
+        raise UserError(faults)

@@ -1,0 +1,58 @@
+"""Command line: ``python -m recbole_llmtrsr.data.prepare mind --source=<raw folder> --out=dataset/mind``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_llmtrsr.data.prepare import CONVERTERS, converter
+from recbole_llmtrsr.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert one raw data set and print its counts.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments and not arguments[0].startswith("-"):
+            # Ahead of argparse, whose own message for an unknown name has no nearest one.
+            converter(arguments[0])
+        options = _parser().parse_args(arguments)
+        report = converter(options.converter).convert(options.source, options.out)
+    except UserError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    print(report.text())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.data.prepare",
+        description="Convert a raw data set to RecBole's atomic files and print the counts to compare.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="converter", required=True, metavar="{" + ",".join(CONVERTERS) + "}")
+    for name, entry in CONVERTERS.items():
+        command = commands.add_parser(name, help=f"source: {entry.source}", allow_abbrev=False)
+        command.add_argument("--source", type=Path, required=True, help=f"folder with {entry.source}")
+        command.add_argument(
+            "--out",
+            type=Path,
+            required=True,
+            help=f"folder for the atomic files, made if missing; its last part names the dataset: dataset/{name} gets"
+            f" {name}.inter and {name}.item, replacing older ones",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""RecBole's atomic files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from recbole_llmtrsr.errors import UserError
+
+_GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+
+class AtomicFile:
+    """A tab-separated file under a ``name:type`` header.
+
+    Args:
+        file: open for writing.
+        columns: header, such as ``("item_id:token", "title:token_seq")``.
+    """
+
+    def __init__(self, file: TextIO, columns: Sequence[str]) -> None:
+        self._file = file
+        self._n_columns = len(columns)
+        self.write(*columns)
+
+    def write(self, *values: str) -> None:
+        """Append one row; the values are one-line texts (``clean_text``), one per column."""
+        if len(values) != self._n_columns:
+            raise ValueError(f"a row of {self._n_columns} columns is needed, got {len(values)}: {values}")
+        self._file.write("\t".join(values) + "\n")
+
+
+@contextmanager
+def atomic_files(out: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
+    """Open ``<out>/<name of out>.<suffix>`` for every suffix.
+
+    The rows go to hidden files beside the final ones, which they replace when the block ends without a fault and all of
+    them are on disk. Otherwise they are removed and older files stay as they were.
+
+    Args:
+        out: folder, made if missing; RecBole finds a dataset by the name of its folder.
+        columns: suffix, such as "inter" -> header.
+
+    Raises:
+        UserError: the folder has no name or can not be written.
+    """
+    paths = dict(zip(columns, atomic_paths(out, columns), strict=True))
+    drafts = {suffix: path.with_name(f".{path.name}.{os.getpid()}.tmp") for suffix, path in paths.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            files = {
+                suffix: stack.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
+                for suffix, draft in drafts.items()
+            }
+            yield {suffix: AtomicFile(file, columns[suffix]) for suffix, file in files.items()}
+            for file in files.values():
+                file.flush()
+                # Without it, a power cut after the renaming could leave the new name on an empty file.
+                os.fsync(file.fileno())
+        for suffix, draft in drafts.items():
+            draft.replace(paths[suffix])
+    except OSError as fault:
+        raise UserError(
+            f"can not write to --out={out} ({fault}): choose a writable folder with enough space"
+        ) from fault
+    finally:
+        for draft in drafts.values():
+            _remove(draft)
+
+
+def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
+    """The files that RecBole expects in a dataset's folder.
+
+    >>> [path.name for path in atomic_paths(Path("dataset/mind"), ["inter", "item"])]
+    ['mind.inter', 'mind.item']
+    """
+    # Not resolve(): behind a link, RecBole still goes by the name that it was given.
+    name = Path(os.path.abspath(out)).name
+    if not name:
+        raise UserError(f"--out={out} has no name to call the dataset by: choose a folder such as dataset/mind")
+    return [out / f"{name}.{suffix}" for suffix in suffixes]
+
+
+def clean_text(text: str) -> str:
+    """Text on one line: each run of white space and control characters is one space, all else stays.
+
+    Line ends include those of ``str.splitlines`` alone (U+2028, U+0085, \\x0b, \\x1c ...). Joiners and direction marks
+    stay: emoji, Persian and Indic scripts are spelled with them.
+
+    >>> clean_text(' "Tom &amp; Jerry"\\u2028\\x00 \\xa0back ')
+    '"Tom &amp; Jerry" back'
+    """
+    return _GAPS.sub(" ", text).strip()
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can be an id: not empty, no white space, no control character."""
+    return bool(text) and not _GAPS.search(text)
+
+
+def _remove(path: Path) -> None:
+    # What prevented the writing may prevent this too, and is the fault to be shown.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""MIND (Wu et al., ACL 2020), official raw files -> atomic files.
+
+A user's sequence is the click history, in click order, and then the clicked news of the user's impressions by time
+(equal times in file order, within an impression as listed). ``timestamp`` is the position in that sequence, 0, 1, 2...:
+MIND gives no time for history clicks, and RecBole keeps timestamps in float32, where positions are exact up to 2^24 but
+seconds since 1970 are rounded to 128 s, which would lose the order. So a split by time across users means nothing here:
+order events within a user only (``eval_args: {order: TO, split: {LS: valid_and_test}}``).
+
+Texts keep their quotes, which the atomic format does not define. RecBole's own reader (pandas' default quoting) takes a
+quote at the start of a field for quoting and stops at a MIND text; with ``quoting=csv.QUOTE_NONE`` it reads all rows.
+Where ``load_col`` has no ``item`` it does not open the file, and its catalogue is the clicked news alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from recbole_llmtrsr.data.prepare.atomic import AtomicFile, atomic_files, atomic_paths, clean_text, is_token
+from recbole_llmtrsr.data.prepare.raw import read_tsv, require_files
+from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.errors import UserError
+
+COLUMNS = {
+    "inter": ("user_id:token", "item_id:token", "timestamp:float"),
+    "item": ("item_id:token", "category:token", "subcategory:token", "title:token_seq", "abstract:token_seq"),
+}
+TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
+N_BEHAVIOR_COLUMNS = 5
+N_NEWS_COLUMNS = 8
+_REMEDY = "give the folder of an unpacked official MIND archive (MINDsmall_train, ...), with behaviors.tsv and news.tsv"
+
+
+@dataclass
+class _Behaviors:
+    """What the users did, users in order of their first line.
+
+    Attributes:
+        histories: user -> the longest history of the user's lines.
+        clicks: user -> (time, news) of the clicked impression entries, in file order.
+    """
+
+    histories: dict[str, list[str]] = field(default_factory=dict)
+    clicks: defaultdict[str, list[tuple[datetime, str]]] = field(default_factory=lambda: defaultdict(list))
+    differing: set[str] = field(default_factory=set)
+    n_impressions: int = 0
+    n_entries: int = 0
+
+
+def convert_mind(source: Path, out: Path) -> Report:
+    """Write ``<out>/<name of out>.inter`` and ``.item``.
+
+    Args:
+        source: folder with behaviors.tsv and news.tsv.
+        out: folder for the atomic files.
+
+    Returns:
+        Counts. ``users`` have a valid line in behaviors.tsv; ``clicked news`` are the different ones among all events,
+        from histories and impressions.
+
+    Raises:
+        UserError: a missing file, no valid line in one, or an out folder that can not be written.
+    """
+    behaviors_path, news_path = require_files(source, ["behaviors.tsv", "news.tsv"], _REMEDY)
+    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, COLUMNS))))
+    with atomic_files(out, COLUMNS) as files:
+        news, n_changed = _convert_news(news_path, files["item"], report)
+        behaviors = _read_behaviors(behaviors_path, report)
+        n_events, clicked, n_unknown_events = _write_events(behaviors, files["inter"], news)
+        if not n_events:
+            raise UserError(f"{behaviors_path} has no click, neither in a history nor in an impression: {_REMEDY}")
+    n_history = sum(map(len, behaviors.histories.values()))
+    report.counts = {
+        "users": len(behaviors.histories),
+        "users with an empty history": sum(not history for history in behaviors.histories.values()),
+        "users without any event (not in .inter)": sum(
+            not history and user not in behaviors.clicks for user, history in behaviors.histories.items()
+        ),
+        "users whose lines differ in history (longest taken)": len(behaviors.differing),
+        "events": n_events,
+        "history events": n_history,
+        "impression clicks": n_events - n_history,
+        "events of news without a line (kept)": n_unknown_events,
+        "impressions": behaviors.n_impressions,
+        "impression entries": behaviors.n_entries,
+        "news": len(news),
+        "clicked news": len(clicked),
+        "clicked news without a line": len(clicked - news),
+        "text fields with white space or control characters changed": n_changed,
+    }
+    return report
+
+
+def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str], int]:
+    """Write one row per news item; return the ids and the number of text fields that cleaning changed."""
+    news: set[str] = set()
+    n_changed = 0
+    for number, (item, *texts) in read_tsv(path, N_NEWS_COLUMNS, report):
+        if not is_token(item):
+            report.fault(path.name, number, "empty or blank-holding news id", "line skipped")
+        elif item in news:
+            report.fault(path.name, number, "news id seen before", "line skipped, first kept")
+        else:
+            raw = texts[:4]  # category, subcategory, title, abstract
+            cleaned = [clean_text(text) for text in raw]
+            n_changed += sum(old != new for old, new in zip(raw, cleaned, strict=True))
+            news.add(item)
+            file.write(item, *cleaned)
+    if not news:
+        raise _no_valid_line(path, "id, category, subcategory, title, abstract, url, entities, entities", report)
+    return news, n_changed
+
+
+def _read_behaviors(path: Path, report: Report) -> _Behaviors:
+    behaviors = _Behaviors()
+    for number, (_, user, time_text, history_text, impression_text) in read_tsv(path, N_BEHAVIOR_COLUMNS, report):
+        if not is_token(user):
+            report.fault(path.name, number, "empty or blank-holding user id", "line skipped")
+            continue
+        try:
+            time = datetime.strptime(time_text, TIME_FORMAT)
+        except ValueError:
+            report.fault(path.name, number, "time not as 11/12/2019 2:14:46 PM", "line skipped")
+            continue
+        _add_history(behaviors, user, _tokens(history_text, path, number, report))
+        behaviors.n_impressions += 1
+        for entry in impression_text.split():
+            behaviors.n_entries += 1
+            item, _, label = entry.rpartition("-")
+            if label not in ("0", "1") or not is_token(item):
+                report.fault(path.name, number, "impression entry not as N123-0 or N123-1", "entry skipped")
+            elif label == "1":
+                behaviors.clicks[user].append((time, sys.intern(item)))
+    if not behaviors.histories:
+        raise _no_valid_line(path, "impression id, user id, time, history, impressions", report)
+    return behaviors
+
+
+def _add_history(behaviors: _Behaviors, user: str, history: list[str]) -> None:
+    known = behaviors.histories.setdefault(user, history)
+    if known != history:
+        behaviors.differing.add(user)
+        if len(history) > len(known):
+            behaviors.histories[user] = history
+
+
+def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
+    tokens = []
+    for token in text.split():
+        if is_token(token):
+            # One object per news id: MINDlarge has 700,000 histories.
+            tokens.append(sys.intern(token))
+        else:
+            report.fault(path.name, number, "control character in a history entry", "entry skipped")
+    return tokens
+
+
+def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> tuple[int, set[str], int]:
+    """Write all sequences; return the number of events, the clicked news, the number of events of unknown news."""
+    n_events = n_unknown = 0
+    clicked: set[str] = set()
+    for user, history in behaviors.histories.items():
+        by_time = sorted(behaviors.clicks.get(user, ()), key=lambda click: click[0])
+        sequence = history + [item for _, item in by_time]
+        for position, item in enumerate(sequence):
+            file.write(user, item, str(position))
+        n_events += len(sequence)
+        n_unknown += sum(item not in news for item in sequence)
+        clicked.update(sequence)
+    return n_events, clicked, n_unknown
+
+
+def _no_valid_line(path: Path, columns: str, report: Report) -> UserError:
+    found = "; ".join(text for text in report.fault_text() if text.startswith(f"{path.name}:")) or "it is empty"
+    return UserError(f"no valid line in {path} ({found}): lines are tab separated {columns}; {_REMEDY}")

@@ -1,0 +1,116 @@
+"""What a run leaves behind: result.json, and for several models comparison.json and comparison.md."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import recbole_llmtrsr
+from recbole_llmtrsr.errors import UserError
+
+_PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
+
+
+def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> Path:
+    """The folder for a run's results; made before any work is done, so that a run never ends without a place.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path(folder) if folder else Path("results") / "runs" / f"{stamp}-{'+'.join(models)[:80]}-{dataset}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"result folder {path} cannot be written: {error.strerror or error}; set result_dir to a writable folder"
+        ) from error
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write as a whole or not at all."""
+    _write(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> str:
+    """Write comparison.json and comparison.md.
+
+    Args:
+        folder: where to.
+        results: the content of each model's result.json.
+
+    Returns:
+        the table, as Markdown.
+    """
+    table = comparison_table(results)
+    write_json(folder / "comparison.json", {"results": list(results)})
+    _write(folder / "comparison.md", table)
+    return table
+
+
+def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Test metrics of several models side by side, in the order in which they ran, with what makes them comparable."""
+    metrics = list(results[0]["test_result"])
+    header = ["model", *metrics, "epochs", "training (s)", "candidates"]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 2) + ["---"]]
+    for result in results:
+        hashes = result["candidates"].get("test", {})
+        lines.append(
+            [
+                result["model"],
+                *(f"{result['test_result'][metric]:.4f}" for metric in metrics),
+                str(result["epochs_trained"]),
+                f"{result['seconds']['training']:.0f}",
+                hashes.get("hash", "all items")[:12],
+            ]
+        )
+    first = results[0]
+    caption = f"{first['dataset']}, test, {first['n_test']} targets, seed {first['options'].get('seed')}"
+    return caption + "\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version(), "recbole_llmtrsr": recbole_llmtrsr.__version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package is run from, with '+changes' if it was edited; None outside of one."""
+    folder = Path(recbole_llmtrsr.__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)
+    path.chmod(0o644)

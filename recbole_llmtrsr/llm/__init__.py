@@ -1,0 +1,1 @@
+"""The language models: loading, the embedded one, LoRA and answer tokens."""

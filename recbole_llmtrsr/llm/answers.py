@@ -1,0 +1,54 @@
+"""The ids of the two answers, found as the tokenizer really writes them after the prompt."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from recbole_llmtrsr.errors import UserError
+
+
+def answer_token_ids(
+    tokenizer: PreTrainedTokenizerBase, slot_text: str, answers: tuple[str, str], separator: str
+) -> tuple[int, int]:
+    """Ids of the (positive, negative) answer, each the one token that follows the answer slot.
+
+    Args:
+        slot_text: the end of the prompt, up to where the answer would be written.
+        answers: positive and negative answer.
+        separator: what stands between slot and answer, often one space.
+
+    Raises:
+        UserError: all faults at once: an answer of several tokens, one that fuses with the slot, an unknown one, or
+            two equal ones.
+
+    Deviation: the authors look the words up in the vocabulary, which finds tokens that never occur there.
+    """
+    slot_ids = tokenizer.encode(slot_text, add_special_tokens=False)
+    faults, found = [], []
+    for answer in answers:
+        ids = tokenizer.encode(slot_text + separator + answer, add_special_tokens=False)
+        tail = ids[len(slot_ids) :]
+        if ids[: len(slot_ids)] != slot_ids:
+            faults.append(
+                f"answer {answer!r} fuses with the end of the prompt {slot_text[-20:]!r} in this tokenizer: "
+                f"end the prompt or begin the answer differently (separator: {separator!r})"
+            )
+        elif len(tail) != 1:
+            pieces = [tokenizer.decode([token_id]) for token_id in tail]
+            faults.append(
+                f"answer {answer!r} becomes {len(tail)} tokens {pieces} with this tokenizer: "
+                f"choose answers that are single tokens (answers: {list(answers)})"
+            )
+        elif tail[0] == tokenizer.unk_token_id:
+            faults.append(
+                f"answer {answer!r} is unknown to this tokenizer: choose answers it knows (answers: {list(answers)})"
+            )
+        else:
+            found.append(tail[0])
+    if not faults and found[0] == found[1]:
+        faults.append(
+            f"answers {list(answers)} become the same token {found[0]} with this tokenizer: choose two that differ"
+        )
+    if faults:
+        raise UserError(faults)
+    return found[0], found[1]

@@ -1,0 +1,99 @@
+"""The embedded backbone: a small causal LM with random weights and a tokenizer trained on the texts at hand.
+
+It knows nothing before it is trained, needs no download, and is a standard transformers model otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from recbole_llmtrsr.llm.backbone import Backbone
+
+BUILTIN = "builtin"
+PAD_TOKEN = "<pad>"
+
+
+def build_builtin(
+    texts: Iterable[str],
+    *,
+    hidden_size: int = 128,
+    n_layers: int = 3,
+    n_heads: int = 4,
+    vocab_size: int = 3000,
+    max_positions: int = 2048,
+    seed: int,
+    required_tokens: Sequence[str] = (),
+) -> Backbone:
+    """Build it; the same texts and seed give the same vocabulary and weights.
+
+    Args:
+        texts: item texts and prompt wording, to train the tokenizer on.
+        hidden_size: a multiple of `n_heads`.
+        vocab_size: at most; the 256 bytes, the padding token and `required_tokens` come on top of a smaller one.
+        max_positions: longest prompt in tokens.
+        required_tokens: texts that must be one token each, with their leading space (" yes").
+
+    Raises:
+        ValueError: a required token is more than one word.
+    """
+    tokenizer = train_tokenizer(texts, vocab_size, required_tokens)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        num_key_value_heads=n_heads,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        lm = Qwen2ForCausalLM(config)
+    return Backbone(lm.eval(), tokenizer, BUILTIN)
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = 3000, required_tokens: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text goes in and comes out unchanged, so it needs no unknown token."""
+    trained = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    model = json.loads(trained.to_str())["model"]
+    vocab: dict[str, int] = model["vocab"]
+    merges: list[tuple[str, str]] = [(left, right) for left, right in model["merges"]]
+    for token in required_tokens:
+        # Merges of lowest priority join what the training left apart. An added token would do so too, but is cut out
+        # of the raw text first, also from the middle of a longer word (" yes" from " yesterday").
+        encoding = _byte_level(models.BPE(vocab=vocab, merges=merges)).encode(token)
+        if len({word for word in encoding.word_ids}) != 1:
+            raise ValueError(f"required token {token!r} is not one word: give one word, with at most a leading space")
+        joined, *rest = encoding.tokens
+        for piece in rest:
+            merges.append((joined, piece))
+            joined += piece
+            vocab.setdefault(joined, len(vocab))
+    tokenizer = _byte_level(models.BPE(vocab=vocab, merges=merges))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD_TOKEN)
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    # No prefix space: sections of a prompt are encoded apart and concatenated.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer

@@ -1,0 +1,100 @@
+"""Backbone, tokenizer and prompts, put together from the options."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import torch
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.answers import answer_token_ids
+from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
+from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
+from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.model.probe import probe
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.settings import Settings
+
+
+@dataclass(frozen=True)
+class PromptedBackbone:
+    """A backbone that can be asked, with what is needed to ask it."""
+
+    backbone: Backbone
+    prompts: PromptBuilder
+    yes_id: int
+    no_id: int
+
+
+def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) -> PromptedBackbone:
+    """Load or make the backbone, choose its trainable weights, and find how it scores exactly.
+
+    Args:
+        settings: our options.
+        dataset: an LLMTRSRDataset; its item texts and summaries also train the builtin tokenizer.
+        device: where the backbone is to run.
+        seed: of the builtin backbone's weights.
+    """
+    templates = templates_for(settings.prompt.domain, settings.prompt.prompt_templates)
+    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    builtin = settings.backbone.backbone == BUILTIN
+    if builtin:
+        wording = [str(value) for value in dataclasses.asdict(templates).values()]
+        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens.
+        texts = [*catalogue, *dataset.summary_sample(), *wording * 100]
+        backbone = build_builtin(
+            texts,
+            hidden_size=settings.backbone.builtin_hidden_size,
+            n_layers=settings.backbone.builtin_n_layers,
+            n_heads=settings.backbone.builtin_n_heads,
+            vocab_size=settings.backbone.builtin_vocab_size,
+            max_positions=settings.prompt.max_prompt_tokens + 1,
+            seed=seed,
+            required_tokens=[f" {answer}" for answer in settings.prompt.answers],
+        )
+        getLogger().info(
+            f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"
+            " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
+        )
+    else:
+        backbone = load_backbone(
+            settings.backbone.backbone,
+            dtype=weights_dtype(settings.backbone.precision, device),
+            trust_remote_code=settings.backbone.trust_remote_code,
+        )
+    prompts = PromptBuilder(
+        backbone.tokenizer, templates, settings.prompt, catalogue, with_summary=settings.summary.summary != "none"
+    )
+    first, second = settings.prompt.answers
+    yes_id, no_id = answer_token_ids(backbone.tokenizer, prompts.slot_text, (first, second), prompts.separator)
+    if settings.backbone.tune == "lora" or (settings.backbone.tune == "auto" and not builtin):
+        apply_lora(
+            backbone,
+            settings.backbone.lora_rank,
+            settings.backbone.lora_alpha,
+            settings.backbone.lora_dropout,
+            settings.backbone.lora_target_modules,
+        )
+    else:
+        backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
+    backbone.to(device)
+    if settings.backbone.attention != "plain":
+        reason = probe(backbone, yes_id, no_id)
+        if reason and settings.backbone.attention == "shared_prefix":
+            raise UserError(
+                f"attention: shared_prefix is not exact on backbone '{backbone.name}' ({reason}): set attention: auto"
+            )
+    if settings.backbone.gradient_checkpointing:
+        backbone.enable_gradient_checkpointing()
+    return PromptedBackbone(backbone, prompts, yes_id, no_id)
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Number format of frozen weights; 'auto' is bf16 on a GPU that computes in it."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]

@@ -1,0 +1,34 @@
+"""What full ranking with a language model costs, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_llmtrsr.errors import UserError
+
+
+def check_full_sort_cost(config: Any, model_class: Any, loaders: Mapping[str, Any]) -> None:
+    """Refuse full ranking above ``max_full_sort_scores``; models of RecBole's own are not concerned.
+
+    Args:
+        config: our Config.
+        model_class: the model that would rank.
+        loaders: evaluation loader by split.
+
+    Raises:
+        UserError: with the cost in scores, and the remedies.
+    """
+    if model_class.__module__.startswith("recbole."):
+        return
+    limit = config.settings.evaluation.max_full_sort_scores
+    for split, loader in loaders.items():
+        if config["eval_args"]["mode"][split] != "full":
+            continue
+        n_histories, n_items = len(loader._dataset), loader._dataset.item_num - 1
+        if n_histories * n_items > limit:
+            raise UserError(
+                f"full ranking of {split} would score {n_histories:,} histories x {n_items:,} items ="
+                f" {n_histories * n_items:,} candidates with the language model, more than max_full_sort_scores:"
+                f" {limit:,}; rank sampled candidates instead (eval_args: {{mode: uni100}}), or raise the limit"
+            )

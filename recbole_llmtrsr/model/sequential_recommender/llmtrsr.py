@@ -1,0 +1,195 @@
+"""LLMTRSR: a causal LM reads preference summary, recent items and a candidate, and answers yes or no."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.assembly import assemble
+from recbole_llmtrsr.model.language_loss import language_loss
+from recbole_llmtrsr.model.rows import PlainRows, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.model.scoring import score_plain, score_shared_prefix
+
+_PLAIN_BATCH_SIZE = 32
+
+
+class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
+    """Ranks candidates by P(yes) at the answer slot.
+
+    Args:
+        config: our Config.
+        dataset: an LLMTRSRDataset that holds the summaries.
+
+    Attributes:
+        tokens: real tokens read so far, by stage ('train', 'evaluation').
+
+    Source:
+        paper, section 4.3. Deviations: the default loss is on the answer alone and compares the candidates of a
+        history (``loss_on``, ``objective``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.settings = config.settings
+        parts = assemble(self.settings, dataset, self.device, config["seed"])
+        self.backbone, self.prompts = parts.backbone, parts.prompts
+        self.yes_id, self.no_id = parts.yes_id, parts.no_id
+        self.label_field = config["LABEL_FIELD"]
+        self.tokens: Counter[str] = Counter(train=0, evaluation=0)
+        # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
+        self._history = dataset.histories.__getitem__
+        self._summary = dataset.summary
+
+    def forward(self, interaction: Interaction) -> Tensor:
+        """The training loss: what a distributed wrapper calls."""
+        return self.calculate_loss(interaction)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Loss of a batch of labelled rows; the rows of one history form one prompt.
+
+        Returns:
+            loss, shape [].
+        """
+        grouped = _Grouped.of(interaction, self.ITEM_ID)
+        labels = grouped.table(interaction[self.label_field].float().cpu())  # [B, C]
+        if self.settings.training.loss_on == "full":
+            rows = self._plain_rows(grouped)
+            positive = labels[rows.history, rows.candidate] > 0
+            return language_loss(self.backbone, rows, torch.where(positive, self.yes_id, self.no_id))
+        scores = self._scores(grouped)  # [B, C]
+        labels = labels.to(scores.device)
+        if self.settings.training.objective == "pointwise":
+            real = scores > float("-inf")
+            return F.binary_cross_entropy_with_logits(scores[real], labels[real])
+        losses = -(F.log_softmax(scores, dim=1).masked_fill(labels == 0, 0.0) * labels).sum(1)
+        return (losses / labels.sum(1)).mean()
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """fp32 log-odds of yes for every row. [batch_size]"""
+        grouped = _Grouped.of(interaction, self.ITEM_ID)
+        return self._scores(grouped)[grouped.history, grouped.slot]
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """fp32 log-odds of every item of the catalogue, in chunks that share the prefix. [batch_size * n_items]"""
+        history_ids = _history_ids(interaction)
+        scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
+        size = self.settings.evaluation.full_sort_chunk_size
+        for row, history_id in enumerate(history_ids):
+            for start in range(1, self.n_items, size):  # 0 is the padding
+                items = np.arange(start, min(start + size, self.n_items))
+                scores[row, items] = self._scores(_Grouped.single(history_id, items))[0]
+        return scores.view(-1)
+
+    def _scores(self, grouped: _Grouped) -> Tensor:
+        if self.backbone.attention == "plain":
+            rows = self._plain_rows(grouped)
+            return score_plain(self.backbone, rows, self.yes_id, self.no_id, _PLAIN_BATCH_SIZE)
+        prefixes, candidates = self._sections(grouped)
+        self._count_tokens(sum(map(len, prefixes)) + sum(len(c) for own in candidates for c in own))
+        shared = shared_prefix_rows(prefixes, candidates, self.backbone.pad_id)
+        return score_shared_prefix(self.backbone, shared.to(self.backbone.device), self.yes_id, self.no_id)
+
+    def _plain_rows(self, grouped: _Grouped) -> PlainRows:
+        rows = plain_rows(*self._sections(grouped), self.backbone.pad_id)
+        self._count_tokens(int(rows.attention_mask.sum()))
+        return rows
+
+    def _sections(self, grouped: _Grouped) -> tuple[list[Any], list[list[list[int]]]]:
+        """Prefix ids of every history and the ids of its candidates."""
+        prefixes = [
+            self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
+            for history_id in grouped.history_ids
+        ]
+        return prefixes, [[self.prompts.candidate(item) for item in items] for items in grouped.items]
+
+    def _count_tokens(self, n: int) -> None:
+        self.tokens["train" if self.training else "evaluation"] += n
+
+    def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that training changes, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trainable weights alone, so that RecBole's checkpoints stay small."""
+        names = self.trainable_weights()
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in names}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load what ``state_dict`` gave; frozen weights come from the backbone itself.
+
+        Raises:
+            UserError: a checkpoint of other weights.
+        """
+        expected = self.trainable_weights()
+        missing, surplus = set(expected) - set(state_dict), set(state_dict) - set(expected)
+        shapes = [n for n in expected if n in state_dict and expected[n].shape != state_dict[n].shape]
+        if strict and (missing or surplus or shapes):
+            raise UserError(
+                f"the checkpoint holds other weights than this model trains: {len(missing)} missing, {len(surplus)}"
+                f" unknown, {len(shapes)} of another shape; use the backbone, tune and lora_* (or builtin_*) options"
+                " it was made with"
+            )
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def save_backbone(self, folder: Path) -> None:
+        """Save what was trained in its own format: a peft adapter, or the whole builtin model; with its tokenizer."""
+        self.backbone.lm.save_pretrained(folder)  # type: ignore[operator]
+        self.backbone.tokenizer.save_pretrained(folder)
+
+
+class _Grouped:
+    """Rows of a batch, grouped by history: one prompt prefix and its candidates.
+
+    Attributes:
+        history_ids: the distinct histories. [B]
+        items: candidates of each history, in the order of the rows.
+        history: which history a row belongs to. [n_rows]
+        slot: which candidate of its history a row is. [n_rows]
+    """
+
+    def __init__(self, history_ids: np.ndarray, items: list[np.ndarray], history: Tensor, slot: Tensor) -> None:
+        self.history_ids: list[int] = history_ids.tolist()
+        self.items: list[list[int]] = [own.tolist() for own in items]
+        self.history, self.slot = history, slot
+
+    @classmethod
+    def of(cls, interaction: Interaction, item_field: str) -> _Grouped:
+        ids, rows = np.unique(_history_ids(interaction), return_inverse=True)
+        order = np.argsort(rows, kind="stable")
+        begins = np.searchsorted(rows[order], np.arange(len(ids)))
+        slot = np.empty_like(rows)
+        slot[order] = np.arange(len(rows)) - begins[rows[order]]
+        items = np.split(interaction[item_field].cpu().numpy()[order], begins[1:])
+        return cls(ids, items, torch.from_numpy(rows), torch.from_numpy(slot))
+
+    @classmethod
+    def single(cls, history_id: int, items: np.ndarray) -> _Grouped:
+        n = len(items)
+        return cls(np.array([history_id]), [items], torch.zeros(n, dtype=torch.long), torch.arange(n))
+
+    def table(self, values: Tensor) -> Tensor:
+        """Values of the rows by history and candidate, 0 where a history has fewer. [B, C]"""
+        width = max(map(len, self.items))
+        return values.new_zeros(len(self.items), width).index_put((self.history, self.slot), values)
+
+
+def _history_ids(interaction: Interaction) -> np.ndarray:
+    if HISTORY_ID not in interaction:
+        raise UserError(
+            "LLMTRSR needs rows with a history_id: run it through run_recbole_llmtrsr, or build them with"
+            " recbole_llmtrsr.data.dataset.LLMTRSRDataset"
+        )
+    return np.asarray(interaction[HISTORY_ID].cpu().numpy())

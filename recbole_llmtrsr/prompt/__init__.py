@@ -1,0 +1,1 @@
+"""Wording and assembly of prompts."""

@@ -1,0 +1,159 @@
+"""PromptBuilder: the only place that makes prompts, knows the token budget and counts what it trims.
+
+A prompt is made of token sections, each encoded on its own and then joined::
+
+    [instruction][summary][recent items][candidate header] | [candidate][answer slot]
+     ---------------- prefix, one per history ------------   -- one per candidate --
+
+So the prefix has the same ids for all candidates, and plain and shared-prefix scoring read the same ids. Never cut:
+the instruction, the headers, the candidate (an item text is one text everywhere, of at most ``max_item_tokens``) and
+the answer slot. What does not fit is taken from the oldest recent items, and from the end of the summary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.history import recent_items
+from recbole_llmtrsr.prompt.templates import Templates
+from recbole_llmtrsr.settings import PromptSettings
+
+Ids = npt.NDArray[np.int64]
+_HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+class PromptBuilder:
+    """Makes prefix and candidate ids for one tokenizer, one wording and one catalogue.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        templates: the wording.
+        settings: budgets and answers.
+        catalogue: text of every item, by item id; one line each.
+        with_summary: whether prompts have a summary section at all.
+
+    Attributes:
+        slot_text: the text right before the answer, for deriving the answers' token ids.
+        separator: what stands between ``slot_text`` and an answer.
+        trims: counts of what was cut: items, summaries, and recent items that were left out.
+
+    Raises:
+        UserError: ``max_prompt_tokens`` cannot hold what is never cut.
+
+    Source:
+        paper, section 4.3 (order of the sections). Deviation: the authors cut prompts at the right, through the
+        candidate and the answer slot.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        templates: Templates,
+        settings: PromptSettings,
+        catalogue: Sequence[str],
+        *,
+        with_summary: bool,
+    ) -> None:
+        self.trims: Counter[str] = Counter(prompts=0, items_cut=0, summaries_cut=0, recent_items_left_out=0)
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._with_summary = with_summary
+        opening, closing = _chat_frame(tokenizer) if settings.chat_template == "auto" else ("", "")
+        self.slot_text = templates.answer_slot + closing
+        self.separator = "" if closing else " "
+        head = opening + templates.instruction + (templates.summary_header if with_summary else "")
+        self._head = [*(() if opening else _leading_special_ids(tokenizer)), *self._encode(head)]
+        self._recent_header = self._encode(templates.recent_header)
+        self._candidate_header = self._encode(templates.candidate_header)
+        self._slot = self._encode(self.slot_text)
+        self._none = self._encode(templates.none)
+        self._newline = self._encode("\n")
+        self._items = self._encode_items(catalogue)
+        self._prefixes: dict[int, Ids] = {}
+        self._room = self._room_for_history()
+
+    def candidate(self, item_id: int) -> list[int]:
+        """Ids of a candidate and the answer slot behind it."""
+        return [*self._items[item_id], *self._slot]
+
+    def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
+        """Ids of everything before the candidate; made once per history and kept.
+
+        Args:
+            history_id: names the history.
+            summary: its preference summary; empty writes 'none'.
+            history: item ids, oldest first.
+        """
+        if history_id not in self._prefixes:
+            self._prefixes[history_id] = np.asarray(self._build(summary, history), dtype=np.int64)
+            self.trims["prompts"] += 1
+        return self._prefixes[history_id]
+
+    def _build(self, summary: str, history: Sequence[int]) -> list[int]:
+        room = self._room
+        summary_ids: list[int] = []
+        if self._with_summary:
+            summary_ids = self._encode(summary) or self._none
+            allowed = min(self._settings.max_summary_tokens, room)
+            self.trims["summaries_cut"] += len(summary_ids) > allowed
+            summary_ids = summary_ids[:allowed]
+            room -= len(summary_ids)
+        lines: list[list[int]] = []
+        wanted = recent_items(history, self._settings.n_recent_items)
+        for item_id in reversed(wanted):
+            line = [*self._items[item_id], *self._newline]
+            if len(line) > room:
+                break
+            room -= len(line)
+            lines.append(line)
+        self.trims["recent_items_left_out"] += len(wanted) - len(lines)
+        recent = [token for line in reversed(lines) for token in line] or [*self._none, *self._newline]
+        return [*self._head, *summary_ids, *self._recent_header, *recent, *self._candidate_header]
+
+    def _room_for_history(self) -> int:
+        longest = max(len(ids) for ids in self._items)
+        fixed = len(self._head) + len(self._recent_header) + len(self._candidate_header) + len(self._slot)
+        spare = len(self._none) + len(self._newline) + 1  # 'none' in place of recent items; the answer itself
+        room = self._settings.max_prompt_tokens - fixed - longest - spare
+        if room < 0:
+            raise UserError(
+                f"max_prompt_tokens: {self._settings.max_prompt_tokens} is too small: instruction, headers and answer"
+                f" slot take {fixed + spare} tokens and the longest candidate {longest}; set it to at least"
+                f" {fixed + longest + spare}, better {fixed + 2 * longest + spare + self._settings.max_summary_tokens},"
+                " or lower max_item_tokens"
+            )
+        return room
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def _encode_items(self, catalogue: Sequence[str]) -> list[list[int]]:
+        limit = self._settings.max_item_tokens
+        encoded = self._tokenizer(list(catalogue), add_special_tokens=False)["input_ids"]
+        self.trims["items_cut"] = sum(len(ids) > limit for ids in encoded)
+        return [list(ids[:limit]) for ids in encoded]
+
+
+def _chat_frame(tokenizer: Any) -> tuple[str, str]:
+    """What a chat template writes before and after the user's message, up to the answer; empty without a template."""
+    if not getattr(tokenizer, "chat_template", None):
+        return "", ""
+    message = [{"role": "user", "content": _HERE}]
+    # enable_thinking is read by templates of reasoning models alone: the answer must come first, not a thought.
+    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    opening, found, closing = text.partition(_HERE)
+    if not found:
+        raise UserError("the tokenizer's chat template drops the user's message: set chat_template: never")
+    return opening, closing
+
+
+def _leading_special_ids(tokenizer: Any) -> list[int]:
+    """The begin-of-sequence id, when this tokenizer sets one in front of a text."""
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []

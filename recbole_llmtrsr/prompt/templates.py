@@ -1,0 +1,128 @@
+"""All wording, in one registry.
+
+Every domain says the same in its own words. A template is a Python format string; its fields are named in
+``FIELDS``. Single templates can be replaced from a property file (``prompt_templates: {instruction: "..."}``).
+
+Source: the paper's sections 4.1-4.3 tell what each prompt asks for; the wording is ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from recbole_llmtrsr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The wording of one domain.
+
+    Attributes:
+        instruction: opens the recommender's prompt.
+        summary_header: stands before the preference summary.
+        recent_header: stands before the recent items, one per line.
+        candidate_header: stands before the candidate; with it ends the prefix that all candidates share.
+        answer_slot: stands after the candidate; the answer is read behind it.
+        none: stands where a history has no summary or no recent item.
+        block: asks for the summary of one block.
+        update: asks for a summary that takes a new block into account.
+        merge: asks for one summary of all block summaries.
+    """
+
+    instruction: str
+    summary_header: str
+    recent_header: str
+    candidate_header: str
+    answer_slot: str
+    none: str
+    block: str
+    update: str
+    merge: str
+
+    def with_overrides(self, overrides: Mapping[str, str]) -> Templates:
+        """These templates with some replaced.
+
+        Raises:
+            UserError: an unknown template name or field, or a required field left out.
+        """
+        faults = []
+        names = [f.name for f in fields(self)]
+        for name, text in overrides.items():
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                faults.append(f"prompt_templates: no template '{name}', there are {', '.join(names)}{hint}")
+                continue
+            try:
+                used = {key for _, key, _, _ in string.Formatter().parse(text) if key is not None}
+            except ValueError as error:
+                faults.append(f"prompt_templates: {name}: {error}; write {{{{ and }}}} for braces")
+                continue
+            required = FIELDS.get(name, frozenset())
+            if used != required:
+                faults.append(
+                    f"prompt_templates: {name} must use the fields {sorted(required) or 'none'}, it uses {sorted(used)}"
+                )
+        if faults:
+            raise UserError(faults)
+        return replace(self, **overrides)
+
+
+FIELDS: dict[str, frozenset[str]] = {
+    "block": frozenset({"items"}),
+    "update": frozenset({"summary", "items"}),
+    "merge": frozenset({"summaries"}),
+}
+
+
+def _wording(thing: str, things: str, acted: str, act: str, details: str) -> Templates:
+    return Templates(
+        instruction=(
+            f"Below are a summary of what a user has long been interested in and the {things} the user {acted} last."
+            f" Weigh both: will the user {act} the candidate {thing} next? Answer yes or no.\n"
+        ),
+        summary_header="Long-term interest:\n",
+        recent_header=f"\nLast {things}, oldest first:\n",
+        candidate_header=f"Candidate {thing}:\n",
+        answer_slot="\nAnswer:",
+        none="none",
+        block=(
+            f"A user {acted} these {things}, oldest first:\n{{items}}\n\n"
+            f"Describe in at most three sentences what this user likes, judging by {details}."
+            " Write only the description."
+        ),
+        update=(
+            f"What is known of a user's taste:\n{{summary}}\n\n"
+            f"Since then the user {acted} these {things}, oldest first:\n{{items}}\n\n"
+            f"Has the taste changed? Write one complete description of it as it is now, in at most three sentences,"
+            f" judging by {details}. Do not tell how it changed. Write only the description."
+        ),
+        merge=(
+            f"Descriptions of one user's taste, each from {things} the user {acted} in one period, oldest first:\n"
+            f"{{summaries}}\n\n"
+            "Write one overall description of the taste, in at most three sentences; what lasts and what is recent"
+            " counts most. Write only the description."
+        ),
+    )
+
+
+DOMAINS: dict[str, Templates] = {
+    "generic": _wording("item", "items", "chose", "choose", "their kinds, features and makers"),
+    "news": _wording("article", "articles", "read", "read", "topics, people, places and events"),
+    "products": _wording("product", "products", "bought", "buy", "kind, brand, price, features and use"),
+    "movies": _wording("movie", "movies", "watched", "watch", "genres, periods, themes and people"),
+}
+
+
+def templates_for(domain: str, overrides: Mapping[str, str] | None = None) -> Templates:
+    """The wording of a domain, with single templates replaced.
+
+    Raises:
+        UserError: unknown domain, or a faulty override.
+    """
+    if domain not in DOMAINS:
+        raise UserError(f"domain must be one of {', '.join(DOMAINS)}, got '{domain}'")
+    return DOMAINS[domain].with_overrides(overrides or {})

@@ -1,0 +1,66 @@
+"""Which class serves which name: our tables first, RecBole's lookup behind them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import recbole
+import recbole.utils
+from recbole.utils import ModelType
+
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
+from recbole_llmtrsr.data.histories import with_history_ids
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
+from recbole_llmtrsr.trainer import LLMTRSRTrainer
+
+MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR}
+DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset}
+TRAINERS: dict[str, type] = {"LLMTRSR": LLMTRSRTrainer}
+
+_RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
+
+
+def get_model(name: str) -> type:
+    """The model class of a name.
+
+    Raises:
+        UserError: neither ours nor RecBole's.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    names = model_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1) or [n for n in names if n.lower() == name.lower()]
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(
+            f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"
+            f" models{hint}"
+        )
+    return recbole.utils.get_model(name)  # type: ignore[no-any-return]
+
+
+def model_names() -> list[str]:
+    """Every model name that can be run."""
+    files = (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")
+    return sorted({*MODELS, *(file.stem for file in files)})
+
+
+def get_dataset(model_class: Any) -> type:
+    """The data set class of a model; its rows carry history ids whatever the model."""
+    if model_class.__name__ in DATASETS:
+        return DATASETS[model_class.__name__]
+    module = importlib.import_module("recbole.data.dataset")
+    default = _RECBOLE_DATASETS.get(model_class.type, "Dataset")
+    base = getattr(module, f"{model_class.__name__}Dataset", None) or getattr(module, default)
+    return with_history_ids(base)
+
+
+def get_trainer(model_class: Any) -> type:
+    """The trainer class of a model."""
+    if model_class.__name__ in TRAINERS:
+        return TRAINERS[model_class.__name__]
+    return recbole.utils.get_trainer(model_class.type, model_class.__name__)  # type: ignore[no-any-return]

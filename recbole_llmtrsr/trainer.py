@@ -1,0 +1,147 @@
+"""LLMTRSRTrainer: RecBole's Trainer, with its epochs, early stopping and logs, on accelerate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from tqdm import tqdm
+from transformers import get_scheduler
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.assembly import weights_dtype
+
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+
+class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
+    """Trains the weights that require gradients, and keeps nothing else.
+
+    Adds to RecBole's Trainer: bf16 where the device has it, gradient accumulation, warm-up and decay of the learning
+    rate, and checkpoints of trainable weights with the adapter in its own format beside them.
+
+    Args:
+        config: our Config.
+        model: an LLMTRSR.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        self._settings = config.settings.training
+        super().__init__(config, model)
+        bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
+        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
+        self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
+        self._scheduler: Any = None
+        self._scheduler_state: dict[str, Any] | None = None
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        params = [weight for weight in self.model.parameters() if weight.requires_grad]
+        if self.learner.lower() in ("adam", "adamw"):
+            kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
+            return kind(
+                params, lr=self.learning_rate, betas=self._settings.adam_betas, weight_decay=self.weight_decay
+            )
+        return super()._build_optimizer(params=params, **kwargs)
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> float:
+        """One pass over the training rows.
+
+        Returns:
+            mean loss of a batch.
+        """
+        self.model.train()
+        n_batches, group = len(train_data), self._settings.gradient_accumulation_steps
+        scheduler = self._schedule(-(-n_batches // group))
+        bar = tqdm(
+            train_data,
+            total=n_batches,
+            ncols=100,
+            desc=set_color(f"Train {epoch_idx:>5}", "pink"),
+            disable=not show_progress,
+        )
+        total = torch.zeros((), device=self.device)
+        for index, interaction in enumerate(bar):
+            is_step = (index + 1) % group == 0 or index + 1 == n_batches
+            in_group = min(group, n_batches - index // group * group)  # the last group may be short
+            if is_step:
+                loss = self._backward(interaction, in_group)
+                self._clip()
+                self.optimizer.step()
+                scheduler.step()
+                self.optimizer.zero_grad()
+            else:
+                with self.accelerator.no_sync(self._prepared):
+                    loss = self._backward(interaction, in_group)
+            total += loss
+        mean = total.item() / n_batches
+        if mean != mean:
+            raise UserError(
+                f"the training loss became nan in epoch {epoch_idx}: lower learning_rate ({self.learning_rate}), set"
+                " clip_grad_norm: {max_norm: 1.0}, or use precision: fp32"
+            )
+        return float(mean)
+
+    def _backward(self, interaction: Any, in_group: int) -> torch.Tensor:
+        with self.accelerator.autocast():
+            loss = self._prepared(interaction.to(self.device))
+        self.accelerator.backward(loss / in_group)
+        return loss.detach()
+
+    def _clip(self) -> None:
+        if self.clip_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+
+    def _schedule(self, steps_per_epoch: int) -> Any:
+        """The schedule over all epochs; made at the first epoch, when their length is known."""
+        if self._scheduler is None:
+            steps = steps_per_epoch * self.epochs
+            self._scheduler = get_scheduler(
+                _SCHEDULES[self._settings.lr_scheduler],
+                self.optimizer.optimizer,
+                num_warmup_steps=round(self._settings.warmup_ratio * steps),
+                num_training_steps=steps,
+            )
+            if self._scheduler_state is not None:
+                self._scheduler.load_state_dict(self._scheduler_state)
+        return self._scheduler
+
+    @torch.no_grad()
+    def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
+        with self.accelerator.autocast():
+            return super().evaluate(eval_data, *args, **kwargs)
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Save trainable weights and training state as tensors and plain values, and the backbone's own format."""
+        file = Path(kwargs.pop("saved_model_file", self.saved_model_file))
+        state = {
+            "config": self.config.effective_options(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+            "other_parameter": {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
+        }
+        partial = file.with_suffix(".tmp")
+        torch.save(state, partial)
+        os.replace(partial, file)
+        self.model.save_backbone(file.with_suffix(""))
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """RecBole's resume, with the learning rate where it was; new checkpoints go to a file of their own."""
+        own_file = self.saved_model_file
+        checkpoint = torch.load(resume_file, map_location=self.device, weights_only=True)
+        self._scheduler_state = checkpoint.get("scheduler")
+        super().resume_checkpoint(resume_file)
+        self.saved_model_file = own_file

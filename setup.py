@@ -1,0 +1,56 @@
+"""Install: pip install .
+
+RecBole asks for ray<=2.6.3, which no Python above 3.11 can install, though only its hyper-parameter tuning uses it.
+There, install RecBole apart, without its dependencies: pip install --no-deps recbole==1.2.1. What RecBole's data,
+model and trainer modules import is listed here for both cases.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "recbole_llmtrsr" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="recbole_llmtrsr",
+    version=VERSION,
+    description="LLM-TRSR for RecBole: text-rich sequential recommendation with large language models",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["recbole_llmtrsr", "recbole_llmtrsr.*"]), "recbole_llmtrsr.properties"],
+    package_dir={"recbole_llmtrsr.properties": "properties"},
+    package_data={"recbole_llmtrsr.properties": ["*/*.yaml"], "recbole_llmtrsr": ["py.typed"]},
+    install_requires=[
+        "recbole==1.2.1; python_version < '3.12'",
+        "torch>=2.6,<2.14",
+        "transformers>=5.0,<6",
+        "peft>=0.18",
+        "accelerate>=1.10",
+        "numpy>=1.26",
+        "pyyaml>=5.1",
+        # What recbole brings, spelled out for Pythons on which its own requirements cannot be met.
+        "scipy>=1.11",
+        "pandas>=2.1",
+        "tqdm>=4.48",
+        "colorlog==4.7.2",
+        "colorama==0.4.4",
+        "scikit-learn>=1.3",
+        "tensorboard>=2.5",
+        "thop>=0.1.1.post2207130030",
+        "tabulate>=0.8.10",
+        "plotly>=4.0",
+        "texttable>=0.9",
+        "psutil>=5.9",
+    ],
+    extras_require={
+        "test": ["pytest>=8"],
+        "dev": ["pytest>=8", "ruff>=0.14", "mypy>=1.18", "types-PyYAML", "types-tqdm", "build", "pre-commit"],
+    },
+)

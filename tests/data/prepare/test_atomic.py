@@ -1,0 +1,85 @@
+"""Atomic files: whole or not at all, one line per row."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, clean_text, is_token
+from recbole_llmtrsr.errors import UserError
+
+COLUMNS = {"inter": ("user_id:token", "item_id:token"), "item": ("item_id:token",)}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_rows_follow_the_header(tmp_path: Path) -> None:
+    with atomic_files(tmp_path / "tiny", COLUMNS) as files:
+        files["item"].write("i1")
+        files["inter"].write("u1", "i1")
+    assert (tmp_path / "tiny" / "tiny.inter").read_bytes() == b"user_id:token\titem_id:token\nu1\ti1\n"
+    assert (tmp_path / "tiny" / "tiny.item").read_bytes() == b"item_id:token\ni1\n"
+    assert names(tmp_path / "tiny") == ["tiny.inter", "tiny.item"]
+
+
+def test_nothing_appears_under_the_final_names_before_the_end(tmp_path: Path) -> None:
+    with atomic_files(tmp_path / "tiny", COLUMNS) as files:
+        files["item"].write("i1")
+        assert not (tmp_path / "tiny" / "tiny.item").exists()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
+def test_a_fault_midway_leaves_the_older_files_and_no_draft(tmp_path: Path, fault: type[BaseException]) -> None:
+    out = tmp_path / "tiny"
+    out.mkdir()
+    (out / "tiny.item").write_text("older")
+    with pytest.raises(fault), atomic_files(out, COLUMNS) as files:
+        files["item"].write("i1")
+        raise fault
+    assert names(out) == ["tiny.item"]
+    assert (out / "tiny.item").read_text() == "older"
+
+
+def test_a_row_of_another_width_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 columns is needed, got 1"), atomic_files(tmp_path, COLUMNS) as files:
+        files["inter"].write("u1")
+
+
+def test_a_file_in_place_of_the_folder_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    out = tmp_path / "taken" / "tiny"
+    with (
+        pytest.raises(UserError, match="can not write to --out=.*choose a writable folder"),
+        atomic_files(out, COLUMNS),
+    ):
+        pass
+
+
+def test_an_out_folder_without_a_name_is_an_error() -> None:
+    with pytest.raises(UserError, match="--out=/ has no name to call the dataset by"):
+        atomic_paths(Path("/"), ["inter"])
+
+
+def test_the_working_folder_lends_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ml").mkdir()
+    monkeypatch.chdir(tmp_path / "ml")
+    assert atomic_paths(Path("."), ["inter"]) == [Path("ml.inter")]
+
+
+def test_clean_text_leaves_no_line_end_of_any_kind() -> None:
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert len(clean_text(everything).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ['"quoted"', "&lt;b&gt;", "م\u200cی", "👩\u200d🔬", "e\u0301", "a-b_c\\n"])
+def test_clean_text_keeps_everything_else(text: str) -> None:
+    assert clean_text(text) == text
+
+
+@pytest.mark.parametrize(("text", "expected"), [("N1", True), ("", False), ("N 1", False), ("N\x001", False)])
+def test_a_token_is_not_empty_and_has_no_blank(text: str, expected: bool) -> None:
+    assert is_token(text) is expected
