@@ -163,7 +163,7 @@ def load_own_checkpoints() -> bool:
 
     if isinstance(trainer.torch, _Overlay):
         return False
-    trainer.torch = _Overlay(torch, save=_save_checkpoint, load=_load_checkpoint)
+    trainer.torch = _Overlay(torch, save=_save_checkpoint, load=load_checkpoint)
     return True
 
 
@@ -224,7 +224,7 @@ def _save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwa
         _own_checkpoints.add(_digest(file))
 
 
-def _load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
     """`torch.load` from a path: whatever it holds if this process wrote it, else tensors and plain values.
 
     Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from recbole.utils import set_color
 from tqdm import tqdm
 from transformers import get_scheduler
 
+from recbole_llmtrsr.compat import load_checkpoint
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import weights_dtype
 
@@ -33,6 +36,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
         super().__init__(config, model)
+        # RecBole names the file by the second, which runs side by side share.
+        self.saved_model_file = self.saved_model_file.removesuffix(".pth") + f"-{uuid.uuid4().hex[:8]}.pth"
         bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
@@ -139,9 +144,16 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
     def resume_checkpoint(self, resume_file: Any) -> None:
-        """RecBole's resume, with the learning rate where it was; new checkpoints go to a file of their own."""
+        """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
+
+        New checkpoints go to a file of this run, which starts as a copy: RecBole would overwrite the one resumed.
+
+        Raises:
+            UserError: not a checkpoint, or one of other weights.
+        """
+        checkpoint = load_checkpoint(resume_file, map_location=self.device)
         own_file = self.saved_model_file
-        checkpoint = torch.load(resume_file, map_location=self.device, weights_only=True)
-        self._scheduler_state = checkpoint.get("scheduler")
         super().resume_checkpoint(resume_file)
+        self._scheduler_state = checkpoint.get("scheduler")
         self.saved_model_file = own_file
+        shutil.copyfile(resume_file, own_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import hub_fault
 
 DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
-_REMEDY = (
-    "give a folder written by save_pretrained (model and tokenizer), or `summarizer: extractive`, which needs no model"
-)
+_REMEDY = "give a folder that holds model and tokenizer, or `summarizer: extractive`, which needs no model"
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def load_generator(
     Raises:
         UserError: no such folder, an incomplete one, or an unreachable hub.
     """
-    folder = Path(name_or_folder).expanduser()
+    folder = Path(os.path.expanduser(name_or_folder))  # unlike Path.expanduser, leaves ~nobody as it is
     fault = None
     if folder.is_dir():
         _require_complete(name_or_folder, folder)
@@ -217,9 +216,7 @@ def _require_complete(name: str, folder: Path) -> None:
     if "config.json" not in files:
         raise UserError(f"summarizer {name!r} has no config.json: {_REMEDY}")
     if not any("token" in file or file.startswith(("vocab", "merges", "spiece")) for file in files):
-        raise UserError(
-            f"summarizer {name!r} has no tokenizer: save it there with `tokenizer.save_pretrained({name!r})`"
-        )
+        raise UserError(f"summarizer {name!r} has no tokenizer: save it there by `tokenizer.save_pretrained({name!r})`")
 
 
 def _load_fault(name: str, is_folder: bool, fault: str | None, error: Exception) -> str:

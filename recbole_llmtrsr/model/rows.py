@@ -69,7 +69,7 @@ def shared_prefix_rows(
         pad_id: id for padding; never attended to by a real token.
 
     Raises:
-        ValueError: the lists do not match, a candidate is empty, or there is no candidate at all.
+        ValueError: the lists do not match, a candidate or every prefix is empty, or there is no candidate at all.
     """
     counts = _checked_counts(prefixes, candidates)
     n_histories, n_slots = len(prefixes), int(counts.max())
@@ -128,6 +128,8 @@ def _checked_counts(prefixes: Sequence[Section], candidates: Sequence[Sequence[S
         raise ValueError("no candidate to score: give at least one history with at least one candidate")
     if not all(map(len, chain.from_iterable(candidates))):
         raise ValueError("a candidate has no tokens: its section must hold at least the answer slot")
+    if not any(map(len, prefixes)):
+        raise ValueError("every prefix is empty: put the instruction there")
     return counts
 
 

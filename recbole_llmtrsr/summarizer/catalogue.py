@@ -6,10 +6,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
+from recbole_llmtrsr.summarizer.digest import term
 
 ColumnKind = Literal["terms", "values", "decades", "text", "constant"]
 
@@ -23,23 +23,7 @@ _WORD = re.compile(r"[^\W\d_][\w'\u2019-]+")
 _YEAR = re.compile(r"[12][0-9]{3}")
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What an extract knows of one item.
-
-    Attributes:
-        terms: (column, term) pairs to count, in the order of the columns.
-        words: words of its title in lower case, each once.
-        title: its value in the first text column, '' without one.
-        weights: term or word of any text -> inverse document frequency, for overlaps.
-        norm: square root of the sum of the weights.
-    """
-
-    terms: tuple[tuple[str, str], ...]
-    words: tuple[str, ...]
-    title: str
-    weights: dict[tuple[str, str], float]
-    norm: float
+Key = tuple[str, str]  # (column, term), or ('', word of a text)
 
 
 class Catalogue:
@@ -62,48 +46,44 @@ class Catalogue:
         self.counted = tuple(c for c, kind in self.kinds.items() if kind in ("terms", "values", "decades"))
         self.texts = tuple(c for c, kind in self.kinds.items() if kind == "text")
         self.n_items = len(items)
-        self._frequency = Counter(key for item in items for key in self._keys(item))
-        self._features: dict[Item, Features] = {}
+        self._keys: dict[Item, tuple[Key, ...]] = {}
+        self._frequency = Counter(key for item in items for key in self._find_keys(item))
+        self._idf = {key: math.log(self.n_items / frequency) for key, frequency in self._frequency.items()}
 
-    def features(self, item: Item) -> Features:
-        """The features of an item, computed once; an item without fields has none."""
-        known = self._features.get(item)
-        if known is None:
-            keys = self._keys(item)
-            weights = {key: self.idf(key) for key in keys}
-            title = next((value for column, value in item.fields if column in self.texts[:1]), "")
-            known = self._features[item] = Features(
-                tuple(key for key in keys if key[0]),
-                tuple(dict.fromkeys(words(title))),
-                title,
-                weights,
-                math.sqrt(sum(weights.values())),
-            )
-        return known
+    def keys(self, item: Item) -> tuple[Key, ...]:
+        """All features of an item, each once: terms of counted columns and words of texts."""
+        keys = self._keys.get(item)
+        if keys is None:
+            keys = self._keys[item] = tuple(self._find_keys(item))
+        return keys
 
-    def idf(self, key: tuple[str, str]) -> float:
-        """log(items / items with it), 0 for what no item has.
+    def counted_keys(self, item: Item) -> list[Key]:
+        """What an item adds to counts: its terms, and the telling words of its title."""
+        title_words = dict.fromkeys(words(self.title(item)))
+        return [key for key in self.keys(item) if key[0] or (key[1] in title_words and self.telling(key[1]))]
 
-        Args:
-            key: (column, term), or ('', word).
-        """
-        frequency = self._frequency.get(key, 0)
-        return math.log(self.n_items / frequency) if frequency else 0.0
+    def title(self, item: Item) -> str:
+        """The item's value in the first text column; '' without one."""
+        return next((value for column, value in item.fields if column in self.texts[:1]), "")
+
+    def idf(self, key: Key) -> float:
+        """log(items / items with it), 0 for what no item has."""
+        return self._idf.get(key, 0.0)
 
     def telling(self, word: str) -> bool:
         """Whether a word occurs in enough items to come again and in few enough to mean something."""
         frequency = self._frequency.get(("", word), 0)
-        return max(2.0, self.n_items / 1000) <= frequency <= max(self.n_items * MAX_WORD_SHARE, 3)
+        return max(2.0, self.n_items / 1000) <= frequency <= max(3.0, self.n_items * MAX_WORD_SHARE)
 
-    def _keys(self, item: Item) -> list[tuple[str, str]]:
-        keys: dict[tuple[str, str], None] = {}
+    def _find_keys(self, item: Item) -> dict[Key, None]:
+        keys: dict[Key, None] = {}
         for column, value in item.fields:
             kind = self.kinds.get(column)
             if kind == "text":
                 keys.update(dict.fromkeys(("", word) for word in words(value)))
             elif kind is not None and kind != "constant":
-                keys.update(dict.fromkeys((column, term) for term in terms(value, kind)))
-        return list(keys)
+                keys.update(dict.fromkeys((column, clean) for raw in terms(value, kind) if (clean := term(raw))))
+        return keys
 
 
 def column_kind(values: Sequence[str]) -> ColumnKind:

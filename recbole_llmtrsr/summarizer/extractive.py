@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.summarizer.catalogue import Catalogue, Features
-from recbole_llmtrsr.summarizer.digest import Digest, format_digest, label, parse_digest, term, title
+from recbole_llmtrsr.summarizer.catalogue import Catalogue
+from recbole_llmtrsr.summarizer.digest import Digest, format_digest, label, parse_digest, title
 
+MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words
+MAX_COLUMN_TERMS = 12
 N_TITLES = 3
-TITLE_DECAY = 0.9  # weight of a title per later block: half after seven blocks
-MAX_TERMS = 12  # terms of all columns together; with titles about 50 tokens
-MAX_COLUMN_TERMS = 8
-MAX_CANDIDATES = 30  # titles compared with each other; older ones would weigh too little to win
+TITLE_DECAY = 0.9  # weight of a title per later text: half after seven blocks
+MAX_CANDIDATES = 30  # titles compared; older ones would weigh too little to win
 CACHED_DIGESTS = 20_000
 
 
 class ExtractiveWriter:
     """Counts what a user chose and quotes what is typical of it.
 
-    Counts are of items, whole history, most frequent first, ties to the more recent. They come from columns whose
-    terms repeat (genres, category, brand); a catalogue of free text alone gets the telling words of its titles instead,
-    by count x idf^2 (with plain idf, words like 'with' win in long histories). Titles are those with the largest idf-weighted
-    overlap (cosine) with the others, recent ones preferred, written oldest first.
+    Counts are of items over the whole history, most frequent first, ties to the more recent. They come from columns
+    whose terms repeat (genres, category, brand); a catalogue of free text alone gets the telling words of its titles
+    instead, by count x idf^2 (with plain idf, words like 'with' win in long histories). Titles are typical by
+    idf-weighted overlap: in a block with its other items, later with the counts; recent ones are preferred, and they
+    are written oldest first.
 
-    Blocks keep twice as many terms as merged summaries, so merged counts are nearly exact. An update only knows the
-    terms that its previous summary kept, so a term that rises late is counted from the block in which it last entered.
+    Texts are all that is handed on, so terms beyond the ``MAX_TERMS`` of a text lose the counts they had. The upper
+    counts of a merge are nearly exact; an update chain may undercount what rises late.
 
     Args:
         item_text: the catalogue; its statistics use item texts, never events.
@@ -37,21 +39,18 @@ class ExtractiveWriter:
 
     def __init__(self, item_text: ItemText) -> None:
         self._catalogue = Catalogue(item_text)
-        counted, texts = self._catalogue.counted, self._catalogue.texts
-        self._labels = {column: label(column) for column in counted}
-        self._words_label = "words" if not counted and texts else ""
-        self._title_label = label(texts[0]) if texts else ""
-        if self._title_label in (*self._labels.values(), self._words_label):
-            self._title_label = "titles"
-        self._count_labels = [*self._labels.values(), *([self._words_label] if self._words_label else [])]
-        self._n_terms = max(2, min(MAX_COLUMN_TERMS, MAX_TERMS // max(1, len(self._count_labels))))
+        columns = self._catalogue.counted or (("",) if self._catalogue.texts else ())
+        self._labels = {column: label(column) if column else "words" for column in columns}
+        self._title_label = label(self._catalogue.texts[0]) if self._catalogue.texts else ""
+        if self._title_label in self._labels.values():
+            self._title_label = f"{self._title_label} examples"
+        self._n_terms = min(MAX_COLUMN_TERMS, max(2, MAX_TERMS // max(1, len(columns))))
         self._by_title: dict[str, Item] = {}
         for item in item_text.items.values():
-            for column, value in item.fields:
-                if column in texts[:1]:
-                    self._by_title.setdefault(title(value), item)
+            if shown := title(self._catalogue.title(item)):
+                self._by_title.setdefault(shown, item)
         self._item_digest = lru_cache(CACHED_DIGESTS)(self._digest_of_item)
-        self._parse = lru_cache(CACHED_DIGESTS)(self._parse_text)
+        self._parse = lru_cache(CACHED_DIGESTS)(self._digest_of_text)
         self._report = {"texts": 0, "words": 0, "empty": 0}
 
     def write(self, blocks: Sequence[Sequence[Item]]) -> list[str]:
@@ -72,25 +71,42 @@ class ExtractiveWriter:
         return dict(self._report)
 
     def _block(self, items: Sequence[Item]) -> Digest:
-        return self._combine([self._item_digest(item) for item in items], 2 * self._n_terms, decay=1.0)
+        features = Counter(key for item in items for key in self._catalogue.keys(item))
+        digests = [self._item_digest(item) for item in items]
+        return Digest(self._top(self._totals(digests)), self._titles(digests, features, 1.0, whole_text=True))
 
-    def _combine(self, digests: Sequence[Digest], n_terms: int | None = None, decay: float = TITLE_DECAY) -> Digest:
+    def _combine(self, digests: Sequence[Digest]) -> Digest:
         """One digest of several, oldest first."""
-        counts = {}
-        for name in self._count_labels:
-            total: Counter[str] = Counter()
-            for digest in reversed(digests):  # a term enters at its latest occurrence, which settles ties
-                for value, count in digest.counts.get(name, {}).items():
-                    total[value] += count
-            ranked = sorted(total, key=lambda value: -total[value] * self._weight(name, value))
-            counts[name] = {value: total[value] for value in ranked[: n_terms or self._n_terms]}
+        totals = self._totals(digests)
+        features = Counter({(column, value): n for column in totals for value, n in totals[column].items()})
         note = next((digest.note for digest in reversed(digests) if digest.note), "")
-        return Digest(counts, self._titles(digests, decay), note)
+        return Digest(self._top(totals), self._titles(digests, features, TITLE_DECAY, whole_text=False), note)
 
-    def _weight(self, name: str, value: str) -> float:
-        return self._catalogue.idf(("", value)) ** 2 if name == self._words_label else 1.0
+    def _totals(self, digests: Sequence[Digest]) -> dict[str, dict[str, int]]:
+        """Column -> term -> count; a term enters at its latest occurrence, which settles ties."""
+        totals = {}
+        for column, name in self._labels.items():
+            total: dict[str, int] = {}
+            for digest in reversed(digests):
+                for value, count in digest.counts.get(name, {}).items():
+                    total[value] = total.get(value, 0) + count
+            totals[column] = total
+        return totals
 
-    def _titles(self, digests: Sequence[Digest], decay: float) -> tuple[str, ...]:
+    def _top(self, totals: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        """Label -> its best terms and their counts."""
+        best = {}
+        for column, total in totals.items():
+            ranked = sorted(total.items(), key=lambda pair: -pair[1] * self._weight(column, pair[0]))
+            best[self._labels[column]] = dict(ranked[: self._n_terms])
+        return best
+
+    def _weight(self, column: str, value: str) -> float:
+        return 1.0 if column else self._catalogue.idf(("", value)) ** 2
+
+    def _titles(
+        self, digests: Sequence[Digest], features: Counter[tuple[str, str]], decay: float, *, whole_text: bool
+    ) -> tuple[str, ...]:
         candidates: dict[str, float] = {}  # title -> recency weight, from the latest to the oldest
         for age, digest in enumerate(reversed(digests)):
             for value in reversed(digest.titles):
@@ -98,31 +114,44 @@ class ExtractiveWriter:
             if len(candidates) >= MAX_CANDIDATES:
                 break
         if len(candidates) > N_TITLES:
-            shown = [(value, self._features_of_title(value)) for value in candidates]
-            overlap = Counter(key for _, features in shown if features for key in features.weights)
-            scores = {value: candidates[value] * _centrality(features, overlap) for value, features in shown}
+            scores = {v: weight * self._centrality(v, features, whole_text) for v, weight in candidates.items()}
             best = set(sorted(candidates, key=lambda value: -scores[value])[:N_TITLES])
             candidates = {value: weight for value, weight in candidates.items() if value in best}
         return tuple(reversed(candidates))
 
-    def _features_of_title(self, value: str) -> Features | None:
-        item = self._by_title.get(value)
-        return self._catalogue.features(item) if item else None
+    def _centrality(self, shown: str, features: Counter[tuple[str, str]], whole_text: bool) -> float:
+        """idf-weighted overlap of a title's item with all others, relative to the item's own size as in a cosine.
+
+        Args:
+            shown: a title; one that is not in the catalogue has no overlap.
+            features: feature -> number of items with it, this one included.
+            whole_text: compare all words, or only what is counted.
+        """
+        item = self._by_title.get(shown)
+        if item is None:
+            return 0.0
+        keys = self._catalogue.keys(item) if whole_text else self._counted(item)
+        size = overlap = 0.0
+        for key in keys:
+            idf = self._catalogue.idf(key)
+            size += idf
+            overlap += idf * max(0, features[key] - 1)
+        return overlap / math.sqrt(size) if size else 0.0
+
+    def _counted(self, item: Item) -> list[tuple[str, str]]:
+        counts = self._item_digest(item).counts
+        return [(column, value) for column, name in self._labels.items() for value in counts.get(name, ())]
 
     def _digest_of_item(self, item: Item) -> Digest:
-        features = self._catalogue.features(item)
         counts: dict[str, dict[str, int]] = {}
-        for column, value in features.terms:
-            if clean := term(value):
-                counts.setdefault(self._labels[column], {})[clean] = 1
-        if self._words_label:
-            telling = [word for word in features.words if self._catalogue.telling(word)]
-            counts[self._words_label] = dict.fromkeys(telling, 1)
-        shown = title(features.title)
+        for column, value in self._catalogue.counted_keys(item):
+            if column in self._labels:
+                counts.setdefault(self._labels[column], {})[value] = 1
+        shown = title(self._catalogue.title(item))
         return Digest(counts, (shown,) if shown else ())
 
-    def _parse_text(self, text: str) -> Digest:
-        return parse_digest(text, self._count_labels, self._title_label)
+    def _digest_of_text(self, text: str) -> Digest:
+        return parse_digest(text, self._labels.values(), self._title_label)
 
     def _text(self, digest: Digest) -> str:
         text = format_digest(digest, self._title_label)
@@ -130,10 +159,3 @@ class ExtractiveWriter:
         self._report["words"] += len(text.split())
         self._report["empty"] += not text
         return text
-
-
-def _centrality(features: Features | None, overlap: Counter[tuple[str, str]]) -> float:
-    """idf-weighted overlap with the other candidates, relative to the item's own size as in a cosine."""
-    if features is None or not features.norm:
-        return 0.0
-    return sum(weight * (overlap[key] - 1) for key, weight in features.weights.items()) / features.norm

@@ -56,6 +56,8 @@ def test_faulty_sections_are_refused(layout):
         layout([[1]], [[]], 0)
     with pytest.raises(ValueError, match="a candidate has no tokens"):
         layout([[1]], [[[3], []]], 0)
+    with pytest.raises(ValueError, match="every prefix is empty"):
+        layout([[]], [[[3]]], 0)
 
 
 @pytest.mark.parametrize("layout", [shared_prefix_rows, plain_rows])

@@ -44,6 +44,11 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.settings = config.settings
+        if config["train_neg_sample_args"]["distribution"] == "none":
+            raise UserError(
+                "train_neg_sample_args: ~ leaves LLMTRSR without a no to learn: set train_neg_sample_args:"
+                " {distribution: uniform, sample_num: 8}"
+            )
         parts = assemble(self.settings, dataset, self.device, config["seed"])
         self.backbone, self.prompts = parts.backbone, parts.prompts
         self.yes_id, self.no_id = parts.yes_id, parts.no_id

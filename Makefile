@@ -1,0 +1,21 @@
+PYTHON ?= python
+
+.PHONY: install format lint test bench
+
+install:
+	$(PYTHON) -m pip install -e ".[dev]"
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest
+
+bench:
+	@for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done

@@ -1,0 +1,187 @@
+"""LLMTRSR: what it scores, what it learns, what it saves."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+
+TINY = {
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+    "max_prompt_tokens": 400,
+    "summary": "none",
+    "show_progress": False,
+    "use_gpu": False,
+    "eval_args": {"mode": "uni5"},
+    "epochs": 1,
+    "state": "ERROR",
+    "candidate_exclusion": "target",
+}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+
+
+def write_dataset(folder, sequences, texts):
+    """Sequences of item tokens by user, texts by item token, as atomic files named 'toy'."""
+    (folder / "toy").mkdir(parents=True)
+    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    lines += [f"{u}\t{i}\t{t}" for u, items in sequences.items() for t, i in enumerate(items)]
+    (folder / "toy" / "toy.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = ["item_id:token\ttitle:token_seq"] + [f"{i}\t{text}" for i, text in texts.items()]
+    (folder / "toy" / "toy.item").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def built(folder, **options):
+    """Config, loaders and model on the data set 'toy' in the folder."""
+    model_class = get_model("LLMTRSR")
+    config = Config(model_class, "toy", [], {**TINY, "data_path": str(folder), **options})
+    torch.manual_seed(0)
+    np.random.seed(0)
+    dataset = get_dataset(model_class)(config)
+    loaders, _ = make_loaders(config, dataset)
+    return config, loaders, model_class(config, loaders[0]._dataset)
+
+
+@pytest.fixture
+def twelve_items(tmp_path):
+    texts = {f"i{n}": f"item number {n} of colour {'red' if n % 2 else 'blue'}" for n in range(12)}
+    texts["i3"] = "a much longer text than the other items have, so that slots are padded"
+    sequences = {f"u{n}": [f"i{(n * 5 + k * 7) % 12}" for k in range(4 + n)] for n in range(6)}
+    write_dataset(tmp_path / "data", sequences, texts)
+    return tmp_path / "data"
+
+
+def scores_of(model, loader):
+    model.eval()
+    with torch.no_grad():
+        return [model.predict(batch[0]) for batch in loader]
+
+
+def test_a_score_does_not_depend_on_batch_mates_padding_or_candidate_order(twelve_items):
+    _, (_, _, test), model = built(twelve_items)
+    rows = next(iter(test))[0]
+    model.eval()
+    with torch.no_grad():
+        together = model.predict(rows)
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+        shuffled = model.predict(rows[order])
+        alone = torch.cat([model.predict(rows[i : i + 1]) for i in range(len(rows))])
+    torch.testing.assert_close(shuffled, together[order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
+
+
+def test_shared_prefix_and_plain_scores_of_one_model_agree(twelve_items):
+    _, (_, _, test), model = built(twelve_items)
+    assert model.backbone.attention == "shared_prefix"
+    shared = torch.cat(scores_of(model, test))
+    model.backbone.attention = "plain"
+    torch.testing.assert_close(torch.cat(scores_of(model, test)), shared, atol=1e-5, rtol=0)
+
+
+def test_full_sort_scores_equal_predict_whatever_the_chunk(twelve_items):
+    _, (_, _, test), model = built(twelve_items, full_sort_chunk_size=5)
+    rows = next(iter(test))[0]
+    n_histories = len(set(rows[HISTORY_ID].tolist()))
+    model.eval()
+    with torch.no_grad():
+        table = model.full_sort_predict(rows[:n_histories]).view(n_histories, -1)
+        predicted = model.predict(rows)
+    assert torch.isneginf(table[:, 0]).all()
+    looked_up = table[torch.arange(n_histories).repeat(6), rows["item_id"]]
+    torch.testing.assert_close(predicted, looked_up, atol=1e-5, rtol=0)
+
+
+def test_listwise_loss_is_the_softmax_cross_entropy_of_the_target(twelve_items):
+    _, (train, _, _), model = built(twelve_items, train_neg_sample_args={"distribution": "uniform", "sample_num": 3})
+    rows = next(iter(train))
+    model.eval()
+    with torch.no_grad():
+        loss = model.calculate_loss(rows)
+        table = model.predict(rows).view(4, -1).T  # RecBole lists all targets, then each round of negatives
+    expected = torch.nn.functional.cross_entropy(table, torch.zeros(len(table), dtype=torch.long))
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+
+
+def test_pointwise_loss_is_the_binary_cross_entropy_of_every_row(twelve_items):
+    _, (train, _, _), model = built(twelve_items, objective="pointwise")
+    rows = next(iter(train))
+    model.eval()
+    with torch.no_grad():
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(model.predict(rows), rows["label"])
+        torch.testing.assert_close(model.calculate_loss(rows), expected, atol=1e-5, rtol=0)
+
+
+def test_full_loss_is_the_mean_next_token_loss_of_prompt_and_right_answer(twelve_items):
+    _, (train, _, _), model = built(twelve_items, objective="pointwise", loss_on="full")
+    rows = next(iter(train))[:3]
+    model.eval()
+    losses = []
+    with torch.no_grad():
+        loss = model.calculate_loss(rows)
+        for history_id, item, label in zip(rows[HISTORY_ID], rows["item_id"], rows["label"]):
+            prefix = model.prompts.prefix(int(history_id), "", model._history(int(history_id)))
+            answer = model.yes_id if label else model.no_id
+            ids = torch.tensor([[*prefix.tolist(), *model.prompts.candidate(int(item)), answer]])
+            logits = model.backbone.lm(input_ids=ids).logits[0, :-1]
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none"))
+    torch.testing.assert_close(loss, torch.cat(losses).mean(), atol=1e-5, rtol=0)
+
+
+def test_rows_without_a_history_id_are_refused_with_the_remedy(twelve_items):
+    _, _, model = built(twelve_items)
+    with pytest.raises(UserError, match="history_id: run it through run_recbole_llmtrsr"):
+        model.predict(Interaction({"item_id": torch.tensor([1])}))
+
+
+def learned_mrr(folder, **options):
+    config, (train, _, test), model = built(folder, **options)
+    trainer = get_trainer(type(model))(config, model)
+    trainer.fit(train, None, saved=False)
+    return trainer.evaluate(test, load_best_model=False)["mrr@5"]
+
+
+LEARNING = {
+    "builtin_hidden_size": 32,
+    "n_recent_items": 2,
+    "item_text_labels": False,
+    "epochs": 6,
+    "learning_rate": 0.01,
+    "train_batch_size": 80,
+    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 4},
+    "metrics": ["MRR"],
+    "topk": [5],
+    "valid_metric": "MRR@5",
+}
+COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
+
+
+@pytest.mark.parametrize(("signal", "low", "high"), [(True, 0.8, 1.0), (False, 0.2, 0.6)])
+def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(tmp_path, signal, low, high):
+    """Each user walks through the colours in a circle, or jumps at random; chance among 6 candidates is 0.38 MRR@5."""
+    rng = np.random.default_rng(0)
+    sequences = {}
+    for user in range(120):
+        start = int(rng.integers(8))
+        walk = [(start + k) % 8 for k in range(8)] if signal else rng.integers(8, size=8)
+        sequences[f"u{user}"] = [f"i{k}" for k in walk]
+    write_dataset(tmp_path / "data", sequences, {f"i{k}": colour for k, colour in enumerate(COLOURS)})
+    assert low <= learned_mrr(tmp_path / "data", **LEARNING) <= high
+
+
+def test_a_checkpoint_of_other_weights_is_refused(twelve_items):
+    _, _, model = built(twelve_items)
+    _, _, wider = built(twelve_items, builtin_hidden_size=32)
+    with pytest.raises(UserError, match="other weights than this model trains"):
+        wider.load_state_dict(model.state_dict())

@@ -1,0 +1,96 @@
+"""Nothing at or after a target reaches its summary or its prompt."""
+
+import numpy as np
+import pytest
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.summarizer import make_writer, summarize
+
+N_ITEMS = 40
+LENGTHS = [3, 7, 12, 23]
+
+
+def write(folder, sequences):
+    (folder / "toy").mkdir(parents=True, exist_ok=True)
+    events = [f"{u}\t{i}\t{t}" for u, items in sequences.items() for t, i in enumerate(items)]
+    (folder / "toy" / "toy.inter").write_text(
+        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
+    )
+    items = [f"i{n}\tname{n}\tkind{n % 5}" for n in range(N_ITEMS)]
+    (folder / "toy" / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\tkind:token\n" + "\n".join(items) + "\n", encoding="utf-8"
+    )
+
+
+class Words:
+    """A tokenizer whose ids are readable: one per word."""
+
+    bos_token_id = None
+    chat_template = None
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": text.split() if isinstance(text, str) else [t.split() for t in text]}
+
+
+def prefixes(folder, paradigm, monkeypatch):
+    """Summary and prompt prefix of every row, by (user, events before the target)."""
+    monkeypatch.setattr("sys.argv", ["test"])
+    options = {"data_path": str(folder), "summary": paradigm, "max_prompt_tokens": 400, "use_gpu": False}
+    config = Config(get_model("LLMTRSR"), "toy", [], options)
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    rows = [part.inter_feat for part in dataset.build()]
+    templates = templates_for("generic")
+    writer = make_writer(config.settings.summary, dataset.item_text, templates, device="cpu", dtype=None)
+    ids = [int(i) for part in rows for i in part[HISTORY_ID]]
+    users = [dataset.field2id_token["user_id"][u] for part in rows for u in part["user_id"]]
+    histories = {i: dataset.history_tokens(i) for i in ids}
+    summaries = summarize(histories, dataset.item_text, writer, config.settings.summary).summaries
+    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    builder = PromptBuilder(Words(), templates, config.settings.prompt, catalogue, with_summary=True)
+    made = {}
+    for user, i in zip(users, ids, strict=True):
+        builder._prefixes.clear()
+        prefix = builder._build(summaries[i], dataset.histories[i])
+        made[str(user), len(histories[i])] = (summaries[i], tuple(prefix))
+    return made
+
+
+@pytest.mark.parametrize("paradigm", ["hierarchical", "recurrent"])
+def test_changing_a_target_or_anything_after_it_changes_no_summary_and_no_prefix(tmp_path, monkeypatch, paradigm):
+    rng = np.random.default_rng(0)
+    # Every item is somebody's, so that the catalogue stays the same when one user's events change.
+    sequences = {"all": [f"i{n}" for n in range(N_ITEMS)]}
+    sequences |= {f"u{n}": [f"i{k}" for k in rng.integers(N_ITEMS, size=n)] for n in LENGTHS}
+    write(tmp_path / "before", sequences)
+    before = prefixes(tmp_path / "before", paradigm, monkeypatch)
+    compared = 0
+    for length in LENGTHS:
+        for target in {1, 2, length // 2, length - 1}:
+            changed = {**sequences, f"u{length}": list(sequences[f"u{length}"])}
+            for position in range(target, length):
+                old = int(changed[f"u{length}"][position][1:])
+                changed[f"u{length}"][position] = f"i{(old + 7) % N_ITEMS}"
+            write(tmp_path / f"{length}-{target}", changed)
+            after = prefixes(tmp_path / f"{length}-{target}", paradigm, monkeypatch)
+            for events in range(1, target + 1):
+                assert after[f"u{length}", events] == before[f"u{length}", events]
+                compared += 1
+            if target + 1 < length:  # and the test can fail: a later prefix does read what was changed
+                assert after[f"u{length}", target + 1] != before[f"u{length}", target + 1]
+    assert compared == 3 + 12 + 20 + 36
+
+
+def test_a_prefix_names_every_recent_item_and_never_the_target(tmp_path, monkeypatch):
+    """Items are used once per user here, so the target's name must be absent."""
+    sequences = {"u": [f"i{n}" for n in range(N_ITEMS)]}
+    write(tmp_path, sequences)
+    for (_, events), (summary, prefix) in prefixes(tmp_path, "hierarchical", monkeypatch).items():
+        text = " ".join(prefix)
+        assert f"name{events - 1};" in text
+        for later in range(events, N_ITEMS):
+            assert f"name{later};" not in text
+            assert f"name{later} " not in f"{summary} ".replace("|", " ")

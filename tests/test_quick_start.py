@@ -1,0 +1,210 @@
+"""The pipeline, end to end on a tiny data set: results, comparison, checkpoints, tuning."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from recbole_llmtrsr.__main__ import main
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.quick_start import compare, objective_function, run_recbole_llmtrsr
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+TINY = {
+    "data_path": "data",
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "WARNING",
+    "epochs": 1,
+    "train_batch_size": 64,
+    "eval_batch_size": 64,
+    "eval_args": {"mode": "uni3"},
+    "candidate_exclusion": "target",
+    "max_prompt_tokens": 400,
+    "LLMTRSR.builtin_hidden_size": 16,
+    "LLMTRSR.builtin_n_layers": 1,
+    "LLMTRSR.builtin_n_heads": 2,
+    "LLMTRSR.builtin_vocab_size": 400,
+    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
+}
+KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
+
+
+@pytest.fixture(autouse=True)
+def toy_in_empty_folder(tmp_path, monkeypatch):
+    """Eight users, thirteen items with titles and kinds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(4 + u)]
+    (tmp_path / "data" / "toy" / "toy.inter").write_text(
+        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
+    )
+    items = [f"i{n}\tThe title of {n}\t{'drama' if n % 2 else 'comedy'}" for n in range(13)]
+    (tmp_path / "data" / "toy" / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\tkind:token\n" + "\n".join(items) + "\n", encoding="utf-8"
+    )
+    return tmp_path
+
+
+def test_one_model_returns_recboles_four_keys_and_writes_a_complete_result(tmp_path):
+    returned = run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**TINY, "result_dir": "out"})
+    assert set(returned) == KEYS
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert result["test_result"] == returned["test_result"]
+    assert result["n_test"] == 8
+    assert result["n_items"] == 13
+    assert result["candidates"]["test"]["n_per_history"] == 4
+    assert len(result["candidates"]["test"]["hash"]) == 64
+    assert result["weights"]["total"] == result["weights"]["trainable"] > 0
+    assert result["tokens"]["train"] > 0 < result["tokens"]["evaluation"]
+    assert result["trims"]["prompts"] == sum(3 + u for u in range(8))  # every history but the user's empty one
+    assert result["options"]["block_size"] == 5
+    assert result["options"]["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert result["versions"]["recbole"] == "1.2.1"
+    assert set(result["seconds"]) == {"data", "summaries", "model", "training", "evaluation"}
+
+
+def test_several_models_meet_on_one_candidate_set_in_one_table(tmp_path):
+    models = ["LLMTRSR", "SASRec", "GRU4Rec", "Pop"]
+    results, folder = compare(models, "toy", config_dict=TINY)
+    assert [r["model"] for r in results] == models
+    assert len({r["candidates"]["test"]["hash"] for r in results}) == 1
+    assert len({r["candidates"]["valid"]["hash"] for r in results}) == 1
+    assert [r["n_test"] for r in results] == [8, 8, 8, 8]
+    table = (folder / "comparison.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[1].strip() for line in table[4:]] == models
+    written = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert [r["model"] for r in written["results"]] == models
+    assert all((folder / name / "result.json").is_file() for name in models)
+
+
+def test_the_same_run_twice_gives_the_same_metrics():
+    first = run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=TINY)
+    assert run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=TINY) == first
+
+
+def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary():
+    found = objective_function({**TINY, "model": "LLMTRSR", "dataset": "toy"})
+    assert set(found) == {"model", *KEYS}
+    assert found["model"] == "LLMTRSR"
+
+
+def test_the_command_line_prints_the_table_and_where_the_results_lie(tmp_path, monkeypatch, capsys):
+    flags = ["--model=LLMTRSR,Pop", "--dataset=toy", "--result_dir=out"]
+    flags += [f"--{name}={value}" for name, value in TINY.items()]
+    monkeypatch.setattr("sys.argv", ["run_recbole_llmtrsr.py", *flags])
+    assert main(flags) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "results: out"
+    assert any(line.startswith("| LLMTRSR |") for line in printed)
+    assert any("recall@10" in line and "mrr@10" in line for line in printed)
+
+
+def byte_tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: n for n, token in enumerate([*alphabet, "<pad>"])}
+    merges = []
+    for word in ("Ġyes", "Ġno"):
+        joined = word[0]
+        for letter in word[1:]:
+            merges.append((joined, letter))
+            joined += letter
+            vocab.setdefault(joined, len(vocab))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
+
+
+LLAMA_LIKE = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+FOLDERS = {
+    "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **LLAMA_LIKE)),
+    "qwen": lambda size: Qwen2ForCausalLM(Qwen2Config(vocab_size=size, **LLAMA_LIKE)),
+    "gpt2": lambda size: GPT2LMHeadModel(
+        GPT2Config(vocab_size=size, n_embd=16, n_layer=2, n_head=4, n_positions=2048)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_loads_trains_with_lora_and_reloads_to_the_same_scores(tmp_path, kind):
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    FOLDERS[kind](len(tokenizer)).save_pretrained(tmp_path / kind)
+    tokenizer.save_pretrained(tmp_path / kind)
+    options = {**TINY, "backbone": str(tmp_path / kind), "max_prompt_tokens": 900, "learning_rate": 0.05}
+    first, folder = compare(["LLMTRSR"], "toy", config_dict={**options, "result_dir": "first"})
+    assert first[0]["attention"] == "shared_prefix"
+    assert 0 < first[0]["weights"]["trainable"] < first[0]["weights"]["total"] / 2
+
+    checkpoint = torch.load(first[0]["checkpoint"], weights_only=True)
+    assert checkpoint["state_dict"]
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+    assert any(weight.abs().max() > 0 for name, weight in checkpoint["state_dict"].items() if "lora_B" in name)
+    adapter = load_file(tmp_path / first[0]["checkpoint"].removesuffix(".pth") / "adapter_model.safetensors")
+    assert len(adapter) == len(checkpoint["state_dict"])
+
+    model_class = get_model("LLMTRSR")
+    config = Config(model_class, "toy", [], options)
+    dataset = get_dataset(model_class)(config)
+    (train, _, test), _ = make_loaders(config, dataset)
+    dataset.set_summaries({i: "a summary" for i in range(200)})
+    scores = []
+    for _ in range(2):
+        model = model_class(config, train._dataset).eval()
+        model.load_state_dict(checkpoint["state_dict"])
+        with torch.no_grad():
+            scores.append(model.predict(next(iter(test))[0]))
+    assert torch.equal(scores[0], scores[1])
+
+    again, _ = compare(
+        ["LLMTRSR"], "toy", config_dict={**options, "checkpoint": first[0]["checkpoint"], "result_dir": "again"}
+    )
+    assert again[0]["epochs_trained"] == 0
+    assert again[0]["test_result"] == first[0]["test_result"]
+
+
+def test_training_continues_where_a_checkpoint_stopped():
+    first, _ = compare(["LLMTRSR"], "toy", config_dict=TINY)
+    more, _ = compare(["LLMTRSR"], "toy", config_dict={**TINY, "epochs": 3, "checkpoint": first[0]["checkpoint"]})
+    assert list(more[0]["train_loss"]) == ["1", "2"]
+
+
+@pytest.mark.parametrize("model", ["LLMTRSR", "SASRec"])
+def test_a_corrupt_checkpoint_is_refused_by_name(tmp_path, model):
+    (tmp_path / "broken.pth").write_bytes(b"PK\x03\x04 this is no checkpoint")
+    with pytest.raises(UserError, match=r"broken\.pth"):
+        run_recbole_llmtrsr(model, "toy", config_dict={**TINY, "checkpoint": "broken.pth"})
+
+
+def test_full_ranking_works_and_is_refused_above_its_limit():
+    options = {**TINY, "eval_args": {"mode": "full"}, "topk": [10, 13]}
+    result = run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=options)["test_result"]
+    assert result["recall@13"] == 1.0  # thirteen items in all
+    with pytest.raises(UserError, match=r"8 histories x 13 items = 104 .* more than max_full_sort_scores: 103"):
+        run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**options, "max_full_sort_scores": 103})
+
+
+def test_training_without_negatives_is_refused():
+    with pytest.raises(UserError, match="set train_neg_sample_args"):
+        run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**TINY, "LLMTRSR.train_neg_sample_args": None})

@@ -1,0 +1,156 @@
+"""LLMTRSRTrainer: accumulation, learning rate, what it saves."""
+
+import pytest
+import torch
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.trainer import LLMTRSRTrainer
+
+TINY = {
+    "data_path": "data",
+    "use_gpu": False,
+    "show_progress": False,
+    "summary": "none",
+    "state": "WARNING",
+    "epochs": 1,
+    "eval_args": {"mode": "uni3"},
+    "candidate_exclusion": "target",
+    "max_prompt_tokens": 400,
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1},
+    "train_batch_size": 8,
+}
+
+
+@pytest.fixture(autouse=True)
+def toy_in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(5)]
+    (tmp_path / "data" / "toy" / "toy.inter").write_text(
+        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
+    )
+    items = [f"i{n}\tThe title of {n}" for n in range(13)]
+    (tmp_path / "data" / "toy" / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\n" + "\n".join(items) + "\n", encoding="utf-8"
+    )
+
+
+def prepared(**options):
+    """A trainer, and the first two training batches (4 histories x 2 candidates each)."""
+    config = Config(get_model("LLMTRSR"), "toy", [], {**TINY, **options})
+    torch.manual_seed(0)
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    (train, _, _), _ = make_loaders(config, dataset)
+    trainer = LLMTRSRTrainer(config, get_model("LLMTRSR")(config, train._dataset))
+    batches = []
+    for part in (slice(0, 4), slice(4, 8)):
+        rows = train._dataset.inter_feat[part]
+        negatives = (rows["item_id"] + 5) % 13 + 1
+        batches.append(train._neg_sample_by_point_wise_sampling(rows, negatives))
+    return trainer, batches
+
+
+def both(batches):
+    """One batch of two: RecBole lists all targets first, then all negatives."""
+    from recbole.data.interaction import cat_interactions
+
+    return cat_interactions([batches[0][:4], batches[1][:4], batches[0][4:], batches[1][4:]])
+
+
+PLAIN_SGD = {
+    "learner": "sgd",
+    "learning_rate": 20.0,
+    "weight_decay": 0.0,
+    "lr_scheduler": "constant",
+    "warmup_ratio": 0.0,
+    "clip_grad_norm": None,
+}
+
+
+def test_two_accumulated_batches_move_the_weights_as_one_batch_of_both():
+    whole, batches = prepared(**PLAIN_SGD)
+    before = {name: weight.clone() for name, weight in whole.model.state_dict().items()}
+    halves, _ = prepared(**PLAIN_SGD, gradient_accumulation_steps=2)
+    whole._train_epoch([both(batches)], 0)
+    halves._train_epoch(batches, 0)
+    after = whole.model.state_dict()
+    assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
+    for name, weight in halves.model.state_dict().items():
+        torch.testing.assert_close(weight, after[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_last_short_group_of_batches_is_not_lost():
+    trainer, batches = prepared(**PLAIN_SGD, gradient_accumulation_steps=4)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer._train_epoch(batches, 0)
+    assert any((weight - before[name]).abs().max() > 1e-3 for name, weight in trainer.model.state_dict().items())
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_clipping_bounds_the_step():
+    trainer, batches = prepared(**{**PLAIN_SGD, "clip_grad_norm": {"max_norm": 0.001}})
+    before = torch.cat([p.detach().clone().flatten() for p in trainer.model.parameters()])
+    trainer._train_epoch(batches[:1], 0)
+    after = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+    assert float((after - before).norm()) == pytest.approx(20 * 0.001, rel=1e-3)
+
+
+def test_the_learning_rate_warms_up_and_decays_over_all_epochs():
+    trainer, batches = prepared(epochs=2, learning_rate=1.0, warmup_ratio=0.5, lr_scheduler="linear")
+    rates = []
+    step = trainer.optimizer.step
+
+    def recorded(*args, **kwargs):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = recorded
+    for epoch in range(2):
+        trainer._train_epoch(batches, epoch)
+    assert rates == [0.0, 0.5, 1.0, 0.5]
+
+
+def test_the_optimizer_has_the_betas_and_decay_that_were_set():
+    trainer, _ = prepared(learner="adamw", adam_betas=[0.8, 0.9], weight_decay=0.25)
+    group = trainer.optimizer.param_groups[0]
+    assert group["betas"] == (0.8, 0.9)
+    assert group["weight_decay"] == 0.25
+
+
+def test_a_loss_that_becomes_nan_stops_the_run_with_the_remedy():
+    trainer, batches = prepared()
+    with torch.no_grad():
+        next(iter(trainer.model.parameters())).fill_(float("nan"))
+    with pytest.raises(UserError, match=r"nan in epoch 0: lower learning_rate"):
+        trainer._train_epoch(batches, 0)
+
+
+def test_gradient_checkpointing_changes_no_step():
+    plain, batches = prepared(**PLAIN_SGD)
+    saving, _ = prepared(**PLAIN_SGD, gradient_checkpointing=True)
+    plain._train_epoch(batches, 0)
+    saving._train_epoch(batches, 0)
+    for name, weight in plain.model.state_dict().items():
+        torch.testing.assert_close(saving.model.state_dict()[name], weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_checkpoint_holds_trainable_weights_and_plain_values_and_restores_them(tmp_path):
+    trainer, batches = prepared()
+    trainer._train_epoch(batches, 0)
+    trainer._save_checkpoint(0, verbose=False)
+    saved = torch.load(trainer.saved_model_file, weights_only=True)
+    assert set(saved["state_dict"]) == {n for n, p in trainer.model.named_parameters() if p.requires_grad}
+    other, _ = prepared(learning_rate=0.5)
+    other.resume_checkpoint(trainer.saved_model_file)
+    assert other.start_epoch == 1
+    assert other.saved_model_file != trainer.saved_model_file
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], weight)
