@@ -7,10 +7,12 @@ the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,10 @@ from recbole_llmtrsr import compat
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
 
+_KEYS = {
+    "eval_args": ("split", "order", "group_by", "mode"),
+    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+}
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
 
 
@@ -82,7 +88,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: Mapping[str, Any] | None = None,
     ) -> None:
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
-        super().__init__(model, dataset, list(config_file_list or []), dict(config_dict or {}))
+        try:
+            super().__init__(model, dataset, list(config_file_list or []), dict(config_dict or {}))
+        except UserError:
+            raise
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # what RecBole's own checks raise
+            raise UserError(f"RecBole does not accept these options: {error}") from error
         self._report_unknown_options()
         self.settings = Settings.from_options(self.final_config_dict)
 
@@ -99,7 +110,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if content is None:
             return {}
         if not isinstance(content, dict):
-            raise UserError(f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}")
+            raise UserError(
+                f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}"
+            )
+        names = [name for name in content if not isinstance(name, str)]
+        if names:
+            raise UserError(
+                f"property file {file}: option names must be words, got {names}: quote them if they are meant"
+            )
         return content
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -142,7 +160,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self._merge(final, {key: value for key, value in source.items() if "." not in key})
             prefix = f"{self.model}."
             self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
-        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
+        chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
+        if chooses_by_loss and final.get("loss_type") == "CE":
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
             final["train_neg_sample_args"] = None
         return final
@@ -156,11 +175,36 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _report_unknown_options(self) -> None:
         known = _recbole_options() | set(self.internal_config_dict) | set(RUNNER_FLAGS)
-        faults, strangers = unknown_options([name.rsplit(".", 1)[-1] for name in self.external_config_dict], known)
+        names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
+        faults, strangers = unknown_options(names, known)
+        faults += self._faults_of_prefixes() + self._faults_of_keys()
         if faults:
             raise UserError(faults)
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+
+    def _faults_of_prefixes(self) -> list[str]:
+        folders = (_recbole_properties() / "model", properties_dir() / "model")
+        models = {self.model, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
+        faults = []
+        for name in self.external_config_dict:
+            prefix, dot, _ = name.rpartition(".")
+            if dot and prefix not in models:
+                near = [m for m in models if m.lower() == prefix.lower()] or difflib.get_close_matches(
+                    prefix, sorted(models), n=1
+                )
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                faults.append(f"option '{name}' speaks to a model '{prefix}' that does not exist{hint}")
+        return faults
+
+    def _faults_of_keys(self) -> list[str]:
+        faults = []
+        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+            for name, value in source.items():
+                accepted = _KEYS.get(name.rpartition(".")[-1], ())
+                unknown = [key for key in value if key not in accepted] if accepted and isinstance(value, dict) else []
+                faults += [f"{name} has no key '{key}', it has {', '.join(accepted)}" for key in unknown]
+        return faults
 
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""
@@ -175,7 +219,7 @@ def option_from_sources(name: str, config_files: Sequence[str | Path], config_di
     for file in reversed(list(config_files)):
         try:
             content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"property file {file} cannot be read: {error}") from error
         if isinstance(content, dict) and name in content:
             return content[name]
@@ -184,7 +228,8 @@ def option_from_sources(name: str, config_files: Sequence[str | Path], config_di
 
 def _recbole_properties() -> Path:
     spec = importlib.util.find_spec("recbole")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "properties"
 
 
@@ -194,13 +239,15 @@ def _recbole_options() -> set[str]:
     for file in _recbole_properties().glob("**/*.yaml"):
         if file.name != "url.yaml":
             names.update(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    return names | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"} | set(
-        OPTION_NAMES
+    return (
+        names
+        | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"}
+        | set(OPTION_NAMES)
     )
 
 
 def _literal(text: str) -> Any:
-    """A flag's value: a Python literal, true/false in any case, else the text itself."""
+    """A flag's value: a Python literal, true/false in any case, a YAML list or mapping, else the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if text in ("~", "null"):
@@ -208,7 +255,11 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        pass
+    if text[:1] in ("[", "{"):  # as in a property file: {mode: uni100}
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            return yaml.safe_load(text)
+    return text
 
 
 def _plain(value: Any) -> Any:

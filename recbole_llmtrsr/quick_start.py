@@ -14,7 +14,7 @@ from recbole.utils import init_logger, init_seed, set_color
 
 from recbole_llmtrsr import compat
 from recbole_llmtrsr.config import Config, option_from_sources
-from recbole_llmtrsr.data.dataset import LLMTRSRDataset, check_not_empty
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import check_dataset_files
@@ -70,12 +70,13 @@ def compare(
     Raises:
         UserError: a fault in the user's input; models that ended before it keep their results.
     """
-    for name in models:
-        get_model(name)  # every name is checked before the first model trains
+    if not models:
+        raise UserError("no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec")
     dataset_name = _required("dataset", dataset, config_file_list, config_dict)
     files, options = config_file_list or (), config_dict or {}
-    given = Config(get_model(models[0]), dataset_name, files, options).settings.evaluation.result_dir  # type: ignore[arg-type]
-    folder = make_result_dir(given, models, dataset_name)
+    # Every name and every model's options are checked before the first model trains.
+    configs = [_checked_config(name, dataset_name, files, options) for name in models]
+    folder = make_result_dir(configs[0].settings.evaluation.result_dir, models, dataset_name)
     results = []
     for name in models:
         own_folder = folder / name if len(models) > 1 else folder
@@ -99,13 +100,19 @@ def objective_function(
     return {"model": name, **run_recbole_llmtrsr(name, None, config_file_list, config_dict, saved)}
 
 
-def _required(
-    name: str, value: str | None, files: Sequence[str] | None, options: Mapping[str, Any] | None
-) -> str:
+def _required(name: str, value: str | None, files: Sequence[str] | None, options: Mapping[str, Any] | None) -> str:
     value = value or option_from_sources(name, files or (), options or {})
     if not value:
         raise UserError(f"no {name} is named: pass --{name}=<name>, or set it in a property file or the dictionary")
     return str(value)
+
+
+def _checked_config(model: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
+    """A model's options, once all is refused that can be before any work is done."""
+    config = Config(get_model(model), dataset, files, options)
+    check_dataset_files(config)
+    templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
+    return config
 
 
 def _run(
@@ -119,25 +126,22 @@ def _run(
     """The pipeline: options, data, split and candidates, summaries, model, training, evaluation, result."""
     model_class = get_model(model_name)
     dataset_name = _required("dataset", dataset_name, files, options)
-    config = Config(model_class, dataset_name, files, options)  # type: ignore[arg-type]
+    config = _checked_config(model_name, dataset_name, files, options)
     compat.trust_checkpoints(config.settings.evaluation.trust_checkpoint)
-    check_dataset_files(config)
-    templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
     folder = folder or make_result_dir(config.settings.evaluation.result_dir, [model_name], dataset_name)
     clock = _Clock()
     with _logging(config) as logger:
         logger.info(config)
         init_seed(config["seed"], config["reproducibility"])
         with clock("data"):
-            dataset = get_dataset(model_class)(config)
-            check_not_empty(dataset)
+            dataset = load_dataset(get_dataset(model_class), config)
             logger.info(dataset)
             (train_data, valid_data, test_data), candidates = make_loaders(config, dataset)
         check_full_sort_cost(config, model_class, {"valid": valid_data, "test": test_data})
         summaries: dict[str, Any] = {}
         if isinstance(dataset, LLMTRSRDataset):
             with clock("summaries"):
-                summaries = _summarize(config, dataset, [train_data, valid_data, test_data])
+                summaries = write_summaries(config, dataset, [train_data, valid_data, test_data])
         init_seed(config["seed"], config["reproducibility"])
         with clock("model"):
             model = model_class(config, train_data._dataset).to(config["device"])
@@ -150,9 +154,7 @@ def _run(
                 train_data, valid_data, saved=saved, show_progress=config["show_progress"]
             )
         with clock("evaluation"):
-            test_result = trainer.evaluate(
-                test_data, load_best_model=saved, show_progress=config["show_progress"]
-            )
+            test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
         result = {
             "model": model_name,
             "dataset": dataset_name,
@@ -167,7 +169,11 @@ def _run(
             "n_test": len(test_data._dataset),
             "n_items": dataset.item_num - 1,
             "candidates": {
-                split: {"hash": drawn.digest, "n_histories": len(drawn.items), "n_per_history": drawn.items.shape[1] + 1}
+                split: {
+                    "hash": drawn.digest,
+                    "n_histories": len(drawn.items),
+                    "n_per_history": drawn.items.shape[1] + 1,
+                }
                 for split, drawn in candidates.items()
             },
             "seconds": clock.seconds,
@@ -188,8 +194,12 @@ def _run(
     return result
 
 
-def _summarize(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> dict[str, Any]:
-    """Write the preference summary of every history that a loader will ask for."""
+def write_summaries(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> dict[str, Any]:
+    """Write the preference summary of every history that a loader will ask for, and hand them to the data set.
+
+    Returns:
+        what it cost, for the run's report.
+    """
     settings = config.settings
     ids = sorted({int(i) for loader in loaders for i in loader._dataset.inter_feat[HISTORY_ID]})
     writer = make_writer(

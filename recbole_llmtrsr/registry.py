@@ -34,7 +34,7 @@ def get_model(name: str) -> type:
         return MODELS[name]
     names = model_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1) or [n for n in names if n.lower() == name.lower()]
+        near = [n for n in names if n.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise UserError(
             f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"

@@ -67,10 +67,10 @@ class SummarySettings:
 class PromptSettings:
     """How summary, recent items and candidate become token ids."""
 
-    domain: str = option(
-        "generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies")
+    domain: str = option("generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies"))
+    prompt_templates: dict[str, str] = option(  # noqa: RUF009 - it becomes a default_factory
+        {}, "Own wording by template name, over the domain's."
     )
-    prompt_templates: dict[str, str] = option({}, "Own wording by template name, over the domain's.")
     n_recent_items: int = option(10, "Last items of the history shown one by one (paper's code: 5).", minimum=0)
     max_prompt_tokens: int = option(
         1024, "Longest prompt in tokens; recent items and summary are trimmed to it, nothing else.", minimum=16
@@ -109,7 +109,8 @@ class BackboneSettings:
         choices=("auto", "shared_prefix", "plain"),
     )
     precision: str = option(
-        "auto", "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
+        "auto",
+        "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
         choices=("auto", "fp32", "bf16"),
     )
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
@@ -121,7 +122,9 @@ class TrainingSettings:
     """What the trainer adds to RecBole's own options."""
 
     loss_on: str = option(
-        "answer", "Loss on the answer alone, or on every token of prompt and answer (paper).", choices=("answer", "full")
+        "answer",
+        "Loss on the answer alone, or on every token of prompt and answer (paper).",
+        choices=("answer", "full"),
     )
     objective: str = option(
         "listwise",
@@ -150,7 +153,9 @@ class EvaluationSettings:
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
     )
     full_sort_chunk_size: int = option(256, "Items scored together with one prefix in full ranking.", minimum=1)
-    result_dir: str | None = option(None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>.")
+    result_dir: str | None = option(
+        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>."
+    )
     checkpoint: str | None = option(
         None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated."
     )
@@ -248,7 +253,7 @@ def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[s
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         faults.append(f"{spec.name} must be one of {', '.join(choices)}, got {value!r}{hint}")
-    if minimum is not None and value is not None and value < minimum:
+    if minimum is not None and value is not None and not value >= minimum:  # so that NaN is refused
         faults.append(f"{spec.name} must be >= {minimum}, got {value}")
     return value
 
@@ -273,6 +278,8 @@ def _as_type(kind: Any, value: Any) -> Any:
         return {_as_type(str, k): _as_type(str, v) for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():  # 1e6
+        return int(value)
     if kind is str and value is False:  # YAML reads a bare no, off or false as a boolean
         return "no"
     if kind is str and value is True:

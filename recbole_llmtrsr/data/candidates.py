@@ -31,7 +31,7 @@ class CandidateSet:
     Attributes:
         history_ids: ascending. [n_histories]
         items: item ids of the negatives, all different, in an order without meaning. [n_histories, n_negatives]
-        digest: SHA-256 over users, targets and candidates by their tokens.
+        digest: SHA-256 over users, targets and candidates by their tokens, whatever the order of the rows.
     """
 
     history_ids: Ids
@@ -49,11 +49,18 @@ class CandidateSet:
 def sampled_mode(mode: str) -> tuple[str, int] | None:
     """('uniform' | 'popularity', number of negatives) of a sampled mode; None for full and labeled.
 
+    Raises:
+        UserError: no negatives are asked for.
+
     >>> sampled_mode("uni20"), sampled_mode("pop100"), sampled_mode("full")
     (('uniform', 20), ('popularity', 100), None)
     """
     match = re.fullmatch(r"(uni|pop)(\d+)", mode)
-    return None if match is None else ({"uni": "uniform", "pop": "popularity"}[match[1]], int(match[2]))
+    if match is None:
+        return None
+    if int(match[2]) < 1:
+        raise UserError(f"eval_args mode '{mode}' ranks a target against nothing: ask for at least {match[1]}1")
+    return {"uni": "uniform", "pop": "popularity"}[match[1]], int(match[2])
 
 
 def candidate_set(config: Any, dataset: Any, split: str) -> CandidateSet:
@@ -71,9 +78,7 @@ def candidate_set(config: Any, dataset: Any, split: str) -> CandidateSet:
     assert mode is not None
     rows = _Rows.of(dataset)
     settings = config.settings.evaluation
-    question = rows.fingerprint(
-        f"{config['seed']}|{split}|{mode[0]}|{mode[1]}|{settings.candidate_exclusion}"
-    )
+    question = rows.fingerprint(f"{config['seed']}|{split}|{mode[0]}|{mode[1]}|{settings.candidate_exclusion}")
     name = f"{config['dataset']}-{split}-{mode[0]}{mode[1]}-{question[:12]}.npz"
     path = Path(settings.candidate_dir) / name
     if path.is_file():
@@ -110,40 +115,49 @@ class _Rows:
 
     def fingerprint(self, choices: str) -> str:
         parts = [choices, "\t".join(self.item_tokens), "\t".join(self.user_tokens)]
-        arrays = (self.history_ids, self.targets, self.histories.items, self.histories.begin, self.histories.end)
+        past = self.histories
+        arrays = (self.history_ids, self.targets, past.items, past.begin, past.end, past.events)
         hasher = hashlib.sha256("\n".join(parts).encode())
         for array in arrays:
             hasher.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
         return hasher.hexdigest()
 
     def digest(self, items: Ids) -> str:
-        hasher = hashlib.sha256()
-        for user, target, row in zip(self.user_tokens, self.targets, items, strict=True):
-            hasher.update("\t".join([user, self.item_tokens[target], *sorted(self.item_tokens[row])]).encode() + b"\n")
-        return hasher.hexdigest()
+        lines = [
+            "\t".join([user, self.item_tokens[target], *sorted(self.item_tokens[row])])
+            for user, target, row in zip(self.user_tokens, self.targets, items, strict=True)
+        ]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _draw(rows: _Rows, distribution: str, n: int, seed: str, exclude_history: bool) -> Ids:
     n_items = len(rows.item_tokens)
     weights = np.ones(n_items)
     if distribution == "popularity":  # as RecBole: over all events of the data set
-        weights = np.bincount(rows.histories.items, minlength=n_items).astype(float)
+        weights = np.bincount(rows.histories.events, minlength=n_items).astype(float)
     weights[0] = 0  # the padding
+    # Drawn by rank among the sorted tokens: RecBole's ids follow the order of lines in the .inter file.
+    by_rank = np.r_[0, 1 + np.argsort(rows.item_tokens[1:])]
+    rank = np.argsort(by_rank)
+    weights = weights[by_rank]
     drawn = np.empty((len(rows.history_ids), n), dtype=np.int64)
+    left = np.full(len(rows.history_ids), n)
     for i, (history_id, user, target) in enumerate(zip(rows.history_ids, rows.user_tokens, rows.targets, strict=True)):
         history = rows.histories[history_id]
-        excluded = np.append(history, target) if exclude_history else np.array([target])
+        excluded = np.unique(rank[np.append(history, target) if exclude_history else [target]])
         key = hashlib.blake2b(f"{seed}|{user}|{len(history)}|{rows.item_tokens[target]}".encode(), digest_size=16)
-        rng = np.random.default_rng(int.from_bytes(key.digest(), "big"))
-        row = _draw_one(rng, weights, excluded, n)
+        row = _draw_one(np.random.default_rng(int.from_bytes(key.digest(), "big")), weights, excluded, n)
         if row is None:
-            available = int((np.delete(weights, np.unique(excluded)) > 0).sum())
-            raise UserError(
-                f"user '{user}' leaves {available} items to draw from, {n} candidates were asked for:"
-                f" ask for fewer (eval_args: {{mode: uni{available}}})"
-                + (" or allow items of the history (candidate_exclusion: target)" if exclude_history else "")
-            )
-        drawn[i] = row
+            left[i] = (np.delete(weights, excluded) > 0).sum()
+        else:
+            drawn[i] = by_rank[row]
+    if (left < n).any():
+        scarcest = int(left.argmin())
+        raise UserError(
+            f"user '{rows.user_tokens[scarcest]}' leaves {left[scarcest]} items to draw from, {n} candidates were asked"
+            f" for: ask for fewer (eval_args: {{mode: {distribution[:3]}{left[scarcest]}}})"
+            + (" or allow items of the history (candidate_exclusion: target)" if exclude_history else "")
+        )
     return drawn
 
 
@@ -183,8 +197,12 @@ def _load(path: Path, rows: _Rows) -> CandidateSet:
     try:
         with np.load(path, allow_pickle=False) as file:
             saved = CandidateSet(file["history_ids"], file["items"], str(file["digest"]))
-        intact = np.array_equal(saved.history_ids, rows.history_ids) and rows.digest(saved.items) == saved.digest
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+        intact = (
+            np.array_equal(saved.history_ids, rows.history_ids)
+            and bool((saved.items > 0).all())
+            and rows.digest(saved.items) == saved.digest
+        )
+    except Exception as error:  # a damaged archive fails in as many ways as its bytes can change
         raise UserError(f"candidate set {path} cannot be read ({error}): delete it to draw it again") from error
     if not intact:
         raise UserError(f"candidate set {path} was changed since it was drawn: delete it to draw it again")

@@ -90,7 +90,7 @@ class LLMTRSRDataset(_SequentialRows, SequentialDataset):  # type: ignore[misc]
 
     def summary_sample(self, n: int = 20_000) -> list[str]:
         """At most n summaries, evenly spread: what a tokenizer trained on this data set should have read."""
-        return list(self._summaries.values())[:: len(self._summaries) // n + 1]
+        return list(self._summaries.values())[:: max(1, -(-len(self._summaries) // n))]
 
 
 def _latest(users: np.ndarray, history_ids: np.ndarray, limit: int) -> np.ndarray:
@@ -102,6 +102,27 @@ def _latest(users: np.ndarray, history_ids: np.ndarray, limit: int) -> np.ndarra
     return np.sort(order[rank < limit])
 
 
+def load_dataset(dataset_class: Any, config: Any) -> Any:
+    """Read and filter a data set.
+
+    Raises:
+        UserError: what RecBole refuses in the atomic files, and a data set that its filters leave empty.
+    """
+    try:
+        dataset = dataset_class(config)
+    except UserError:
+        raise
+    except ValueError as error:
+        if "feat is empty" in str(error):
+            raise UserError(_empty(config)) from error
+        raise UserError(
+            f"dataset '{config['dataset']}' cannot be loaded from {config['data_path']}: {error}; the files must be"
+            " RecBole's atomic files, with a header of name:type and one value per column"
+        ) from error
+    check_not_empty(dataset)
+    return dataset
+
+
 def check_not_empty(dataset: Any) -> None:
     """Refuse a data set without a row.
 
@@ -109,12 +130,12 @@ def check_not_empty(dataset: Any) -> None:
         UserError: naming the filters that may have emptied it.
     """
     if len(dataset.inter_feat) == 0:
-        filters = {
-            name: dataset.config[name]
-            for name in ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
-            if dataset.config[name] not in (None, "[0,inf)")
-        }
-        raise UserError(
-            f"dataset '{dataset.dataset_name}' is empty after filtering"
-            + (f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line")
-        )
+        raise UserError(_empty(dataset.config))
+
+
+def _empty(config: Any) -> str:
+    names = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
+    filters = {name: config[name] for name in names if config[name] not in (None, "[0,inf)")}
+    return f"dataset '{config['dataset']}' is empty after filtering" + (
+        f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line"
+    )

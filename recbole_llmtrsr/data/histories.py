@@ -8,7 +8,7 @@ target in every model's view of the data set, so that all models meet on one spl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ class Histories:
         items: item ids of all events, by user and time. [n_events]
         begin: where a history begins in ``items``, by history id. [n_histories]
         end: where it ends; the target itself lies at or after it. [n_histories]
+        events: item ids of all events, each once, by which popularity is counted. [n_events]
     """
 
     items: npt.NDArray[np.int64]
     begin: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -55,18 +57,23 @@ class _SequentialRows:
         # RecBole makes one row of every event but each user's first, in this order.
         targets = np.flatnonzero(np.arange(len(users)) != begin)
         self.inter_feat[HISTORY_ID] = torch.from_numpy(targets)
-        self.histories = Histories(items, begin, np.arange(len(items)))
+        self.histories = Histories(items, begin, np.arange(len(items)), items)
 
     def _change_feat_format(self: Any) -> None:
+        _sort_by_exact_time(self)
         super()._change_feat_format()  # type: ignore[misc]
         if self.config["benchmark_filename"] is not None:
             self.histories = _benchmark_histories(self)
             self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
 
+    def _benchmark_presets(self: Any) -> None:
+        _history_column(self)  # RecBole would end in an AttributeError
+        super()._benchmark_presets()  # type: ignore[misc]
+
     def build(self: Any) -> list[Any]:
         if self.config["eval_args"]["order"] == "RO":
             self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
-            return list(super(SequentialDataset, self).build())
+            return list(super(SequentialDataset, self).build())  # type: ignore[misc]
         return list(super().build())  # type: ignore[misc]
 
 
@@ -76,6 +83,7 @@ class _GeneralRows:
     histories: Histories
 
     def _change_feat_format(self: Any) -> None:
+        _sort_by_exact_time(self)
         super()._change_feat_format()  # type: ignore[misc]
         if self.config["benchmark_filename"] is not None:
             self.histories = _benchmark_histories(self)
@@ -83,7 +91,7 @@ class _GeneralRows:
             return
         users, items, begin = _sorted_events(self)
         ids = np.arange(len(users))
-        self.histories = Histories(items, begin, ids)
+        self.histories = Histories(items, begin, ids, items)
         self.inter_feat[HISTORY_ID] = torch.from_numpy(ids)
         self._first_events: Interaction = self.inter_feat[np.flatnonzero(ids == begin)]
         self.inter_feat = self.inter_feat[np.flatnonzero(ids != begin)]
@@ -93,6 +101,17 @@ class _GeneralRows:
         if self.config["benchmark_filename"] is None:
             datasets[0].inter_feat = cat_interactions([self._first_events, datasets[0].inter_feat])
         return datasets
+
+
+def _sort_by_exact_time(dataset: Any) -> None:
+    """Order the events while their times are still exact; every later sort is stable.
+
+    Deviation:
+        RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
+        events later than its target. Events at one and the same time stay in file order, as in RecBole.
+    """
+    if dataset.config["benchmark_filename"] is None and dataset.time_field in dataset.inter_feat:
+        dataset.inter_feat = dataset.inter_feat.sort_values(dataset.time_field, kind="stable")
 
 
 def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -110,21 +129,31 @@ def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return users, items, begin
 
 
-def _benchmark_histories(dataset: Any) -> Histories:
-    """Histories as the pre-split files give them, in their item list column."""
+def _history_column(dataset: Any) -> str:
+    """Name of the column in which pre-split files give the items before the target."""
     column = dataset.iid_field + dataset.config["LIST_SUFFIX"]
     if column not in dataset.inter_feat:
         raise UserError(
             f"benchmark_filename needs the column '{column}' (items before the target) in every .inter file: add it to"
             f" the files and to load_col, and set alias_of_item_id: [{column}]"
         )
-    lists = dataset.inter_feat[column].numpy()  # [n_rows, longest], padded with 0
+    if column not in dataset.alias["item_id"]:
+        raise UserError(
+            f"column '{column}' has numbers of its own for the items: set alias_of_item_id: [{column}], so that a"
+            " history and its target speak of the same items"
+        )
+    return column
+
+
+def _benchmark_histories(dataset: Any) -> Histories:
+    """Histories as the pre-split files give them, in their item list column."""
+    lists = dataset.inter_feat[_history_column(dataset)].numpy()  # [n_rows, longest], padded with 0
     lengths = (lists != 0).sum(axis=1)
     end = np.cumsum(lengths)
-    return Histories(lists[lists != 0], end - lengths, end)
+    return Histories(lists[lists != 0], end - lengths, end, dataset.inter_feat[dataset.iid_field].numpy())
 
 
-@lru_cache(maxsize=None)
+@cache
 def with_history_ids(base: type[Dataset]) -> type[Dataset]:
     """RecBole's dataset class with history ids on its rows.
 

@@ -6,6 +6,7 @@ that the atomic format does not define. A language model needs the text itself.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -97,8 +98,13 @@ def read_item_text(
             f"no item file {path}: LLMTRSR reads item texts from it; write one with the header"
             f" '{id_column}:token{separator}title:token_seq' and one line per item"
         )
-    # Lines end with \n alone: str.splitlines would also cut at characters that occur inside texts.
-    text = path.read_text(encoding="utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding)
+    try:
+        text = path.read_bytes().decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
+    except (OSError, UnicodeDecodeError, LookupError) as error:
+        raise UserError(
+            f"item file {path} cannot be read ({error}): save it as UTF-8, or set encoding to its own"
+        ) from error
+    # Lines end with \n alone: text mode and str.splitlines would also cut at characters that occur inside texts.
     lines = text.replace("\r\n", "\n").split("\n")
     header = [name.rsplit(":", 1) for name in lines[0].split(separator)]
     names = [name for name, *_ in header]

@@ -14,8 +14,8 @@ from recbole.sampler import KGSampler
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llmtrsr.data.candidates import CandidateSet, candidate_set, sampled_mode
-from recbole_llmtrsr.data.dataset import check_not_empty
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.errors import UserError
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
@@ -69,7 +69,11 @@ def make_loaders(config: Any, dataset: Any) -> tuple[tuple[Any, Any, Any], Mappi
         UserError: nothing to train or test on.
     """
     built = dataset.build()
-    check_not_empty(built[0])
+    if len(built[0]) == 0:
+        raise UserError(
+            f"dataset '{config['dataset']}' leaves no row to train on after the split {config['eval_args']['split']}: a"
+            " target needs an event before it, and users long enough for the split must remain"
+        )
     samplers = create_samplers(config, dataset, built)
     arguments: list[Any] = [config, built[0], samplers[0]]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:

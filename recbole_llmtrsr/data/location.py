@@ -16,7 +16,10 @@ def check_dataset_files(config: Any) -> None:
     """
     faults = []
     folder, name = Path(config["data_path"]), config["dataset"]
-    suffixes = [f"{part}.inter" for part in config["benchmark_filename"] or ()] or ["inter"]
+    parts = config["benchmark_filename"]
+    if parts is not None and not (isinstance(parts, list) and len(parts) == 3):
+        raise UserError(f"benchmark_filename must be a list of three, such as [train, valid, test], got {parts!r}")
+    suffixes = [f"{part}.inter" for part in parts or ()] or ["inter"]
     missing = [f"{name}.{suffix}" for suffix in suffixes if not (folder / f"{name}.{suffix}").is_file()]
     if missing:
         faults.append(

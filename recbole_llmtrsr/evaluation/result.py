@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,10 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path(folder) if folder else Path("results") / "runs" / f"{stamp}-{'+'.join(models)[:80]}-{dataset}"
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if folder:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path = _new_folder(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -39,8 +45,8 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write as a whole or not at all."""
-    _write(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """Write as a whole or not at all; a number that JSON does not know (-inf: no validation data) becomes null."""
+    _write(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> str:
@@ -61,7 +67,8 @@ def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> str:
 
 def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Test metrics of several models side by side, in the order in which they ran, with what makes them comparable."""
-    metrics = list(results[0]["test_result"])
+    # A split without test rows has no test result.
+    metrics = list(next((result["test_result"] for result in results if result["test_result"]), {}))
     header = ["model", *metrics, "epochs", "training (s)", "candidates"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 2) + ["---"]]
     for result in results:
@@ -69,7 +76,7 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             [
                 result["model"],
-                *(f"{result['test_result'][metric]:.4f}" for metric in metrics),
+                *(f"{result['test_result'][metric]:.4f}" if result["test_result"] else "-" for metric in metrics),
                 str(result["epochs_trained"]),
                 f"{result['seconds']['training']:.0f}",
                 hashes.get("hash", "all items")[:12],
@@ -107,6 +114,25 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _new_folder(path: Path) -> Path:
+    """Make this folder, or the first free one of its numbered namesakes: runs that start together stay apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            numbered.mkdir()
+            return numbered
+    raise AssertionError("unreachable: count never ends")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(path: Path, text: str) -> None:

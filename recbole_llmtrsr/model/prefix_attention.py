@@ -44,15 +44,15 @@ def shared_prefix_attention(
     """Attention function in the signature of transformers' attention interface.
 
     Args:
-        query: [B, H, T, d].
-        key: [B, H_kv, T, d]; H_kv divides H (grouped-query attention).
-        value: [B, H_kv, T, d_v].
+        query: [1, H, N, d], the real tokens of all rows; [B, H, T, d] without a layout.
+        key: [1, H_kv, N, d]; H_kv divides H (grouped-query attention).
+        value: [1, H_kv, N, d_v].
         attention_mask: ignored for shared rows, which need no mask beyond their layout.
         shared_prefix: the layout; None for every other kind of row.
         sliding_window: a token sees only keys less than this many positions before it.
 
     Returns:
-        [B, T, H, d_v], and None in place of attention weights.
+        [1, N, H, d_v], and None in place of attention weights.
 
     Raises:
         NotImplementedError: the backbone asks for something that this attention does not compute.
@@ -64,6 +64,7 @@ def shared_prefix_attention(
     _refuse_unsupported(module, query, key, kwargs)
     rows, width = shared_prefix, shared_prefix.prefix_width
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query, key, value = (rows.padded(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value))  # [B, H, T, d]
 
     prefix_out, _ = sdpa_attention_forward(
         module,
@@ -85,7 +86,7 @@ def shared_prefix_attention(
             for q, k, v, b in zip(*(torch.split(x, n_rows) for x in (query, key, value, bias)))
         ]
     )  # [B, C * c, H, d_v]
-    return torch.cat([prefix_out, candidate_out], dim=1), None
+    return rows.packed(torch.cat([prefix_out, candidate_out], dim=1)), None
 
 
 def candidate_bias(rows: SharedPrefixRows, sliding_window: int | None = None) -> Tensor:

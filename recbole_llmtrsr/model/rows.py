@@ -25,6 +25,9 @@ class SharedPrefixRows:
 
     Positions restart at the prefix's own length in every slot, so each candidate sits where it would sit alone.
     Everything is padded on the right: a causal prefix never reads its padding, and only candidates need a mask.
+
+    The padding exists for attention alone. Everything else of a backbone works on single tokens and gets the N real
+    ones in one row, `tokens`; `padded` and `packed` lead from one form to the other.
     """
 
     input_ids: Tensor  # [B, T]
@@ -32,6 +35,8 @@ class SharedPrefixRows:
     prefix_lengths: Tensor  # [B]
     answer_positions: Tensor  # [B, C], index into the row of each candidate's last token
     valid: Tensor  # [B, C], False for the dummy slots of a history with fewer candidates
+    tokens: Tensor  # [N], where the real tokens lie among all B * T
+    answer_tokens: Tensor  # [B, C], index into `tokens` of each candidate's last token; 0 for dummy slots
     prefix_width: int
     n_slots: int
     slot_width: int
@@ -39,6 +44,15 @@ class SharedPrefixRows:
     def to(self, device: torch.device | str) -> SharedPrefixRows:
         """The same rows on another device."""
         return _moved(self, device)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """The real tokens' part of [B, T, ...], as [1, N, ...]."""
+        return x.flatten(0, 1)[self.tokens][None]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """[1, N, ...] laid out as [B, T, ...], with zeros for padding."""
+        shape = self.input_ids.shape
+        return x.new_zeros(shape.numel(), *x.shape[2:]).index_copy(0, self.tokens, x[0]).unflatten(0, shape)
 
 
 @dataclass(frozen=True)
@@ -88,14 +102,23 @@ def shared_prefix_rows(
     prefix_positions = np.minimum(np.arange(prefix_width), np.maximum(prefix_lengths, 1)[:, None] - 1)
     slot_positions = prefix_lengths[:, None, None] + np.minimum(np.arange(slot_width), lengths[..., None] - 1)
     slot_starts = prefix_width + slot_width * np.arange(n_slots)
+    answer_positions = slot_starts + lengths - 1  # [B, C]
+    in_slot = (np.arange(slot_width) < lengths[..., None]) & valid[..., None]
+    real = np.concatenate(
+        [np.arange(prefix_width) < prefix_lengths[:, None], in_slot.reshape(n_histories, -1)], axis=1
+    )  # [B, T]
+    order = np.cumsum(real).reshape(real.shape) - 1
+    answer_tokens = np.where(valid, np.take_along_axis(order, answer_positions, axis=1), 0)
     return SharedPrefixRows(
         input_ids=torch.from_numpy(np.concatenate([prefix_ids, slot_ids.reshape(n_histories, -1)], axis=1)),
         position_ids=torch.from_numpy(
             np.concatenate([prefix_positions, slot_positions.reshape(n_histories, -1)], axis=1)
         ),
         prefix_lengths=torch.from_numpy(prefix_lengths),
-        answer_positions=torch.from_numpy(slot_starts + lengths - 1),
+        answer_positions=torch.from_numpy(answer_positions),
         valid=torch.from_numpy(valid),
+        tokens=torch.from_numpy(np.flatnonzero(real)),
+        answer_tokens=torch.from_numpy(answer_tokens),
         prefix_width=prefix_width,
         n_slots=n_slots,
         slot_width=slot_width,

@@ -64,16 +64,17 @@ def score_shared_prefix(backbone: Backbone, rows: SharedPrefixRows, yes_id: int,
         float32 [B, C]; -inf at dummy slots.
     """
     rows = rows.to(backbone.device)
+    input_ids = rows.packed(rows.input_ids)  # [1, N]
     hidden = backbone.decoder(
-        input_ids=rows.input_ids,
-        position_ids=rows.position_ids,
-        # Four dimensions mean "prepared" to transformers, which then neither builds a T x T mask nor reads restarting
+        input_ids=input_ids,
+        position_ids=rows.packed(rows.position_ids),
+        # Four dimensions mean "prepared" to transformers, which then neither builds an N x N mask nor reads restarting
         # positions as packed sequences. Empty, so that attention which would use it fails instead of misreading it.
-        attention_mask=torch.empty(len(rows.input_ids), 1, 0, 0, dtype=torch.bool, device=rows.input_ids.device),
+        attention_mask=torch.empty(1, 1, 0, 0, dtype=torch.bool, device=input_ids.device),
         shared_prefix=rows,
         use_cache=False,
-    ).last_hidden_state  # [B, T, H]
-    at_answers = hidden.gather(1, rows.answer_positions[..., None].expand(-1, -1, hidden.shape[-1]))  # [B, C, H]
+    ).last_hidden_state  # [1, N, H]
+    at_answers = hidden[0, rows.answer_tokens]  # [B, C, H]
     return _log_odds(backbone, at_answers, yes_id, no_id).masked_fill(~rows.valid, float("-inf"))
 
 

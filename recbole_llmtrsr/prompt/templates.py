@@ -48,7 +48,7 @@ class Templates:
         Raises:
             UserError: an unknown template name or field, or a required field left out.
         """
-        faults = []
+        faults, plain = [], {}
         names = [f.name for f in fields(self)]
         for name, text in overrides.items():
             if name not in names:
@@ -66,9 +66,17 @@ class Templates:
                 faults.append(
                     f"prompt_templates: {name} must use the fields {sorted(required) or 'none'}, it uses {sorted(used)}"
                 )
+                continue
+            try:
+                filled = text.format(**dict.fromkeys(required, ""))
+            except (ValueError, LookupError, AttributeError) as error:
+                faults.append(f"prompt_templates: {name}: {error}; write {{{'}, {'.join(sorted(required))}}} as it is")
+                continue
+            if not required:  # read as it is, so its doubled braces become single here
+                plain[name] = filled
         if faults:
             raise UserError(faults)
-        return replace(self, **overrides)
+        return replace(self, **{**overrides, **plain})
 
 
 FIELDS: dict[str, frozenset[str]] = {

@@ -60,10 +60,20 @@ def test_faulty_sections_are_refused(layout):
         layout([[]], [[[3]]], 0)
 
 
-@pytest.mark.parametrize("layout", [shared_prefix_rows, plain_rows])
-def test_moving_rows_moves_every_tensor(layout):
+def test_packing_keeps_the_real_tokens_in_order_and_padding_undoes_it():
+    rows = shared_prefix_rows(PREFIXES, CANDIDATES, pad_id=0)
+
+    packed = rows.packed(rows.input_ids)
+    assert packed.tolist() == [[11, 12, 13, 31, 32, 33, 21, 41]]
+    assert rows.padded(packed).equal(rows.input_ids)
+    assert rows.answer_tokens.tolist() == [[4, 5], [7, 0]]
+    assert packed[0, rows.answer_tokens][rows.valid].tolist() == [32, 33, 41]
+
+
+@pytest.mark.parametrize(("layout", "n_tensors"), [(shared_prefix_rows, 7), (plain_rows, 5)])
+def test_moving_rows_moves_every_tensor(layout, n_tensors):
     moved = layout(PREFIXES, CANDIDATES, 0).to("meta")
 
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 5
+    assert len(tensors) == n_tensors
     assert all(tensor.device.type == "meta" for tensor in tensors)

@@ -1,0 +1,69 @@
+"""Do shared-prefix, plain and differently batched scores of one checkpoint agree, on real prompts?
+
+python benchmarks/equal_scores.py --checkpoint=saved/<file>.pth [--n_prompts=1000] [--<option>=<value> of that run]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_llmtrsr.compat import load_checkpoint
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.quick_start import write_summaries
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--n_prompts", type=int, default=1000)
+    known, others = parser.parse_known_args()
+    sys.argv = [sys.argv[0], *others]
+    checkpoint = load_checkpoint(known.checkpoint)
+    made_with = {k: v for k, v in checkpoint["config"].items() if k not in ("device", "data_path", "MODEL_TYPE")}
+    config = Config(get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with)})
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    loaders, _ = make_loaders(config, dataset)
+    write_summaries(config, dataset, loaders)
+    model = get_model("LLMTRSR")(config, loaders[0]._dataset).eval()
+    model.load_state_dict(checkpoint["state_dict"])
+
+    rows = []
+    for batch in loaders[2]:
+        rows.append(batch[0])
+        if sum(map(len, rows)) >= known.n_prompts:
+            break
+    rows = _joined(rows)
+    with torch.no_grad():
+        model.backbone.attention = "shared_prefix"
+        shared = model.predict(rows)
+        by_history = torch.empty_like(shared)
+        for history in rows["history_id"].unique():
+            own = rows["history_id"] == history
+            by_history[own] = model.predict(rows[own])
+        one_by_one = torch.cat([model.predict(rows[i : i + 1]) for i in range(len(rows))])
+        model.backbone.attention = "plain"
+        plain = model.predict(rows)
+    print(f"{len(rows)} prompts of {made_with['dataset']}, {rows['history_id'].unique().numel()} histories, fp32")
+    print(f"scores from {shared.min():.3f} to {shared.max():.3f}, standard deviation {shared.std():.3f}")
+    for name, other in (("plain rows", plain), ("one history at a time", by_history), ("one prompt at a time", one_by_one)):
+        print(f"largest difference to {name}: {(shared - other).abs().max():.1e}")
+
+
+def _readable(options: dict) -> dict:
+    """Options that a Config takes back; what RecBole derives itself is left out."""
+    derived = ("eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args")
+    return {k: v for k, v in options.items() if k not in derived and not k.isupper() and k != "test_neg_sample_args"}
+
+
+def _joined(rows: list[Interaction]) -> Interaction:
+    return Interaction({name: torch.cat([part[name] for part in rows]) for name in rows[0].columns})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.utils import init_seed
+
+from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, with_history_ids
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+SPLITS = {
+    "leave one out": {"split": {"LS": "valid_and_test"}},
+    "valid only": {"split": {"LS": "valid_only"}},
+    "test only": {"split": {"LS": "test_only"}},
+    "ratio by user": {"split": {"RS": [0.5, 0.25, 0.25]}, "group_by": "user"},
+    "ratio": {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "none"},
+    "time": {"split": {"TS": [0.4, 0.2, 0.4]}},
+    "random": {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "none", "order": "RO"},
+}
+
+
+def built(config: Any) -> list[Any]:
+    dataset = get_dataset(config.model_class)(config)
+    init_seed(config["seed"], True)
+    return list(dataset.build())
+
+
+def seen(part: Any) -> list[tuple[str, str, int, list[str]]]:
+    """(user, target, history id, history) of every row, in words."""
+    items = part.field2id_token["item_id"]
+    return [
+        (str(part.field2id_token["user_id"][user]), str(items[item]), i, [str(t) for t in items[part.histories[i]]])
+        for user, item, i in zip(
+            part.inter_feat["user_id"], part.inter_feat["item_id"], part.inter_feat[HISTORY_ID].tolist(), strict=True
+        )
+    ]
+
+
+@pytest.mark.parametrize("eval_args", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("model", ["SASRec", "Pop", "BPR"])
+def test_every_model_meets_the_same_rows_in_every_split(make_config, model, eval_args):
+    ours = [seen(part) for part in built(make_config("LLMTRSR", eval_args=eval_args))]
+    theirs = [seen(part) for part in built(make_config(model, eval_args=eval_args))]
+    firsts = [row for row in theirs[0] if not row[3]]
+    assert [row for row in theirs[0] if row[3]] == ours[0]
+    assert theirs[1:] == ours[1:]
+    expected = [] if model == "SASRec" else ["once", "six", "thrice", "ties", "twice", "unix"]
+    assert sorted(row[0] for row in firsts) == expected
+
+
+def test_general_models_train_on_the_first_event_too(make_config):
+    train = built(make_config("Pop"))[0]
+    firsts = [(user, target) for user, target, _, history in seen(train) if not history]
+    expected = {"once": "i1", "twice": "i2", "thrice": "i1", "six": "i1", "ties": "i9", "unix": "i2"}
+    assert sorted(firsts) == sorted(expected.items())
+    assert len(train.inter_feat) == 6 + 11
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_pre_split_files_give_every_model_the_same_rows(make_config, atomic_folder, model):
+    header = "user_id:token\titem_id:token\titem_id_list:token_seq\n"
+    lines = {"train": "a\ti1\ti2\na\ti3\ti2 i1\n", "valid": "b\ti2\t\n", "test": "a\ti4\ti2 i1 i3\n"}
+    for name, text in lines.items():
+        (atomic_folder / "tiny" / f"tiny.{name}.inter").write_text(header + text)
+    options = {
+        "benchmark_filename": list(lines),
+        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
+        "alias_of_item_id": ["item_id_list"],
+    }
+    assert [seen(part) for part in built(make_config(model, **options))] == [
+        [("a", "i1", 0, ["i2"]), ("a", "i3", 1, ["i2", "i1"])],
+        [("b", "i2", 2, [])],
+        [("a", "i4", 3, ["i2", "i1", "i3"])],
+    ]
+
+
+def test_popularity_of_pre_split_files_counts_each_row_once(make_config, atomic_folder):
+    header = "user_id:token\titem_id:token\titem_id_list:token_seq\n"
+    for name, text in {"train": "a\ti1\ti2\n", "valid": "a\ti3\ti2 i1\n", "test": "a\ti3\ti2 i1 i3\n"}.items():
+        (atomic_folder / "tiny" / f"tiny.{name}.inter").write_text(header + text)
+    options = {
+        "benchmark_filename": ["train", "valid", "test"],
+        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
+        "alias_of_item_id": ["item_id_list"],
+    }
+    part = built(make_config("Pop", **options))[2]
+    assert [str(part.field2id_token["item_id"][i]) for i in part.histories.events] == ["i1", "i3", "i3"]
+
+
+def test_events_a_second_apart_keep_their_order(make_config):
+    """RecBole holds times as float32, in which all of 1600000000 to 1600000006 are one number."""
+    part = built(make_config("SASRec"))[2]
+    assert len(set(part.inter_feat["timestamp"][-1:].tolist())) == 1
+    row = next(row for row in seen(part) if row[0] == "unix")
+    assert row[1:2] + row[3:] == ("i1", ["i2", "i2", "i3", "i9", "i7", "i8"])
+
+
+def test_events_at_one_time_keep_the_order_of_the_file(make_config):
+    row = next(row for row in seen(built(make_config("SASRec"))[2]) if row[0] == "ties")
+    assert row[1:2] + row[3:] == ("i5", ["i9", "i8", "i7", "i6"])
+
+
+def test_the_rows_are_those_recbole_makes_where_float32_can_tell_the_times(make_config, atomic_folder):
+    path = atomic_folder / "tiny" / "tiny.inter"
+    path.write_text(path.read_text().replace("160000000", ""))
+    config = make_config("SASRec", eval_args={"split": {"LS": "valid_and_test"}})
+    theirs, ours = SequentialDataset(config).build(), built(config)
+    for their, our in zip(theirs, ours, strict=True):
+        assert their.inter_feat.columns == [c for c in our.inter_feat.columns if c != HISTORY_ID]
+        for column in their.inter_feat.columns:
+            assert torch.equal(their.inter_feat[column], our.inter_feat[column])
+
+
+def test_a_history_id_stands_for_one_history():
+    histories = Histories(
+        items=np.array([5, 6, 7]), begin=np.array([0, 0, 2]), end=np.array([1, 2, 2]), events=np.array([5, 6, 7])
+    )
+    assert len(histories) == 3
+    assert [histories[i].tolist() for i in range(3)] == [[5], [5, 6], []]
+
+
+def test_the_class_of_a_base_is_made_once_and_keeps_its_name():
+    assert with_history_ids(Dataset) is with_history_ids(Dataset)
+    assert with_history_ids(SequentialDataset).__name__ == "SequentialDataset"
+    assert issubclass(with_history_ids(SequentialDataset), SequentialDataset)
+
+
+def test_general_models_need_times_too(make_config):
+    config = make_config("BPR", load_col={"inter": ["user_id", "item_id"]})
+    with pytest.raises(UserError, match="the order of events is unknown"):
+        get_dataset(get_model("BPR"))(config).build()

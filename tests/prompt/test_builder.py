@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.prompt.templates import Templates, templates_for
+from recbole_llmtrsr.settings import PromptSettings
+
+SHORT = Templates(
+    instruction="Next?\n",
+    summary_header="Taste:\n",
+    recent_header="\nLast:\n",
+    candidate_header="Item:\n",
+    answer_slot="\nAnswer:",
+    none="none",
+    block="{items}",
+    update="{summary}{items}",
+    merge="{summaries}",
+)
+CATALOGUE = ["no text", "red kettle", "blue lamp", "small oak desk"]
+
+
+class Bytes:
+    """One token per byte; 256 begins a sequence."""
+
+    chat_template: str | None = None
+
+    def __init__(self, bos: bool = False, template: str | None = None) -> None:
+        self.bos_token_id = 256 if bos else None
+        self.chat_template = template
+
+    def __call__(self, text, add_special_tokens=True):
+        if isinstance(text, list):
+            return {"input_ids": [self(t, add_special_tokens)["input_ids"] for t in text]}
+        start = [256] if add_special_tokens and self.bos_token_id else []
+        return {"input_ids": [*start, *text.encode()]}
+
+    def apply_chat_template(self, messages, **options):
+        assert options == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        return self.chat_template.replace("CONTENT", messages[0]["content"])
+
+
+def text(ids) -> str:
+    return bytes(i for i in ids if i < 256).decode()
+
+
+def builder(tokenizer=None, templates=SHORT, with_summary=True, catalogue=CATALOGUE, **settings) -> PromptBuilder:
+    return PromptBuilder(
+        tokenizer or Bytes(), templates, PromptSettings(**settings), catalogue, with_summary=with_summary
+    )
+
+
+def test_a_prompt_in_full():
+    prompts = builder()
+    assert text(prompts.prefix(0, "likes red", [1, 2, 3])) == (
+        "Next?\nTaste:\nlikes red\nLast:\nred kettle\nblue lamp\nsmall oak desk\nItem:\n"
+    )
+    assert text(prompts.candidate(2)) == "blue lamp\nAnswer:"
+    assert (prompts.slot_text, prompts.separator) == ("\nAnswer:", " ")
+
+
+def test_a_prompt_of_real_wording_in_full():
+    prompts = builder(templates=templates_for("movies"), n_recent_items=2)
+    assert text([*prompts.prefix(0, "old films", [1, 2, 3]), *prompts.candidate(1)]) == (
+        "Below are a summary of what a user has long been interested in and the movies the user watched last."
+        " Weigh both: will the user watch the candidate movie next? Answer yes or no.\n"
+        "Long-term interest:\nold films\n"
+        "Last movies, oldest first:\nblue lamp\nsmall oak desk\n"
+        "Candidate movie:\nred kettle\nAnswer:"
+    )
+
+
+def test_without_summaries_their_section_is_gone():
+    prompts = builder(with_summary=False)
+    assert text(prompts.prefix(0, "unseen", [1])) == "Next?\n\nLast:\nred kettle\nItem:\n"
+
+
+def test_an_empty_summary_and_an_empty_history_say_none():
+    assert text(builder().prefix(0, "", [])) == "Next?\nTaste:\nnone\nLast:\nnone\nItem:\n"
+    assert text(builder(n_recent_items=0).prefix(0, "x", [1, 2])) == "Next?\nTaste:\nx\nLast:\nnone\nItem:\n"
+
+
+def test_a_beginning_token_stands_once_in_front():
+    prompts = builder(Bytes(bos=True))
+    prefix = prompts.prefix(0, "x", [1]).tolist()
+    assert (prefix[0], prefix.count(256)) == (256, 1)
+    assert 256 not in prompts.candidate(1)
+    assert prefix[1:] == builder().prefix(0, "x", [1]).tolist()
+
+
+def test_a_chat_template_is_split_at_the_candidate():
+    prompts = builder(Bytes(bos=True, template="<user>CONTENT</user><bot>"))
+    assert text(prompts.prefix(0, "x", [1])) == "<user>Next?\nTaste:\nx\nLast:\nred kettle\nItem:\n"
+    assert text(prompts.candidate(1)) == "red kettle\nAnswer:</user><bot>"
+    assert 256 not in prompts.prefix(0, "x", [1])  # a template writes its own
+    assert (prompts.slot_text, prompts.separator) == ("\nAnswer:</user><bot>", "")
+
+
+def test_a_chat_template_can_be_left_out():
+    prompts = builder(Bytes(template="<user>CONTENT</user><bot>"), chat_template="never")
+    assert text(prompts.candidate(1)) == "red kettle\nAnswer:"
+
+
+def test_a_chat_template_without_the_message_is_refused():
+    with pytest.raises(UserError, match="chat template drops the user's message: set chat_template: never"):
+        builder(Bytes(template="<user></user>"))
+
+
+# "Next?\nTaste:\n" 13, "\nLast:\n" 7, "Item:\n" 6, "\nAnswer:" 8, "none\n" 5 and the answer 1; "small oak desk" 14.
+FIXED, LONGEST = 40, 14
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (9 + 11 + 10 + 15, "likes red\nLast:\nred kettle\nblue lamp\nsmall oak desk\nItem:\n"),
+        (9 + 11 + 10 + 14, "likes red\nLast:\nblue lamp\nsmall oak desk\nItem:\n"),
+        (9 + 10 + 15, "likes red\nLast:\nblue lamp\nsmall oak desk\nItem:\n"),
+        (9 + 15, "likes red\nLast:\nsmall oak desk\nItem:\n"),
+        (9 + 14, "likes red\nLast:\nnone\nItem:\n"),
+        (9, "likes red\nLast:\nnone\nItem:\n"),
+        (8, "likes re\nLast:\nnone\nItem:\n"),
+        (0, "\nLast:\nnone\nItem:\n"),
+    ],
+)
+def test_the_oldest_items_go_first_and_then_the_end_of_the_summary(room, expected):
+    prompts = builder(max_prompt_tokens=FIXED + LONGEST + room)
+    assert text(prompts.prefix(0, "likes red", [1, 2, 3])) == "Next?\nTaste:\n" + expected
+
+
+def test_what_is_cut_is_counted_once_per_history():
+    prompts = builder(max_prompt_tokens=FIXED + 10 + 8 + 11, max_item_tokens=10, max_summary_tokens=8)
+    for _ in range(2):
+        prompts.prefix(0, "likes red", [1, 2, 3])
+        prompts.prefix(1, "short", [1])
+    assert text(prompts.prefix(0, "", [])) == "Next?\nTaste:\nlikes re\nLast:\nsmall oak \nItem:\n"
+    assert text(prompts.candidate(3)) == "small oak \nAnswer:"
+    assert dict(prompts.trims) == {"prompts": 2, "items_cut": 1, "summaries_cut": 1, "recent_items_left_out": 2}
+
+
+def test_nothing_is_counted_when_nothing_is_cut():
+    prompts = builder(n_recent_items=2)
+    prompts.prefix(0, "likes red", [1, 2, 3])
+    assert dict(prompts.trims) == {"prompts": 1, "items_cut": 0, "summaries_cut": 0, "recent_items_left_out": 0}
+
+
+def test_a_budget_below_what_is_never_cut_is_refused_with_one_that_works():
+    with pytest.raises(UserError) as fault:
+        builder(max_prompt_tokens=FIXED + LONGEST - 1)
+    assert str(fault.value) == (
+        "max_prompt_tokens: 53 is too small: instruction, headers and answer slot take 40 tokens and the longest"
+        " candidate 14; set it to at least 54, better 324, or lower max_item_tokens"
+    )
+    remedies = [int(n) for n in re.findall(r"at least (\d+), better (\d+)", str(fault.value))[0]]
+    for remedy in remedies:
+        builder(max_prompt_tokens=remedy)
+    builder(max_prompt_tokens=FIXED + LONGEST - 1, max_item_tokens=LONGEST - 1)
+
+
+def test_no_prompt_exceeds_its_budget_and_candidate_and_slot_are_always_whole():
+    rng = random.Random(0)
+    tight = 0
+    for _ in range(300):
+        catalogue = ["x" * rng.randint(1, 30) for _ in range(8)]
+        settings = {
+            "max_item_tokens": rng.randint(1, 40),
+            "max_summary_tokens": rng.randint(1, 40),
+            "n_recent_items": rng.randint(0, 8),
+        }
+        with_summary = rng.random() < 0.7
+        longest = max(min(len(item), settings["max_item_tokens"]) for item in catalogue)
+        least = FIXED + longest - (0 if with_summary else len("Taste:\n"))
+        limit = least + rng.randint(0, 120)
+        prompts = builder(catalogue=catalogue, with_summary=with_summary, max_prompt_tokens=limit, **settings)
+        history = rng.choices(range(1, 8), k=rng.randint(0, 12))
+        prefix = prompts.prefix(0, "s" * rng.randint(0, 60), history)
+        assert text(prefix).startswith("Next?\n")
+        assert text(prefix).endswith("\nItem:\n")
+        for item in range(8):
+            candidate = prompts.candidate(item)
+            assert len(prefix) + len(candidate) + 1 <= limit  # and the answer
+            assert text(candidate) == catalogue[item][: settings["max_item_tokens"]] + "\nAnswer:"
+        lines = text(prefix).split("Last:\n")[1].removesuffix("Item:\n").splitlines()
+        wanted = [catalogue[i][: settings["max_item_tokens"]] for i in history[-settings["n_recent_items"] :]]
+        wanted = wanted if settings["n_recent_items"] else []
+        assert lines == (wanted[len(wanted) - len(lines) :] if lines != ["none"] else ["none"])
+        tight += prompts.trims["recent_items_left_out"] > 0
+    assert 30 < tight < 270  # both kinds were met
+
+
+def test_a_prefix_is_the_same_whatever_was_asked_before():
+    first, second = builder(), builder()
+    for item in range(4):
+        first.candidate(item)
+    first.prefix(7, "other", [3])
+    assert first.prefix(1, "x", [1, 2]).tolist() == second.prefix(1, "x", [1, 2]).tolist()
+    assert first.candidate(1) == second.candidate(1)
+
+
+def test_a_candidate_is_written_as_the_same_item_in_the_history():
+    prompts = builder(max_item_tokens=8)
+    assert text(prompts.candidate(3)).removesuffix("\nAnswer:") in text(prompts.prefix(0, "", [3])).splitlines()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import string
+from dataclasses import asdict
+
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.prompt.templates import DOMAINS, FIELDS, templates_for
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_template_uses_exactly_its_fields(domain):
+    for name, text in asdict(DOMAINS[domain]).items():
+        used = {key for _, key, _, _ in string.Formatter().parse(text) if key is not None}
+        assert used == FIELDS.get(name, frozenset()), name
+
+
+def test_every_domain_speaks_in_its_own_words():
+    assert len({templates.instruction for templates in DOMAINS.values()}) == len(DOMAINS)
+    assert templates_for("news").candidate_header == "Candidate article:\n"
+    assert templates_for("movies").recent_header == "\nLast movies, oldest first:\n"
+
+
+def test_the_generic_instruction_in_full():
+    assert templates_for("generic").instruction == (
+        "Below are a summary of what a user has long been interested in and the items the user chose last."
+        " Weigh both: will the user choose the candidate item next? Answer yes or no.\n"
+    )
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_written_prompt_keeps_braces_of_the_items(domain):
+    templates = templates_for(domain)
+    assert "a {b} %s c" in templates.block.format(items="a {b} %s c")
+    assert templates.update.format(summary="S{1}", items="I").index("S{1}") < templates.update.format(
+        summary="S{1}", items="I"
+    ).index("I")
+    assert "x\ny" in templates.merge.format(summaries="x\ny")
+
+
+def test_single_templates_are_replaced():
+    changed = templates_for("news", {"none": "-", "block": "Sum up: {items}"})
+    assert (changed.none, changed.block) == ("-", "Sum up: {items}")
+    assert changed.instruction == templates_for("news").instruction
+    assert templates_for("news").none == "none"
+
+
+def test_doubled_braces_are_written_single_in_every_template():
+    changed = templates_for("news", {"instruction": "Answer {{yes}} or no.", "block": "As {{json}}: {items}"})
+    assert changed.instruction == "Answer {yes} or no."
+    assert changed.block.format(items="x") == "As {json}: x"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"instructon": "x"},
+            "prompt_templates: no template 'instructon', there are instruction, .*; did you mean 'instruction'",
+        ),
+        ({"zzz": "x"}, "prompt_templates: no template 'zzz', there are instruction, .*, merge$"),
+        ({"instruction": "{items}"}, r"instruction must use the fields none, it uses \['items'\]"),
+        ({"block": "no field"}, r"block must use the fields \['items'\], it uses \[\]"),
+        ({"block": "{}"}, r"block must use the fields \['items'\], it uses \[''\]"),
+        ({"update": "{items}"}, r"update must use the fields \['items', 'summary'\], it uses \['items'\]"),
+        ({"block": "{items.__class__}"}, r"block must use the fields \['items'\]"),
+        ({"block": "{items} {"}, "block: .*; write {{ and }} for braces"),
+        ({"block": "{items:d}"}, "block: .*; write {items} as it is"),
+        ({"block": "{items:{width}}"}, "block: .*; write {items} as it is"),
+    ],
+)
+def test_a_faulty_override_is_told(overrides, message):
+    with pytest.raises(UserError, match=message):
+        templates_for("generic", overrides)
+
+
+def test_all_faulty_overrides_come_at_once():
+    with pytest.raises(UserError) as fault:
+        templates_for("generic", {"blok": "x", "merge": "x"})
+    assert len(fault.value.faults) == 2
+
+
+def test_an_unknown_domain_names_the_known():
+    with pytest.raises(UserError, match="domain must be one of generic, news, products, movies, got 'cooking'"):
+        templates_for("cooking")

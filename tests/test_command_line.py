@@ -1,0 +1,191 @@
+"""Bad input at the command line: exit code 2, a message with value, what is accepted and remedy, nothing half done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def refused(tmp_path, atomic_folder, monkeypatch, capsys):
+    """Runs the command line with flags that must be refused; gives its messages."""
+    monkeypatch.chdir(tmp_path)
+    usual = {"--model": "Pop", "--dataset": "tiny", "--data_path": str(atomic_folder), "--use_gpu": "False"}
+
+    def run(*flags: str) -> list[str]:
+        named = {flag.split("=")[0] for flag in flags}
+        arguments = [*(f"{name}={value}" for name, value in usual.items() if name not in named), *flags]
+        monkeypatch.setattr("sys.argv", ["x", *arguments])
+        assert main(arguments) == 2
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+        return [line.removeprefix("error: ") for line in lines]
+
+    return run
+
+
+def left_behind(folder: Path) -> set[str]:
+    """Files below a folder that a run made, but for its log."""
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in files if not name.startswith(("data/", "log/", "log_tensorboard/"))}
+
+
+BEFORE_ANY_WORK = {
+    "unknown model": (
+        ["--model=SASRek"],
+        r"model 'SASRek' is neither ours (LLMTRSR) nor one of RecBole's 93 models; did you mean 'SASRec'?",
+    ),
+    "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither ours"),
+    "no model": (["--model=,"], "no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec"),
+    "unknown data set": (["--dataset=nope"], "dataset 'nope': no nope.inter in"),
+    "unknown preset": (["--preset=papr"], "preset must be one of"),
+    "unknown domain": (["--domain=cooking"], "domain must be one of generic, news, products, movies, got 'cooking'"),
+    "no block": (["--block_size=0"], "block_size must be >= 1, got 0"),
+    "no block for one model": (["--model=Pop,LLMTRSR", "--LLMTRSR.block_size=0"], "block_size must be >= 1, got 0"),
+    "misspelt option": (["--epocs=3"], "option 'epocs' does not exist; did you mean 'epochs'?"),
+    "misspelt dotted option": (["--Pop.epocs=3"], "option 'epocs' does not exist; did you mean 'epochs'?"),
+    "misspelt prefix": (["--Popp.epochs=3"], "speaks to a model 'Popp' that does not exist; did you mean 'Pop'?"),
+    "abbreviated flag": (["--mod=BPR"], "option 'mod' does not exist; did you mean 'model'?"),
+    "spaces around =": (["--epochs", "3"], "argument '--epochs' is not understood: write options as --name=value"),
+    "stray word": (["epochs=3"], "argument 'epochs=3' is not understood"),
+    "contradicting flags": (["--epochs=3", "--epochs=4"], "flag --epochs is given twice, with '3' and '4': keep one"),
+    "missing file": (["--config_files=no.yaml"], "property file no.yaml cannot be read"),
+    "unknown metric": (["--metrics=['Recal']"], "There is no metric named 'Recal'"),
+    "unknown mode": (["--eval_args={mode: many}"], "the mode [many] in eval_args is not supported"),
+    "own template": (["--prompt_templates={'blok': 'x'}"], "no template 'blok', there are"),
+    "result folder is a file": (
+        ["--result_dir=data/tiny/tiny.inter"],
+        "cannot be written: File exists; set result_dir",
+    ),
+    "result folder below a file": (["--result_dir=data/tiny/tiny.inter/r"], "cannot be written: Not a directory"),
+    "pickled data": (["--dataset_save_path=x.pth"], "dataset_save_path: saved data sets are pickles and are not read"),
+    "two pre-split files": (
+        ["--benchmark_filename=['train','test']"],
+        "benchmark_filename must be a list of three, such as [train, valid, test], got ['train', 'test']",
+    ),
+    "missing pre-split file": (
+        ["--benchmark_filename=['a','b','c']"],
+        "no tiny.a.inter, tiny.b.inter, tiny.c.inter in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), BEFORE_ANY_WORK.values(), ids=BEFORE_ANY_WORK)
+def test_options_are_refused_before_anything_is_made(refused, tmp_path, flags, message):
+    faults = refused(*flags)
+    assert message in faults[0]
+    assert left_behind(tmp_path) == set()
+    assert not (tmp_path / "results").exists()
+
+
+DURING_LOADING = {
+    "no item file": ("tiny.item", None, [], "no item file"),
+    "text column": (
+        None,
+        None,
+        ["--item_text_fields=['titel']"],
+        "has no column 'titel', it has title, maker, price; did you mean 'title'?",
+    ),
+    "filters": (
+        None,
+        None,
+        ["--user_inter_num_interval=[50,inf)"],
+        "'tiny' is empty after filtering by {'user_inter_num_interval': '[50,inf)'}: loosen",
+    ),
+    "no line": (
+        "tiny.inter",
+        "user_id:token\titem_id:token\ttimestamp:float\n",
+        [],
+        "its .inter file has no usable line",
+    ),
+    "bad header": ("tiny.inter", "user\titem\n1\t2\n", [], "dataset 'tiny' cannot be loaded from"),
+    "no times": (
+        None,
+        None,
+        ["--load_col={'inter': ['user_id', 'item_id']}"],
+        "the order of events is unknown: column 'timestamp'",
+    ),
+    "too few items": (
+        None,
+        None,
+        ["--eval_args={'mode': 'uni20'}"],
+        "leaves 4 items to draw from, 20 candidates were asked for",
+    ),
+    "no candidate": (None, None, ["--eval_args={'mode': 'uni0'}"], "mode 'uni0' ranks a target against nothing"),
+    "candidate folder": (None, None, ["--candidate_dir=data/tiny/tiny.item"], "set candidate_dir to a writable folder"),
+}
+
+
+@pytest.mark.parametrize(("file", "content", "flags", "message"), DURING_LOADING.values(), ids=DURING_LOADING)
+def test_data_are_refused_before_anything_is_trained(refused, tmp_path, file, content, flags, message):
+    if file is not None and content is None:
+        (tmp_path / "data" / "tiny" / file).unlink()
+    elif file is not None:
+        (tmp_path / "data" / "tiny" / file).write_text(content)
+    flags = flags if any(flag.startswith("--eval_args") for flag in flags) else [*flags, "--eval_args={'mode': 'uni2'}"]
+    faults = refused("--model=LLMTRSR", *flags)
+    assert message in faults[0]
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_changed_candidate_set_is_refused(refused, tmp_path):
+    flags = ["--eval_args={'mode': 'uni2'}", "--model=LLMTRSR", "--max_prompt_tokens=16"]
+    refused(*flags)
+    saved = sorted((tmp_path / "saved" / "candidates").iterdir())
+    assert [path.name.rsplit("-", 1)[0] for path in saved] == ["tiny-test-uniform2", "tiny-valid-uniform2"]
+    saved[1].write_bytes(b"changed")
+    assert "delete it to draw it again" in refused(*flags)[0]
+
+
+def test_a_budget_too_small_for_the_templates_is_refused(refused, tmp_path):
+    faults = refused("--model=LLMTRSR", "--eval_args={'mode': 'uni2'}", "--max_prompt_tokens=20")
+    assert "max_prompt_tokens: 20 is too small" in faults[0]
+    assert "set it to at least" in faults[0]
+    assert not [name for name in left_behind(tmp_path) if not name.startswith("saved/candidates/")]
+
+
+def test_all_faults_are_printed_each_on_a_line_of_its_own(refused):
+    assert refused("--block_size=0", "--attention=dense") == [
+        "block_size must be >= 1, got 0",
+        "attention must be one of auto, shared_prefix, plain, got 'dense'",
+    ]
+
+
+def test_a_flag_is_never_run_as_code(refused, tmp_path):
+    refused("--block_size=__import__('pathlib').Path('ran').touch()")
+    refused("--domain=[__import__('pathlib').Path('ran').touch()]")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_help_comes_without_loading_torch():
+    code = (
+        "import sys; from recbole_llmtrsr.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "--config_files" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["run_recbole_llmtrsr.py", "-m recbole_llmtrsr"])
+def test_both_ways_to_start_end_with_the_same_code_and_text(tmp_path, name):
+    flags = ["--epochs", "3"]
+    command = [str(ROOT / name)] if name.endswith(".py") else name.split()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command, *flags], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: argument '--epochs' is not understood")
+    assert list(tmp_path.iterdir()) == []

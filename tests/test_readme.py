@@ -1,0 +1,33 @@
+"""The README keeps its word: its table, its commands, its presets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.config import Config, preset_file, properties_dir
+from recbole_llmtrsr.options_table import options_table
+from recbole_llmtrsr.registry import get_model
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_options_is_the_one_settings_make():
+    assert options_table() in README
+
+
+def test_quick_start_has_two_commands_of_one_line():
+    section = README.split("## Quick start")[1].split("\n## ")[0]
+    commands = [block for block in re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)]
+    assert [command.count("\n") for command in commands] == [1, 1]
+    assert all(command.startswith("python3 -m venv .venv && .venv/bin/pip install ") for command in commands)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (properties_dir() / "presets").glob("*.yaml")])
+def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["test"])
+    monkeypatch.chdir(tmp_path)
+    assert f"| `{name}` |" in README
+    config = Config(get_model("LLMTRSR"), "ml-100k", [preset_file(name)], {})
+    assert config.settings.backbone.backbone != "builtin"
+    assert config.settings.summary.max_blocks == 5

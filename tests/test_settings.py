@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.prompt.templates import DOMAINS
+from recbole_llmtrsr.settings import OPTION_NAMES, PromptSettings, Settings, all_options, type_name, unknown_options
+from recbole_llmtrsr.summarizer.summarize import PARADIGMS
+
+
+def faults(**options) -> tuple[str, ...]:
+    with pytest.raises(UserError) as fault:
+        Settings.from_options(options)
+    return fault.value.faults
+
+
+def test_defaults_need_no_option():
+    settings = Settings.from_options({})
+    assert (settings.summary.block_size, settings.prompt.answers) == (5, ("yes", "no"))
+    assert settings == Settings.from_options({"epochs": 3, "learning_rate": 0.1})
+
+
+def test_settings_do_not_change():
+    settings = Settings.from_options({})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.summary.block_size = 3  # type: ignore[misc]
+
+
+def test_the_mapping_of_one_is_not_the_mapping_of_another():
+    assert Settings.from_options({}).prompt.prompt_templates is not Settings.from_options({}).prompt.prompt_templates
+
+
+def test_what_is_flat_makes_the_same_settings_again():
+    given = {
+        "block_size": 3,
+        "answers": ["ja", "nein"],
+        "item_text_fields": ["title"],
+        "prompt_templates": {"none": "-"},
+    }
+    settings = Settings.from_options(given)
+    assert given.items() <= settings.flat().items()
+    assert Settings.from_options(settings.flat()) == settings
+    assert list(settings.flat()) == list(OPTION_NAMES)
+
+
+def test_every_option_has_a_name_of_its_own_and_one_documented_line():
+    assert len(set(OPTION_NAMES)) == len(OPTION_NAMES)
+    for _, spec, kind in all_options():
+        assert spec.metadata["doc"].endswith(".")
+        assert "\n" not in spec.metadata["doc"]
+        assert type_name(kind)
+
+
+def test_choices_are_those_that_exist():
+    choices = {spec.name: spec.metadata["choices"] for _, spec, _ in all_options()}
+    assert set(choices["domain"]) == set(DOMAINS)
+    assert set(choices["summary"]) == {*PARADIGMS, "none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "read"),
+    [
+        ("item_text_fields", "title", ("title",)),
+        ("item_text_fields", None, None),
+        ("item_text_fields", "None", None),
+        ("answers", [True, False], ("yes", "no")),
+        ("prompt_templates", None, {}),
+        ("lora_dropout", 0, 0.0),
+        ("max_full_sort_scores", 1e6, 1_000_000),
+        ("max_blocks", None, None),
+        ("result_dir", "a=b", "a=b"),
+        ("adam_betas", [0, 0.5], (0.0, 0.5)),
+    ],
+)
+def test_what_yaml_and_flags_leave_open_is_settled(name, given, read):
+    settings = Settings.from_options({name: given})
+    groups = [getattr(settings, group.name) for group in dataclasses.fields(settings)]
+    value = next(getattr(group, name) for group in groups if hasattr(group, name))
+    assert value == read
+    assert type(value) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("block_size", 0, "block_size must be >= 1, got 0"),
+        ("block_size", 2.5, "block_size must be int, got 2.5"),
+        ("block_size", "five", "block_size must be int, got 'five'"),
+        ("block_size", True, "block_size must be int, got True"),
+        ("block_size", None, "block_size must be int, got None"),
+        ("max_blocks", 0, "max_blocks must be >= 1, got 0"),
+        ("max_blocks", "all", "max_blocks must be int or ~, got 'all'"),
+        ("lora_dropout", float("nan"), "lora_dropout must be >= 0, got nan"),
+        ("warmup_ratio", "x", "warmup_ratio must be float, got 'x'"),
+        ("item_text_labels", 1, "item_text_labels must be bool, got 1"),
+        ("item_text_fields", {"a": 1}, "item_text_fields must be list of str or ~, got {'a': 1}"),
+        ("answers", [1, 2], "answers must be list of str, got [1, 2]"),
+        ("prompt_templates", "none", "prompt_templates must be mapping of str to str, got 'none'"),
+        ("prompt_templates", {"none": 5}, "prompt_templates must be mapping of str to str, got {'none': 5}"),
+        ("backbone", 7, "backbone must be str, got 7"),
+        (
+            "summary",
+            "hierarchial",
+            "summary must be one of hierarchical, recurrent, none, got 'hierarchial'; did you mean 'hierarchical'?",
+        ),
+        ("domain", "cooking", "domain must be one of generic, news, products, movies, got 'cooking'"),
+        ("domain", False, "domain must be one of generic, news, products, movies, got 'no'"),
+        ("answers", ["yes"], "answers must be two different words, got ['yes']: write answers: [yes, no]"),
+        (
+            "answers",
+            ["yes", "yes"],
+            "answers must be two different words, got ['yes', 'yes']: write answers: [yes, no]",
+        ),
+        ("adam_betas", [0.9, 1], "adam_betas must be two numbers in [0, 1), got [0.9, 1.0]"),
+        ("adam_betas", 0.9, "adam_betas must be two numbers in [0, 1), got [0.9]"),
+        ("warmup_ratio", 1.5, "warmup_ratio must be between 0 and 1, got 1.5"),
+        ("lora_dropout", 1, "lora_dropout must be below 1, got 1.0"),
+        (
+            "builtin_n_heads",
+            3,
+            "builtin_hidden_size must be a multiple of 2 x builtin_n_heads (6), got 128",
+        ),
+    ],
+)
+def test_a_fault_names_the_value_and_what_is_accepted(name, value, message):
+    assert faults(**{name: value}) == (message,)
+
+
+def test_all_faults_come_at_once():
+    assert faults(block_size=0, n_recent_items=-1, attention="dense", max_item_tokens="many") == (
+        "block_size must be >= 1, got 0",
+        "n_recent_items must be >= 0, got -1",
+        "max_item_tokens must be int, got 'many'",
+        "attention must be one of auto, shared_prefix, plain, got 'dense'",
+    )
+
+
+def test_options_that_contradict_each_other_come_with_the_remedy():
+    assert "set objective: pointwise" in faults(loss_on="full")[0]
+    assert Settings.from_options({"loss_on": "full", "objective": "pointwise"}).training.loss_on == "full"
+    assert "leaves nothing of the user" in faults(summary="none", n_recent_items=0)[0]
+    assert Settings.from_options({"summary": "none", "n_recent_items": 1}).summary.summary == "none"
+
+
+def test_types_are_named_in_words():
+    names = {spec.name: type_name(kind) for _, spec, kind in all_options()}
+    assert [names[n] for n in ("block_size", "answers", "item_text_fields", "prompt_templates", "result_dir")] == [
+        "int",
+        "list of str",
+        "list of str or ~",
+        "mapping of str to str",
+        "str or ~",
+    ]
+
+
+def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
+    names = dict.fromkeys(["blok_size", "epocs", "zebra", "block_size", "epochs"])
+    assert unknown_options(names, {"epochs"}) == (
+        [
+            "option 'blok_size' does not exist; did you mean 'block_size'?",
+            "option 'epocs' does not exist; did you mean 'epochs'?",
+        ],
+        ["zebra"],
+    )
+
+
+def test_groups_can_be_built_alone():
+    assert PromptSettings(n_recent_items=3).max_prompt_tokens == 1024
