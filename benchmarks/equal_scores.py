@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole_llmtrsr.compat import load_checkpoint
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.quick_start import write_summaries
+from recbole_llmtrsr.pipeline import write_summaries
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 
@@ -51,7 +51,11 @@ def main() -> None:
         plain = model.predict(rows)
     print(f"{len(rows)} prompts of {made_with['dataset']}, {rows['history_id'].unique().numel()} histories, fp32")
     print(f"scores from {shared.min():.3f} to {shared.max():.3f}, standard deviation {shared.std():.3f}")
-    for name, other in (("plain rows", plain), ("one history at a time", by_history), ("one prompt at a time", one_by_one)):
+    for name, other in (
+        ("plain rows", plain),
+        ("one history at a time", by_history),
+        ("one prompt at a time", one_by_one),
+    ):
         print(f"largest difference to {name}: {(shared - other).abs().max():.1e}")
 
 

@@ -49,12 +49,11 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
 
 def _run(known: argparse.Namespace) -> int:
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
-    from recbole_llmtrsr.config import option_from_sources, preset_file
+    from recbole_llmtrsr.config import option_from_sources
     from recbole_llmtrsr.evaluation.result import comparison_table
     from recbole_llmtrsr.quick_start import compare
 
-    files = [str(preset_file(known.preset))] if known.preset else []
-    files += re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
+    files = re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import (
+    EvaluatorType,
     ModelType,
     dataset_arguments,
     evaluation_arguments,
@@ -88,17 +89,24 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: Mapping[str, Any] | None = None,
     ) -> None:
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
+        files, options = list(config_file_list or []), dict(config_dict or {})
+        preset = self._flags().get("preset") or option_from_sources("preset", files, options)
+        if preset:
+            files.insert(0, preset_file(str(preset)))
         try:
-            super().__init__(model, dataset, list(config_file_list or []), dict(config_dict or {}))
+            super().__init__(model, dataset, files, options)
         except UserError:
             raise
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # what RecBole's own checks raise
             raise UserError(f"RecBole does not accept these options: {error}") from error
         self._report_unknown_options()
+        self._check_evaluation()
         self.settings = Settings.from_options(self.final_config_dict)
 
     def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
-        return {key: value for file in file_list for key, value in self._read(Path(file)).items()}
+        # Kept apart: SASRec.epochs in an earlier file is weaker than epochs in a later one.
+        self._files = [self._read(Path(file)) for file in file_list]
+        return {key: value for content in self._files for key, value in content.items()}
 
     def _read(self, file: Path) -> dict[str, Any]:
         try:
@@ -121,6 +129,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return content
 
     def _load_cmd_line(self) -> dict[str, Any]:
+        flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
+        return self._convert_config_dict(flags)
+
+    @staticmethod
+    def _flags() -> dict[str, Any]:
         given: dict[str, str] = {}
         for argument in sys.argv[1:]:
             flag = re.fullmatch(r"--([\w.-]+)=(.*)", argument, flags=re.DOTALL)
@@ -129,7 +142,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             name, value = flag.groups()
             if given.setdefault(name, value) != value:
                 raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
-        return self._convert_config_dict({k: v for k, v in given.items() if k not in RUNNER_FLAGS})
+        return dict(given)
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
@@ -143,20 +156,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        recbole_dataset_file = _recbole_properties() / "dataset" / f"{dataset}.yaml"
         ours = properties_dir()
-        for file in (
-            ours / "quick_start_config" / "protocol.yaml",
-            recbole_dataset_file,
-            ours / "dataset" / f"{dataset}.yaml",
-            ours / "model" / f"{model}.yaml",
-        ):
+        self._merge(self.internal_config_dict, self._read(ours / "quick_start_config" / "protocol.yaml"))
+        if not (_recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
+            # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
+            columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
+            self.internal_config_dict["load_col"] = {"inter": columns}
+        for file in (ours / "dataset" / f"{dataset}.yaml", ours / "model" / f"{model}.yaml"):
             if file.is_file():
                 self._merge(self.internal_config_dict, self._read(file))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
-        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+        for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
             self._merge(final, {key: value for key, value in source.items() if "." not in key})
             prefix = f"{self.model}."
             self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
@@ -182,6 +194,24 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise UserError(faults)
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+
+    def _check_evaluation(self) -> None:
+        faults = []
+        options = self.final_config_dict
+        known = [f"{metric}@{k}" for metric in options["metrics"] for k in options["topk"]]
+        if options["eval_type"] == EvaluatorType.RANKING:
+            if options["valid_metric"].lower() not in (name.lower() for name in known):
+                faults.append(
+                    f"valid_metric must be one of the metrics that are computed ({', '.join(known)}), got"
+                    f" '{options['valid_metric']}': set valid_metric: {known[0]}, or another topk"
+                )
+            if "labeled" in options["eval_args"]["mode"].values():
+                faults.append(
+                    f"eval_args mode 'labeled' has no ranking, metrics {options['metrics']} need one: set mode: uni20,"
+                    " or metrics: [AUC, LogLoss]"
+                )
+        if faults:
+            raise UserError(faults)
 
     def _faults_of_prefixes(self) -> list[str]:
         folders = (_recbole_properties() / "model", properties_dir() / "model")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from tqdm import tqdm
@@ -33,13 +33,23 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         model: an LLMTRSR.
     """
 
+    saved_model_file: str
+    optimizer: Any
+
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
         super().__init__(config, model)
         # RecBole names the file by the second, which runs side by side share.
         self.saved_model_file = self.saved_model_file.removesuffix(".pth") + f"-{uuid.uuid4().hex[:8]}.pth"
+        # Accelerate keeps one state for a process, and a process may train several models.
+        AcceleratorState._reset_state(reset_partial_state=True)
         bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
+        if self.accelerator.num_processes > 1:
+            raise UserError(
+                f"{self.accelerator.num_processes} processes were launched, but rows are not yet shared out among them:"
+                " run one process"
+            )
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self._scheduler: Any = None
         self._scheduler_state: dict[str, Any] | None = None
@@ -48,9 +58,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
         if self.learner.lower() in ("adam", "adamw"):
             kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
-            return kind(
-                params, lr=self.learning_rate, betas=self._settings.adam_betas, weight_decay=self.weight_decay
-            )
+            return kind(params, lr=self.learning_rate, betas=self._settings.adam_betas, weight_decay=self.weight_decay)
         return super()._build_optimizer(params=params, **kwargs)
 
     def _train_epoch(
@@ -115,6 +123,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             )
             if self._scheduler_state is not None:
                 self._scheduler.load_state_dict(self._scheduler_state)
+                for group, rate in zip(self.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
+                    group["lr"] = rate  # making the schedule set it to the first step's
         return self._scheduler
 
     @torch.no_grad()
@@ -125,6 +135,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Save trainable weights and training state as tensors and plain values, and the backbone's own format."""
+        if epoch < 0 < self.start_epoch:
+            return  # nothing left to train: the checkpoint resumed from is already there
         file = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         state = {
             "config": self.config.effective_options(),
@@ -146,14 +158,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def resume_checkpoint(self, resume_file: Any) -> None:
         """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
 
-        New checkpoints go to a file of this run, which starts as a copy: RecBole would overwrite the one resumed.
-
         Raises:
             UserError: not a checkpoint, or one of other weights.
         """
-        checkpoint = load_checkpoint(resume_file, map_location=self.device)
-        own_file = self.saved_model_file
+        self._scheduler_state = load_checkpoint(resume_file, map_location=self.device).get("scheduler")
         super().resume_checkpoint(resume_file)
-        self._scheduler_state = checkpoint.get("scheduler")
-        self.saved_model_file = own_file
-        shutil.copyfile(resume_file, own_file)

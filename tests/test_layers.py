@@ -23,6 +23,7 @@ STAGES = (
     ("summarizer", "model"),
     ("trainer",),
     ("registry",),
+    ("pipeline",),
     ("quick_start",),
     ("__main__",),
 )

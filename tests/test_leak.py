@@ -32,7 +32,7 @@ class Words:
     bos_token_id = None
     chat_template = None
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
         return {"input_ids": text.split() if isinstance(text, str) else [t.split() for t in text]}
 
 

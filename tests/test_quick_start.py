@@ -140,9 +140,7 @@ LLAMA_LIKE = {
 FOLDERS = {
     "llama": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, **LLAMA_LIKE)),
     "qwen": lambda size: Qwen2ForCausalLM(Qwen2Config(vocab_size=size, **LLAMA_LIKE)),
-    "gpt2": lambda size: GPT2LMHeadModel(
-        GPT2Config(vocab_size=size, n_embd=16, n_layer=2, n_head=4, n_positions=2048)
-    ),
+    "gpt2": lambda size: GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=16, n_layer=2, n_head=4, n_positions=2048)),
 }
 
 

@@ -89,8 +89,9 @@ class LLMTRSRDataset(_SequentialRows, SequentialDataset):  # type: ignore[misc]
         return self._summaries[history_id] if self._summaries else ""
 
     def summary_sample(self, n: int = 20_000) -> list[str]:
-        """At most n summaries, evenly spread: what a tokenizer trained on this data set should have read."""
-        return list(self._summaries.values())[:: max(1, -(-len(self._summaries) // n))]
+        """At most n summaries of this split's rows, evenly spread: what a tokenizer trained on it should have read."""
+        ids = self.inter_feat[HISTORY_ID].tolist() if self._summaries else []
+        return [self._summaries[i] for i in ids[:: max(1, -(-len(ids) // n))]]
 
 
 def _latest(users: np.ndarray, history_ids: np.ndarray, limit: int) -> np.ndarray:

@@ -161,4 +161,7 @@ def with_history_ids(base: type[Dataset]) -> type[Dataset]:
         base: the class RecBole would use for a model.
     """
     mixin = _SequentialRows if issubclass(base, SequentialDataset) else _GeneralRows
-    return type(base.__name__, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})
+    name = f"{base.__name__}WithHistoryIds"
+    made = type(name, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})
+    globals()[name] = made  # some of RecBole's models pickle their data set, which takes a class that can be imported
+    return made

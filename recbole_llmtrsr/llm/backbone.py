@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recbole_llmtrsr.errors import UserError
-
-HUB_TIMEOUT_SECONDS = 5.0
-_REMEDY = "give a folder that holds the model, or `backbone: builtin`, which needs no download"
+from recbole_llmtrsr.llm.source import ModelSource
 
 
 class Backbone(nn.Module):
@@ -84,79 +78,5 @@ def load_backbone(name_or_folder: str, *, dtype: torch.dtype, trust_remote_code:
     Raises:
         UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
     """
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return _load(name_or_folder, str(folder), dtype, trust_remote_code, local_files_only=True, hub_fault=None)
-    if folder.is_absolute() or folder.exists() or name_or_folder[:1] in ".~" or name_or_folder.count("/") > 1:
-        raise UserError(f"backbone {name_or_folder!r} is not a folder: {_REMEDY}")
-    fault = hub_fault()
-    return _load(
-        name_or_folder, name_or_folder, dtype, trust_remote_code, local_files_only=bool(fault), hub_fault=fault
-    )
-
-
-def hub_fault() -> str | None:
-    """Why the model hub cannot be reached, or None; asked once, because transformers retries every file for long."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
-    except Exception as error:  # the HTTP library behind it differs between versions, and so do its exceptions
-        return f"{constants.ENDPOINT} cannot be reached ({error})"
-    return None
-
-
-def _load(
-    name: str, source: str, dtype: torch.dtype, trust: bool, local_files_only: bool, hub_fault: str | None
-) -> Backbone:
-    options: dict[str, Any] = {"trust_remote_code": trust, "local_files_only": local_files_only}
-    if os.path.isdir(source) and not os.path.isfile(os.path.join(source, "config.json")):
-        raise UserError(f"backbone {name!r} has no config.json: {_REMEDY}")
-    what = "config"
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        _require_causal_lm(name, config)
-        _require_tokenizer(name, source)
-        what = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        what = "weights"
-        lm = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, **options)
-    except UserError:
-        raise
-    except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
-        raise UserError(_load_fault(name, source, what, error, hub_fault)) from error
-    return Backbone(lm, tokenizer, name)
-
-
-def _require_tokenizer(name: str, source: str) -> None:
-    if os.path.isdir(source) and not any(
-        "token" in entry or entry.startswith(("vocab", "merges", "spiece")) for entry in os.listdir(source)
-    ):
-        raise UserError(f"backbone {name!r} has no tokenizer: save it there with `tokenizer.save_pretrained({name!r})`")
-
-
-def _require_causal_lm(name: str, config: Any) -> None:
-    """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
-    architectures = set(getattr(config, "architectures", None) or ())
-    known: set[str] = set()
-    for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        known.update((value,) if isinstance(value, str) else value)
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if architectures and not remote and not architectures & known:
-        raise UserError(
-            f"backbone {name!r} is {', '.join(sorted(architectures))}, not a causal language model: "
-            "choose one whose architecture ends in ForCausalLM or LMHeadModel, or `backbone: builtin`"
-        )
-
-
-def _load_fault(name: str, source: str, what: str, error: Exception, hub_fault: str | None) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "trust_remote_code" in str(error):
-        return f"backbone {name!r} brings its own code: set `trust_remote_code: True` if you trust it"
-    if os.path.isdir(source):
-        return f"backbone {name!r}: its {what} cannot be loaded ({reason}): {_REMEDY}"
-    if hub_fault:
-        return f"backbone {name!r} is neither a folder nor in the local cache, and {hub_fault}: {_REMEDY}"
-    return f"backbone {name!r}: the model hub does not give its {what} ({reason}): check the name, or {_REMEDY}"
+    lm, tokenizer = ModelSource.find("backbone", name_or_folder, trust_remote_code).load(dtype)
+    return Backbone(lm, tokenizer, name_or_folder)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.backbone import hub_fault
+from recbole_llmtrsr.llm.source import ModelSource
 
 DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
-_REMEDY = "give a folder that holds model and tokenizer, or `summarizer: extractive`, which needs no model"
 
 
 @dataclass(frozen=True)
@@ -185,49 +181,10 @@ def load_generator(
         trust_remote_code: run the model code that comes with the weights.
 
     Raises:
-        UserError: no such folder, an incomplete one, or an unreachable hub.
+        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
     """
-    folder = Path(os.path.expanduser(name_or_folder))  # unlike Path.expanduser, leaves ~nobody as it is
-    fault = None
-    if folder.is_dir():
-        _require_complete(name_or_folder, folder)
-        source = str(folder)
-    elif is_path(name_or_folder):
-        raise UserError(f"summarizer {name_or_folder!r} is not a folder: {_REMEDY}")
-    else:
-        source, fault = name_or_folder, hub_fault()
-    local = folder.is_dir() or fault is not None
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": local}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise UserError(_load_fault(name_or_folder, folder.is_dir(), fault, error)) from error
+    model, tokenizer = ModelSource.find("summarizer", name_or_folder, trust_remote_code).load(dtype)
     return TransformersGenerator(model.to(device), tokenizer, name_or_folder, batch_size)
-
-
-def is_path(name_or_folder: str) -> bool:
-    """Whether a name can only mean a folder: hub names are 'model' or 'organisation/model'."""
-    return Path(name_or_folder).is_absolute() or name_or_folder[:1] in (".", "~") or name_or_folder.count("/") > 1
-
-
-def _require_complete(name: str, folder: Path) -> None:
-    files = [entry.name for entry in folder.iterdir()]
-    if "config.json" not in files:
-        raise UserError(f"summarizer {name!r} has no config.json: {_REMEDY}")
-    if not any("token" in file or file.startswith(("vocab", "merges", "spiece")) for file in files):
-        raise UserError(f"summarizer {name!r} has no tokenizer: save it there by `tokenizer.save_pretrained({name!r})`")
-
-
-def _load_fault(name: str, is_folder: bool, fault: str | None, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if "trust_remote_code" in str(error):
-        return f"summarizer {name!r} brings its own code: set `trust_remote_code: True` if you trust it"
-    if is_folder:
-        return f"summarizer {name!r} cannot be loaded ({reason}): {_REMEDY}"
-    if fault:
-        return f"summarizer {name!r} is neither a folder nor in the local cache, and {fault}: {_REMEDY}"
-    return f"summarizer {name!r} is not given by the model hub ({reason}): check the name, or {_REMEDY}"
 
 
 def _context(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -14,9 +14,10 @@ from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
 from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
-from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.settings import Settings
 
 
@@ -39,7 +40,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
         device: where the backbone is to run.
         seed: of the builtin backbone's weights.
     """
-    templates = templates_for(settings.prompt.domain, settings.prompt.prompt_templates)
+    templates = _templates(settings)
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
     builtin = settings.backbone.backbone == BUILTIN
     if builtin:
@@ -66,11 +67,8 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
             dtype=weights_dtype(settings.backbone.precision, device),
             trust_remote_code=settings.backbone.trust_remote_code,
         )
-    prompts = PromptBuilder(
-        backbone.tokenizer, templates, settings.prompt, catalogue, with_summary=settings.summary.summary != "none"
-    )
-    first, second = settings.prompt.answers
-    yes_id, no_id = answer_token_ids(backbone.tokenizer, prompts.slot_text, (first, second), prompts.separator)
+    prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
+    _check_context(settings, backbone.transformer.config)
     if settings.backbone.tune == "lora" or (settings.backbone.tune == "auto" and not builtin):
         apply_lora(
             backbone,
@@ -91,6 +89,41 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     if settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
     return PromptedBackbone(backbone, prompts, yes_id, no_id)
+
+
+def check_prompts(settings: Settings, dataset: Any) -> None:
+    """Refuse a backbone that cannot be loaded or asked, before summaries are written; its weights are not read.
+
+    Raises:
+        UserError: no such backbone, no tokenizer, answers that are not single tokens, or a prompt limit too small.
+    """
+    if settings.backbone.backbone != BUILTIN:
+        config, tokenizer = ModelSource.find(
+            "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code
+        ).load_tokenizer()
+        _check_context(settings, config)
+        _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
+
+
+def _templates(settings: Settings) -> Templates:
+    first, second = settings.prompt.answers
+    return templates_for(settings.prompt.domain, settings.prompt.prompt_templates, (first, second))
+
+
+def _prompts(settings: Settings, tokenizer: Any, catalogue: list[str]) -> tuple[PromptBuilder, int, int]:
+    with_summary = settings.summary.summary != "none"
+    prompts = PromptBuilder(tokenizer, _templates(settings), settings.prompt, catalogue, with_summary=with_summary)
+    first, second = settings.prompt.answers
+    return prompts, *answer_token_ids(tokenizer, prompts.slot_text, (first, second), prompts.separator)
+
+
+def _check_context(settings: Settings, config: Any) -> None:
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and settings.prompt.max_prompt_tokens > longest:
+        raise UserError(
+            f"max_prompt_tokens: {settings.prompt.max_prompt_tokens} is more than the {longest} positions of backbone"
+            f" '{settings.backbone.backbone}': set it to {longest} or less"
+        )
 
 
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -52,7 +52,7 @@ class SharedPrefixRows:
     def padded(self, x: Tensor) -> Tensor:
         """[1, N, ...] laid out as [B, T, ...], with zeros for padding."""
         shape = self.input_ids.shape
-        return x.new_zeros(shape.numel(), *x.shape[2:]).index_copy(0, self.tokens, x[0]).unflatten(0, shape)
+        return x.new_zeros(shape.numel(), *x.shape[2:]).index_copy(0, self.tokens, x[0]).view(*shape, *x.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class PromptBuilder:
         room = self._room
         summary_ids: list[int] = []
         if self._with_summary:
-            summary_ids = self._encode(summary) or self._none
+            summary_ids = self._encode_text([summary])[0] or self._none
             allowed = min(self._settings.max_summary_tokens, room)
             self.trims["summaries_cut"] += len(summary_ids) > allowed
             summary_ids = summary_ids[:allowed]
@@ -133,9 +133,13 @@ class PromptBuilder:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
+    def _encode_text(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts from outside: what looks like a special token in them stays text and ends no section."""
+        return list(self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
     def _encode_items(self, catalogue: Sequence[str]) -> list[list[int]]:
         limit = self._settings.max_item_tokens
-        encoded = self._tokenizer(list(catalogue), add_special_tokens=False)["input_ids"]
+        encoded = self._encode_text(catalogue)
         self.trims["items_cut"] = sum(len(ids) > limit for ids in encoded)
         return [list(ids[:limit]) for ids in encoded]
 

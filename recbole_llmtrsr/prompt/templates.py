@@ -86,11 +86,18 @@ FIELDS: dict[str, frozenset[str]] = {
 }
 
 
+_ANSWERS = ("yes", "no")
+
+
+def _asks_for(answers: tuple[str, str]) -> str:
+    return f"Answer {answers[0]} or {answers[1]}."
+
+
 def _wording(thing: str, things: str, acted: str, act: str, details: str) -> Templates:
     return Templates(
         instruction=(
             f"Below are a summary of what a user has long been interested in and the {things} the user {acted} last."
-            f" Weigh both: will the user {act} the candidate {thing} next? Answer yes or no.\n"
+            f" Weigh both: will the user {act} the candidate {thing} next? {_asks_for(_ANSWERS)}\n"
         ),
         summary_header="Long-term interest:\n",
         recent_header=f"\nLast {things}, oldest first:\n",
@@ -125,12 +132,16 @@ DOMAINS: dict[str, Templates] = {
 }
 
 
-def templates_for(domain: str, overrides: Mapping[str, str] | None = None) -> Templates:
-    """The wording of a domain, with single templates replaced.
+def templates_for(
+    domain: str, overrides: Mapping[str, str] | None = None, answers: tuple[str, str] = _ANSWERS
+) -> Templates:
+    """The wording of a domain, with single templates replaced, asking for these answers.
 
     Raises:
         UserError: unknown domain, or a faulty override.
     """
     if domain not in DOMAINS:
         raise UserError(f"domain must be one of {', '.join(DOMAINS)}, got '{domain}'")
-    return DOMAINS[domain].with_overrides(overrides or {})
+    wording = DOMAINS[domain]
+    asked = wording.instruction.replace(_asks_for(_ANSWERS), _asks_for(answers))
+    return replace(wording, instruction=asked).with_overrides(overrides or {})

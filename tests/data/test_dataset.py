@@ -187,10 +187,12 @@ def test_summaries_are_shared_with_the_splits_and_a_missing_one_is_an_error(make
     dataset = LLMTRSRDataset(make_config())
     train, _, test = dataset.build()
     assert train.summary(1) == ""  # summaries are off
-    dataset.set_summaries({1: "likes kettles", 2: "likes rugs"})
-    assert (train.summary(1), test.summary(2)) == ("likes kettles", "likes rugs")
-    assert dataset.summary_sample(1) == ["likes kettles"]
-    assert dataset.summary_sample(2) == ["likes kettles", "likes rugs"]
+    assert test.summary_sample(4) == []
+    ids = test.inter_feat[HISTORY_ID].tolist()
+    dataset.set_summaries({1: "likes kettles", **{i: f"taste {i}" for i in ids}})
+    assert (train.summary(1), test.summary(ids[0])) == ("likes kettles", f"taste {ids[0]}")
+    assert test.summary_sample(4) == [f"taste {i}" for i in ids]
+    assert test.summary_sample(3) == [f"taste {ids[0]}", f"taste {ids[2]}"]
     with pytest.raises(KeyError):
         test.summary(3)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -123,10 +124,12 @@ def test_a_history_id_stands_for_one_history():
     assert [histories[i].tolist() for i in range(3)] == [[5], [5, 6], []]
 
 
-def test_the_class_of_a_base_is_made_once_and_keeps_its_name():
-    assert with_history_ids(Dataset) is with_history_ids(Dataset)
-    assert with_history_ids(SequentialDataset).__name__ == "SequentialDataset"
-    assert issubclass(with_history_ids(SequentialDataset), SequentialDataset)
+@pytest.mark.parametrize("base", [Dataset, SequentialDataset])
+def test_the_class_of_a_base_is_made_once_and_can_be_pickled(base):
+    made = with_history_ids(base)
+    assert issubclass(made, base)
+    assert with_history_ids(base) is made
+    assert pickle.loads(pickle.dumps(made)) is made
 
 
 def test_general_models_need_times_too(make_config):

@@ -10,10 +10,11 @@ from huggingface_hub import constants
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.backbone import Backbone, hub_fault, load_backbone
+from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import build_builtin, train_tokenizer
+from recbole_llmtrsr.llm.source import hub_fault
 
-REMEDY = "give a folder that holds the model, or `backbone: builtin`, which needs no download"
+REMEDY = "give a folder that holds model and tokenizer, or `backbone: builtin`, which needs no download"
 LLAMA = LlamaConfig(
     vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0
 )

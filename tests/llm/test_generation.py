@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm import generation
+from recbole_llmtrsr.llm import source
 from recbole_llmtrsr.llm.generation import Generation, TransformersGenerator, load_generator
 
 PROMPTS = ["a", "Heat and Fargo, both of them", "x y z", "é", "Heat and Fargo, both of them, twice as long", "ab"]
@@ -115,7 +115,7 @@ def test_a_folder_without_config_or_tokenizer_is_named_with_the_remedy(folder: P
     with pytest.raises(UserError, match=r"has no config\.json"):
         load(tmp_path)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(UserError, match=r"has no tokenizer: save it there by `tokenizer.save_pretrained"):
+    with pytest.raises(UserError, match=r"has no tokenizer: save it there with `tokenizer.save_pretrained"):
         load(tmp_path)
     load(folder)._tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -127,7 +127,7 @@ def test_a_folder_without_config_or_tokenizer_is_named_with_the_remedy(folder: P
 def test_a_hub_name_without_network_points_to_folders_and_the_extractive_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(generation, "hub_fault", lambda: "the hub is away")
+    monkeypatch.setattr(source, "hub_fault", lambda: "the hub is away")
     with pytest.raises(UserError) as fault:
         load_generator("nobody/nothing", dtype=torch.float32, device="cpu")
     assert str(fault.value) == (

@@ -5,7 +5,7 @@ import torch
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.quick_start import write_summaries
+from recbole_llmtrsr.pipeline import write_summaries
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 
 

@@ -25,7 +25,7 @@ CATALOGUE = ["no text", "red kettle", "blue lamp", "small oak desk"]
 
 
 class Bytes:
-    """One token per byte; 256 begins a sequence."""
+    """One token per byte; 256 begins a sequence, and <end> is 257 unless special tokens are split."""
 
     chat_template: str | None = None
 
@@ -33,11 +33,13 @@ class Bytes:
         self.bos_token_id = 256 if bos else None
         self.chat_template = template
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
         if isinstance(text, list):
-            return {"input_ids": [self(t, add_special_tokens)["input_ids"] for t in text]}
-        start = [256] if add_special_tokens and self.bos_token_id else []
-        return {"input_ids": [*start, *text.encode()]}
+            return {"input_ids": [self(t, add_special_tokens, split_special_tokens)["input_ids"] for t in text]}
+        ids = [256] if add_special_tokens and self.bos_token_id else []
+        for number, part in enumerate([text] if split_special_tokens else text.split("<end>")):
+            ids += [*([257] if number else []), *part.encode()]
+        return {"input_ids": ids}
 
     def apply_chat_template(self, messages, **options):
         assert options == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
@@ -108,6 +110,15 @@ def test_a_chat_template_can_be_left_out():
 def test_a_chat_template_without_the_message_is_refused():
     with pytest.raises(UserError, match="chat template drops the user's message: set chat_template: never"):
         builder(Bytes(template="<user></user>"))
+
+
+def test_what_looks_like_a_special_token_in_a_text_stays_text():
+    prompts = builder(Bytes(template="<user>CONTENT<end><bot>"), catalogue=["no text", "red <end> kettle"])
+    prefix = prompts.prefix(0, "likes <end>", [1])
+    assert text(prefix) == "<user>Next?\nTaste:\nlikes <end>\nLast:\nred <end> kettle\nItem:\n"
+    assert 257 not in prefix
+    assert prompts.candidate(1).count(257) == 1  # the template's own
+    assert text(prompts.candidate(1)) == "red <end> kettle\nAnswer:<bot>"
 
 
 # "Next?\nTaste:\n" 13, "\nLast:\n" 7, "Item:\n" 6, "\nAnswer:" 8, "none\n" 5 and the answer 1; "small oak desk" 14.

@@ -28,7 +28,7 @@ def test_extractive_is_made_without_a_model() -> None:
 def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_llmtrsr.llm.generation.hub_fault", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", lambda: pytest.fail("the hub was asked"))
     with pytest.raises(UserError) as fault:
         make(name)
     assert str(fault.value) == (

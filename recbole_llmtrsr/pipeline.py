@@ -1,0 +1,229 @@
+"""The pipeline: options, data, split and candidates, summaries, model, training, evaluation, result."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import init_logger, init_seed, set_color
+
+from recbole_llmtrsr import compat
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
+from recbole_llmtrsr.evaluation.ties import UnbiasedCollector
+from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
+from recbole_llmtrsr.model.full_sort import check_full_sort_cost
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.summarizer import make_writer
+from recbole_llmtrsr.summarizer.summarize import summarize
+
+
+def checked_config(model: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
+    """A model's options, once all is refused that can be before any work is done."""
+    config = Config(get_model(model), dataset, files, options)
+    check_dataset_files(config)
+    templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
+    checkpoint = config.settings.evaluation.checkpoint
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
+    return config
+
+
+def run_pipeline(
+    config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Train and evaluate one model.
+
+    Args:
+        config: from ``checked_config``.
+        saved: keep the best checkpoint and test with it.
+        folder: where result.json goes; removed again if the run ends before it and left it empty.
+        candidate_hashes: candidate sets, by split, of the models to compare with.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        UserError: a fault in the user's input.
+    """
+    try:
+        return _run(config, saved, folder, candidate_hashes or {})
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> dict[str, Any]:
+    model_class = config.model_class
+    compat.trust_checkpoints(config.settings.evaluation.trust_checkpoint)
+    clock = _Clock()
+    with _logging(config) as logger:
+        logger.info(config)
+        init_seed(config["seed"], config["reproducibility"])
+        with clock("data"):
+            dataset = load_dataset(get_dataset(model_class), config)
+            logger.info(dataset)
+            (train_data, valid_data, test_data), candidates = make_loaders(config, dataset)
+        _check_same_candidates(candidates, candidate_hashes)
+        check_full_sort_cost(config, model_class, {"valid": valid_data, "test": test_data})
+        summaries: dict[str, Any] = {}
+        if isinstance(dataset, LLMTRSRDataset):
+            check_prompts(config.settings, dataset)  # before an LLM writes for hours
+            with clock("summaries"):
+                summaries = write_summaries(config, dataset, [train_data, valid_data, test_data])
+        init_seed(config["seed"], config["reproducibility"])
+        with clock("model"):
+            model = model_class(config, train_data._dataset).to(config["device"])
+            logger.info(model)
+            trainer = get_trainer(model_class)(config, model)
+            trainer.eval_collector = UnbiasedCollector(config)
+            if config.settings.evaluation.checkpoint is not None:
+                _resume(trainer, config.settings.evaluation.checkpoint)
+        with clock("training"):
+            best_valid_score, best_valid_result = trainer.fit(
+                train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+            )
+        with clock("evaluation"):
+            test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+        result = {
+            "model": config.model,
+            "dataset": config.dataset,
+            "best_valid_score": float(best_valid_score),
+            "valid_score_bigger": config["valid_metric_bigger"],
+            "best_valid_result": _floats(best_valid_result),
+            "test_result": _floats(test_result),
+            "epochs_trained": len(trainer.train_loss_dict),
+            "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
+            "n_train": len(train_data._dataset),
+            "n_valid": len(valid_data._dataset),
+            "n_test": len(test_data._dataset),
+            "n_items": dataset.item_num - 1,
+            "candidates": {
+                split: {
+                    "hash": drawn.digest,
+                    "n_histories": len(drawn.items),
+                    "n_per_history": drawn.items.shape[1] + 1,
+                }
+                for split, drawn in candidates.items()
+            },
+            "seconds": clock.seconds,
+            "weights": {
+                "total": sum(p.numel() for p in model.parameters()),
+                "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            },
+            **_language_model_report(model, dataset, summaries),
+            "checkpoint": trainer.saved_model_file if saved else None,
+            "host_patches": list(compat.apply()),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "options": config.effective_options(),
+        }
+        write_json(folder / "result.json", result)
+        logger.info(set_color("test result", "yellow") + f": {test_result}")
+        logger.info(f"result: {folder / 'result.json'}")
+    return result
+
+
+def write_summaries(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> dict[str, Any]:
+    """Write the preference summary of every history that a loader will ask for, and hand them to the data set.
+
+    Returns:
+        what it cost, for the run's report.
+    """
+    settings = config.settings
+    if settings.summary.summary == "none":
+        return {}
+    ids = sorted({int(i) for loader in loaders for i in loader._dataset.inter_feat[HISTORY_ID]})
+    writer = make_writer(
+        settings.summary,
+        dataset.item_text,
+        templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
+        device=config["device"],
+        dtype=weights_dtype(settings.backbone.precision, config["device"]),
+        trust_remote_code=settings.backbone.trust_remote_code,
+    )
+    made = summarize(
+        {i: dataset.history_tokens(i) for i in ids},
+        dataset.item_text,
+        writer,
+        settings.summary,
+        show_progress=bool(config["show_progress"]),
+    )
+    dataset.set_summaries(made.summaries)
+    return {"histories": len(ids), "calls": made.calls, "calls_by_kind": dict(made.distinct), **dict(made.report)}
+
+
+def _language_model_report(model: Any, dataset: Any, summaries: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(dataset, LLMTRSRDataset):
+        return {}
+    return {
+        "summaries": dict(summaries),
+        "tokens": dict(model.tokens),
+        "trims": dict(model.prompts.trims),
+        "attention": model.backbone.attention,
+        "items_without_text": len(dataset.items_without_text),
+        "ragged_item_lines": len(dataset.item_text.ragged_lines),
+    }
+
+
+def _resume(trainer: Any, checkpoint: str) -> None:
+    """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one resumed."""
+    own_file = trainer.saved_model_file
+    trainer.resume_checkpoint(checkpoint)
+    trainer.saved_model_file = own_file
+    shutil.copyfile(checkpoint, own_file)
+
+
+def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    for split, digest in expected.items():
+        found = candidates[split].digest if split in candidates else "none"
+        if found != digest:
+            raise UserError(
+                f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
+                f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
+            )
+
+
+def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
+    return None if metrics is None else {name: float(value) for name, value in metrics.items()}
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+@contextmanager
+def _logging(config: Any) -> Iterator[logging.Logger]:
+    """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file."""
+    logger = logging.getLogger()
+    before = list(logger.handlers)
+    init_logger(config)
+    try:
+        yield logger
+    finally:
+        for handler in [h for h in logger.handlers if h not in before]:
+            logger.removeHandler(handler)
+            handler.close()
