@@ -40,6 +40,7 @@ def prefixes(folder, paradigm, monkeypatch):
     """Summary and prompt prefix of every row, by (user, events before the target)."""
     monkeypatch.setattr("sys.argv", ["test"])
     options = {"data_path": str(folder), "summary": paradigm, "max_prompt_tokens": 400, "use_gpu": False}
+    options["max_train_targets_per_user"] = None
     config = Config(get_model("LLMTRSR"), "toy", [], options)
     dataset = get_dataset(get_model("LLMTRSR"))(config)
     rows = [part.inter_feat for part in dataset.build()]

@@ -40,6 +40,12 @@ TINY = {
     "LLMTRSR.builtin_vocab_size": 400,
     "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
 }
+SMALL_ML = {
+    **TINY,
+    "data_path": "dataset/",
+    "user_inter_num_interval": "[400,inf)",
+    "eval_args": {"mode": "uni20"},
+}
 KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
 
 
@@ -206,3 +212,36 @@ def test_full_ranking_works_and_is_refused_above_its_limit():
 def test_training_without_negatives_is_refused():
     with pytest.raises(UserError, match="set train_neg_sample_args"):
         run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**TINY, "LLMTRSR.train_neg_sample_args": None})
+
+
+def test_a_context_aware_model_of_recbole_keeps_the_settings_that_recbole_has_for_it():
+    result = run_recbole_llmtrsr("FM", "ml-100k", config_dict=SMALL_ML)
+    assert 0 < result["test_result"]["recall@10"] <= 1
+
+
+def test_a_model_that_pickles_its_data_set_can_be_saved():
+    assert set(run_recbole_llmtrsr("DIN", "ml-100k", config_dict=SMALL_ML)) == KEYS
+
+
+def test_a_bad_backbone_is_refused_before_summaries_and_leaves_no_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    options = {**TINY, "backbone": str(tmp_path / "empty"), "result_dir": "out", "summarizer": str(tmp_path / "none")}
+    with pytest.raises(UserError, match=r"backbone '.*empty' has no config\.json"):
+        run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_longer_than_the_backbones_positions_is_refused(tmp_path):
+    tokenizer = byte_tokenizer()
+    FOLDERS["gpt2"](len(tokenizer)).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    options = {**TINY, "backbone": str(tmp_path / "gpt2"), "max_prompt_tokens": 4000}
+    with pytest.raises(UserError, match="max_prompt_tokens: 4000 is more than the 2048 positions"):
+        run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=options)
+
+
+def test_models_that_would_meet_other_candidates_are_refused_before_they_train(tmp_path):
+    with pytest.raises(UserError, match="this model would meet other valid candidates"):
+        compare(["Pop", "SASRec"], "toy", config_dict={**TINY, "SASRec.seed": 1, "result_dir": "out"})
+    assert (tmp_path / "out" / "Pop" / "result.json").is_file()
+    assert not (tmp_path / "out" / "SASRec").exists()

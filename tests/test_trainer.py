@@ -151,6 +151,30 @@ def test_a_checkpoint_holds_trainable_weights_and_plain_values_and_restores_them
     other, _ = prepared(learning_rate=0.5)
     other.resume_checkpoint(trainer.saved_model_file)
     assert other.start_epoch == 1
-    assert other.saved_model_file != trainer.saved_model_file
     for name, weight in trainer.model.state_dict().items():
         assert torch.equal(other.model.state_dict()[name], weight)
+
+
+def test_a_resumed_run_steps_at_the_rate_where_the_first_one_stopped():
+    trainer, batches = prepared(epochs=3, learning_rate=1.0, warmup_ratio=0.0, lr_scheduler="linear")
+    trainer._train_epoch(batches, 0)
+    trainer._save_checkpoint(0, verbose=False)
+    resumed, _ = prepared(epochs=3, learning_rate=1.0, warmup_ratio=0.0, lr_scheduler="linear")
+    resumed.resume_checkpoint(trainer.saved_model_file)
+    rates = []
+    step = resumed.optimizer.step
+
+    def recorded(*args, **kwargs):
+        rates.append(resumed.optimizer.param_groups[0]["lr"])
+        return step(*args, **kwargs)
+
+    resumed.optimizer.step = recorded
+    resumed._train_epoch(batches, 1)
+    assert rates == [pytest.approx(4 / 6), pytest.approx(3 / 6)]
+
+
+def test_two_trainers_of_one_process_may_differ_in_precision():
+    for precision, expected in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        trainer, batches = prepared(precision=precision)
+        assert trainer.accelerator.mixed_precision == expected
+        assert trainer._train_epoch(batches, 0) > 0

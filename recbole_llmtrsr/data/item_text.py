@@ -17,7 +17,7 @@ from recbole_llmtrsr.errors import UserError
 
 PLACEHOLDER = "no text available"
 # Joiners and direction marks (Unicode Cf) stay: emoji, Persian and Indic scripts are spelled with them.
-_GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True)
@@ -152,4 +152,4 @@ def one_line(text: str) -> str:
     >>> one_line("a\\u2028b \\x00 c\\n")
     'a b c'
     """
-    return _GAPS.sub(" ", text).strip()
+    return GAPS.sub(" ", text).strip()

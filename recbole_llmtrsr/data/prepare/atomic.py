@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from recbole_llmtrsr.data.item_text import GAPS
 from recbole_llmtrsr.errors import UserError
-
-_GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class AtomicFile:
@@ -28,7 +26,7 @@ class AtomicFile:
         self.write(*columns)
 
     def write(self, *values: str) -> None:
-        """Append one row; the values are one-line texts (``clean_text``), one per column."""
+        """Append one row; the values are one-line texts (``one_line``), one per column."""
         if len(values) != self._n_columns:
             raise ValueError(f"a row of {self._n_columns} columns is needed, got {len(values)}: {values}")
         self._file.write("\t".join(values) + "\n")
@@ -86,21 +84,9 @@ def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
     return [out / f"{name}.{suffix}" for suffix in suffixes]
 
 
-def clean_text(text: str) -> str:
-    """Text on one line: each run of white space and control characters is one space, all else stays.
-
-    Line ends include those of ``str.splitlines`` alone (U+2028, U+0085, \\x0b, \\x1c ...). Joiners and direction marks
-    stay: emoji, Persian and Indic scripts are spelled with them.
-
-    >>> clean_text(' "Tom &amp; Jerry"\\u2028\\x00 \\xa0back ')
-    '"Tom &amp; Jerry" back'
-    """
-    return _GAPS.sub(" ", text).strip()
-
-
 def is_token(text: str) -> bool:
     """Whether a text can be an id: not empty, no white space, no control character."""
-    return bool(text) and not _GAPS.search(text)
+    return bool(text) and not GAPS.search(text)
 
 
 def _remove(path: Path) -> None:

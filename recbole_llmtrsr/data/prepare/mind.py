@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from recbole_llmtrsr.data.prepare.atomic import AtomicFile, atomic_files, atomic_paths, clean_text, is_token
+from recbole_llmtrsr.data.item_text import one_line
+from recbole_llmtrsr.data.prepare.atomic import AtomicFile, atomic_files, atomic_paths, is_token
 from recbole_llmtrsr.data.prepare.raw import read_tsv, require_files
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
@@ -105,7 +106,7 @@ def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str
             report.fault(path.name, number, "news id seen before", "line skipped, first kept")
         else:
             raw = texts[:4]  # category, subcategory, title, abstract
-            cleaned = [clean_text(text) for text in raw]
+            cleaned = [one_line(text) for text in raw]
             n_changed += sum(old != new for old, new in zip(raw, cleaned, strict=True))
             news.add(item)
             file.write(item, *cleaned)

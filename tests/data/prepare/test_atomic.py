@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, clean_text, is_token
+from recbole_llmtrsr.data.item_text import one_line
+from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, is_token
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {"inter": ("user_id:token", "item_id:token"), "item": ("item_id:token",)}
@@ -70,14 +71,14 @@ def test_the_working_folder_lends_its_name(tmp_path: Path, monkeypatch: pytest.M
     assert atomic_paths(Path("."), ["inter"]) == [Path("ml.inter")]
 
 
-def test_clean_text_leaves_no_line_end_of_any_kind() -> None:
+def test_one_line_leaves_no_line_end_of_any_kind() -> None:
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
-    assert len(clean_text(everything).splitlines()) == 1
+    assert len(one_line(everything).splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ['"quoted"', "&lt;b&gt;", "م\u200cی", "👩\u200d🔬", "e\u0301", "a-b_c\\n"])
-def test_clean_text_keeps_everything_else(text: str) -> None:
-    assert clean_text(text) == text
+def test_one_line_keeps_everything_else(text: str) -> None:
+    assert one_line(text) == text
 
 
 @pytest.mark.parametrize(("text", "expected"), [("N1", True), ("", False), ("N 1", False), ("N\x001", False)])
