@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import os
 import pickle
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -25,6 +27,8 @@ from scipy.sparse import dok_matrix
 from recbole_llmtrsr.errors import UserError
 
 _REMOVED_NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+
+_SINE = "recbole.model.sequential_recommender.sine"
 
 _applied: set[str] = set()
 _own_checkpoints: set[str] = set()
@@ -167,6 +171,20 @@ def load_own_checkpoints() -> bool:
     return True
 
 
+def keep_anomaly_detection_off() -> bool:
+    """All versions: importing RecBole's sequential models turns autograd's anomaly detection on (SINE's file does).
+
+    It is a debugging mode for the whole process that makes every training step slower. That it is on when the file was
+    imported before says nothing of what the user wants, so it is off afterwards in that case too.
+    """
+    if keep_anomaly_detection_off.__name__ in _applied:
+        return False
+    wanted = torch.is_anomaly_enabled() and _SINE not in sys.modules
+    importlib.import_module(_SINE)
+    torch.autograd.set_detect_anomaly(wanted)
+    return True
+
+
 def trust_checkpoints(flag: bool) -> None:
     """Say for this process whether checkpoints written elsewhere may be un-pickled, which can run any code in them.
 
@@ -184,6 +202,7 @@ PATCHES: tuple[Callable[[], bool], ...] = (
     fill_missing_values,
     measure_sequences_one_by_one,
     load_own_checkpoints,
+    keep_anomaly_detection_off,
 )
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.registry import get_model
+
+# Models of a few thousand weights gain nothing from threads, and lose much where other programs use the cores.
+torch.set_num_threads(1)
 
 # The lines are out of order. 'once', 'twice' and 'thrice' have 1, 2 and 3 events; all of 'ties' happen at one time and
 # keep the order of the lines; those of 'unix' are seconds apart, which float32 cannot tell, and hold one item twice.

@@ -39,6 +39,7 @@ SERVED = {
     "fill_missing_values": PANDAS_3,
     "measure_sequences_one_by_one": PANDAS_3,
     "load_own_checkpoints": True,
+    "keep_anomaly_detection_off": True,
 }
 
 SHOW_THE_HOST = r"""
@@ -379,3 +380,20 @@ def test_recbole_reads_trains_saves_and_evaluates(tmp_path: Path, monkeypatch: p
     result = trainer.evaluate(valid_data, load_best_model=True)
     assert 0.0 <= result["recall@3"] <= 1.0
     assert all(torch.equal(model.state_dict()[name], value) for name, value in best.items())
+
+
+def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_turns_it_off() -> None:
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import torch, recbole.model.sequential_recommender; print(torch.is_anomaly_enabled())\n"
+            "from recbole_llmtrsr import compat; compat.apply(); print(torch.is_anomaly_enabled())\n"
+            "torch.autograd.set_detect_anomaly(True); compat.apply(); print(torch.is_anomaly_enabled())",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert shown.stdout.split() == ["True", "False", "True"]  # what the user turns on later stays on

@@ -11,13 +11,15 @@ from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Five epochs on the users of ml-100k with the fewest events; the model and test rows of 336 prompts."""
+    """Four epochs on the users of ml-100k with the fewest events; the model and test rows of 336 prompts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("real"))
         patch.setattr("sys.argv", ["test"])
         options = {"user_inter_num_interval": "[20,22]", "max_train_targets_per_user": 3, "show_progress": False}
-        options |= {"use_gpu": False, "state": "WARNING", "eval_batch_size": 336, "learning_rate": 0.01, "epochs": 5}
-        config = Config(get_model("LLMTRSR"), "ml-100k", [], {**options, "builtin_hidden_size": 64})
+        options |= {"use_gpu": False, "state": "WARNING", "eval_batch_size": 336, "learning_rate": 0.01, "epochs": 4}
+        config = Config(
+            get_model("LLMTRSR"), "ml-100k", [], {**options, "builtin_hidden_size": 64, "builtin_n_layers": 2}
+        )
         dataset = get_dataset(get_model("LLMTRSR"))(config)
         loaders, _ = make_loaders(config, dataset)
         write_summaries(config, dataset, loaders)
