@@ -1,6 +1,6 @@
 """Config: RecBole's three sources with this plugin's property files layered in.
 
-From weakest to strongest: RecBole's files, ours (protocol, dataset, model), a preset, the user's files, the dictionary,
+From weakest to strongest: RecBole's files, ours (protocol, model, dataset), a preset, the user's files, the dictionary,
 the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats ``epochs``.
 """
 
@@ -162,7 +162,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
             columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
             self.internal_config_dict["load_col"] = {"inter": columns}
-        for file in (ours / "dataset" / f"{dataset}.yaml", ours / "model" / f"{model}.yaml"):
+        for file in (ours / "model" / f"{model}.yaml", ours / "dataset" / f"{dataset}.yaml"):
             if file.is_file():
                 self._merge(self.internal_config_dict, self._read(file))
 
