@@ -42,8 +42,8 @@ def test_every_model_has_the_protocol(config, model):
 
 
 def test_our_model_file_is_for_our_model_alone(config):
-    assert config()["learning_rate"] == 0.002
-    assert config("SASRec")["learning_rate"] == 0.001
+    assert config()["learning_rate"] == 0.001
+    assert config("SASRec")["train_batch_size"] == 2048
 
 
 def test_flags_beat_the_dictionary_and_that_the_file(config):
