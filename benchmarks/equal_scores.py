@@ -1,6 +1,8 @@
 """Do shared-prefix, plain and differently batched scores of one checkpoint agree, on real prompts?
 
-python benchmarks/equal_scores.py --checkpoint=saved/<file>.pth [--n_prompts=1000] [--<option>=<value> of that run]
+python benchmarks/equal_scores.py [--checkpoint=saved/<file>.pth] [--n_prompts=1000] [--<option>=<value> of that run]
+
+Without a checkpoint, the embedded default is trained on ml-100k first.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from recbole_llmtrsr.compat import load_checkpoint
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.pipeline import write_summaries
+from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--checkpoint")
     parser.add_argument("--n_prompts", type=int, default=1000)
     known, others = parser.parse_known_args()
     sys.argv = [sys.argv[0], *others]
-    checkpoint = load_checkpoint(known.checkpoint)
+    checkpoint = load_checkpoint(known.checkpoint or compare(["LLMTRSR"], "ml-100k")[0][0]["checkpoint"])
     made_with = {k: v for k, v in checkpoint["config"].items() if k not in ("device", "data_path", "MODEL_TYPE")}
     config = Config(get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with)})
     dataset = get_dataset(get_model("LLMTRSR"))(config)

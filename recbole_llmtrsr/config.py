@@ -30,7 +30,7 @@ from recbole.utils import (
 
 from recbole_llmtrsr import compat
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
+from recbole_llmtrsr.settings import Settings, unknown_options
 
 _KEYS = {
     "eval_args": ("split", "order", "group_by", "mode"),
@@ -269,11 +269,7 @@ def _recbole_options() -> set[str]:
     for file in _recbole_properties().glob("**/*.yaml"):
         if file.name != "url.yaml":
             names.update(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    return (
-        names
-        | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"}
-        | set(OPTION_NAMES)
-    )
+    return names | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"}
 
 
 def _literal(text: str) -> Any:

@@ -22,8 +22,8 @@ def blocks(history: Sequence[T], block_size: int, max_blocks: int | None = None)
         blocks, oldest first.
 
     Source:
-        paper, section 4.1. Deviation: the authors keep at most 25 items and cut those; here the whole history is cut
-        and the most recent blocks are kept.
+        the paper's segmentation. Deviation: the authors keep at most 25 items and cut those; here the whole history is
+        cut and the most recent blocks are kept.
 
     >>> blocks("abcdefg", 3)
     [('a', 'b', 'c'), ('d', 'e', 'f'), ('g',)]

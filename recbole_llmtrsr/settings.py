@@ -37,9 +37,7 @@ class DataSettings:
     item_text_fields: tuple[str, ...] | None = option(
         None, "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats."
     )
-    item_text_labels: bool = option(
-        True, "Write 'column: value' (paper, section 3) or the bare values, which are fewer tokens."
-    )
+    item_text_labels: bool = option(True, "Write 'column: value' (paper) or the bare values, which are fewer tokens.")
     max_train_targets_per_user: int | None = option(
         None, "Latest training targets kept per user, which bounds training time; ~ keeps all.", minimum=1
     )
@@ -47,7 +45,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class SummarySettings:
-    """How a history becomes a preference summary (paper, sections 4.1 and 4.2)."""
+    """How a history becomes a preference summary (paper: hierarchical and recurrent summarization)."""
 
     summary: str = option(
         "hierarchical",
@@ -97,7 +95,7 @@ class BackboneSettings:
     tune: str = option(
         "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
     )
-    lora_rank: int = option(8, "LoRA rank (paper, section 5.1: 8).", minimum=1)
+    lora_rank: int = option(8, "LoRA rank (paper: 8).", minimum=1)
     lora_alpha: int = option(16, "LoRA scale (paper: 16).", minimum=1)
     lora_dropout: float = option(0.05, "Dropout in front of the LoRA matrices (paper: 0.05).", minimum=0)
     lora_target_modules: tuple[str, ...] | None = option(
@@ -128,7 +126,7 @@ class TrainingSettings:
     )
     objective: str = option(
         "listwise",
-        "Softmax over a history's candidates, or each candidate on its own (paper, section 4.3).",
+        "Softmax over a history's candidates, or each candidate on its own (paper).",
         choices=("listwise", "pointwise"),
     )
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)

@@ -65,6 +65,19 @@ def both(batches):
     return cat_interactions([batches[0][:4], batches[1][:4], batches[0][4:], batches[1][4:]])
 
 
+def recorded_rates(trainer):
+    """A list that fills with the learning rate of every step from now on."""
+    rates = []
+    step = trainer.optimizer.step
+
+    def recorded(*args, **kwargs):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = recorded
+    return rates
+
+
 PLAIN_SGD = {
     "learner": "sgd",
     "learning_rate": 20.0,
@@ -105,14 +118,7 @@ def test_clipping_bounds_the_step():
 
 def test_the_learning_rate_warms_up_and_decays_over_all_epochs():
     trainer, batches = prepared(epochs=2, learning_rate=1.0, warmup_ratio=0.5, lr_scheduler="linear")
-    rates = []
-    step = trainer.optimizer.step
-
-    def recorded(*args, **kwargs):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
-        return step(*args, **kwargs)
-
-    trainer.optimizer.step = recorded
+    rates = recorded_rates(trainer)
     for epoch in range(2):
         trainer._train_epoch(batches, epoch)
     assert rates == [0.0, 0.5, 1.0, 0.5]
@@ -161,14 +167,7 @@ def test_a_resumed_run_steps_at_the_rate_where_the_first_one_stopped():
     trainer._save_checkpoint(0, verbose=False)
     resumed, _ = prepared(epochs=3, learning_rate=1.0, warmup_ratio=0.0, lr_scheduler="linear")
     resumed.resume_checkpoint(trainer.saved_model_file)
-    rates = []
-    step = resumed.optimizer.step
-
-    def recorded(*args, **kwargs):
-        rates.append(resumed.optimizer.param_groups[0]["lr"])
-        return step(*args, **kwargs)
-
-    resumed.optimizer.step = recorded
+    rates = recorded_rates(resumed)
     resumed._train_epoch(batches, 1)
     assert rates == [pytest.approx(4 / 6), pytest.approx(3 / 6)]
 

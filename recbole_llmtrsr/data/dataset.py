@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from recbole.data.dataset import SequentialDataset
 
-from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, _SequentialRows
+from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows
 from recbole_llmtrsr.data.item_text import Item, ItemText, read_item_text
 from recbole_llmtrsr.errors import UserError
 
 
-class LLMTRSRDataset(_SequentialRows, SequentialDataset):  # type: ignore[misc]
+class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     """Rows as RecBole makes them, each with a ``history_id`` by which history and summary are found.
 
     Args:

@@ -46,12 +46,13 @@ class Histories:
         return self.items[self.begin[history_id] : self.end[history_id]]
 
 
-class _SequentialRows:
+class SequentialRows:
     """For sequential models: a history id on every augmented row, and the whole history behind it."""
 
     histories: Histories
 
     def data_augmentation(self: Any) -> None:
+        """RecBole's rows, each with the id of its history."""
         users, items, begin = _sorted_events(self)
         super().data_augmentation()  # type: ignore[misc]
         # RecBole makes one row of every event but each user's first, in this order.
@@ -71,13 +72,14 @@ class _SequentialRows:
         super()._benchmark_presets()  # type: ignore[misc]
 
     def build(self: Any) -> list[Any]:
+        """RecBole's splits; also in random order, which RecBole refuses for sequences and which is warned of here."""
         if self.config["eval_args"]["order"] == "RO":
             self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
             return list(super(SequentialDataset, self).build())  # type: ignore[misc]
         return list(super().build())  # type: ignore[misc]
 
 
-class _GeneralRows:
+class GeneralRows:
     """For all other models: the rows and splits of the sequential view; each user's first event goes to training."""
 
     histories: Histories
@@ -97,6 +99,7 @@ class _GeneralRows:
         self.inter_feat = self.inter_feat[np.flatnonzero(ids != begin)]
 
     def build(self: Any) -> list[Any]:
+        """The sequential view's splits, with each user's first event added to the training rows."""
         datasets = list(super().build())  # type: ignore[misc]
         if self.config["benchmark_filename"] is None:
             datasets[0].inter_feat = cat_interactions([self._first_events, datasets[0].inter_feat])
@@ -160,7 +163,7 @@ def with_history_ids(base: type[Dataset]) -> type[Dataset]:
     Args:
         base: the class RecBole would use for a model.
     """
-    mixin = _SequentialRows if issubclass(base, SequentialDataset) else _GeneralRows
+    mixin = SequentialRows if issubclass(base, SequentialDataset) else GeneralRows
     name = f"{base.__name__}WithHistoryIds"
     made = type(name, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})
     globals()[name] = made  # some of RecBole's models pickle their data set, which takes a class that can be imported

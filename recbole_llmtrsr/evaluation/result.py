@@ -49,20 +49,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
-def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> str:
+def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """Write comparison.json and comparison.md.
 
     Args:
         folder: where to.
         results: the content of each model's result.json.
-
-    Returns:
-        the table, as Markdown.
     """
-    table = comparison_table(results)
     write_json(folder / "comparison.json", {"results": list(results)})
-    _write(folder / "comparison.md", table)
-    return table
+    _write(folder / "comparison.md", comparison_table(results))
 
 
 def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 
 ALL_LINEAR = "all-linear"
 # Attention projections as architectures name them; the first row of which all required names exist is taken.
-# Source: method.md section 1, q/k/v/o for Llama and query_key_value for Pythia.
+# Source: the authors take q/k/v/o for Llama and query_key_value for Pythia.
 _ATTENTION_LAYERS: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj", "o_proj"),
     ("q_proj", "k_proj", "v_proj", "out_proj"),

@@ -27,7 +27,7 @@ def language_loss(backbone: Backbone, rows: PlainRows, answer_ids: Tensor) -> Te
         loss, shape [].
 
     Source:
-        paper, section 4.3; Zheng et al. write it over prompt and answer.
+        the paper's training loss, which Zheng et al. write over prompt and answer.
     """
     pad = torch.full_like(rows.input_ids[:, :1], backbone.pad_id)
     input_ids = torch.cat([rows.input_ids, pad], dim=1)

@@ -5,7 +5,7 @@
 h is the hidden state at the last token of the prompt, w_t and b_t the row of answer token t in the output head. Only
 these two rows are read, and in float32: in bfloat16 the logits of similar candidates tie.
 
-Source: method.md section 1, "Score" (Zheng et al., WWW 2024): the two-way softmax of the yes/no logits.
+Source: Zheng et al. (WWW 2024), the score of a candidate: the two-way softmax of the yes/no logits.
 """
 
 from __future__ import annotations

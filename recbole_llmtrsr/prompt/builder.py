@@ -47,7 +47,7 @@ class PromptBuilder:
         UserError: ``max_prompt_tokens`` cannot hold what is never cut.
 
     Source:
-        paper, section 4.3 (order of the sections). Deviation: the authors cut prompts at the right, through the
+        the order of the paper's prompt. Deviation: the authors cut prompts at the right, through the
         candidate and the answer slot.
     """
 

@@ -19,7 +19,7 @@ def plan_hierarchical(histories: Mapping[int, Sequence[str]], block_size: int, m
         max_blocks: number of most recent blocks that count; None takes all.
 
     Source:
-        paper, section 4.1.
+        the paper's hierarchical summarization.
     """
     plan = Plan()
     for history_id, tokens in histories.items():

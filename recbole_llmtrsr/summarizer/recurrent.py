@@ -20,7 +20,7 @@ def plan_recurrent(histories: Mapping[int, Sequence[str]], block_size: int, max_
         max_blocks: number of most recent blocks that count; None takes all.
 
     Source:
-        paper, section 4.2.
+        the paper's recurrent summarization.
     """
     plan = Plan()
     for history_id, tokens in histories.items():

@@ -60,8 +60,8 @@ def test_a_run_without_test_rows_has_dashes():
 
 def test_a_comparison_is_written_as_table_and_json(tmp_path):
     rows = [result("LLMTRSR", {"recall@3": 0.5, "mrr@3": 0.12346})]
-    table = write_comparison(tmp_path, rows)
-    assert (tmp_path / "comparison.md").read_text() == table
+    write_comparison(tmp_path, rows)
+    assert (tmp_path / "comparison.md").read_text() == comparison_table(rows)
     assert json.loads((tmp_path / "comparison.json").read_text()) == {"results": rows}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "comparison.md"]
 

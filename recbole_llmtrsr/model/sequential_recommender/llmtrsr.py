@@ -35,7 +35,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         tokens: real tokens read so far, by stage ('train', 'evaluation').
 
     Source:
-        paper, section 4.3. Deviations: the default loss is on the answer alone and compares the candidates of a
+        the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
         history (``loss_on``, ``objective``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
     """
 
