@@ -15,6 +15,8 @@ VERSION = next(
     for line in (HERE / "recbole_llmtrsr" / "__init__.py").read_text(encoding="utf-8").splitlines()
     if line.startswith("__version__")
 )
+SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
+SERVING = [SERVER, "fastapi", "uvicorn"]  # with these, the tests run that client against a real `transformers serve`
 
 setup(
     name="recbole_llmtrsr",
@@ -26,7 +28,11 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["recbole_llmtrsr", "recbole_llmtrsr.*"]), "recbole_llmtrsr.properties"],
     package_dir={"recbole_llmtrsr.properties": "properties"},
-    package_data={"recbole_llmtrsr.properties": ["*/*.yaml"], "recbole_llmtrsr": ["py.typed"]},
+    package_data={
+        "recbole_llmtrsr.properties": ["*/*.yaml"],
+        "recbole_llmtrsr": ["py.typed"],
+        "recbole_llmtrsr.explain": ["page.html"],
+    },
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
         "torch>=2.6,<2.14",
@@ -35,6 +41,8 @@ setup(
         "accelerate>=1.10",
         "numpy>=1.26",
         "pyyaml>=5.1",
+        "filelock>=3.12",
+        "jinja2>=3.1",
         # What recbole brings, spelled out for Pythons on which its own requirements cannot be met.
         "scipy>=1.11",
         "pandas>=2.1",
@@ -50,7 +58,9 @@ setup(
         "psutil>=5.9",
     ],
     extras_require={
-        "test": ["pytest>=8"],
-        "dev": ["pytest>=8", "ruff>=0.14", "mypy>=1.18", "types-PyYAML", "types-tqdm", "build", "pre-commit"],
+        "server": [SERVER],
+        "vllm": ["vllm>=0.8"],
+        "test": ["pytest>=8", *SERVING],
+        "dev": ["pytest>=8", *SERVING, "ruff>=0.14", "mypy>=1.18", "types-PyYAML", "types-tqdm", "build", "pre-commit"],
     },
 )

@@ -16,9 +16,9 @@ from recbole.data.interaction import Interaction
 from recbole_llmtrsr.compat import load_checkpoint
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.pipeline import write_summaries
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.summaries import make_summaries
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     config = Config(get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with)})
     dataset = get_dataset(get_model("LLMTRSR"))(config)
     loaders, _ = make_loaders(config, dataset)
-    write_summaries(config, dataset, loaders)
+    make_summaries(config, dataset, loaders)
     model = get_model("LLMTRSR")(config, loaders[0]._dataset).eval()
     model.load_state_dict(checkpoint["state_dict"])
 

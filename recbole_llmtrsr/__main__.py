@@ -51,13 +51,15 @@ def _run(known: argparse.Namespace) -> int:
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
     from recbole_llmtrsr.config import option_from_sources
     from recbole_llmtrsr.evaluation.result import comparison_table
-    from recbole_llmtrsr.quick_start import compare
+    from recbole_llmtrsr.quick_start import compare, is_finished
 
     files = re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
-    print(f"\n{comparison_table(results)}\nresults: {folder}", flush=True)
+    costs = [f"{result['model']}\n{result['cost']}" for result in results if "cost" in result]
+    table = [comparison_table(results)] if is_finished(results[-1]) else []
+    print("", *costs, *table, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     return 0
 
 

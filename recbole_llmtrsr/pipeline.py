@@ -16,18 +16,20 @@ from recbole.utils import init_logger, init_seed, set_color
 from recbole_llmtrsr import compat
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
-from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
 from recbole_llmtrsr.evaluation.ties import UnbiasedCollector
-from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
+from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
+from recbole_llmtrsr.model.assembly import check_prompts
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
-from recbole_llmtrsr.summarizer import make_writer
-from recbole_llmtrsr.summarizer.summarize import summarize
+from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
+from recbole_llmtrsr.summarizer.summarize import SummaryResult
+
+SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
 
 def checked_config(model: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
@@ -78,11 +80,24 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             (train_data, valid_data, test_data), candidates = make_loaders(config, dataset)
         _check_same_candidates(candidates, candidate_hashes)
         check_full_sort_cost(config, model_class, {"valid": valid_data, "test": test_data})
-        summaries: dict[str, Any] = {}
+        loaders = [train_data, valid_data, test_data]
+        summaries, stage = SummaryResult({}, {}), config.settings.summary
+        explained = config.settings.evaluation.explain
         if isinstance(dataset, LLMTRSRDataset):
-            check_prompts(config.settings, dataset)  # before an LLM writes for hours
+            # Before an LLM writes for hours.
+            check_prompts(config.settings, dataset)
+            traced = [] if explained is None else [history_of(explained, test_data._dataset)]
+            if stage.dry_run:
+                return _stopped(config, folder, {"cost": summary_cost(config, dataset, loaders)})
             with clock("summaries"):
-                summaries = write_summaries(config, dataset, [train_data, valid_data, test_data])
+                summaries = make_summaries(config, dataset, loaders, traced)
+            logger.info(f"summaries: {summaries.report}")
+            if stage.summarize_only:
+                save_summaries(folder / SUMMARIES, dataset, loaders, summaries)
+                if explained is not None:
+                    _explain(logger, folder, explained, test_data, summaries, None)
+        if stage.dry_run or stage.summarize_only:
+            return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
         init_seed(config["seed"], config["reproducibility"])
         with clock("model"):
             model = model_class(config, train_data._dataset).to(config["device"])
@@ -123,7 +138,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
                 "total": sum(p.numel() for p in model.parameters()),
                 "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
             },
-            **_language_model_report(model, dataset, summaries),
+            **_language_model_report(model, dataset, summaries.report),
             "checkpoint": trainer.saved_model_file if saved else None,
             "host_patches": list(compat.apply()),
             "versions": versions(),
@@ -133,36 +148,36 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         write_json(folder / "result.json", result)
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
+        if explained is not None and isinstance(dataset, LLMTRSRDataset):
+            _explain(logger, folder, explained, test_data, summaries, trainer)
     return result
 
 
-def write_summaries(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> dict[str, Any]:
-    """Write the preference summary of every history that a loader will ask for, and hand them to the data set.
+def _explain(
+    logger: logging.Logger, folder: Path, user: str, test_data: Any, summaries: SummaryResult, trainer: Any
+) -> None:
+    """Write and log how a user's ranking came about; without a trainer, as far as the summary."""
+    dataset = test_data._dataset
+    has_summaries = dataset.config.settings.summary.summary != "none"
+    explanation = explain(
+        user,
+        dataset,
+        summaries if has_summaries else None,
+        None if trainer is None else trainer.model.prompts,
+        None if trainer is None else candidate_scores(trainer, test_data, user),
+        no_scores="summarize_only: no model was trained" if trainer is None else "",
+    )
+    path = folder / page_name(user)
+    write_page(path, explanation)
+    logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
 
-    Returns:
-        what it cost, for the run's report.
-    """
-    settings = config.settings
-    if settings.summary.summary == "none":
-        return {}
-    ids = sorted({int(i) for loader in loaders for i in loader._dataset.inter_feat[HISTORY_ID]})
-    writer = make_writer(
-        settings.summary,
-        dataset.item_text,
-        templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
-        device=config["device"],
-        dtype=weights_dtype(settings.backbone.precision, config["device"]),
-        trust_remote_code=settings.backbone.trust_remote_code,
-    )
-    made = summarize(
-        {i: dataset.history_tokens(i) for i in ids},
-        dataset.item_text,
-        writer,
-        settings.summary,
-        show_progress=bool(config["show_progress"]),
-    )
-    dataset.set_summaries(made.summaries)
-    return {"histories": len(ids), "calls": made.calls, "calls_by_kind": dict(made.distinct), **dict(made.report)}
+
+def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a run that ends with its summaries, written unless it made none."""
+    result = {"model": config.model, "dataset": config.dataset, "candidates": {}, **found}
+    if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
+        write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
+    return result
 
 
 def _language_model_report(model: Any, dataset: Any, summaries: Mapping[str, Any]) -> dict[str, Any]:

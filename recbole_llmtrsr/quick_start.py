@@ -30,14 +30,17 @@ def run_recbole_llmtrsr(
         saved: keep the best checkpoint and test with it.
 
     Returns:
-        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
+        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``; None each
+        with ``summarize_only`` or ``dry_run``.
 
     Raises:
         UserError: a fault in the user's input.
     """
     name = _required("model", model, config_file_list, config_dict)
     (result,), _ = compare([name], dataset, config_file_list, config_dict, saved)
-    return {key: result[key] for key in ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")}
+    return {
+        key: result.get(key) for key in ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    }
 
 
 def compare(
@@ -50,7 +53,8 @@ def compare(
     """Train and evaluate several models in turn, on one split and one candidate set.
 
     Returns:
-        the content of every model's result.json, and the folder that holds them and the comparison.
+        the content of every model's result.json, and the folder that holds them and the comparison. With ``dry_run``
+        the results hold the ``cost`` of the summaries in words, and there is no folder.
 
     Raises:
         UserError: a fault in the user's input; models that ended before it keep their results.
@@ -71,16 +75,21 @@ def compare(
     hashes: dict[str, str] = {}
     for config in configs:
         own_folder = folder / config.model if len(models) > 1 else folder
-        own_folder.mkdir(exist_ok=True)
+        own_folder.mkdir(parents=True, exist_ok=True)
         try:
             results.append(run_pipeline(config, saved, own_folder, hashes))
         finally:
             with suppress(OSError):  # nothing was written: leave no empty folder behind
                 folder.rmdir()
         hashes = {split: drawn["hash"] for split, drawn in results[0]["candidates"].items()}
-        if len(models) > 1:
+        if len(models) > 1 and is_finished(results[-1]):
             write_comparison(folder, results)
     return results, folder
+
+
+def is_finished(result: Mapping[str, Any]) -> bool:
+    """Whether a run went to its end, and did not stop with its summaries."""
+    return "test_result" in result
 
 
 def objective_function(

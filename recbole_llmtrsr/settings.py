@@ -1,165 +1,36 @@
-"""Every option of the plugin: typed, documented and validated in one place, before anything heavy is loaded.
-
-The options are flat in property files and flags (``--block_size=5``); here they are grouped by the stage that reads
-them. RecBole's own options (``epochs``, ``learning_rate``, ``eval_args`` ...) stay RecBole's and are not repeated.
-"""
+"""Settings: every option, typed and validated in one place, before anything heavy is loaded."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.options import (
+    BackboneSettings,
+    DataSettings,
+    EvaluationSettings,
+    PromptSettings,
+    SummarySettings,
+    TrainingSettings,
+)
 
-
-def option(default: Any, doc: str, *, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
-    """A dataclass field that explains and bounds itself.
-
-    Args:
-        default: value when the user says nothing.
-        doc: one line with unit, effect and, where it comes from the paper, the section.
-        choices: accepted strings; empty means any.
-        minimum: smallest accepted number.
-    """
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What is read from the atomic files."""
-
-    item_text_fields: tuple[str, ...] | None = option(
-        None, "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats."
-    )
-    item_text_labels: bool = option(True, "Write 'column: value' (paper) or the bare values, which are fewer tokens.")
-    max_train_targets_per_user: int | None = option(
-        None, "Latest training targets kept per user, which bounds training time; ~ keeps all.", minimum=1
-    )
-
-
-@dataclass(frozen=True)
-class SummarySettings:
-    """How a history becomes a preference summary (paper: hierarchical and recurrent summarization)."""
-
-    summary: str = option(
-        "hierarchical",
-        "Paradigm: each block then a merge, each block updates the summary, or no summary at all.",
-        choices=("hierarchical", "recurrent", "none"),
-    )
-    summarizer: str = option(
-        "extractive", "Who writes: 'extractive' (no model) or a transformers model name or folder (greedy decoding)."
-    )
-    block_size: int = option(5, "Items per block, counted from the user's first event (paper: 5).", minimum=1)
-    max_blocks: int | None = option(None, "Most recent blocks that are summarized (paper: 5); ~ takes all.", minimum=1)
-    summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
-    summarizer_batch_size: int = option(16, "Prompts per generate call of an LLM writer.", minimum=1)
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """How summary, recent items and candidate become token ids."""
-
-    domain: str = option("generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies"))
-    prompt_templates: dict[str, str] = option(  # noqa: RUF009 - it becomes a default_factory
-        {}, "Own wording by template name, over the domain's."
-    )
-    n_recent_items: int = option(10, "Last items of the history shown one by one (paper's code: 5).", minimum=0)
-    max_prompt_tokens: int = option(
-        1024, "Longest prompt in tokens; recent items and summary are trimmed to it, nothing else.", minimum=16
-    )
-    max_item_tokens: int = option(128, "Longest item text in tokens; longer ones are cut and counted.", minimum=1)
-    max_summary_tokens: int = option(256, "Longest preference summary in tokens; longer ones are cut.", minimum=1)
-    answers: tuple[str, ...] = option(("yes", "no"), "The two answers; each must be one token after the answer slot.")
-    chat_template: str = option(
-        "auto", "Use the tokenizer's chat template when it has one, or never.", choices=("auto", "never")
-    )
-
-
-@dataclass(frozen=True)
-class BackboneSettings:
-    """The causal LM that reads the prompt, and which of its weights are tuned."""
-
-    backbone: str = option(
-        "builtin", "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder."
-    )
-    builtin_hidden_size: int = option(128, "Width of the builtin LM.", minimum=8)
-    builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
-    builtin_n_heads: int = option(4, "Attention heads of the builtin LM.", minimum=1)
-    builtin_vocab_size: int = option(3000, "Byte-level BPE tokens learned from the item texts.", minimum=300)
-    tune: str = option(
-        "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
-    )
-    lora_rank: int = option(8, "LoRA rank (paper: 8).", minimum=1)
-    lora_alpha: int = option(16, "LoRA scale (paper: 16).", minimum=1)
-    lora_dropout: float = option(0.05, "Dropout in front of the LoRA matrices (paper: 0.05).", minimum=0)
-    lora_target_modules: tuple[str, ...] | None = option(
-        None, "Linear modules that get LoRA; ~ takes the attention projections, or all linear ones if unknown."
-    )
-    attention: str = option(
-        "auto",
-        "Shared prefix (one row per history), plain (one row per candidate), or what the probe at load finds exact.",
-        choices=("auto", "shared_prefix", "plain"),
-    )
-    precision: str = option(
-        "auto",
-        "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
-        choices=("auto", "fp32", "bf16"),
-    )
-    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
-    trust_remote_code: bool = option(False, "Let transformers run code that comes with a model.")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What the trainer adds to RecBole's own options."""
-
-    loss_on: str = option(
-        "answer",
-        "Loss on the answer alone, or on every token of prompt and answer (paper).",
-        choices=("answer", "full"),
-    )
-    objective: str = option(
-        "listwise",
-        "Softmax over a history's candidates, or each candidate on its own (paper).",
-        choices=("listwise", "pointwise"),
-    )
-    gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
-    lr_scheduler: str = option(
-        "cosine", "Learning rate over all epochs, after the warm-up.", choices=("cosine", "linear", "constant")
-    )
-    warmup_ratio: float = option(0.05, "Share of all steps in which the learning rate rises from zero.", minimum=0)
-    adam_betas: tuple[float, ...] = option((0.9, 0.95), "Betas of Adam and AdamW (paper: 0.9 and 0.95).")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Candidates, limits and where results go; read for every model, RecBole's own too."""
-
-    candidate_exclusion: str = option(
-        "history",
-        "Sampled candidates avoid the target and the history, or the target alone (paper, RecBole).",
-        choices=("history", "target"),
-    )
-    candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.")
-    max_full_sort_scores: int = option(
-        5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
-    )
-    full_sort_chunk_size: int = option(256, "Items scored together with one prefix in full ranking.", minimum=1)
-    result_dir: str | None = option(
-        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>."
-    )
-    checkpoint: str | None = option(
-        None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated."
-    )
-    trust_checkpoint: bool = option(
-        False, "Un-pickle checkpoints that this run did not write; they can run any code, so only your own."
-    )
+__all__ = [
+    "OPTION_NAMES",
+    "BackboneSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "PromptSettings",
+    "Settings",
+    "SummarySettings",
+    "TrainingSettings",
+    "all_options",
+    "type_name",
+    "unknown_options",
+]
 
 
 @dataclass(frozen=True)
@@ -241,6 +112,8 @@ def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str
 
 
 def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[str]) -> Any:
+    if spec.metadata["is_id"] and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     try:
         value = _as_type(kind, value)
     except TypeError:
@@ -317,5 +190,13 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
         )
     if groups["training"].loss_on == "full" and groups["training"].objective == "listwise":
         yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
+    summary, n_recent = groups["summary"], groups["prompt"].n_recent_items
+    planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
+    if planned and not summary.with_remainder and n_recent < summary.block_size - 1:
+        yield (
+            f"n_recent_items must be at least block_size - 1 = {summary.block_size - 1}, got {n_recent}, because with"
+            f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
+            " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
+        )
     if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
         yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

@@ -1,5 +1,7 @@
 """Nothing at or after a target reaches its summary or its prompt."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.summarizer import make_writer, summarize
+from recbole_llmtrsr.summaries import make_summaries
 
 N_ITEMS = 40
 LENGTHS = [3, 7, 12, 23]
@@ -40,23 +42,22 @@ def prefixes(folder, paradigm, monkeypatch):
     """Summary and prompt prefix of every row, by (user, events before the target)."""
     monkeypatch.setattr("sys.argv", ["test"])
     options = {"data_path": str(folder), "summary": paradigm, "max_prompt_tokens": 400, "use_gpu": False}
-    options["max_train_targets_per_user"] = None
+    options |= {"max_train_targets_per_user": None, "summary_store": None, "show_progress": False}
     config = Config(get_model("LLMTRSR"), "toy", [], options)
     dataset = get_dataset(get_model("LLMTRSR"))(config)
     rows = [part.inter_feat for part in dataset.build()]
     templates = templates_for("generic")
-    writer = make_writer(config.settings.summary, dataset.item_text, templates, device="cpu", dtype=None)
     ids = [int(i) for part in rows for i in part[HISTORY_ID]]
     users = [dataset.field2id_token["user_id"][u] for part in rows for u in part["user_id"]]
-    histories = {i: dataset.history_tokens(i) for i in ids}
-    summaries = summarize(histories, dataset.item_text, writer, config.settings.summary).summaries
+    loaders = [SimpleNamespace(_dataset=SimpleNamespace(inter_feat=part)) for part in rows]
+    summaries = make_summaries(config, dataset, loaders).summaries
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
     builder = PromptBuilder(Words(), templates, config.settings.prompt, catalogue, with_summary=True)
     made = {}
     for user, i in zip(users, ids, strict=True):
         builder._prefixes.clear()
         prefix = builder._build(summaries[i], dataset.histories[i])
-        made[str(user), len(histories[i])] = (summaries[i], tuple(prefix))
+        made[str(user), len(dataset.histories[i])] = (summaries[i], tuple(prefix))
     return made
 
 

@@ -7,7 +7,7 @@ import pytest
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import DOMAINS
 from recbole_llmtrsr.settings import OPTION_NAMES, PromptSettings, Settings, all_options, type_name, unknown_options
-from recbole_llmtrsr.summarizer.summarize import PARADIGMS
+from recbole_llmtrsr.summarizer.planning import PARADIGMS
 
 
 def faults(**options) -> tuple[str, ...]:
@@ -168,3 +168,22 @@ def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
 
 def test_groups_can_be_built_alone():
     assert PromptSettings(n_recent_items=3).max_prompt_tokens == 1024
+
+
+def test_an_unfinished_block_must_be_covered_by_the_recent_items():
+    def fault(**options):
+        with pytest.raises(UserError) as caught:
+            Settings.from_options({"summarizer": "org/model", "block_size": 6, **options})
+        return str(caught.value)
+
+    assert "n_recent_items must be at least block_size - 1 = 5, got 4, because" in fault(n_recent_items=4)
+    for remedy in ({"n_recent_items": 5}, {"summarize_remainder": True}, {"summary": "none"}):
+        Settings.from_options({"summarizer": "org/model", "block_size": 6, "n_recent_items": 4, **remedy})
+    Settings.from_options({"block_size": 6, "n_recent_items": 4})
+    Settings.from_options({"summarizer": "file:my.jsonl", "block_size": 6, "n_recent_items": 4})
+
+
+def test_a_user_id_of_digits_is_text():
+    assert Settings.from_options({"explain": 196}).evaluation.explain == "196"
+    with pytest.raises(UserError, match=r"explain must be str or ~, got 1\.1"):
+        Settings.from_options({"explain": 1.1})

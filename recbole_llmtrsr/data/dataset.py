@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,16 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     def item(self, item_id: int) -> Item:
         """The item of RecBole's internal id; 0, the padding, is the placeholder."""
         return self._items[item_id]
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """All items, by RecBole's internal id."""
+        return self._items
+
+    @property
+    def item_tokens(self) -> list[str]:
+        """Names of all items in the user's files, by RecBole's internal id; that of 0 is RecBole's padding."""
+        return [str(token) for token in self.field2id_token[self.iid_field]]
 
     def history_tokens(self, history_id: int) -> list[str]:
         """Item tokens before the target, oldest first."""

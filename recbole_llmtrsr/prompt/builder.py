@@ -14,18 +14,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.chat import chat_frame
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.history import recent_items
+from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
 from recbole_llmtrsr.settings import PromptSettings
 
 Ids = npt.NDArray[np.int64]
-_HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+@dataclass(slots=True)
+class _History:
+    """What a prompt shows of a history, within the room there is."""
+
+    summary: list[int]
+    summary_limit: int
+    summary_cut: int
+    recent: list[int]
+    recent_limit: int
+    items: tuple[int, ...]
+    items_left_out: tuple[int, ...]
 
 
 class PromptBuilder:
@@ -64,11 +80,15 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._settings = settings
         self._with_summary = with_summary
-        opening, closing = _chat_frame(tokenizer) if settings.chat_template == "auto" else ("", "")
+        opening, closing = "", ""
+        if settings.chat_template == "auto" and getattr(tokenizer, "chat_template", None):
+            opening, closing = chat_frame(tokenizer, "backbone", "set chat_template: never")
         self.slot_text = templates.answer_slot + closing
         self.separator = "" if closing else " "
-        head = opening + templates.instruction + (templates.summary_header if with_summary else "")
-        self._head = [*(() if opening else _leading_special_ids(tokenizer)), *self._encode(head)]
+        self._instruction_text = opening + templates.instruction
+        self._leading = [] if opening else _leading_special_ids(tokenizer)
+        head = self._instruction_text + (templates.summary_header if with_summary else "")
+        self._head = [*self._leading, *self._encode(head)]
         self._recent_header = self._encode(templates.recent_header)
         self._candidate_header = self._encode(templates.candidate_header)
         self._slot = self._encode(self.slot_text)
@@ -95,15 +115,65 @@ class PromptBuilder:
             self.trims["prompts"] += 1
         return self._prefixes[history_id]
 
+    def sections(self, summary: str, history: Sequence[int], item_id: int) -> list[PromptSection]:
+        """The sections of one prompt, in order; their ids joined are those of ``prefix`` and ``candidate``.
+
+        Nothing is counted in ``trims``: this is for looking at a prompt, not for reading it.
+
+        Args:
+            summary: the preference summary.
+            history: item ids, oldest first.
+            item_id: the candidate.
+        """
+        shown = self._fit(summary, history)
+        head, summary_ids, recent_header, recent, candidate_header = self._parts(shown)
+        n_instruction = _n_shared(head, [*self._leading, *self._encode(self._instruction_text)])
+        sections = [self._section("instruction", head[:n_instruction])]
+        if self._with_summary:
+            sections += [
+                self._section("summary header", head[n_instruction:]),
+                self._section("summary", summary_ids, limit=shown.summary_limit, tokens_cut=shown.summary_cut),
+            ]
+        return [
+            *sections,
+            self._section("recent header", recent_header),
+            self._section(
+                "recent items",
+                recent,
+                limit=shown.recent_limit,
+                items=shown.items,
+                items_left_out=shown.items_left_out,
+                items_cut=self._cut_of(shown.items),
+            ),
+            self._section("candidate header", candidate_header),
+            self._section(
+                "candidate",
+                self._items[item_id],
+                limit=self._settings.max_item_tokens,
+                items=(item_id,),
+                items_cut=self._cut_of((item_id,)),
+            ),
+            self._section("answer slot", self._slot),
+        ]
+
     def _build(self, summary: str, history: Sequence[int]) -> list[int]:
-        room = self._room
+        shown = self._fit(summary, history)
+        self.trims["summaries_cut"] += shown.summary_cut > 0
+        self.trims["recent_items_left_out"] += len(shown.items_left_out)
+        return list(chain.from_iterable(self._parts(shown)))
+
+    def _parts(self, shown: _History) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+        return self._head, shown.summary, self._recent_header, shown.recent, self._candidate_header
+
+    def _fit(self, summary: str, history: Sequence[int]) -> _History:
         summary_ids: list[int] = []
+        allowed = 0
         if self._with_summary:
             summary_ids = self._encode_text([summary])[0] or self._none
-            allowed = min(self._settings.max_summary_tokens, room)
-            self.trims["summaries_cut"] += len(summary_ids) > allowed
-            summary_ids = summary_ids[:allowed]
-            room -= len(summary_ids)
+            allowed = min(self._settings.max_summary_tokens, self._room)
+        cut = max(0, len(summary_ids) - allowed)
+        summary_ids = summary_ids[:allowed]
+        room = limit = self._room - len(summary_ids)
         lines: list[list[int]] = []
         wanted = recent_items(history, self._settings.n_recent_items)
         for item_id in reversed(wanted):
@@ -112,9 +182,16 @@ class PromptBuilder:
                 break
             room -= len(line)
             lines.append(line)
-        self.trims["recent_items_left_out"] += len(wanted) - len(lines)
         recent = [token for line in reversed(lines) for token in line] or [*self._none, *self._newline]
-        return [*self._head, *summary_ids, *self._recent_header, *recent, *self._candidate_header]
+        n_left_out = len(wanted) - len(lines)
+        return _History(summary_ids, allowed, cut, recent, limit, wanted[n_left_out:], wanted[:n_left_out])
+
+    def _section(self, name: str, ids: Sequence[int], **facts: Any) -> PromptSection:
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return PromptSection(name, tuple(ids), text, **facts)
+
+    def _cut_of(self, item_ids: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        return tuple((i, self._items_cut[i]) for i in dict.fromkeys(item_ids) if i in self._items_cut)
 
     def _room_for_history(self) -> int:
         longest = max(len(ids) for ids in self._items)
@@ -140,21 +217,14 @@ class PromptBuilder:
     def _encode_items(self, catalogue: Sequence[str]) -> list[list[int]]:
         limit = self._settings.max_item_tokens
         encoded = self._encode_text(catalogue)
-        self.trims["items_cut"] = sum(len(ids) > limit for ids in encoded)
+        self._items_cut = {item_id: len(ids) - limit for item_id, ids in enumerate(encoded) if len(ids) > limit}
+        self.trims["items_cut"] = len(self._items_cut)
         return [list(ids[:limit]) for ids in encoded]
 
 
-def _chat_frame(tokenizer: Any) -> tuple[str, str]:
-    """What a chat template writes before and after the user's message, up to the answer; empty without a template."""
-    if not getattr(tokenizer, "chat_template", None):
-        return "", ""
-    message = [{"role": "user", "content": _HERE}]
-    # enable_thinking is read by templates of reasoning models alone: the answer must come first, not a thought.
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    opening, found, closing = text.partition(_HERE)
-    if not found:
-        raise UserError("the tokenizer's chat template drops the user's message: set chat_template: never")
-    return opening, closing
+def _n_shared(head: Sequence[int], instruction: Sequence[int]) -> int:
+    """Tokens of the head that are the instruction's; one that reaches into the summary header is the header's."""
+    return next((n for n, (a, b) in enumerate(zip(head, instruction)) if a != b), min(len(head), len(instruction)))
 
 
 def _leading_special_ids(tokenizer: Any) -> list[int]:

@@ -30,6 +30,7 @@ class Templates:
         block: asks for the summary of one block.
         update: asks for a summary that takes a new block into account.
         merge: asks for one summary of all block summaries.
+        retry: stands behind one of these when a faulty answer is asked for once more.
     """
 
     instruction: str
@@ -41,6 +42,7 @@ class Templates:
     block: str
     update: str
     merge: str
+    retry: str
 
     def with_overrides(self, overrides: Mapping[str, str]) -> Templates:
         """These templates with some replaced.
@@ -121,6 +123,7 @@ def _wording(thing: str, things: str, acted: str, act: str, details: str) -> Tem
             "Write one overall description of the taste, in at most three sentences; what lasts and what is recent"
             " counts most. Write only the description."
         ),
+        retry=" Be brief and plain: at most three short, complete sentences about the taste, each thing said once.",
     )
 
 

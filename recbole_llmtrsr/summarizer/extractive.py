@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
+from recbole_llmtrsr.summarizer import keys
 from recbole_llmtrsr.summarizer.catalogue import Catalogue
 from recbole_llmtrsr.summarizer.digest import Digest, format_digest, label, parse_digest, title
+from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 
+VERSION = 1  # of the rules below: a change that changes texts needs another number, or old texts are served
 MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words
 MAX_COLUMN_TERMS = 12
 N_TITLES = 3
@@ -38,6 +44,8 @@ class ExtractiveWriter:
     name = "extractive"
 
     def __init__(self, item_text: ItemText) -> None:
+        fields = {token: item.fields for token, item in sorted(item_text.items.items())}
+        self._catalogue_digest = keys.digest(json.dumps([item_text.columns, fields])).hex()
         self._catalogue = Catalogue(item_text)
         columns = self._catalogue.counted or (("",) if self._catalogue.texts else ())
         self._labels = {column: label(column) if column else "words" for column in columns}
@@ -53,22 +61,37 @@ class ExtractiveWriter:
         self._parse = lru_cache(CACHED_DIGESTS)(self._digest_of_text)
         self._report = {"texts": 0, "words": 0, "empty": 0}
 
-    def write(self, blocks: Sequence[Sequence[Item]]) -> list[str]:
-        """Extract each block; a block of items without text gives ''."""
-        return [self._text(self._block(block)) for block in blocks]
+    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
+        """The catalogue, whose statistics weigh every text, and the version of the rules."""
+        return {"writer": "extractive", "version": VERSION, "catalogue": self._catalogue_digest}
 
-    def update(self, previous: Sequence[str], blocks: Sequence[Sequence[Item]]) -> list[str]:
-        """Add each block to its previous summary; of a summary in other words, the words are kept in front."""
-        pairs = zip(previous, blocks, strict=True)
-        return [self._text(self._combine([self._parse(text), self._block(block)])) for text, block in pairs]
+    def wording(self, kind: Kind) -> Sequence[str]:
+        """None: an extract cannot go wrong in the ways of a language model."""
+        return ()
 
-    def merge(self, groups: Sequence[Sequence[str]]) -> list[str]:
-        """Add up each group."""
-        return [self._text(self._combine([self._parse(text) for text in group])) for group in groups]
+    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, Answer | Failure]], None, None]:
+        """Extract blocks, add blocks to earlier texts, add up earlier texts; all at once.
 
-    def report(self) -> dict[str, int]:
+        A block of items without text gives ''. Of an earlier text in other words, the words are kept in front.
+        """
+        start = time.perf_counter()
+        texts = [self._text(self._digest(job)) for job in jobs]
+        seconds = (time.perf_counter() - start) / max(1, len(jobs))
+        yield [(position, Answer(text, seconds=seconds)) for position, text in enumerate(texts)]
+
+    def count_tokens(self, text: str) -> int:
+        """0: no model reads."""
+        return 0
+
+    def report(self) -> Mapping[str, int]:
         """Texts written, their words, and how many were empty."""
         return dict(self._report)
+
+    def _digest(self, job: Job) -> Digest:
+        if job.kind == "block":
+            return self._block(job.items)
+        earlier = [self._parse(text) for text in job.inputs]
+        return self._combine([*earlier, self._block(job.items)] if job.items else earlier)
 
     def _block(self, items: Sequence[Item]) -> Digest:
         features = Counter(key for item in items for key in self._catalogue.keys(item))

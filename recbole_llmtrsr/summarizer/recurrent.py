@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from recbole_llmtrsr.history import blocks
 from recbole_llmtrsr.summarizer.plan import Plan
 
 
-def plan_recurrent(histories: Mapping[int, Sequence[str]], block_size: int, max_blocks: int | None = None) -> Plan:
-    """Plan s_1 = write(block 1), s_k = update(s_{k-1}, block k), summary = s_K.
-
-    As many waves as the longest history has blocks. Chains are shared as far as their blocks are the same; with
-    ``max_blocks``, the chain of a longer history starts at a later block and is shared less.
+class Chain:
+    """The calls over one history's blocks: s_1 = write(block 1), s_k = update(s_{k-1}, block k), summary = s_K.
 
     Args:
-        histories: history id -> item tokens, oldest first.
-        block_size: items per block.
-        max_blocks: number of most recent blocks that count; None takes all.
+        plan: where the calls go.
 
     Source:
         the paper's recurrent summarization.
     """
-    plan = Plan()
-    for history_id, tokens in histories.items():
-        state = None
-        for block in blocks(tokens, block_size, max_blocks):
-            state = plan.block(block) if state is None else plan.update(state, block)
-        plan.results[history_id] = state
-    return plan
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._state = -1
+
+    def append(self, run: int) -> None:
+        """The history has one more full block."""
+        self._state = self._next(run)
+
+    def summary(self, run: int | None = None) -> int:
+        """The call that summarizes the blocks so far and, if given, a last short block; -1 where there is none."""
+        return self._state if run is None else self._next(run)
+
+    def calls_alone(self, n_blocks: int) -> int:
+        """Calls of a history of so many blocks that shares none."""
+        return n_blocks
+
+    def _next(self, run: int) -> int:
+        return self._plan.block(run) if self._state < 0 else self._plan.update(self._state, run)

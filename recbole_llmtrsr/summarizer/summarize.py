@@ -1,97 +1,123 @@
-"""Preference summaries of all histories: plan the distinct calls, then run them in waves."""
+"""Preference summaries of all histories: plan the distinct calls, run what nobody has run, and tell what it took."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+import numpy as np
 
-from recbole_llmtrsr.data.item_text import ItemText
+from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.hierarchical import plan_hierarchical
-from recbole_llmtrsr.summarizer.plan import KINDS, Kind, Plan
-from recbole_llmtrsr.summarizer.recurrent import plan_recurrent
+from recbole_llmtrsr.summarizer.calls import Calls
+from recbole_llmtrsr.summarizer.execute import Executor
+from recbole_llmtrsr.summarizer.planning import make_plan
+from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.trace import TracedCall, trace
 from recbole_llmtrsr.summarizer.writer import SummaryWriter
 
-PARADIGMS: dict[str, Callable[[Mapping[int, Sequence[str]], int, int | None], Plan]] = {
-    "hierarchical": plan_hierarchical,
-    "recurrent": plan_recurrent,
-}
-
-JOBS_PER_CALL = 256  # enough for a writer to sort and batch, few enough for the progress bar to move
+if TYPE_CHECKING:
+    from recbole_llmtrsr.data.histories import Histories
 
 
 @dataclass(frozen=True)
 class SummaryResult:
-    """Summaries and what they cost.
+    """Summaries, and what they took.
 
     Attributes:
-        summaries: history id -> preference summary, one line; '' for a history without items.
-        calls: jobs that the histories would need if they shared nothing.
-        distinct: jobs that were run, by kind.
-        seconds: wall time.
-        report: the writer's own counts.
+        summaries: history id -> preference summary, one line; '' for a history without a block.
+        report: counts for the run's result: calls, what became of them, tokens, faults and cuts.
+        traces: history id -> calls behind its summary, for the histories that were asked for.
     """
 
     summaries: Mapping[int, str]
-    calls: int
-    distinct: Mapping[Kind, int]
-    seconds: float
-    report: Mapping[str, int]
+    report: Mapping[str, Any]
+    traces: Mapping[int, tuple[TracedCall, ...]] = field(default_factory=dict)
+
+    def calls_of(self, history_id: int) -> tuple[TracedCall, ...]:
+        """The calls behind a traced history's summary, in the order in which they ran, the result last."""
+        return self.traces.get(history_id, ())
+
+
+def plan_calls(
+    histories: Histories,
+    ids: Sequence[int],
+    items: Sequence[Item],
+    tokens: Sequence[str],
+    writer: SummaryWriter,
+    settings: SummarySettings,
+) -> Calls:
+    """The calls that the histories need, filled with what the writer would read.
+
+    Nothing but a history's own items enters its summary: calls name runs of its items and each other, no target is
+    among the arguments, and shared calls are equal in all that they read.
+
+    Args:
+        histories: all histories, as slices of one array of events.
+        ids: histories that need a summary.
+        items: by item id.
+        tokens: names of the items in the user's files, by item id.
+        writer: who will write.
+        settings: paradigm and blocks.
+    """
+    chosen = np.asarray(ids, dtype=np.int64)
+    plan = make_plan(histories.items, histories.begin[chosen], histories.end[chosen], settings)
+    return Calls(plan, items, tokens, writer)
 
 
 def summarize(
-    histories: Mapping[int, Sequence[str]],
-    item_text: ItemText,
+    ids: Sequence[int],
+    calls: Calls,
     writer: SummaryWriter,
+    store: SummaryStore,
     settings: SummarySettings,
+    make_fallback: Callable[[], SummaryWriter],
+    *,
+    traced: Sequence[int] = (),
     show_progress: bool = False,
 ) -> SummaryResult:
-    """Write the preference summary of every history.
-
-    Nothing but a history's own items enters its summary: calls name the items of its blocks and each other, no target
-    is among the arguments, and shared calls are equal in all that they read.
+    """Give every history its summary.
 
     Args:
-        histories: history id -> item tokens, oldest first, up to the target and without it.
-        item_text: texts of the items.
-        writer: who writes.
-        settings: paradigm and blocks; with ``summary: none`` every summary is '' and nothing is called.
+        ids: histories, as they were planned.
+        calls: from ``plan_calls``.
+        writer: who writes what the store does not have.
+        store: answers of this and earlier runs, and of others at work.
+        settings: what is done about faulty answers.
+        make_fallback: makes the writer that replaces missing or faulty answers, when one is needed.
+        traced: histories whose calls are to be told.
         show_progress: draw a progress bar over the calls.
     """
     start = time.perf_counter()
-    if settings.summary == "none":
-        return SummaryResult(dict.fromkeys(histories, ""), 0, dict.fromkeys(KINDS, 0), 0.0, {})
-    plan = PARADIGMS[settings.summary](histories, settings.block_size, settings.max_blocks)
-    texts = _run(plan, item_text, writer, show_progress)
-    summaries = {history: "" if call is None else texts[call] for history, call in plan.results.items()}
-    seconds = time.perf_counter() - start
-    return SummaryResult(summaries, plan.requested, plan.distinct(), seconds, writer.report())
-
-
-def _run(plan: Plan, item_text: ItemText, writer: SummaryWriter, show_progress: bool) -> list[str]:
-    """The text of every call of the plan, by number."""
-    texts = [""] * len(plan.calls)
-    with tqdm(total=len(texts), desc="Summaries", unit="call", disable=not show_progress) as bar:
-        for kind, wave in plan.waves():
-            for start in range(0, len(wave), JOBS_PER_CALL):
-                numbers = wave[start : start + JOBS_PER_CALL]
-                for number, text in zip(numbers, _write(kind, numbers, plan, texts, item_text, writer), strict=True):
-                    texts[number] = text
-                bar.update(len(numbers))
-    return texts
-
-
-def _write(
-    kind: Kind, numbers: list[int], plan: Plan, texts: list[str], item_text: ItemText, writer: SummaryWriter
-) -> list[str]:
-    calls = [plan.calls[number] for number in numbers]
-    inputs = [[texts[i] for i in call.inputs] for call in calls]
-    if kind == "merge":
-        return writer.merge(inputs)
-    blocks = [[item_text[token] for token in call.items] for call in calls]
-    if kind == "block":
-        return writer.write(blocks)
-    return writer.update([previous for (previous,) in inputs], blocks)
+    executor = Executor(
+        calls,
+        writer,
+        store,
+        faulty=settings.faulty_summaries,
+        make_fallback=make_fallback,
+        show_progress=show_progress,
+    )
+    executor.run()
+    numbers = dict(zip(ids, calls.plan.results.tolist(), strict=True))
+    counts = executor.counts
+    report = {
+        "histories": len(ids),
+        "histories_without_block": sum(number < 0 for number in numbers.values()),
+        "calls_unshared": calls.plan.requested,
+        "calls": len(calls.plan),
+        "calls_by_kind": calls.plan.distinct(),
+        "found": counts.found,
+        "made": counts.made,
+        "repeated": counts.repeated,
+        "replaced": counts.replaced,
+        "failures": dict(counts.failures),
+        "faults": dict(counts.faults),
+        "damaged": store.damaged,
+        "seconds": round(time.perf_counter() - start, 3),
+        **writer.report(),
+    }
+    texts = {history: "" if number < 0 else str(calls.texts[number]) for history, number in numbers.items()}
+    traces = {history: trace(numbers[history], calls, executor, store) for history in traced}
+    return SummaryResult(texts, report, traces)

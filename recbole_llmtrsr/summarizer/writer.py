@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Protocol
 
-from recbole_llmtrsr.data.item_text import Item
+from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 
 
 class SummaryWriter(Protocol):
     """Turns blocks and earlier texts into texts, many independent jobs at a time.
 
-    A text is one line, and '' where there is nothing to say. It depends on its job alone: neither the other jobs of
-    the call nor earlier calls may change it, because one text serves every history that needs the same job.
+    An answer depends on its job and the writer's settings alone: neither the other jobs of the call nor earlier calls
+    may change it, because one text serves every history that needs the same job, in this run and in later ones.
     """
 
     @property
     def name(self) -> str:
-        """Tells writers apart whose texts differ."""
+        """What the user calls it."""
         ...
 
-    def write(self, blocks: Sequence[Sequence[Item]]) -> list[str]:
-        """Summarize each block on its own.
+    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
+        """All that determines the answers to jobs of a kind, as JSON values: model, wording, limits, versions."""
+        ...
 
-        Args:
-            blocks: items of each job, oldest first.
+    def wording(self, kind: Kind) -> Sequence[str]:
+        """What a prompt says beside the history, for the checks of answers; empty where no answer needs a check."""
+        ...
+
+    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, Answer | Failure]], None, None]:
+        """Yields (position in ``jobs``, answer) as soon as they are there, in any order, each position once.
+
+        What is yielded together is stored together: only what is not yet yielded is lost with the process.
         """
         ...
 
-    def update(self, previous: Sequence[str], blocks: Sequence[Sequence[Item]]) -> list[str]:
-        """Take one more block into account in each previous summary.
-
-        Args:
-            previous: the summary of each job so far.
-            blocks: the items since then of each job, oldest first.
-        """
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, by which a plan's cost is told; 0 without a language model."""
         ...
 
-    def merge(self, groups: Sequence[Sequence[str]]) -> list[str]:
-        """Make one summary of each group.
-
-        Args:
-            groups: block summaries of each job, oldest first.
-        """
-        ...
-
-    def report(self) -> dict[str, int]:
+    def report(self) -> Mapping[str, int]:
         """What was read, written, trimmed ... since this writer was made."""
         ...

@@ -5,8 +5,8 @@ import torch
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.pipeline import write_summaries
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.summaries import make_summaries
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
         )
         dataset = get_dataset(get_model("LLMTRSR"))(config)
         loaders, _ = make_loaders(config, dataset)
-        write_summaries(config, dataset, loaders)
+        make_summaries(config, dataset, loaders)
         torch.manual_seed(0)
         model = get_model("LLMTRSR")(config, loaders[0]._dataset)
         get_trainer(get_model("LLMTRSR"))(config, model).fit(loaders[0], None, saved=False)

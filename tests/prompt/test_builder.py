@@ -20,6 +20,7 @@ SHORT = Templates(
     block="{items}",
     update="{summary}{items}",
     merge="{summaries}",
+    retry="",
 )
 CATALOGUE = ["no text", "red kettle", "blue lamp", "small oak desk"]
 
@@ -41,9 +42,18 @@ class Bytes:
             ids += [*([257] if number else []), *part.encode()]
         return {"input_ids": ids}
 
+    def get_chat_template(self):
+        return self.chat_template
+
     def apply_chat_template(self, messages, **options):
+        assert options.pop("chat_template") == self.chat_template
         assert options == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
         return self.chat_template.replace("CONTENT", messages[0]["content"])
+
+    def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
+        assert not skip_special_tokens
+        assert not clean_up_tokenization_spaces
+        return bytes(i for i in ids if i < 256).decode()
 
 
 def text(ids) -> str:
@@ -108,7 +118,7 @@ def test_a_chat_template_can_be_left_out():
 
 
 def test_a_chat_template_without_the_message_is_refused():
-    with pytest.raises(UserError, match="chat template drops the user's message: set chat_template: never"):
+    with pytest.raises(UserError, match="writes the user's message 0 times instead of once: set chat_template: never"):
         builder(Bytes(template="<user></user>"))
 
 
@@ -215,3 +225,86 @@ def test_a_prefix_is_the_same_whatever_was_asked_before():
 def test_a_candidate_is_written_as_the_same_item_in_the_history():
     prompts = builder(max_item_tokens=8)
     assert text(prompts.candidate(3)).removesuffix("\nAnswer:") in text(prompts.prefix(0, "", [3])).splitlines()
+
+
+class Joiner(Bytes):
+    """One token, 300, for a line break and a T: the end of SHORT's instruction and the begin of its summary header."""
+
+    def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
+        ids = super().__call__(text, add_special_tokens, split_special_tokens)["input_ids"]
+        return {"input_ids": ids if isinstance(text, list) else self.joined(ids)}
+
+    def joined(self, ids):
+        joined = []
+        for i in ids:
+            joined.append(i)
+            if joined[-2:] == [ord("\n"), ord("T")]:
+                joined[-2:] = [300]
+        return joined
+
+
+def test_the_sections_of_a_prompt_in_full():
+    prompts = builder(max_prompt_tokens=FIXED + 10 + 8 + 11, max_item_tokens=10, max_summary_tokens=8)
+    sections = prompts.sections("likes red", [1, 2, 3], 3)
+    assert [(s.name, s.text, len(s.ids), s.limit) for s in sections] == [
+        ("instruction", "Next?\n", 6, None),
+        ("summary header", "Taste:\n", 7, None),
+        ("summary", "likes re", 8, 8),
+        ("recent header", "\nLast:\n", 7, None),
+        ("recent items", "small oak \n", 11, 11),
+        ("candidate header", "Item:\n", 6, None),
+        ("candidate", "small oak ", 10, 10),
+        ("answer slot", "\nAnswer:", 8, None),
+    ]
+    trimmed = {s.name: (s.tokens_cut, s.items, s.items_left_out, s.items_cut) for s in sections}
+    assert trimmed == {
+        **dict.fromkeys(trimmed, (0, (), (), ())),
+        "summary": (1, (), (), ()),
+        "recent items": (0, (3,), (1, 2), ((3, 4),)),
+        "candidate": (0, (3,), (), ((3, 4),)),
+    }
+
+
+def test_without_summaries_there_is_no_section_of_them():
+    names = [s.name for s in builder(with_summary=False).sections("unseen", [1], 2)]
+    assert names == ["instruction", "recent header", "recent items", "candidate header", "candidate", "answer slot"]
+
+
+def test_looking_at_the_sections_counts_nothing():
+    prompts = builder(max_prompt_tokens=FIXED + 10 + 8 + 11, max_item_tokens=10, max_summary_tokens=8)
+    before = dict(prompts.trims)
+    prompts.sections("likes red", [1, 2, 3], 3)
+    assert dict(prompts.trims) == before
+
+
+def test_a_token_across_instruction_and_summary_header_belongs_to_the_header():
+    prompts = builder(Joiner(bos=True))
+    sections = prompts.sections("x", [1], 2)
+    assert sections[0].ids == (256, *b"Next?")
+    assert sections[1].ids == (300, *b"aste:\n")
+
+
+@pytest.mark.parametrize("template", [None, "<user>CONTENT</user><bot>"])
+@pytest.mark.parametrize("tokenizer", [Bytes, Joiner])
+def test_sections_joined_are_the_prompt_and_none_exceeds_its_limit(tokenizer, template):
+    rng = random.Random(1)
+    tight = 0
+    for _ in range(100):
+        prompts = builder(
+            tokenizer(bos=rng.random() < 0.5, template=template),
+            catalogue=["x" * rng.randint(1, 30) for _ in range(8)],
+            with_summary=rng.random() < 0.7,
+            max_prompt_tokens=100 + rng.randint(0, 120),
+            max_item_tokens=rng.randint(1, 40),
+            max_summary_tokens=rng.randint(1, 40),
+            n_recent_items=rng.randint(0, 8),
+        )
+        history, summary, item = rng.choices(range(1, 8), k=rng.randint(0, 12)), "s" * rng.randint(0, 60), 2
+        sections = prompts.sections(summary, history, item)
+        joined = [i for section in sections for i in section.ids]
+        assert joined == [*prompts.prefix(0, summary, history), *prompts.candidate(item)]
+        for section in sections:
+            nothing_shown = section.name == "recent items" and not section.items  # 'none' is never cut
+            assert section.limit is None or nothing_shown or len(section.ids) <= section.limit
+        tight += any(section.items_left_out for section in sections)
+    assert 10 < tight < 90  # both kinds were met

@@ -59,7 +59,7 @@ def test_doubled_braces_are_written_single_in_every_template():
             {"instructon": "x"},
             "prompt_templates: no template 'instructon', there are instruction, .*; did you mean 'instruction'",
         ),
-        ({"zzz": "x"}, "prompt_templates: no template 'zzz', there are instruction, .*, merge$"),
+        ({"zzz": "x"}, "prompt_templates: no template 'zzz', there are instruction, .*, merge, retry$"),
         ({"instruction": "{items}"}, r"instruction must use the fields none, it uses \['items'\]"),
         ({"block": "no field"}, r"block must use the fields \['items'\], it uses \[\]"),
         ({"block": "{}"}, r"block must use the fields \['items'\], it uses \[''\]"),

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generation import Generation
+from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer import summarize
-from recbole_llmtrsr.summarizer.llm_writer import LLMWriter, fair_limits
+from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job
+from recbole_llmtrsr.summarizer.llm_writer import LLMWriter
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writing_prompts import fair_limits
 
 SHORT = templates_for(
-    "movies", {"block": "Block:\n{items}", "update": "Old: {summary}\nNew:\n{items}", "merge": "Merge:\n{summaries}"}
+    "movies",
+    {
+        "block": "Block:\n{items}",
+        "update": "Old: {summary}\nNew:\n{items}",
+        "merge": "Merge:\n{summaries}",
+        "retry": "",
+    },
 )
 
 
@@ -23,6 +32,7 @@ class EchoGenerator:
     name = "echo"
 
     def __init__(self, max_prompt_tokens: int = 1000, answer: str = "answer {n}") -> None:
+        self.settings = {"kind": "echo"}
         self.max_prompt_tokens = max_prompt_tokens
         self.prompts: list[str] = []
         self._answer = answer
@@ -33,18 +43,41 @@ class EchoGenerator:
     def trim(self, text: str, n_tokens: int) -> str:
         return " ".join(text.split()[:n_tokens])
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[Generation]:
-        generations = []
-        for prompt in prompts:
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Iterator[tuple[int, Generation | NoGeneration]]:
+        for position, prompt in enumerate(prompts):
             self.prompts.append(prompt)
             text = self._answer.format(n=len(self.prompts))
-            generations.append(Generation(text, len(prompt.split()), len(text.split()), len(text) < 20))
-        return generations
+            if text == "fail":
+                yield position, NoGeneration("timeout")
+            else:
+                yield position, Generation(text, len(prompt.split()), len(text.split()), len(text) < 20, 0.5)
+
+    def report(self) -> dict[str, int]:
+        return {"retries": 3}
 
 
 def writer(room: int = 1000, answer: str = "answer {n}", templates: Templates = SHORT) -> tuple[LLMWriter, list[str]]:
     generator = EchoGenerator(room, answer)
     return LLMWriter(generator, templates, max_new_tokens=10), generator.prompts
+
+
+def answers(writer: SummaryWriter, jobs: Sequence[Job]) -> list[str]:
+    found = dict(pair for some in writer.run(jobs) for pair in some)
+    assert sorted(found) == list(range(len(jobs)))
+    return [answer.text for _, answer in sorted(found.items())]
+
+
+def write(writer: SummaryWriter, blocks: Sequence[Sequence[Item]]) -> list[str]:
+    return answers(writer, [Job("block", tuple(block)) for block in blocks])
+
+
+def update(writer: SummaryWriter, previous: Sequence[str], blocks: Sequence[Sequence[Item]]) -> list[str]:
+    pairs = zip(previous, blocks, strict=True)
+    return answers(writer, [Job("update", tuple(block), (text,)) for text, block in pairs])
+
+
+def merge(writer: SummaryWriter, groups: Sequence[Sequence[str]]) -> list[str]:
+    return answers(writer, [Job("merge", inputs=tuple(group)) for group in groups])
 
 
 def items(*lines: str) -> list[Item]:
@@ -53,7 +86,7 @@ def items(*lines: str) -> list[Item]:
 
 def test_the_block_prompt_in_full() -> None:
     llm, prompts = writer(templates=templates_for("movies"))
-    assert llm.write([items("title: Heat", "title: {Fargo}")]) == ["answer 1"]
+    assert write(llm, [items("title: Heat", "title: {Fargo}")]) == ["answer 1"]
     assert prompts == [
         "A user watched these movies, oldest first:\n"
         "- title: Heat\n"
@@ -66,16 +99,16 @@ def test_the_block_prompt_in_full() -> None:
 
 def test_update_and_merge_prompts_in_full() -> None:
     llm, prompts = writer()
-    assert llm.update(["likes noir"], [items("Heat", "Alien")]) == ["answer 1"]
-    assert llm.merge([["likes noir", "", "likes space"]]) == ["answer 2"]
+    assert update(llm, ["likes noir"], [items("Heat", "Alien")]) == ["answer 1"]
+    assert merge(llm, [["likes noir", "", "likes space"]]) == ["answer 2"]
     assert prompts == ["Old: likes noir\nNew:\n- Heat\n- Alien", "Merge:\n- likes noir\n- likes space"]
 
 
-def test_both_paradigms_in_prompts() -> None:
+def test_both_paradigms_in_prompts(summarize_histories: Any) -> None:
     catalogue = ItemText.from_rows(["title"], {letter: [letter.upper()] for letter in "abcde"}, labels=False)
     llm, prompts = writer()
-    settings = SummarySettings(summary="hierarchical", block_size=2)
-    assert summarize({0: "abcde"}, catalogue, llm, settings).summaries == {0: "answer 4"}
+    settings = SummarySettings(summary="hierarchical", block_size=2, summarize_remainder="yes")
+    assert summarize_histories({0: "abcde"}, catalogue, llm, settings).summaries == {0: "answer 4"}
     assert prompts == [
         "Block:\n- A\n- B",
         "Block:\n- C\n- D",
@@ -83,35 +116,61 @@ def test_both_paradigms_in_prompts() -> None:
         "Merge:\n- answer 1\n- answer 2\n- answer 3",
     ]
     llm, prompts = writer()
-    settings = SummarySettings(summary="recurrent", block_size=2)
-    assert summarize({0: "abcde"}, catalogue, llm, settings).summaries == {0: "answer 3"}
+    settings = SummarySettings(summary="recurrent", block_size=2, summarize_remainder="yes")
+    assert summarize_histories({0: "abcde"}, catalogue, llm, settings).summaries == {0: "answer 3"}
     assert prompts == ["Block:\n- A\n- B", "Old: answer 1\nNew:\n- C\n- D", "Old: answer 2\nNew:\n- E"]
 
 
 def test_nothing_to_update_is_a_block_and_nothing_to_merge_is_no_prompt() -> None:
     llm, prompts = writer()
-    assert llm.update([""], [items("Heat")]) == ["answer 1"]
-    assert llm.merge([["", ""], ["likes noir", ""]]) == ["", "answer 2"]
+    assert update(llm, [""], [items("Heat")]) == ["answer 1"]
+    assert merge(llm, [["", ""], ["likes noir", ""]]) == ["", "answer 2"]
     assert prompts == ["Block:\n- Heat", "Merge:\n- likes noir"]
 
 
-def test_an_answer_becomes_one_line_and_tokens_are_counted() -> None:
+def test_an_answer_becomes_one_line_with_its_tokens_time_and_end() -> None:
     llm, _ = writer(answer=" likes\n\n* noir\t and   more of it ")
-    assert llm.write([items("Heat")]) == ["likes * noir and more of it"]
-    report = llm.report()
-    assert (report["prompts"], report["prompt_tokens"], report["new_tokens"], report["unfinished"]) == (1, 3, 7, 1)
+    ((pair,),) = llm.run([Job("block", tuple(items("Heat")))])
+    assert pair == (0, Answer("likes * noir and more of it", 3, 7, 0.5, "length"))
+    assert llm.report() == {
+        "prompts": 1, "prompt_tokens": 3, "new_tokens": 7, "retries": 3,
+        "trimmed_items": 0, "trimmed_summaries": 0, "dropped_summaries": 0,
+    }  # fmt: skip
 
 
-def test_an_empty_answer_is_counted() -> None:
-    llm, _ = writer(answer=" \n")
-    assert llm.write([items("Heat")]) == [""]
-    assert llm.report()["empty"] == 1
+def test_a_prompt_without_an_answer_is_a_failure_with_its_reason() -> None:
+    llm, _ = writer(answer="fail")
+    assert list(llm.run([Job("block", tuple(items("Heat")))])) == [[(0, Failure("timeout"))]]
+
+
+def test_a_second_attempt_asks_for_brevity_in_every_kind_of_prompt() -> None:
+    llm, prompts = writer(templates=SHORT.with_overrides({"retry": " Briefly."}))
+    block = tuple(items("Heat"))
+    for job in (Job("block", block), Job("update", block, ("noir",)), Job("merge", (), ("noir", "space"))):
+        answers(llm, [Job(job.kind, job.items, job.inputs, attempt=1)])
+    assert prompts == [
+        "Block:\n- Heat Briefly.",
+        "Old: noir\nNew:\n- Heat Briefly.",
+        "Merge:\n- noir\n- space Briefly.",
+    ]
+
+
+def test_settings_tell_wordings_limits_and_attempts_apart_and_nothing_else() -> None:
+    def settings(kind: Any = "block", attempt: int = 0, limit: int = 10, room: int = 1000, **wording: str) -> Any:
+        templates = SHORT.with_overrides(wording)
+        return LLMWriter(EchoGenerator(room), templates, limit).settings(kind, attempt)
+
+    assert settings() == settings(merge="Other {summaries}") == settings(retry="Other") == settings(room=500)
+    assert settings() != settings(block="Other {items}")
+    assert settings() != settings(limit=11)
+    assert settings(attempt=1) != settings() != settings("update")
+    assert settings(attempt=1) != settings(attempt=1, retry="Other")
 
 
 def test_long_items_are_cut_to_one_limit_and_short_ones_stay_whole() -> None:
     # 30 tokens less 10 for the answer, 1 for the template and 3 bullets leave 16: 2, 7 and 7.
     llm, prompts = writer(room=30)
-    llm.write([items("a " * 20, "b b", "c " * 9), items("d")])
+    write(llm, [items("a " * 20, "b b", "c " * 9), items("d")])
     assert prompts == [f"Block:\n- {'a ' * 6}a\n- b b\n- {'c ' * 6}c", "Block:\n- d"]
     assert llm.report()["trimmed_items"] == 2
 
@@ -119,7 +178,7 @@ def test_long_items_are_cut_to_one_limit_and_short_ones_stay_whole() -> None:
 def test_a_long_previous_summary_takes_at_most_half_of_the_room() -> None:
     # 18 tokens of room beside Old: and New: -> 9 for the summary; 9 less the bullet for the item.
     llm, prompts = writer(room=30)
-    llm.update(["s " * 30], [items("a " * 30)])
+    update(llm, ["s " * 30], [items("a " * 30)])
     assert prompts == [f"Old: {'s ' * 8}s\nNew:\n- {'a ' * 7}a"]
     assert llm.report()["trimmed_summaries"] == 1
     assert llm.report()["trimmed_items"] == 1
@@ -127,21 +186,21 @@ def test_a_long_previous_summary_takes_at_most_half_of_the_room() -> None:
 
 def test_a_previous_summary_that_fits_is_not_cut() -> None:
     llm, prompts = writer(room=30)
-    llm.update(["s " * 12], [items("a a")])
+    update(llm, ["s " * 12], [items("a a")])
     assert prompts == [f"Old: {'s ' * 12}\nNew:\n- a a"]
     assert llm.report()["trimmed_summaries"] == 0
 
 
 def test_a_merge_drops_the_oldest_summaries_that_do_not_fit() -> None:
     llm, prompts = writer(room=30)
-    llm.merge([["o " * 7, "p " * 7, "q " * 7, "r r"]])
+    merge(llm, [["o " * 7, "p " * 7, "q " * 7, "r r"]])
     assert prompts == [f"Merge:\n- {'p ' * 7}\n- {'q ' * 7}\n- r r"]
     assert llm.report()["dropped_summaries"] == 1
 
 
 def test_the_last_summary_of_a_merge_is_cut_rather_than_dropped() -> None:
     llm, prompts = writer(room=30)
-    llm.merge([["o o", "q " * 40]])
+    merge(llm, [["o o", "q " * 40]])
     assert prompts == [f"Merge:\n- {'q ' * 17}q"]
     assert llm.report()["dropped_summaries"] == 1
     assert llm.report()["trimmed_summaries"] == 1
@@ -150,24 +209,27 @@ def test_the_last_summary_of_a_merge_is_cut_rather_than_dropped() -> None:
 @pytest.mark.parametrize("room", range(29, 60))
 def test_no_prompt_exceeds_the_context_with_its_answer(room: int) -> None:
     llm, prompts = writer(room=room)
-    llm.write([items(*("x " * n for n in (1, 5, 20, 50)))])
-    llm.update(["s " * 25], [items(*("x " * n for n in (1, 30)))])
-    llm.merge([["m " * n for n in (30, 3, 20, 1)], ["m " * 90]])
+    write(llm, [items(*("x " * n for n in (1, 5, 20, 50)))])
+    update(llm, ["s " * 25], [items(*("x " * n for n in (1, 30)))])
+    merge(llm, [["m " * n for n in (30, 3, 20, 1)], ["m " * 90]])
     assert max(len(prompt.split()) for prompt in prompts) + 10 <= room
     assert len(prompts) == 4
 
 
 def test_a_context_without_room_is_refused_at_once_and_the_remedy_helps() -> None:
-    with pytest.raises(UserError, match=r"echo takes 20 tokens.*lower summarizer_max_new_tokens"):
-        LLMWriter(EchoGenerator(20), SHORT, max_new_tokens=10)
-    LLMWriter(EchoGenerator(20), SHORT, max_new_tokens=1)
+    with pytest.raises(UserError, match=r"echo: .* has 10 tokens, .*lower summarizer_max_new_tokens"):
+        _ = LLMWriter(EchoGenerator(20), SHORT, max_new_tokens=10).prompts
+    assert LLMWriter(EchoGenerator(20), SHORT, max_new_tokens=1).prompts.budget == 19
 
 
 def test_a_block_of_more_items_than_tokens_is_refused_with_a_remedy() -> None:
     llm, _ = writer(room=30)
-    with pytest.raises(UserError, match="a block of 12 items: lower block_size"):
-        llm.write([items(*["a b"] * 12)])
-    assert llm.write([items(*["a b"] * 6)]) == ["answer 1"]
+    with pytest.raises(
+        UserError,
+        match=r"19 tokens for a block of 12 items, the longest of which takes 3 \('a b c'\).*lower block_size",
+    ):
+        write(llm, [items(*["a b"] * 11, "a b c")])
+    assert write(llm, [items(*["a b"] * 6)]) == ["answer 1"]
 
 
 def test_limits_use_the_whole_room() -> None:

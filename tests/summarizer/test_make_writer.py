@@ -11,7 +11,8 @@ from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer import SummaryWriter, make_writer
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers import make_writer
 
 
 def make(summarizer: str) -> SummaryWriter:
@@ -32,8 +33,8 @@ def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
     with pytest.raises(UserError) as fault:
         make(name)
     assert str(fault.value) == (
-        "summarizer must be 'extractive', a model of the hub as 'organisation/model', or a folder that exists,"
-        f" got '{name}'; did you mean 'extractive'?"
+        "summarizer must be 'extractive', a model of the hub as 'organisation/model', a folder that exists,"
+        f" 'openai:<model>@<base url>', 'vllm:<model>' or 'file:<path>', got '{name}'; did you mean 'extractive'?"
     )
 
 
@@ -48,5 +49,8 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_the_extractive_writer_does_not_load_transformers() -> None:
-    code = "import sys, recbole_llmtrsr.summarizer; sys.exit('transformers' in sys.modules or 'torch' in sys.modules)"
+    code = (
+        "import sys, recbole_llmtrsr.summarizer.writers;"
+        " sys.exit('transformers' in sys.modules or 'torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,44 @@
+"""What a chat template writes around a user's message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_llmtrsr.errors import UserError
+
+_HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
+# Stands before a template that tells the date, which would make every prompt depend on the day on which it is made.
+_FIXED_DATE = "{% macro strftime_now(format) %}1 Jan 2024{% endmacro +%}"
+
+
+def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:
+    """What stands before and after the message, up to where the answer begins.
+
+    Args:
+        tokenizer: has a chat template.
+        owner: whose tokenizer it is, for messages.
+        remedy: what helps when the template cannot be used.
+
+    Raises:
+        UserError: the template fails, or does not write the message exactly once.
+    """
+    try:
+        template = tokenizer.get_chat_template()
+        # Templates without a thinking mode ignore the variable; with one, the answer's tokens would go into thoughts.
+        text = str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": _HERE}],
+                chat_template=_FIXED_DATE + template if "strftime_now" in template else template,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        )
+    except Exception as error:  # whatever a template's own code raises
+        raise UserError(f"{owner}: its chat template cannot be used ({error}): {remedy}") from error
+    if text.count(_HERE) != 1:
+        raise UserError(
+            f"{owner}: its chat template writes the user's message {text.count(_HERE)} times instead of once: {remedy}"
+        )
+    opening, _, closing = text.partition(_HERE)
+    return opening, closing

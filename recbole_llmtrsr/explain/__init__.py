@@ -1,0 +1,8 @@
+"""How one user's ranking came about: ``explain`` collects it, ``page`` and ``text`` show it."""
+
+from recbole_llmtrsr.explain.explain import candidate_scores, explain, history_of
+from recbole_llmtrsr.explain.explanation import Explanation
+from recbole_llmtrsr.explain.page import page, page_name, write_page
+from recbole_llmtrsr.explain.text import text
+
+__all__ = ["Explanation", "candidate_scores", "explain", "history_of", "page", "page_name", "text", "write_page"]

@@ -1,0 +1,199 @@
+"""Collects from a run what its explanation tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.explain.explanation import ExplainedCall, ExplainedItem, Explanation, Section
+from recbole_llmtrsr.explain.ranking import ExplainedCandidate
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.prompt.section import PromptSection
+
+_N_NAMED = 5
+
+
+class Summaries(Protocol):
+    """Knows the writer's calls."""
+
+    def calls_of(self, history_id: int) -> Sequence[Any]:
+        """The calls behind a history's summary, inputs first and the result last, with ExplainedCall's attributes."""
+        ...
+
+
+def explain(
+    user: str,
+    dataset: Any,
+    summaries: Summaries | None,
+    prompts: PromptBuilder | None = None,
+    scores: Mapping[int, float] | None = None,
+    *,
+    no_scores: str = "",
+) -> Explanation:
+    """Explain the ranking of a user's latest target.
+
+    Args:
+        user: token of the user.
+        dataset: the split, an LLMTRSRDataset that holds the summaries.
+        summaries: the writer's calls; None where summaries are off.
+        prompts: makes the model's prompts; None where there is no model.
+        scores: log-odds of the candidates, by item id (see ``candidate_scores``).
+        no_scores: why there are none.
+
+    Raises:
+        UserError: no such user, or none with a target in this split.
+    """
+    settings = dataset.config.settings
+    row, n_targets = find_row(user, dataset)
+    history_id = int(dataset.inter_feat[HISTORY_ID][row])
+    target = int(dataset.inter_feat[dataset.iid_field][row])
+    history = [int(i) for i in dataset.histories[history_id]]
+    tokens = dataset.field2id_token[dataset.iid_field]
+
+    def item(item_id: int) -> ExplainedItem:
+        return ExplainedItem(str(tokens[item_id]), dataset.item(item_id).line)
+
+    calls = () if summaries is None else _numbered(summaries.calls_of(history_id))
+    sections = [] if prompts is None else prompts.sections(dataset.summary(history_id), history, target)
+    n_recent = min(settings.prompt.n_recent_items, len(history))
+    for section in sections:
+        if section.name == "recent items":
+            n_recent = len(section.items)
+    return Explanation(
+        dataset=str(dataset.config["dataset"]),
+        model=str(dataset.config["model"]),
+        user=user,
+        target=item(target),
+        history=tuple(item(i) for i in history),
+        n_recent=n_recent,
+        block_size=None if summaries is None else settings.summary.block_size,
+        calls=calls,
+        result=calls[-1].number if calls else None,
+        summary=None if summaries is None else dataset.summary(history_id),
+        sections=tuple(
+            Section(section.name, section.text, len(section.ids), section.limit, _note(section, tokens))
+            for section in sections
+        ),
+        prompt_limit=settings.prompt.max_prompt_tokens,
+        candidates=tuple(
+            ExplainedCandidate(item(i).token, item(i).line, float(score), i == target)
+            for i, score in (scores or {}).items()
+        ),
+        no_candidates="" if scores else no_scores or "the candidates were not scored",
+        n_targets=n_targets,
+        options=_options(settings),
+    )
+
+
+def find_row(user: str, dataset: Any) -> tuple[int, int]:
+    """Where a user's latest target stands in a split.
+
+    Returns:
+        its row, and the number of the user's targets.
+
+    Raises:
+        UserError: no such user, or no target of this user.
+    """
+    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+    known = tokens[1:]  # 0 is the padding
+    if user not in known:
+        near = difflib.get_close_matches(user, known, n=_N_NAMED, cutoff=0) or known[:_N_NAMED]
+        raise UserError(
+            f"explain: no user '{user}' among the {len(known)} users of '{dataset.config['dataset']}' after filtering;"
+            f" the nearest ids are {', '.join(near)}"
+        )
+    users = dataset.inter_feat[dataset.uid_field].numpy()
+    rows = np.flatnonzero(users == 1 + known.index(user))
+    if not len(rows):
+        able = [tokens[i] for i in dict.fromkeys(users.tolist())]
+        raise UserError(
+            f"explain: user '{user}' has no target in this split, because of too few events; {len(able)} of"
+            f" {len(known)} users have one, among them {', '.join(able[:_N_NAMED])}"
+        )
+    return int(rows[np.argmax(dataset.inter_feat[HISTORY_ID].numpy()[rows])]), len(rows)
+
+
+def history_of(user: str, dataset: Any) -> int:
+    """The history id of a user's latest target in a split; errors as for ``find_row``."""
+    return int(dataset.inter_feat[HISTORY_ID][find_row(user, dataset)[0]])
+
+
+@torch.no_grad()
+def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] | None:
+    """Scores of the candidates that the evaluation ranks for a user's latest target, in the evaluation's precision.
+
+    Args:
+        trainer: an LLMTRSRTrainer whose model is ready.
+        loader: of the split.
+        user: token of the user.
+
+    Returns:
+        log-odds by item id; None where the loader ranks no list of candidates (mode: labeled).
+
+    Raises:
+        UserError: no such user, or none with a target in this split.
+    """
+    dataset, model = loader._dataset, trainer.model
+    row, _ = find_row(user, dataset)
+    model.eval()
+    with trainer.accelerator.autocast():
+        if isinstance(loader, CandidateEvalDataLoader):
+            rows = loader.collate_fn([row])[0]
+            items, scores = rows[dataset.iid_field], model.predict(rows.to(model.device))
+        elif isinstance(loader, FullSortEvalDataLoader):
+            rows = dataset[np.array([row])]
+            scores = model.full_sort_predict(rows.to(model.device))[1:]  # 0 is the padding
+            items = torch.arange(1, len(scores) + 1)
+        else:
+            return None
+    return dict(zip(items.tolist(), scores.float().cpu().tolist(), strict=True))
+
+
+def _numbered(calls: Sequence[Any]) -> tuple[ExplainedCall, ...]:
+    """The calls, numbered from 1: a plan's own numbers count the calls of all users."""
+    numbers = {call.number: number for number, call in enumerate(calls, start=1)}
+    return tuple(
+        ExplainedCall(
+            numbers[call.number],
+            call.kind,
+            tuple(call.items),
+            tuple(numbers[i] for i in call.inputs),
+            call.text,
+            call.source,
+            call.prompt_tokens,
+            call.new_tokens,
+            call.finish,
+            tuple(call.faults),
+        )
+        for call in calls
+    )
+
+
+def _note(section: PromptSection, tokens: Any) -> str:
+    notes = []
+    n = len(section.ids)
+    if section.tokens_cut:
+        notes.append(f"cut from {n + section.tokens_cut} to {n} tokens")
+    if section.items_left_out:
+        names = ", ".join(str(tokens[i]) for i in section.items_left_out)
+        notes.append(f"no room for {len(section.items_left_out)} older recent items: {names}")
+    if section.items_cut:
+        names = ", ".join(f"{tokens[i]} (by {n_cut} tokens)" for i, n_cut in section.items_cut)
+        notes.append(f"item texts cut at max_item_tokens: {names}")
+    return "; ".join(notes)
+
+
+def _options(settings: Any) -> tuple[tuple[str, str], ...]:
+    """The options of summary and prompt, and the backbone."""
+    values = {**dataclasses.asdict(settings.summary), **dataclasses.asdict(settings.prompt)}
+    values["backbone"] = settings.backbone.backbone
+    return tuple((name, "~" if value is None else str(value)) for name, value in values.items())

@@ -1,0 +1,197 @@
+"""What is told of one user's ranking, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ranking
+
+_SOURCES = {
+    "stored": "found in the store",
+    "written": "written now",
+    "replaced": "replaced by the extractive writer",
+}
+_ENDINGS = {"stop": "ended by itself", "length": "cut off at the limit"}
+
+
+@dataclass(frozen=True)
+class ExplainedItem:
+    """An item: its token, and its text on one line."""
+
+    token: str
+    line: str
+
+
+@dataclass(frozen=True)
+class ExplainedCall:
+    """One call of the summary writer.
+
+    Attributes:
+        number: by which later calls name it.
+        kind: 'block', 'update' or 'merge'.
+        items: lines of its block, oldest first; none in a merge.
+        inputs: numbers of the calls whose texts it read, oldest first.
+        text: what it gave; '' where there was nothing to say.
+        source: 'stored', 'written' or 'replaced'.
+        prompt_tokens: tokens read; 0 without a language model.
+        new_tokens: tokens written; 0 without a language model.
+        finish: 'stop' or 'length'.
+        faults: what the quality checks found.
+    """
+
+    number: int
+    kind: str
+    items: tuple[str, ...]
+    inputs: tuple[int, ...]
+    text: str
+    source: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    finish: str = "stop"
+    faults: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Where the text came from and what it cost, in words."""
+        tokens = f"{self.prompt_tokens} tokens read, {self.new_tokens} written"
+        cost = (tokens, _ENDINGS.get(self.finish, self.finish)) if self.prompt_tokens or self.new_tokens else ()
+        return (_SOURCES.get(self.source, self.source), *cost)
+
+
+@dataclass(frozen=True)
+class ExplainedBlock:
+    """A block of the history.
+
+    Attributes:
+        first: number of its first event, from 1.
+        items: its items, oldest first.
+        call: the call that read them; None where none did.
+    """
+
+    first: int
+    items: tuple[ExplainedItem, ...]
+    call: ExplainedCall | None
+
+    @property
+    def last(self) -> int:
+        """Number of its last event."""
+        return self.first + len(self.items) - 1
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the prompt, as the model reads it.
+
+    Attributes:
+        name: what it holds.
+        text: its tokens as text.
+        tokens: their number.
+        limit: most tokens it may take; None where nothing is ever cut.
+        note: what was trimmed; '' where nothing was.
+    """
+
+    name: str
+    text: str
+    tokens: int
+    limit: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a user's ranking came about.
+
+    Attributes:
+        dataset: name of the data set.
+        model: name of the model.
+        user: token of the user.
+        target: the item that the user really chose next.
+        history: the items before it, oldest first.
+        n_recent: how many of the last items the prompt shows one by one.
+        block_size: items per block; None where summaries are off.
+        calls: of the summary writer, inputs first.
+        result: number of the call that gave the preference summary; None without one.
+        summary: the preference summary; None where summaries are off.
+        sections: of the prompt that holds the target; none where no prompt was made.
+        prompt_limit: most tokens of a prompt and its answer.
+        candidates: scored items; none where nothing was scored.
+        no_candidates: why there are none.
+        n_targets: targets of this user in the split, of which the latest is explained.
+        options: names and values of the options that shaped it.
+    """
+
+    dataset: str
+    model: str
+    user: str
+    target: ExplainedItem
+    history: tuple[ExplainedItem, ...]
+    n_recent: int
+    block_size: int | None
+    calls: tuple[ExplainedCall, ...] = ()
+    result: int | None = None
+    summary: str | None = None
+    sections: tuple[Section, ...] = ()
+    prompt_limit: int | None = None
+    candidates: tuple[ExplainedCandidate, ...] = ()
+    no_candidates: str = ""
+    n_targets: int = 1
+    options: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def blocks(self) -> tuple[ExplainedBlock, ...]:
+        """The history in blocks, each with the call that read it.
+
+        The calls that read items, in the order of the chain or tree, belong to consecutive blocks: up to the last one,
+        or up to the last full one where the unfinished block was left to the recent items.
+        """
+        size = self.block_size or max(1, len(self.history))
+        starts = range(0, len(self.history), size)
+        cut = [self.history[start : start + size] for start in starts]
+        calls: list[ExplainedCall | None] = list(self._readers)
+        if calls and len(cut[-1]) < size and calls[-1] and len(calls[-1].items) != len(cut[-1]):
+            calls.append(None)
+        calls = [*[None] * (len(cut) - len(calls)), *calls]
+        return tuple(
+            ExplainedBlock(start + 1, items, call) for start, items, call in zip(starts, cut, calls, strict=True)
+        )
+
+    @cached_property
+    def merges(self) -> tuple[ExplainedCall, ...]:
+        """Calls that read no block, inputs first."""
+        readers = {call.number for call in self._readers}
+        return tuple(call for call in self.calls if call.number not in readers)
+
+    @cached_property
+    def ranking(self) -> tuple[Ranked, ...]:
+        """The candidates, best first."""
+        return ranking(self.candidates)
+
+    @cached_property
+    def ranked_target(self) -> Ranked | None:
+        """The target among the candidates; None where nothing was scored."""
+        return next((ranked for ranked in self.ranking if ranked.candidate.is_target), None)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, without the answer."""
+        return sum(section.tokens for section in self.sections)
+
+    @cached_property
+    def by_number(self) -> dict[int, ExplainedCall]:
+        """Calls by their numbers."""
+        return {call.number: call for call in self.calls}
+
+    def is_recent(self, event: int) -> bool:
+        """Whether the prompt shows the item of an event, numbered from 1, among the recent items."""
+        return event > len(self.history) - self.n_recent
+
+    @cached_property
+    def _readers(self) -> tuple[ExplainedCall, ...]:
+        """The calls that read items, in the order of their blocks; a call that serves equal blocks comes again."""
+        readers: dict[int, tuple[int, ...]] = {}
+        for call in self.calls:
+            below = chain.from_iterable(readers[i] for i in call.inputs)
+            readers[call.number] = (*below, *([] if call.kind == "merge" else [call.number]))
+        return tuple(self.by_number[i] for i in readers[self.result]) if self.result is not None else ()

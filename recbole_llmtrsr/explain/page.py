@@ -1,0 +1,65 @@
+"""An explanation as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.explain.explanation import Explanation
+from recbole_llmtrsr.explain.ranking import best
+
+N_SHOWN = 200  # candidates; full ranking has thousands
+_N_OPEN_BLOCKS = 4
+
+
+def page(explanation: Explanation) -> str:
+    """The page, with style sheet and without script; texts of users and models are escaped."""
+    ranked = best(explanation.ranking, N_SHOWN)
+    return _template().render(
+        e=explanation,
+        ranked=ranked,
+        n_hidden=len(explanation.ranking) - len(ranked),
+        n_open=_N_OPEN_BLOCKS,
+        has_ties=any(r.n_equal > 1 for r in ranked),
+    )
+
+
+def page_name(user: str) -> str:
+    """Name of a user's page, whatever the id is made of.
+
+    >>> page_name("7"), page_name("../a b")
+    ('explain-7.html', 'explain-..%2Fa%20b.html')
+    """
+    return f"explain-{quote(user, safe='')[:100]}.html"
+
+
+def write_page(path: Path, explanation: Explanation) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(page(explanation), encoding="utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"explain: {path} cannot be written ({error.strerror or error}): set result_dir to a writable folder with"
+            " room in it"
+        ) from error
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))

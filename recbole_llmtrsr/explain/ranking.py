@@ -1,0 +1,87 @@
+"""Candidates by their scores.
+
+    P(yes) = 1 / (1 + exp(-log_odds)),   rank = (better candidates) + (equal candidates + 1) / 2
+
+Equal scores share the rank that a random order gives them on average, as the evaluation ranks them at random. A score
+that is not a number comes last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExplainedCandidate:
+    """A scored item.
+
+    Attributes:
+        token: of the item.
+        line: its text.
+        log_odds: of yes against no.
+        is_target: whether the user really chose it next.
+    """
+
+    token: str
+    line: str
+    log_odds: float
+    is_target: bool = False
+
+    @property
+    def p_yes(self) -> float:
+        """The two-way softmax of yes and no."""
+        if self.log_odds >= 0:
+            return 1 / (1 + math.exp(-self.log_odds))
+        return math.exp(self.log_odds) / (1 + math.exp(self.log_odds))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate in its place.
+
+    Attributes:
+        candidate: the candidate.
+        rank: expected rank, from 1.
+        n_equal: candidates of this score, itself included.
+    """
+
+    candidate: ExplainedCandidate
+    rank: float
+    n_equal: int
+
+    @property
+    def rank_text(self) -> str:
+        """The rank without needless digits: '3', '2.5'."""
+        return f"{self.rank:g}" if self.rank < 1e5 else f"{self.rank:.1f}".removesuffix(".0")
+
+
+def ranking(candidates: Sequence[ExplainedCandidate]) -> tuple[Ranked, ...]:
+    """Rank candidates.
+
+    Returns:
+        best first; equal ones in their given order.
+
+    >>> made = ranking([ExplainedCandidate(token, "", score) for token, score in [("a", 1.0), ("b", 2.0), ("c", 1.0)]])
+    >>> [(ranked.candidate.token, ranked.rank) for ranked in made]
+    [('b', 1.0), ('a', 2.5), ('c', 2.5)]
+    """
+    order = sorted(candidates, key=lambda candidate: -_score(candidate))
+    n_equal = Counter(_score(candidate) for candidate in order)
+    made: list[Ranked] = []
+    first: dict[float, int] = {}
+    for position, candidate in enumerate(order):
+        n = n_equal[_score(candidate)]
+        made.append(Ranked(candidate, first.setdefault(_score(candidate), position) + (n + 1) / 2, n))
+    return tuple(made)
+
+
+def best(ranked: Sequence[Ranked], n: int) -> tuple[Ranked, ...]:
+    """The first n, and the target if it comes later."""
+    return (*ranked[:n], *(r for r in ranked[n:] if r.candidate.is_target))
+
+
+def _score(candidate: ExplainedCandidate) -> float:
+    return -math.inf if math.isnan(candidate.log_odds) else candidate.log_odds

@@ -1,0 +1,80 @@
+"""What identifies the content of a model, so that texts written by another one are never taken for its own."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+from recbole_llmtrsr.errors import UserError
+
+DIGEST_BYTES = 16
+SAMPLES = 256  # per weight file, the first and the last bytes among them
+SAMPLE_BYTES = 4096
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+# Configurations, vocabularies, merges, SentencePiece models, chat templates, and code that comes with a model.
+WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".py")
+TEMPLATES = "additional_chat_templates"
+
+
+def model_fingerprint(path: str) -> str:
+    """Fingerprint of a folder; of a name on the hub, whose config is in the local cache, the commit found there.
+
+    Deviation:
+        of a cached model not the files are read: which of them lie there depends on what was needed so far, and the
+        weights may not be there yet. The commit names the content of all.
+    """
+    if os.path.isdir(path):
+        return fingerprint(Path(path))
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(path, "config.json")
+    if not isinstance(config, str):
+        raise UserError(
+            f"model {path!r} has no config.json in the local cache, by which its version is known: download it into a"
+            " folder and give that"
+        )
+    return f"commit {Path(config).parent.name}"
+
+
+def fingerprint(folder: Path) -> str:
+    """Identify a model folder by its content alone: no path, no times, no order of files.
+
+    Configurations, tokenizer files and chat templates are read whole. Of a weight file its size and `SAMPLES` evenly
+    spread samples are, so that any size takes a moment; fine-tuning changes nearly all of the bytes of a layer.
+
+    Raises:
+        UserError: there are no weights.
+    """
+    files = sorted(
+        (file.relative_to(folder).as_posix(), file)
+        for part in (folder, folder / TEMPLATES)
+        if part.is_dir()
+        for file in part.iterdir()
+        if file.is_file() and file.suffix in WEIGHTS + WHOLE
+    )
+    if not any(file.suffix in WEIGHTS for _, file in files):
+        raise UserError(
+            f"model folder '{folder}' has no weights (*.safetensors or *.bin): save them there with"
+            " `model.save_pretrained`, or download the model again"
+        )
+    whole = blake2b(digest_size=DIGEST_BYTES)
+    for name, file in files:
+        content = _sampled(file) if file.suffix in WEIGHTS else file.read_bytes()
+        whole.update(f"{name}\n{file.stat().st_size}\n".encode())
+        whole.update(blake2b(content, digest_size=DIGEST_BYTES).digest())
+    return whole.hexdigest()
+
+
+def _sampled(file: Path) -> bytes:
+    """Evenly spread samples; all of a file that is not longer than they are."""
+    size = file.stat().st_size
+    if size <= SAMPLES * SAMPLE_BYTES:
+        return file.read_bytes()
+    step = (size - SAMPLE_BYTES) / (SAMPLES - 1)
+    samples = []
+    with file.open("rb", buffering=0) as stream:
+        for number in range(SAMPLES):
+            stream.seek(round(number * step))
+            samples.append(stream.read(SAMPLE_BYTES))
+    return b"".join(samples)

@@ -1,0 +1,95 @@
+"""Between prompts and ids, for generators that hold the tokenizer themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from recbole_llmtrsr.chat import chat_frame
+
+DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
+
+
+class PromptTokens:
+    """Makes ids of prompts and text of ids, for one model.
+
+    A tokenizer with a chat template gets each prompt as the user's message. What looks like a special token inside a
+    prompt stays text: only those of the template, or of the tokenizer itself, are special.
+
+    Args:
+        config: the model's.
+        tokenizer: its tokenizer.
+        name: what the user calls the model.
+        context: most tokens of prompt and answer together; None takes what config and tokenizer state.
+
+    Raises:
+        UserError: the chat template cannot be used.
+    """
+
+    def __init__(self, config: Any, tokenizer: PreTrainedTokenizerBase, name: str, context: int | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.context = context or _stated_context(config, tokenizer)
+        self._name = name
+        self._frame = _frame_ids(tokenizer, name) if tokenizer.chat_template else None
+        self.room = self.context - len(self._row(""))
+
+    def count(self, text: str) -> int:
+        """Number of tokens of a text, without special ones."""
+        return len(self._ids(text))
+
+    def trim(self, text: str, n_tokens: int) -> str:
+        """The beginning of a text, about n_tokens long; with a fast tokenizer a cut of the very characters."""
+        if not self.tokenizer.is_fast:
+            return str(self.tokenizer.decode(self._ids(text)[:n_tokens]))
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        offsets = encoded["offset_mapping"]
+        return text if n_tokens >= len(offsets) else text[: offsets[n_tokens - 1][1] if n_tokens else 0]
+
+    def rows(self, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+        """Ids of every prompt, up to where its answer begins.
+
+        Raises:
+            ValueError: a prompt leaves no room for the answer; nothing is cut here.
+        """
+        rows = [self._row(prompt) for prompt in prompts]
+        longest = max(map(len, rows), default=0)
+        if longest + max_new_tokens > self.context:
+            raise ValueError(
+                f"{self._name} takes {self.context} tokens, got a prompt of {longest} and an answer of {max_new_tokens}"
+            )
+        return rows
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids say, without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _row(self, prompt: str) -> list[int]:
+        if self._frame is not None:
+            opening, closing = self._frame
+            return [*opening, *self._ids(prompt), *closing]
+        ids = list(self.tokenizer(prompt, split_special_tokens=True, verbose=False)["input_ids"])
+        end = self.tokenizer.eos_token_id
+        # Some tokenizers end every text; behind an end token a model has nothing more to say.
+        return ids[:-1] if ids and ids[-1] == end and end != self.tokenizer.bos_token_id else ids
+
+    def _ids(self, text: str) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return list(encoded["input_ids"])
+
+
+def _frame_ids(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[list[int], list[int]]:
+    """Ids of what the chat template writes before and after the user's message, up to the answer."""
+    remedy = "mend chat_template in the model's folder, or remove it there for prompts without a template"
+    frame = chat_frame(tokenizer, f"summarizer {name!r}", remedy)
+    opening, closing = tokenizer(list(frame), add_special_tokens=False, verbose=False)["input_ids"]
+    return list(opening), list(closing)
+
+
+def _stated_context(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    limits = [getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
+    stated = [int(limit) for limit in limits if limit and 0 < limit < 1e9]  # tokenizers say 1e30 for "unknown"
+    return min(stated, default=DEFAULT_CONTEXT)

@@ -1,0 +1,137 @@
+"""What servers say: answers, lists of models, and the many ways of saying neither."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+# Statuses below 500 that ask for another attempt: time-out, conflict, too early, too many requests.
+PASSING = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A request without a usable reply.
+
+    Attributes:
+        reason: a word or two, by which faults are counted.
+        detail: what the server or the network said, without the key.
+        status: of HTTP, where there was one that is not a success.
+        wait: seconds after which the server wants to be asked again.
+    """
+
+    reason: str
+    detail: str = ""
+    status: int | None = None
+    wait: float | None = None
+
+    def passing(self) -> bool:
+        """Whether the same request may be answered at another time."""
+        return self.status is None or self.status in PASSING or self.status >= 500
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail[:300]}" if self.detail else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer within a reply.
+
+    Attributes:
+        text: without the model's thoughts.
+        thoughts: whether there were any.
+        finished: whether the model ended by itself, rather than at the limit or at a filter.
+        prompt_tokens: tokens read, where the server counts them.
+        new_tokens: tokens written, thoughts included, where the server counts them.
+    """
+
+    text: str
+    thoughts: bool
+    finished: bool
+    prompt_tokens: int | None
+    new_tokens: int | None
+
+
+def read_reply(body: str) -> Reply | Fault:
+    """The answer in the body of a chat completion."""
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        return Fault("not json", repr(body[:100]))
+    try:
+        choice = reply["choices"][0]
+        content = choice["message"]["content"]
+    except (LookupError, TypeError):
+        return Fault("no choices", repr(body[:100]))
+    if not isinstance(content, str | None):
+        return Fault("no choices", repr(body[:100]))
+    text, thoughts = without_thoughts(content or "")
+    usage = reply.get("usage")
+    finished = choice.get("finish_reason") not in ("length", "content_filter")
+    return Reply(text, thoughts, finished, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+
+
+def without_thoughts(text: str) -> tuple[str, bool]:
+    """An answer without the thoughts that lead to it, and whether there were any.
+
+    Some chat templates open the thoughts themselves, so that only their end is in the answer; in an answer that was cut
+    off, only their beginning may be.
+
+    >>> without_thoughts("<think>They like kettles.</think> Kettles.")
+    ('Kettles.', True)
+    >>> without_thoughts("They like kettles.</think> Kettles.")
+    ('Kettles.', True)
+    >>> without_thoughts("<think>They like")
+    ('', True)
+    >>> without_thoughts(" Kettles.")
+    (' Kettles.', False)
+    """
+    _, end, answer = text.partition("</think>")
+    if end:
+        return answer.lstrip(), True
+    return ("", True) if text.lstrip().startswith("<think>") else (text, False)
+
+
+def read_models(body: str) -> dict[str, int | None]:
+    """Names of the models in a server's list, each with its context in tokens where the server tells (vLLM, SGLang)."""
+    try:
+        entries = json.loads(body)["data"]
+        models = {entry["id"]: entry.get("max_model_len") for entry in entries}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    return {str(name): length if isinstance(length, int) and length > 0 else None for name, length in models.items()}
+
+
+def read_error(body: str) -> str:
+    """What the body of an error says, in one line."""
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        said = body
+    for name in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"error": ...} or {"detail": ...}
+        if isinstance(said, dict) and name in said:
+            said = said[name]
+    return " ".join((said if isinstance(said, str) else json.dumps(said)).split())
+
+
+def read_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, which holds a number or a date."""
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _count(usage: Any, name: str) -> int | None:
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None

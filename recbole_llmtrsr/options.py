@@ -1,0 +1,212 @@
+"""Every option of the plugin, documented where it is declared.
+
+The options are flat in property files and flags (``--block_size=5``); here they are grouped by the stage that reads
+them. RecBole's own options (``epochs``, ``learning_rate``, ``eval_args`` ...) stay RecBole's and are not repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(
+    default: Any, doc: str, *, choices: tuple[str, ...] = (), minimum: float | None = None, is_id: bool = False
+) -> Any:
+    """A dataclass field that explains and bounds itself.
+
+    Args:
+        default: value when the user says nothing.
+        doc: one line with unit, effect and, where it comes from the paper, the section.
+        choices: accepted strings; empty means any.
+        minimum: smallest accepted number.
+        is_id: a name from the user's files, where digits are text.
+    """
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read from the atomic files."""
+
+    item_text_fields: tuple[str, ...] | None = option(
+        None, "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats."
+    )
+    item_text_labels: bool = option(True, "Write 'column: value' (paper) or the bare values, which are fewer tokens.")
+    max_train_targets_per_user: int | None = option(
+        None, "Latest training targets kept per user, which bounds training time; ~ keeps all.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class SummarySettings:
+    """How a history becomes a preference summary (paper: hierarchical and recurrent summarization)."""
+
+    summary: str = option(
+        "hierarchical",
+        "Paradigm: each block then a merge, each block updates the summary, or no summary at all.",
+        choices=("hierarchical", "recurrent", "none"),
+    )
+    block_size: int = option(5, "Items per block, counted from the user's first event (paper: 5).", minimum=1)
+    max_blocks: int | None = option(None, "Most recent blocks that are summarized (paper: 5); ~ takes all.", minimum=1)
+    summarize_remainder: str = option(
+        "auto",
+        "Summarize the unfinished last block too (paper), at block_size times the calls, or leave it to the recent"
+        " items, which must cover it; auto: yes for the extractive writer, which costs little, else no.",
+        choices=("auto", "yes", "no"),
+    )
+    merge_fan_in: int | None = option(
+        None, "Hierarchical: most texts per merge, which makes a tree; ~ merges all at once (paper).", minimum=2
+    )
+    max_depth: int | None = option(
+        None, "Hierarchical: most levels, the blocks' included; the topmost merge takes all that is left.", minimum=2
+    )
+    summarizer: str = option(
+        "extractive",
+        "Who writes: extractive (no model), a transformers model name or folder, openai:<model>@<base url> (any"
+        " OpenAI-compatible server), vllm:<model>, or file:<path> (summaries written elsewhere).",
+    )
+    summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
+    summarizer_batch_size: int = option(
+        16, "Prompts per generate call of a local LLM; halved when memory runs out.", minimum=1
+    )
+    summarizer_concurrency: int = option(16, "Requests to a server at the same time.", minimum=1)
+    summarizer_timeout: float = option(120.0, "Seconds that a server has for one answer.", minimum=0.1)
+    summarizer_retries: int = option(
+        5, "Further attempts after a time-out, a lost connection, garbage or the status 429 or 5xx.", minimum=0
+    )
+    summarizer_context: int | None = option(
+        None,
+        "Tokens of prompt and answer together, for openai: and vllm:; ~ asks the server (else 4096) or the model.",
+        minimum=64,
+    )
+    summarizer_api_key_variable: str = option(
+        "OPENAI_API_KEY", "Environment variable with the key for a server; it is sent there and kept nowhere."
+    )
+    faulty_summaries: str = option(
+        "keep",
+        "LLM texts that are empty, cut off, repetitive, an echo, in another script or a refusal: keep, retry (ask once"
+        " more), or fallback (to the extractive text); always counted.",
+        choices=("keep", "retry", "fallback"),
+    )
+    summary_store: str | None = option(
+        "saved/summaries.sqlite", "File that keeps every text ever written, for all runs; ~ keeps them in memory."
+    )
+    summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")
+    dry_run: bool = option(False, "Tell how many calls, tokens and hours the summaries would take, and stop.")
+
+    @property
+    def with_remainder(self) -> bool:
+        """Whether the unfinished last block is summarized too."""
+        if self.summarize_remainder == "auto":
+            return self.summarizer == "extractive"
+        return self.summarize_remainder == "yes"
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How summary, recent items and candidate become token ids."""
+
+    domain: str = option("generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies"))
+    prompt_templates: dict[str, str] = option(  # noqa: RUF009 - it becomes a default_factory
+        {}, "Own wording by template name, over the domain's."
+    )
+    n_recent_items: int = option(10, "Last items of the history shown one by one (paper's code: 5).", minimum=0)
+    max_prompt_tokens: int = option(
+        1024, "Longest prompt in tokens; recent items and summary are trimmed to it, nothing else.", minimum=16
+    )
+    max_item_tokens: int = option(128, "Longest item text in tokens; longer ones are cut and counted.", minimum=1)
+    max_summary_tokens: int = option(256, "Longest preference summary in tokens; longer ones are cut.", minimum=1)
+    answers: tuple[str, ...] = option(("yes", "no"), "The two answers; each must be one token after the answer slot.")
+    chat_template: str = option(
+        "auto", "Use the tokenizer's chat template when it has one, or never.", choices=("auto", "never")
+    )
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """The causal LM that reads the prompt, and which of its weights are tuned."""
+
+    backbone: str = option(
+        "builtin", "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder."
+    )
+    builtin_hidden_size: int = option(128, "Width of the builtin LM.", minimum=8)
+    builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
+    builtin_n_heads: int = option(4, "Attention heads of the builtin LM.", minimum=1)
+    builtin_vocab_size: int = option(3000, "Byte-level BPE tokens learned from the item texts.", minimum=300)
+    tune: str = option(
+        "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
+    )
+    lora_rank: int = option(8, "LoRA rank (paper: 8).", minimum=1)
+    lora_alpha: int = option(16, "LoRA scale (paper: 16).", minimum=1)
+    lora_dropout: float = option(0.05, "Dropout in front of the LoRA matrices (paper: 0.05).", minimum=0)
+    lora_target_modules: tuple[str, ...] | None = option(
+        None, "Linear modules that get LoRA; ~ takes the attention projections, or all linear ones if unknown."
+    )
+    attention: str = option(
+        "auto",
+        "Shared prefix (one row per history), plain (one row per candidate), or what the probe at load finds exact.",
+        choices=("auto", "shared_prefix", "plain"),
+    )
+    precision: str = option(
+        "auto",
+        "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
+        choices=("auto", "fp32", "bf16"),
+    )
+    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
+    trust_remote_code: bool = option(False, "Let transformers run code that comes with a model.")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the trainer adds to RecBole's own options."""
+
+    loss_on: str = option(
+        "answer",
+        "Loss on the answer alone, or on every token of prompt and answer (paper).",
+        choices=("answer", "full"),
+    )
+    objective: str = option(
+        "listwise",
+        "Softmax over a history's candidates, or each candidate on its own (paper).",
+        choices=("listwise", "pointwise"),
+    )
+    gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
+    lr_scheduler: str = option(
+        "cosine", "Learning rate over all epochs, after the warm-up.", choices=("cosine", "linear", "constant")
+    )
+    warmup_ratio: float = option(0.05, "Share of all steps in which the learning rate rises from zero.", minimum=0)
+    adam_betas: tuple[float, ...] = option((0.9, 0.95), "Betas of Adam and AdamW (paper: 0.9 and 0.95).")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Candidates, limits and where results go; read for every model, RecBole's own too."""
+
+    candidate_exclusion: str = option(
+        "history",
+        "Sampled candidates avoid the target and the history, or the target alone (paper, RecBole).",
+        choices=("history", "target"),
+    )
+    candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.")
+    max_full_sort_scores: int = option(
+        5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
+    )
+    full_sort_chunk_size: int = option(256, "Items scored together with one prefix in full ranking.", minimum=1)
+    result_dir: str | None = option(
+        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>."
+    )
+    checkpoint: str | None = option(
+        None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated."
+    )
+    explain: str | None = option(
+        None,
+        "User id whose ranking is shown as explain-<id>.html in the result folder: blocks, calls, prompt, scores.",
+        is_id=True,
+    )
+    trust_checkpoint: bool = option(
+        False, "Un-pickle checkpoints that this run did not write; they can run any code, so only your own."
+    )

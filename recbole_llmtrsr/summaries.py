@@ -1,0 +1,138 @@
+"""The summarization stage of a run: which histories, which writer, which store, and what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.model.assembly import weights_dtype
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.summarizer.cost import estimate
+from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.from_file import read_summaries, resolve, write_summaries
+from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers import FILE, make_writer, prompt_limit
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Histories that need a summary.
+
+    Attributes:
+        ids: their ids, ascending. [n_histories]
+        users: user tokens. [n_histories]
+        n_events: events before the target. [n_histories]
+    """
+
+    ids: list[int]
+    users: list[str]
+    n_events: list[int]
+
+    def rows(self) -> Iterable[tuple[int, str, int]]:
+        return zip(self.ids, self.users, self.n_events, strict=True)
+
+
+def make_summaries(
+    config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any], traced: Sequence[int] = ()
+) -> SummaryResult:
+    """Give every history that a loader will ask for its preference summary, and hand them to the data set.
+
+    Args:
+        config: our Config.
+        dataset: whose histories are summarized.
+        loaders: of all splits.
+        traced: ids of histories whose calls are to be told.
+
+    Raises:
+        UserError: a fault of the summarizer, the store or the file of summaries.
+    """
+    settings = config.settings.summary
+    if settings.summary == "none":
+        return SummaryResult({}, {})
+    wanted = _wanted(dataset, loaders)
+    if settings.summarizer.startswith(FILE):
+        texts, counts = _from_file(settings.summarizer, wanted)
+        result = SummaryResult(texts, {"histories": len(wanted.ids), "from_file": counts})
+    else:
+        writer = _writer(config, dataset)
+        calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
+        with SummaryStore(_store_path(settings.summary_store)) as store:
+            result = summarize(
+                wanted.ids,
+                calls,
+                writer,
+                store,
+                settings,
+                lambda: ExtractiveWriter(dataset.item_text),
+                traced=traced,
+                show_progress=bool(config["show_progress"]),
+            )
+    dataset.set_summaries(result.summaries)
+    return result
+
+
+def summary_cost(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> str:
+    """What the summaries would take, in words; nothing is written.
+
+    Raises:
+        UserError: a fault of the summarizer, the store or the file of summaries.
+    """
+    settings = config.settings.summary
+    if settings.summary == "none":
+        return "summary: none makes no calls"
+    wanted = _wanted(dataset, loaders)
+    if settings.summarizer.startswith(FILE):
+        _, counts = _from_file(settings.summarizer, wanted)
+        return "\n".join(f"{name:<16} {count:,}" for name, count in counts.items())
+    writer = _writer(config, dataset)
+    calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
+    path = _store_path(settings.summary_store)
+    with SummaryStore(path if path is not None and path.exists() else None) as store:
+        limit = prompt_limit(settings, writer)
+        return estimate(calls, writer, store, settings.summarizer_max_new_tokens, limit).text()
+
+
+def save_summaries(path: Path, dataset: LLMTRSRDataset, loaders: Sequence[Any], result: SummaryResult) -> None:
+    """Write all summaries in the form that ``summarizer: file:<path>`` reads."""
+    rows = _wanted(dataset, loaders).rows()
+    write_summaries(path, ((user, n_events, result.summaries.get(i, "")) for i, user, n_events in rows))
+
+
+def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:
+    rows = [loader._dataset.inter_feat for loader in loaders]
+    ids = np.concatenate([part[HISTORY_ID].numpy() for part in rows]).astype(np.int64)
+    users = np.concatenate([part[dataset.uid_field].numpy() for part in rows])
+    ids, first = np.unique(ids, return_index=True)
+    tokens = dataset.field2id_token[dataset.uid_field]
+    n_events = dataset.histories.end[ids] - dataset.histories.begin[ids]
+    return _Wanted(ids.tolist(), [str(tokens[user]) for user in users[first]], n_events.tolist())
+
+
+def _from_file(summarizer: str, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
+    summaries = read_summaries(Path(summarizer.removeprefix(FILE)).expanduser())
+    texts, counts = resolve(summaries, wanted.rows())
+    return texts, {**counts, "identical_lines": summaries.n_identical, "empty_summaries": summaries.n_empty}
+
+
+def _writer(config: Any, dataset: LLMTRSRDataset) -> SummaryWriter:
+    settings = config.settings
+    return make_writer(
+        settings.summary,
+        dataset.item_text,
+        templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
+        device=config["device"],
+        dtype=weights_dtype(settings.backbone.precision, config["device"]),
+        trust_remote_code=settings.backbone.trust_remote_code,
+    )
+
+
+def _store_path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)

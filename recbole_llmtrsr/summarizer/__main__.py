@@ -1,0 +1,120 @@
+"""Command line: ``python -m recbole_llmtrsr.summarizer count --store=saved/summaries.sqlite``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.summarizer import store_view
+from recbole_llmtrsr.summarizer.exchange import export_store, import_store
+from recbole_llmtrsr.summarizer.store import SummaryStore
+
+_LATEST = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Look into a summary store, check it, or carry its summaries to and from a file.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit code: 0; 1 where ``verify`` finds damage; 2 when the user can mend the fault, whose text is then on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command != "import" and not options.store.is_file():
+            raise UserError(f"there is no summary store at --store={options.store}: give the file that a run wrote")
+        with SummaryStore(options.store) as store:
+            return _run(options, store)
+    except UserError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, store: SummaryStore) -> int:
+    if options.command == "show":
+        lines = (
+            store_view.show_chain(store, options.key) if options.key else store_view.show_latest(store, options.latest)
+        )
+        print("\n".join(lines))
+    elif options.command == "count":
+        print("\n".join(store_view.count(store)))
+    elif options.command == "verify":
+        n_keys, wrong = store_view.verify(store)
+        print("\n".join([*wrong, f"{options.store}: {n_keys:,} summaries, {len(wrong):,} faults"]))
+        return 1 if wrong else 0
+    elif options.command == "export":
+        _export(store, options.out)
+    else:
+        counts = import_store(store, options.source, options.replace)
+        done = "replaced" if options.replace else "kept as it is in the store; --replace takes the file's"
+        print(
+            f"{options.store}: {counts.new:,} new, {counts.equal:,} already there, {counts.conflicting:,} with another"
+            f" text ({done})"
+        )
+    return 0
+
+
+def _export(store: SummaryStore, out: Path) -> None:
+    if str(out) == "-":
+        written = export_store(store, sys.stdout.buffer)
+    else:
+        # Written beside and renamed at the end, so that a fault leaves an older file as it was.
+        draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                written = export_store(store, file)
+            draft.replace(out)
+        except OSError as fault:
+            raise UserError(f"can not write --out={out} ({fault}): choose a writable file with enough space") from fault
+        finally:
+            with suppress(OSError):  # it was not even made
+                draft.unlink()
+    print(f"{out}: {written[0]:,} summaries, {written[1]:,} damaged ones left out", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.summarizer",
+        description="Look into a summary store, check it, or carry its summaries to and from a file.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    helps = {
+        "show": "one summary with all that it was made from, or the latest ones",
+        "count": "calls, tokens, seconds and finish by writer and kind",
+        "verify": "check the file and every summary; exit code 1 if anything is damaged",
+        "export": "write every sound summary as one line of JSON",
+        "import": "take such lines into a store, which is made if missing",
+    }
+    made = {name: commands.add_parser(name, help=text, allow_abbrev=False) for name, text in helps.items()}
+    for command in made.values():
+        command.add_argument(
+            "--store", type=Path, required=True, help="the store's file, such as saved/summaries.sqlite"
+        )
+    made["show"].add_argument(
+        "key", nargs="?", help="first digits of a summary's key; without it, the latest are shown"
+    )
+    made["show"].add_argument("--latest", type=_whole, default=_LATEST, help=f"how many of them ({_LATEST})")
+    made["export"].add_argument("--out", type=Path, required=True, help="file for the lines, replaced; - for stdout")
+    made["import"].add_argument("--source", type=Path, required=True, help="file of lines, as written by export")
+    made["import"].add_argument("--replace", action="store_true", help="let the file's texts replace other ones")
+    return parser
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

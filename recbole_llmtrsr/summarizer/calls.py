@@ -1,0 +1,84 @@
+"""The calls of a plan as a writer and a store see them: jobs and keys instead of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_llmtrsr.data.item_text import Item
+from recbole_llmtrsr.summarizer.jobs import KINDS, Job
+from recbole_llmtrsr.summarizer.keys import call_key, canonical, digest, item_digest
+from recbole_llmtrsr.summarizer.plan import Plan
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+
+
+class Calls:
+    """Fills the numbers of a plan with what one writer would read.
+
+    Args:
+        plan: the calls.
+        items: by item id.
+        tokens: names of the items in the user's files, by item id.
+        writer: whose settings are part of every key.
+
+    Attributes:
+        plan: the calls.
+        texts: of the calls that are done, by number; None elsewhere.
+    """
+
+    def __init__(self, plan: Plan, items: Sequence[Item], tokens: Sequence[str], writer: SummaryWriter) -> None:
+        self.plan = plan
+        self.texts: list[str | None] = [None] * len(plan)
+        self._keys: list[bytes | None] = [None] * len(plan)
+        self._items, self._tokens = items, tokens
+        self._item_digests = [item_digest(item) for item in items]
+        self._writers = {
+            (kind, attempt): digest(canonical(writer.settings(kind, attempt))) for kind in KINDS for attempt in (0, 1)
+        }
+
+    def ready(self, number: int) -> bool:
+        """Whether all texts that a call reads are there."""
+        return all(self.texts[i] is not None for i in self.plan.inputs_of(number))
+
+    def lines(self, number: int) -> list[str]:
+        """Texts of the items that a call reads, oldest first."""
+        return [self._items[i].line for i in self.plan.items_of(number).tolist()]
+
+    def job(self, number: int) -> Job:
+        """What the writer is asked.
+
+        Raises:
+            KeyError: an earlier text is missing.
+        """
+        items = tuple(self._items[i] for i in self.plan.items_of(number).tolist())
+        return Job(self.plan.kind(number), items, self._inputs(number))
+
+    def key(self, number: int, attempt: int = 0) -> bytes:
+        """The content address of a call's answer.
+
+        Raises:
+            KeyError: an earlier text is missing.
+        """
+        kind = self.plan.kind(number)
+        items = [self._item_digests[i] for i in self.plan.items_of(number).tolist()]
+        return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))
+
+    def done(self, number: int, text: str, key: bytes | None) -> None:
+        """Enter a call's text, and the key under which the store has it, if it has."""
+        self.texts[number] = text
+        self._keys[number] = key
+
+    def used_key(self, number: int) -> bytes | None:
+        """The key under which the store has a call's text; None where it does not."""
+        return self._keys[number]
+
+    def provenance(self, number: int) -> tuple[str, ...]:
+        """What a call is made from: names of its items and keys of its texts."""
+        items = [f"item:{self._tokens[i]}" for i in self.plan.items_of(number).tolist()]
+        keys = [self._keys[i] for i in self.plan.inputs_of(number)]
+        return tuple([*(f"call:{key.hex()}" if key else "replaced" for key in keys), *items])
+
+    def _inputs(self, number: int) -> tuple[str, ...]:
+        texts = [self.texts[i] for i in self.plan.inputs_of(number)]
+        if None in texts:
+            raise KeyError(f"call {number} reads a text that is not written yet")
+        return tuple(text for text in texts if text is not None)

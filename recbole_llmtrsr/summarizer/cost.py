@@ -1,0 +1,140 @@
+"""What a plan would cost: calls, tokens and time, told without a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+from recbole_llmtrsr.summarizer.calls import Calls
+from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
+from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+
+LOOKUPS = 4096  # calls that are asked for in the store together
+ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, of a writer that was never timed; said where it is used
+
+
+@dataclass
+class Cost:
+    """Calls that the store does not have, by kind, and what they would take.
+
+    Attributes:
+        histories: histories that get a summary.
+        requested: calls if nothing were shared.
+        distinct: calls of the plan.
+        needed: of these, not in the store.
+        prompt_tokens: tokens to read, with earlier texts that are not written yet at their greatest length.
+        max_new_tokens: tokens to write, if every answer has its greatest length.
+        new_tokens: tokens to write, if answers are as long as the writer's earlier ones of the kind.
+        seconds: wall time, by the writer's earlier calls of the kind.
+        assumed: whether there were none, so that ``seconds`` rests on an assumed speed.
+    """
+
+    histories: int = 0
+    requested: int = 0
+    distinct: dict[Kind, int] = field(default_factory=dict)
+    needed: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    prompt_tokens: int = 0
+    max_new_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    assumed: bool = False
+
+    def text(self) -> str:
+        """The cost in words, a line each."""
+        needed = sum(self.needed.values())
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.needed.items() if count)
+        lines = [
+            f"histories        {self.histories:,}",
+            f"calls unshared   {self.requested:,}",
+            f"calls distinct   {sum(self.distinct.values()):,}",
+            f"calls to make    {needed:,}" + (f" ({kinds})" if kinds else ""),
+        ]
+        if self.max_new_tokens:
+            lines += [
+                f"prompt tokens    {self.prompt_tokens:,}",
+                f"new tokens       {self.new_tokens:,}, at most {self.max_new_tokens:,}",
+            ]
+        if needed:
+            basis = (
+                f"at an assumed {ASSUMED_TOKENS_PER_SECOND:,.0f} new tokens/s; no call of this writer was timed yet"
+                if self.assumed
+                else "by the writer's calls in the store"
+            )
+            lines.append(f"estimated time   {_duration(self.seconds)} ({basis})")
+        return "\n".join(lines)
+
+
+def estimate(
+    calls: Calls, writer: SummaryWriter, store: SummaryStore, max_new_tokens: int, prompt_limit: int | None
+) -> Cost:
+    """Walk through a plan without writing; second attempts at faulty answers are not foreseen.
+
+    Args:
+        calls: the plan, filled; what the store has is entered.
+        writer: counts tokens, and is asked nothing else.
+        store: what need not be written again.
+        max_new_tokens: longest answer of an LLM.
+        prompt_limit: longest prompt of an LLM, in tokens; None where it is unknown.
+    """
+    plan = calls.plan
+    cost = Cost(int((plan.results >= 0).sum()), plan.requested, plan.distinct())
+    known = store.writers()  # looked through, because asking for a number would register the writer
+    speeds = {
+        kind: store.speed([number for number, (_, settings) in known.items() if settings == writer.settings(kind)])
+        for kind in KINDS
+    }
+    count = cache(writer.count_tokens)
+    fixed = {kind: sum(count(text) for text in writer.wording(kind)[:1]) for kind in KINDS}
+    for kind, wave in plan.waves():
+        numbers = wave.tolist()
+        for start in range(0, len(numbers), LOOKUPS):
+            window = numbers[start : start + LOOKUPS]
+            keys = {number: calls.key(number) for number in window if calls.ready(number)}
+            found = store.find(list(set(keys.values())))
+            met: set[bytes] = set()
+            for number in window:
+                key = keys.get(number)
+                if key in found:
+                    calls.done(number, found[key].text, key)
+                elif key is None or key not in met:
+                    cost.needed[kind] += 1
+                    if key is not None:
+                        met.add(key)
+                    if writer.wording(kind):
+                        read = fixed[kind] + _read(calls, number, count, max_new_tokens)
+                        cost.prompt_tokens += read if prompt_limit is None else min(read, prompt_limit)
+    timed = [speed for speed in speeds.values() if speed.calls]
+    for kind, needed in cost.needed.items():
+        if not needed:
+            continue
+        speed = speeds[kind] if speeds[kind].calls or not timed else timed[0]
+        asked = max_new_tokens if writer.wording(kind) else 0
+        cost.max_new_tokens += needed * asked
+        cost.new_tokens += round(needed * speed.new_tokens / speed.calls) if speed.calls else needed * asked
+        cost.seconds += (
+            needed * speed.seconds / speed.calls if speed.calls else needed * asked / ASSUMED_TOKENS_PER_SECOND
+        )
+        cost.assumed |= not speed.calls
+    return cost
+
+
+def _read(calls: Calls, number: int, count: Callable[[str], int], max_new_tokens: int) -> int:
+    """Tokens of a call's items and earlier texts."""
+    job_items = sum(count(f"- {line}\n") for line in calls.lines(number))
+    texts = [calls.texts[i] for i in calls.plan.inputs_of(number)]
+    return job_items + sum(max_new_tokens if text is None else count(text) for text in texts)
+
+
+def _duration(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    >>> _duration(0.4), _duration(75), _duration(5000), _duration(400_000)
+    ('0.4 s', '75 s', '83 min', '111.1 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 300:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 10_000 else f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,195 @@
+"""A store as JSON lines, to carry summaries between stores, releases, programs and people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, get_args
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.summarizer.jobs import KINDS, Answer, Finish
+from recbole_llmtrsr.summarizer.keys import canonical
+from recbole_llmtrsr.summarizer.store import Entry, Record, SummaryStore
+
+_BATCH = 500  # entries per transaction
+_FAULTS_SHOWN = 20
+
+
+@dataclass
+class Imported:
+    """What became of the lines of a file.
+
+    Attributes:
+        new: put into the store.
+        equal: their key was there with the same text.
+        conflicting: their key was there with another text.
+    """
+
+    new: int = 0
+    equal: int = 0
+    conflicting: int = 0
+
+
+def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
+    """Write every sound summary as one line, by ascending key.
+
+    Returns:
+        Number of lines, and of summaries that are damaged, or whose writer is, and were left out.
+    """
+    writers = store.writers()
+    keys = store.keys()
+    n_lines = 0
+    for entry in store.entries(keys):
+        if entry.writer in writers:
+            stream.write(_line(entry, *writers[entry.writer]).encode() + b"\n")
+            n_lines += 1
+    return n_lines, len(keys) - n_lines
+
+
+def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Imported:
+    """Take a file of such lines into a store, unless one of its lines is at fault.
+
+    Args:
+        store: where to.
+        source: its file, UTF-8.
+        replace: whether a text of the file replaces another one in the store.
+
+    Raises:
+        UserError: the file cannot be read, or lines are not what an export writes.
+    """
+    faults: list[str] = []
+    for _ in _lines(source, faults):
+        pass
+    if faults:
+        more = len(faults) - _FAULTS_SHOWN
+        raise UserError(
+            [
+                *faults[:_FAULTS_SHOWN],
+                *([f"and {more} more faults"] if more > 0 else []),
+                f"nothing was imported from {source}: mend these lines or take them out",
+            ]
+        )
+    writers: dict[str, int] = {}
+    counts = Imported()
+    batch: dict[bytes, Entry] = {}
+    for line in _lines(source, faults):
+        writer = canonical(line["writer"])
+        if writer not in writers:
+            writers[writer] = store.writer_id(**line["writer"])
+        key = bytes.fromhex(line["key"])
+        # A key that comes twice meets its first text in the store.
+        if len(batch) == _BATCH or key in batch:
+            _insert(store, batch, replace, counts)
+            batch = {}
+        answer = Answer(**{field.name: line[field.name] for field in fields(Answer)})
+        record = Record(key, line["kind"], answer, tuple(line["inputs"]), line["attempt"])
+        batch[key] = Entry(record, writers[writer], line["created"], line["version"])
+    _insert(store, batch, replace, counts)
+    return counts
+
+
+def _insert(store: SummaryStore, batch: dict[bytes, Entry], replace: bool, counts: Imported) -> None:
+    held = store.insert(list(batch.values()), replace)
+    n_equal = sum(answer.text == batch[key].record.answer.text for key, answer in held.items())
+    counts.new += len(batch) - len(held)
+    counts.equal += n_equal
+    counts.conflicting += len(held) - n_equal
+
+
+def _line(entry: Entry, name: str, settings: Any) -> str:
+    record = entry.record
+    line = {
+        "key": record.key.hex(),
+        "kind": record.kind,
+        "attempt": record.attempt,
+        **{field.name: getattr(record.answer, field.name) for field in fields(Answer)},
+        "inputs": record.inputs,
+        "created": entry.created,
+        "version": entry.version,
+        "writer": {"name": name, "settings": settings},
+    }
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _is_count(value: Any) -> bool:
+    # SQLite's integers have 64 bits.
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_input(value: Any) -> bool:
+    return isinstance(value, str) and (value[:5] == "item:" or (value[:5] == "call:" and _is_key(value[5:])))
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 32 and set(value) <= set("0123456789abcdef")
+
+
+# Field of a line -> whether a value is accepted, and which are.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "key": (_is_key, "32 digits of 0-9a-f"),
+    "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
+    "attempt": (_is_count, "a whole number >= 0"),
+    "text": (lambda value: isinstance(value, str) and len(value.splitlines()) <= 1, "a text of one line, or ''"),
+    "finish": (lambda value: value in get_args(Finish), f"one of {', '.join(get_args(Finish))}"),
+    "prompt_tokens": (_is_count, "a whole number >= 0"),
+    "new_tokens": (_is_count, "a whole number >= 0"),
+    "seconds": (lambda value: type(value) in (int, float) and 0 <= value < math.inf, "a number >= 0"),
+    "inputs": (
+        lambda value: isinstance(value, list) and all(map(_is_input, value)),
+        "a list of 'item:<token>' and 'call:<key>'",
+    ),
+    "created": (lambda value: isinstance(value, str), "a text"),
+    "version": (lambda value: isinstance(value, str), "a text"),
+    "writer": (
+        lambda value: (
+            isinstance(value, dict)
+            and set(value) == {"name", "settings"}
+            and isinstance(value["name"], str)
+            and isinstance(value["settings"], dict)
+        ),
+        "{'name': <text>, 'settings': <object>}",
+    ),
+}
+
+
+def _lines(source: Path, faults: list[str]) -> Iterator[dict[str, Any]]:
+    """The lines without a fault; the others' faults are added to ``faults``."""
+    try:
+        with source.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                try:
+                    line = json.loads(raw.decode(), parse_constant=_refuse)
+                    # JSON can spell half of a surrogate pair, which no file can keep.
+                    json.dumps(line, ensure_ascii=False).encode()
+                except ValueError as fault:
+                    faults.append(f"{source}, line {number}: not a JSON object in UTF-8 ({fault})")
+                    continue
+                wrong = _wrong(line)
+                faults += [f"{source}, line {number}: {text}" for text in wrong]
+                if not wrong:
+                    yield line
+    except OSError as fault:
+        raise UserError(f"can not read --source={source} ({fault}): give a file that 'export' wrote") from fault
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _wrong(line: Any) -> list[str]:
+    if not isinstance(line, dict):
+        return [f"must be a JSON object, got {str(line)[:40]!r}"]
+    unknown = [f"unknown field {name!r}: accepted are {', '.join(_FIELDS)}" for name in line if name not in _FIELDS]
+    missing = [f"field {name!r} is missing" for name in _FIELDS if name not in line]
+    return [
+        *unknown,
+        *missing,
+        *(
+            f"{name} must be {accepted}, got {str(line[name])[:40]!r}"
+            for name, (accepts, accepted) in _FIELDS.items()
+            if name in line and not accepts(line[name])
+        ),
+    ]

@@ -1,0 +1,208 @@
+"""Summaries written elsewhere, by a program or by people: JSON lines, one summary each.
+
+``{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}``: ``n_events`` is the number of the user's first
+events that the summary was made from. A history takes the summary of just its events or else the latest earlier one,
+which is stale but knows nothing of the target; a summary of more events would, and is never used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole_llmtrsr.data.item_text import one_line
+from recbole_llmtrsr.errors import UserError
+
+FORM = '{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}'
+MAX_FAULTS = 10  # shown; what is wrong with ten lines is wrong with the others
+
+
+class Entry(NamedTuple):
+    """A user's summary.
+
+    Attributes:
+        n_events: number of the user's first events that it was made from.
+        line: number of its line in the file.
+        text: one line.
+    """
+
+    n_events: int
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class FileSummaries:
+    """The summaries of a file, checked.
+
+    Attributes:
+        by_user: user token -> entries by ascending number of events, each number once.
+        n_identical: lines that say what an earlier line said.
+        n_empty: entries without text.
+    """
+
+    by_user: Mapping[str, Sequence[Entry]]
+    n_identical: int = 0
+    n_empty: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_user.values()))
+
+    def find(self, user: str, n_events: int) -> tuple[str, int] | None:
+        """The summary of a user's first events, or the latest of fewer events, and its number of events."""
+        entries = self.by_user.get(user, ())
+        position = bisect_right(entries, n_events, key=attrgetter("n_events"))
+        return (entries[position - 1].text, entries[position - 1].n_events) if position else None
+
+
+def resolve(
+    summaries: FileSummaries, histories: Iterable[tuple[int, str, int]]
+) -> tuple[dict[int, str], dict[str, int]]:
+    """Gives every history its summary.
+
+    Args:
+        summaries: what there is.
+        histories: (history id, user token, number of events) of each.
+
+    Returns:
+        Texts by history id, '' where there is none; and counts. Of histories: ``exact``, ``earlier`` (made from fewer
+        events) and ``none``, of which ``only_later`` (there are summaries, all of more events). Of the file's
+        summaries: ``unused``. Of users: ``users_without`` any summary, whatever its number of events.
+    """
+    texts: dict[int, str] = {}
+    counts = dict.fromkeys(("exact", "earlier", "none", "only_later", "unused", "users_without"), 0)
+    used: set[tuple[str, int]] = set()
+    without: set[str] = set()
+    for history_id, user, n_events in histories:
+        found = summaries.find(user, n_events)
+        if found is None:
+            texts[history_id] = ""
+            counts["none"] += 1
+            if user in summaries.by_user:
+                counts["only_later"] += 1
+            else:
+                without.add(user)
+            continue
+        texts[history_id], made_from = found
+        counts["exact" if made_from == n_events else "earlier"] += 1
+        used.add((user, made_from))
+    return texts, {**counts, "unused": len(summaries) - len(used), "users_without": len(without)}
+
+
+def read_summaries(path: Path) -> FileSummaries:
+    """Reads and checks a file of summaries, UTF-8 with or without a byte order mark; blank lines mean nothing.
+
+    Raises:
+        UserError: no such file, no summary in it, or faulty lines, the first ten of them with their numbers.
+    """
+    by_user: dict[str, list[Entry]] = {}
+    faults: list[tuple[int, str]] = []
+    try:
+        with path.open("rb") as file:  # text mode would tell no line number of what is not UTF-8
+            for number, line in enumerate(file, start=1):
+                if line.isspace():
+                    continue
+                try:
+                    user, n_events, text = _parse(line, number)
+                except ValueError as error:
+                    faults.append((number, str(error)))
+                else:
+                    by_user.setdefault(user, []).append(Entry(n_events, number, text))
+    except OSError as error:
+        raise UserError(f"summaries {path} cannot be read ({error.strerror}): give a file of lines {FORM}") from error
+    n_identical = 0
+    for user, entries in by_user.items():
+        if len(entries) > 1:
+            entries.sort()
+            by_user[user], conflicts = _distinct(user, entries)
+            n_identical += len(entries) - len(by_user[user]) - len(conflicts)
+            faults += conflicts
+    if faults:
+        raise UserError(_shown(path, sorted(faults)))
+    if not by_user:
+        raise UserError(f"summaries {path} has no summary: write one line {FORM} for each")
+    return FileSummaries(by_user, n_identical, sum(not e.text for entries in by_user.values() for e in entries))
+
+
+def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
+    """Writes (user token, number of events, text) in the form that is read; the file is whole or not there.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                for user, n_events, text in rows:
+                    row = {"user_id": user, "n_events": n_events, "summary": text}
+                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise UserError(f"summaries cannot be written to {path} ({error.strerror}): give another file") from error
+
+
+def _parse(line: bytes, number: int) -> tuple[str, int, str]:
+    """(user token, number of events, text).
+
+    Raises:
+        ValueError: what is wrong with the line.
+    """
+    try:
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("is not UTF-8; save the file as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({getattr(error, 'msg', error)}); write {FORM}") from error
+    if type(row) is not dict:
+        raise ValueError(f"is not an object but {_value(row)}; write {FORM}")
+    if missing := [name for name in ("user_id", "n_events", "summary") if name not in row]:
+        raise ValueError(f"has no {', '.join(missing)}; write {FORM}")
+    user, n_events, text = row["user_id"], row["n_events"], row["summary"]
+    if type(user) is not str and type(user) is not int:
+        raise ValueError(f"user_id must be a string or an integer, got {_value(user)}")
+    if type(n_events) is not int or n_events < 1:
+        raise ValueError(f"n_events must be an integer >= 1, got {_value(n_events)}")
+    if type(text) is not str:
+        raise ValueError(f"summary must be a string, got {_value(text)}")
+    user = str(user)
+    try:
+        (user + text).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"has half of a character ({error.object[error.start]!a}); write UTF-8 without \\u") from error
+    return user, n_events, one_line(text)
+
+
+def _distinct(user: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[int, str]]]:
+    """Entries with each number of events once, the first line of it; and faults of lines with another text."""
+    kept: list[Entry] = [entries[0]]
+    faults = []
+    for entry in entries[1:]:
+        first = kept[-1]
+        if entry.n_events != first.n_events:
+            kept.append(entry)
+        elif entry.text != first.text:
+            what = f"user_id {_value(user)} with n_events {entry.n_events}"
+            faults.append((entry.line, f"another summary than line {first.line} for {what}; keep one of them"))
+    return kept, faults
+
+
+def _value(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _shown(path: Path, faults: Sequence[tuple[int, str]]) -> list[str]:
+    shown = [f"{path}, line {number}: {fault}" for number, fault in faults[:MAX_FAULTS]]
+    return shown + ([f"and {len(faults) - MAX_FAULTS} more faulty lines"] if len(faults) > MAX_FAULTS else [])

@@ -1,0 +1,101 @@
+"""From histories to a plan: blocks go to a paradigm, in time linear in events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.summarizer.hierarchical import Tree
+from recbole_llmtrsr.summarizer.plan import Plan
+from recbole_llmtrsr.summarizer.recurrent import Chain
+
+
+class Paradigm(Protocol):
+    """The calls over one growing history."""
+
+    def append(self, run: int) -> None:
+        """The history has one more full block."""
+        ...
+
+    def summary(self, run: int | None = None) -> int:
+        """The call that summarizes the blocks so far and, if given, a last short block; -1 where there is none."""
+        ...
+
+    def calls_alone(self, n_blocks: int) -> int:
+        """Calls of a history of so many blocks that shares none."""
+        ...
+
+
+PARADIGMS: dict[str, Callable[[Plan, SummarySettings], Paradigm]] = {
+    "hierarchical": lambda plan, settings: Tree(plan, settings.merge_fan_in, settings.max_depth),
+    "recurrent": lambda plan, settings: Chain(plan),
+}
+
+
+def make_plan(
+    items: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64], settings: SummarySettings
+) -> Plan:
+    """Plan the summaries of histories, each a slice of one array of events.
+
+    Blocks are aligned to where a history begins, so that histories that begin together, the prefixes of one user,
+    share their full blocks. With ``summarize_remainder`` the short last block counts too; without it, its items are
+    left to the recent items. With ``max_blocks`` the most recent blocks count, the short one included.
+
+    Args:
+        items: item ids of all events. [n_events]
+        begin: where each history begins. [n_histories]
+        end: where it ends, target excluded. [n_histories]
+        settings: paradigm and blocks.
+    """
+    plan = Plan(items)
+    plan.results = np.full(len(begin), -1, dtype=np.int64)
+    sequence = _Sequence(plan, settings, -1)
+    for number in np.lexsort((end, begin)).tolist():
+        if sequence.begin != begin[number]:
+            sequence = _Sequence(plan, settings, int(begin[number]))
+        plan.results[number] = sequence.summary(int(end[number]))
+    return plan
+
+
+class _Sequence:
+    """One user's events, of which ever longer prefixes are summarized."""
+
+    def __init__(self, plan: Plan, settings: SummarySettings, begin: int) -> None:
+        self.begin = begin
+        self._plan, self._settings = plan, settings
+        self._next = begin  # where the next full block begins
+        self._state = self._new()
+        self._latest: deque[int] = deque(maxlen=settings.max_blocks)
+        self._n_blocks = 0
+
+    def summary(self, end: int) -> int:
+        size, limit = self._settings.block_size, self._settings.max_blocks
+        while self._next + size <= end:
+            self._append(self._plan.run(self._next, self._next + size))
+            self._next += size
+        rest = None
+        if self._settings.with_remainder and self._next < end:
+            rest = self._plan.run(self._next, end)
+        n_blocks = self._n_blocks + (rest is not None)
+        self._plan.requested += self._state.calls_alone(n_blocks if limit is None else min(n_blocks, limit))
+        if limit is None:
+            return self._state.summary(rest)
+        state, surplus = self._new(), max(0, len(self._latest) + (rest is not None) - limit)
+        for run in list(self._latest)[surplus:]:
+            state.append(run)
+        return state.summary(rest)
+
+    def _append(self, run: int) -> None:
+        self._n_blocks += 1
+        if self._settings.max_blocks is None:
+            self._state.append(run)
+        else:
+            self._latest.append(run)
+
+    def _new(self) -> Paradigm:
+        return PARADIGMS[self._settings.summary](self._plan, self._settings)

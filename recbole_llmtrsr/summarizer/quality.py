@@ -1,0 +1,189 @@
+"""What can be wrong with a summary, told from its text and from what its writer read.
+
+The checks look for the ways in which language models fail, in any language, and let pass what good summaries do:
+quote titles, list genres, say little, name Latin brands in Chinese text. Each takes time linear in the texts' length.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from recbole_llmtrsr.summarizer.jobs import Answer, Job
+
+FAULTS: tuple[str, ...] = ("empty", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
+
+# Lengths are of text without spaces, wide characters (Chinese, Japanese, Korean) counted twice: they say more.
+PASSAGE = 16  # about three words: shorter passages recur in any text ('the user likes')
+MAX_REPEATED = 0.25  # of the passages; good summaries stay below 0.2, one sentence of three said twice is at 0.33
+MAX_TIMES = 5  # that a passage comes again; a loop at the end of a long good text recurs more often
+MAX_QUOTED = 3  # times that earlier texts give reason to say a passage: more would let one that loops excuse the next
+
+MIN_SENTENCE = 20  # shorter sentences of the wording may be said by chance
+MAX_SENTENCE = 45  # the beginning of a longer one is enough: nobody begins a sentence of nine words just so by chance
+MIN_COPIED_LINES = 4  # a summary may quote the titles of three items, which can be all the text they have
+MIN_COPIED_SHARE = 0.75  # of the answer: four lines, and a fifth that was cut off
+MIN_COPIED_LENGTH = 160  # of one passage: longer than nearly all titles, which may be quoted
+
+MIN_DOMINANT = 0.5  # of an answer's letters
+MAX_FOREIGN = 0.02  # of the letters read: a foreign name or two
+
+_WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
+_SENTENCE_END = re.compile(r"(?<=[.?!:])\s+|(?<=[\u3002\uff1f\uff01\uff1a])|\n|\{\w*\}")
+_EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC")
+
+# Lower case where titles have capitals ("I Can't Think Straight"), and not what people say who love something.
+_REFUSALS = (
+    r"(?:Unfortunately, |Sorry, (?:but )?)?[Ii] (?:can ?not|can't|could not|couldn't)\b"
+    r"(?! get enough| resist| wait| live without| do without| stop| help but| imagine)",
+    r"(?:Unfortunately, |Sorry, (?:but )?)?[Ii](?:'m| am) (?:unable|not able|not allowed|(?:just |only )?an AI)\b",
+    r"(?:[Ii](?:'m| am) (?:\w+ )?)?[Ss]orry(?:,? but\b|,? for the\b|,? I'm\b|,? I (?:can|am|do|have|was)|[.!])",
+    r"[Ii] (?:do not|don't) have (?:enough|sufficient|access|any|the ability)\b",
+    r"(?:[Mm]y apologies|[Ii] apologi[sz]e)\b",
+    r"[Aa]s an? (?:AI|artificial intelligence|(?:AI |large )?language model)"
+    r"(?: (?:language )?(?:model|assistant|system|chatbot))?(?:,| I\b| (?:developed|created|trained)\b)",
+    # German
+    r"(?:Es )?[Tt]ut mir (?:sehr )?[Ll]eid|Entschuldigung, |(?:Leider|Bedauerlicherweise) (?:kann|darf|bin) ich\b",
+    r"Ich kann (?:leider |hier |dazu |das |dies |diese \w+ )?(?:nicht\b(?! genug)|keine?\b)",
+    r"Ich bin (?:leider )?nicht in der Lage",
+    r"Als (?:eine? )?(?:KI|künstliche Intelligenz|(?:KI-|großes )?Sprachmodell)(?:-\w+)?(?:,| kann| bin| habe)",
+    # French
+    r"(?:Je suis (?:vraiment )?)?[Dd]ésolée?\b",
+    r"(?:Malheureusement, )?[Jj]e ne (?:peux|puis|suis) pas\b(?! me passer| résister| m'empêcher)",
+    r"En tant (?:qu'|que )(?:IA,|intelligence artificielle,|modèle de langage|assistant (?:IA|virtuel))",
+    # Spanish
+    r"(?:Lo siento|Lo lamento|Lamento|Disculpa)\b",
+    r"(?:Lamentablemente, |Desafortunadamente, )?(?:[Nn]o puedo|[Nn]o me es posible)\b(?! vivir sin| dejar| resistir)",
+    r"Como (?:una? )?(?:IA|inteligencia artificial|modelo de (?:lenguaje|IA)|asistente (?:de IA|virtual)),",
+    # Chinese
+    r"(?:非常|很|十分)?(?:抱歉|对不起|對不起)|我(?:无法|無法|不能|没有办法)|(?:无法|無法)(?:提供|回答|总结|總結|生成|完成)",
+    r"作[为為](?:一[个個名])?(?:(?:AI|人工智[能慧])?大?型?(?:语言模型|語言模型|助手)|(?:AI|人工智[能慧])[,\uff0c])",
+    # Japanese
+    r"(?:大変|誠に)?(?:申し訳|すみません|ごめんなさい|恐れ入りますが)",
+    r"(?:私は)?(?:AI|人工知能|(?:大規模)?言語モデル)(?:言語モデル|アシスタント)?(?:として|なので|であるため|です)",
+)
+_REFUSAL = re.compile("|".join(_REFUSALS))
+_ORNAMENT = " \t*_#>-"
+
+
+def faults_of(job: Job, answer: Answer, wording: Sequence[str]) -> tuple[str, ...]:
+    """The faults of an answer, in the order of ``FAULTS``; none for most.
+
+    Args:
+        job: what was asked.
+        answer: what was written.
+        wording: templates by which the writer was asked; a copied sentence of them is an echo, and their script is one
+            to answer in.
+    """
+    text = answer.text
+    found = (
+        _is_empty(job, text),
+        answer.finish == "length",
+        _repeats(job, text),
+        _echoes(job, text, tuple(wording)),
+        _is_in_wrong_script(job, text, tuple(wording)),
+        _refuses(text),
+    )
+    return tuple(fault for fault, is_so in zip(FAULTS, found, strict=True) if is_so)
+
+
+def _is_empty(job: Job, text: str) -> bool:
+    """No letter and no digit, though there was something to read."""
+    return not any(map(str.isalnum, text)) and (any(job.inputs) or any(item.fields for item in job.items))
+
+
+def _repeats(job: Job, text: str) -> bool:
+    """Passages come again more often than what was read gives reason to: items of one series begin alike."""
+    times = Counter(_passages(text))
+    if not _too_much(times, times.total()):
+        return False
+    earlier = Counter(passage for source in job.inputs for passage in _passages(source))
+    quotable = Counter({passage: min(n, MAX_QUOTED) for passage, n in earlier.items()})
+    for item in job.items:
+        quotable.update(_passages(item.line))
+    return _too_much(Counter({p: n - max(0, quotable[p] - 1) for p, n in times.items()}), times.total())
+
+
+def _too_much(times: Counter[str], n_passages: int) -> bool:
+    again = [n - 1 for n in times.values() if n > 1]
+    return sum(again) > MAX_REPEATED * n_passages or max(again, default=0) >= MAX_TIMES
+
+
+def _passages(text: str) -> list[str]:
+    text = _squeezed(text)
+    return [text[i : i + PASSAGE] for i in range(len(text) - PASSAGE + 1)]
+
+
+def _echoes(job: Job, text: str, wording: tuple[str, ...]) -> bool:
+    """A sentence of the instruction, most lines of the list, or mainly one passage of the items."""
+    text = _squeezed(text)
+    return any(sentence in text for sentence in _sentences(wording)) or _copies_lines(job, text) or _copies(job, text)
+
+
+def _copies_lines(job: Job, text: str) -> bool:
+    lines = [_squeezed(line) for line in (*job.inputs, *(item.line for item in job.items)) if line]
+    n_copied = length = position = 0
+    for line in lines:
+        begin = text.find(line, position)
+        if begin >= 0:
+            n_copied, length, position = n_copied + 1, length + len("-" + line), begin + len(line)
+    # Two earlier summaries are more than quotes.
+    fewest = max(MIN_COPIED_LINES if job.items else 2, len(lines) // 2 + 1)
+    return n_copied >= fewest and length >= MIN_COPIED_SHARE * len(text)
+
+
+def _copies(job: Job, text: str) -> bool:
+    """Whether the answer, but for its edges, is one passage of the items, as a copy of long texts is."""
+    edge = int(len(text) * (1 - MIN_COPIED_SHARE) / 2)
+    middle = text[edge : len(text) - edge]
+    return len(middle) >= MIN_COPIED_LENGTH and middle in _squeezed("- ".join(item.line for item in job.items))
+
+
+@lru_cache(maxsize=16)
+def _sentences(wording: tuple[str, ...]) -> tuple[str, ...]:
+    """Beginnings of the wording's sentences that only a copy would contain."""
+    sentences = (_squeezed(sentence or "") for text in wording for sentence in _SENTENCE_END.split(text))
+    return tuple(dict.fromkeys(sentence[:MAX_SENTENCE] for sentence in sentences if len(sentence) >= MIN_SENTENCE))
+
+
+def _squeezed(text: str) -> str:
+    text = "".join(text.split()).casefold()
+    return text if text.isascii() else _WIDE.sub("\\g<0>\0", text)
+
+
+def _is_in_wrong_script(job: Job, text: str, wording: tuple[str, ...]) -> bool:
+    """The answer's dominant script hardly occurs in the items and earlier texts, nor in the wording."""
+    letters = _scripts((text,))
+    script, n_letters = max(letters.items(), key=lambda pair: pair[1], default=("", 0))
+    if n_letters <= MIN_DOMINANT * letters.total():
+        return False
+    # Apart: in a long list of items the wording's share would be small.
+    asked, read = _scripts(wording), _scripts((*job.inputs, *(item.line for item in job.items)))
+    return all(part[script] <= MAX_FOREIGN * part.total() for part in (asked, read))
+
+
+def _scripts(texts: Iterable[str]) -> Counter[str]:
+    """Number of letters by script."""
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    scripts: Counter[str] = Counter()
+    for character, count in characters.items():
+        if character.isalpha():
+            scripts[_script(character)] += count
+    return scripts
+
+
+@lru_cache(maxsize=20_000)
+def _script(letter: str) -> str:
+    """The first word of a letter's Unicode name; Japanese mixes its scripts with the Chinese one, so they are one."""
+    name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "UNKNOWN").split()[0]
+    return "CJK" if name in _EAST_ASIAN else name
+
+
+def _refuses(text: str) -> bool:
+    """The answer begins as language models begin when they decline."""
+    return _REFUSAL.match(text.lstrip(_ORNAMENT).replace("\u2019", "'")) is not None

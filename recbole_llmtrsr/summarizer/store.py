@@ -1,0 +1,247 @@
+"""Every text that a writer ever wrote, by the address of its call, so that no call is made twice.
+
+SQLite with a write-ahead log: several processes share one file, and a process that is killed loses what it has not put.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from recbole_llmtrsr import __version__
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.summarizer.owners import Owner
+from recbole_llmtrsr.summarizer.store_file import file_faults, open_database
+from recbole_llmtrsr.summarizer.store_rows import (
+    COLUMNS,
+    Claims,
+    Entry,
+    Record,
+    Speed,
+    entry_row,
+    is_sound,
+    is_sound_writer,
+    row_answer,
+    row_entry,
+    writer_row,
+)
+
+__all__ = ["Claims", "Entry", "Record", "Speed", "SummaryStore"]
+
+_CHUNK = 900  # SQLite takes 999 values per statement, or more
+
+
+class SummaryStore:
+    """Answers by key. One thread uses it; other processes may open the same file.
+
+    Args:
+        path: its file, made if missing; None keeps everything in memory, for this process alone.
+
+    Raises:
+        UserError: (by every method, too) not a store, one of another version, a file that is damaged or cannot be
+            written, a full disk.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._owner = Owner(path.with_name(f"{path.name}.owners") if path is not None else None)
+        self._damaged: set[bytes] = set()
+        self._database = open_database(path)
+
+    def __enter__(self) -> SummaryStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def damaged(self) -> int:
+        """Rows whose checksum did not match when they were asked for; they are never served."""
+        return len(self._damaged)
+
+    def writer_id(self, name: str, settings: Mapping[str, Any]) -> int:
+        """The number of a writer with these settings, registered if new."""
+        row = writer_row(name, settings)
+        with self._transaction():
+            # The update mends a damaged row.
+            self._database.execute(
+                "INSERT INTO writers (name, settings, digest) VALUES (?, ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET name = excluded.name, settings = excluded.settings",
+                row,
+            )
+            return int(self._database.execute("SELECT id FROM writers WHERE digest = ?", row[2:]).fetchone()[0])
+
+    def writers(self) -> dict[int, tuple[str, Mapping[str, Any]]]:
+        """Number -> name and settings; damaged ones are left out."""
+        with file_faults(self.path):
+            rows = self._database.execute("SELECT id, name, settings, digest FROM writers").fetchall()
+        return {row[0]: (row[1].decode(), json.loads(row[2])) for row in rows if is_sound_writer(row[1:])}
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """What is there, by key."""
+        with file_faults(self.path):
+            return {row[0]: row_answer(row) for row in self._sound_rows(keys)}
+
+    def claim(self, keys: Sequence[bytes]) -> Claims:
+        """Take the calls that nobody has made or works on; those of processes that have died are free again."""
+        with self._transaction():
+            self._owner.appear()
+            owners = [owner for (owner,) in self._database.execute("SELECT DISTINCT owner FROM claims")]
+            dead = [(owner,) for owner in owners if not self._owner.is_alive(owner)]
+            self._database.executemany("DELETE FROM claims WHERE owner = ?", dead)
+            found = {row[0]: row_answer(row) for row in self._sound_rows(keys)}
+            wanted = [key for key in dict.fromkeys(keys) if key not in found]
+            taken = dict(self._select("SELECT key, owner FROM claims", wanted))
+            busy = [key for key in wanted if taken.get(key, self._owner.id) != self._owner.id]
+            mine = [key for key in wanted if taken.get(key, self._owner.id) == self._owner.id]
+            self._database.executemany(
+                "INSERT OR IGNORE INTO claims VALUES (?, ?)", [(k, self._owner.id) for k in mine]
+            )
+            return Claims(found, mine, busy)
+
+    def put(self, writer_id: int, records: Sequence[Record]) -> dict[bytes, Answer]:
+        """Keep answers, all or none, and give back their claims.
+
+        Returns:
+            What the store holds for the keys now: the first writer of a key wins.
+        """
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        held = self.insert([Entry(record, writer_id, created, __version__) for record in records])
+        now: dict[bytes, Answer] = {}
+        for record in records:
+            now.setdefault(record.key, held.get(record.key, record.answer))
+        return now
+
+    def insert(self, entries: Sequence[Entry], replace: bool = False) -> dict[bytes, Answer]:
+        """Keep entries as they are, all or none, and give back their claims.
+
+        Args:
+            entries: where two have the same key, the first counts.
+            replace: overwrite what is there; otherwise only damaged rows are.
+
+        Returns:
+            What the store held for the keys before.
+        """
+        keys = list(dict.fromkeys(entry.record.key for entry in entries))
+        with self._transaction():
+            held = {row[0]: row_answer(row) for row in self._sound_rows(keys)}
+            new = {entry.record.key: entry for entry in reversed(entries) if replace or entry.record.key not in held}
+            rows = [entry_row(new[key]) for key in keys if key in new]
+            self._database.executemany(f"INSERT OR REPLACE INTO summaries VALUES ({','.join('?' * 13)})", rows)
+            self._drop_claims(keys)
+        return held
+
+    def release(self, keys: Sequence[bytes]) -> None:
+        """Give claims back without an answer."""
+        with self._transaction():
+            self._drop_claims(keys)
+
+    def speed(self, writer_ids: Sequence[int]) -> Speed:
+        """Totals over the calls of some writers."""
+        parts = [part for (writer, _), part in self.speeds().items() if writer in writer_ids]
+        return Speed(
+            sum(part.calls for part in parts),
+            sum(part.prompt_tokens for part in parts),
+            sum(part.new_tokens for part in parts),
+            sum(part.seconds for part in parts),
+            sum(part.cut_off for part in parts),
+        )
+
+    def speeds(self) -> dict[tuple[int, str], Speed]:
+        """Totals by writer's number and kind, in their order."""
+        with file_faults(self.path):
+            rows = self._database.execute(
+                "SELECT writer, kind, count(*), sum(prompt_tokens), sum(new_tokens), sum(seconds),"
+                " sum(finish = 'length') FROM summaries GROUP BY writer, kind ORDER BY writer, kind"
+            ).fetchall()
+        return {(row[0], row[1].decode(errors="replace")): Speed(*row[2:]) for row in rows}
+
+    def keys(self, first: bytes = b"", last: bytes = b"\xff" * 16) -> list[bytes]:
+        """All readable keys between two, ascending."""
+        found: set[bytes] = set()
+        for order in ("ASC", "DESC"):
+            # From both ends, which reaches everything but what lies on damaged pages.
+            with suppress(sqlite3.DatabaseError):
+                for (key,) in self._database.execute(
+                    f"SELECT key FROM summaries WHERE key BETWEEN ? AND ? ORDER BY key {order}", (first, last)
+                ):
+                    found.add(key)
+                break
+        return sorted(found)
+
+    def latest(self, n: int) -> list[bytes]:
+        """Keys of the n rows that were put last, the newest first."""
+        with file_faults(self.path):
+            return [
+                key for (key,) in self._database.execute(f"SELECT key FROM summaries ORDER BY rowid DESC LIMIT {n}")
+            ]
+
+    def entries(self, keys: Sequence[bytes]) -> Iterator[Entry]:
+        """What is sound and readable of some keys, in their order."""
+        for chunk in _chunks(keys):
+            rows: dict[bytes, Any] = {}
+            try:
+                rows = {row[0]: row for row in self._sound_rows(chunk)}
+            except sqlite3.DatabaseError:
+                for key in chunk:
+                    with suppress(sqlite3.DatabaseError):
+                        rows |= {row[0]: row for row in self._sound_rows([key])}
+            yield from (row_entry(rows[key]) for key in chunk if key in rows)
+
+    def check_file(self) -> list[str]:
+        """What SQLite finds wrong with the file, and which writers are damaged; empty if nothing."""
+        try:
+            said = [text.decode(errors="replace") for (text,) in self._database.execute("PRAGMA integrity_check")]
+            numbers = [number for (number,) in self._database.execute("SELECT id FROM writers")]
+            sound = self.writers()
+        except (sqlite3.DatabaseError, UserError) as fault:
+            return [str(fault)]
+        wrong = [f"writer {number}: its name or settings are damaged" for number in numbers if number not in sound]
+        return [text for text in said if text != "ok"] + wrong
+
+    def close(self) -> None:
+        """Give all claims back and close the file."""
+        try:
+            if self._owner.has_appeared:
+                # Where this fails, the claims are free all the same, because their owner's lock is.
+                with suppress(UserError, sqlite3.DatabaseError), self._transaction():
+                    self._database.execute("DELETE FROM claims WHERE owner = ?", (self._owner.id,))
+                    self._owner.leave()
+        finally:
+            with suppress(OSError):
+                self._owner.leave()
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with file_faults(self.path), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _drop_claims(self, keys: Iterable[bytes]) -> None:
+        rows = [(key, self._owner.id) for key in keys]
+        self._database.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
+
+    def _sound_rows(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        for row in self._select(f"SELECT {COLUMNS}, checksum FROM summaries", keys):
+            if is_sound(row):
+                yield row
+            else:
+                self._damaged.add(row[0])
+
+    def _select(self, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        for chunk in _chunks(keys):
+            marks = ",".join("?" * len(chunk))
+            yield from self._database.execute(f"{query} WHERE key IN ({marks})", chunk).fetchall()
+
+
+def _chunks(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _CHUNK):
+        yield keys[start : start + _CHUNK]

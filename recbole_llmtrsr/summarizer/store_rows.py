@@ -1,0 +1,118 @@
+"""What a summary store holds: answered calls, and how they lie in its tables, each row with a checksum."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, cast
+
+from recbole_llmtrsr.summarizer.jobs import Answer, Finish, Kind
+from recbole_llmtrsr.summarizer.keys import canonical
+
+COLUMNS = "key, writer, kind, attempt, text, finish, prompt_tokens, new_tokens, seconds, inputs, created, version"
+_CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answered call.
+
+    Attributes:
+        key: content address of the call, 16 bytes.
+        kind: what was asked.
+        answer: what the writer said, as it said it.
+        inputs: what the text was made from, oldest first: 'item:<token>' or 'call:<key in hex>'.
+        attempt: 0, or 1 where a faulty answer was asked for once more.
+    """
+
+    key: bytes
+    kind: Kind
+    answer: Answer
+    inputs: tuple[str, ...]
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record as it lies in the store: by which writer (its number there), when (UTC), by which release of ours."""
+
+    record: Record
+    writer: int
+    created: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """How the calls stand that a process wants to make.
+
+    Attributes:
+        found: already in the store.
+        mine: claimed for this process, in the order given.
+        busy: another living process works on them.
+    """
+
+    found: dict[bytes, Answer]
+    mine: list[bytes]
+    busy: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Totals over calls; ``cut_off`` of them ended at the limit of tokens."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    cut_off: int = 0
+
+
+def writer_row(name: str, settings: Mapping[str, Any]) -> tuple[str, str, bytes]:
+    """Name, settings and digest of a writer."""
+    text = canonical(settings)
+    return name, text, _digest(b"%b|%b" % (name.encode(), text.encode()), 16)
+
+
+def entry_row(entry: Entry) -> tuple[Any, ...]:
+    """The columns of an entry, and their checksum."""
+    record, answer = entry.record, entry.record.answer
+    said = (record.kind, record.attempt, answer.text, answer.finish)
+    cost = (answer.prompt_tokens, answer.new_tokens, float(answer.seconds))
+    inputs = json.dumps(record.inputs, ensure_ascii=False, separators=(",", ":"))
+    row = (record.key, entry.writer, *said, *cost, inputs, entry.created, entry.version)
+    return (*row, _digest(_CONTENT % tuple(value.encode() if isinstance(value, str) else value for value in row), 8))
+
+
+def is_sound(row: tuple[Any, ...]) -> bool:
+    """Whether a row of summaries, as read, with texts as bytes, is what was written."""
+    return _is_sound(_CONTENT, row, 8)
+
+
+def is_sound_writer(row: tuple[Any, ...]) -> bool:
+    """Whether a row of writers, as read, with texts as bytes, is what was written."""
+    return _is_sound(b"%b|%b", row, 16)
+
+
+def row_answer(row: tuple[Any, ...]) -> Answer:
+    """The answer of a sound row."""
+    return Answer(row[4].decode(), row[6], row[7], row[8], cast(Finish, row[5].decode()))
+
+
+def row_entry(row: tuple[Any, ...]) -> Entry:
+    """The entry of a sound row."""
+    record = Record(row[0], cast(Kind, row[2].decode()), row_answer(row), tuple(json.loads(row[9])), row[3])
+    return Entry(record, row[1], row[10].decode(), row[11].decode())
+
+
+def _digest(content: bytes, size: int) -> bytes:
+    return blake2b(content, digest_size=size).digest()
+
+
+def _is_sound(content: bytes, row: tuple[Any, ...], size: int) -> bool:
+    try:
+        return _digest(content % row[:-1], size) == row[-1]
+    except TypeError:  # a column of another type
+        return False

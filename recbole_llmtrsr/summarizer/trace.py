@@ -1,0 +1,67 @@
+"""How one summary came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recbole_llmtrsr.summarizer.calls import Calls
+from recbole_llmtrsr.summarizer.execute import Executor, Source
+from recbole_llmtrsr.summarizer.jobs import Kind
+from recbole_llmtrsr.summarizer.store import SummaryStore
+
+
+@dataclass(frozen=True)
+class TracedCall:
+    """A call behind a summary.
+
+    Attributes:
+        number: of the call in its plan.
+        kind: ``block``, ``update`` or ``merge``.
+        items: texts of the items it read, oldest first.
+        inputs: numbers of the calls whose texts it read, oldest first.
+        text: what was made of it.
+        source: found in the store, written in this run, or replaced by the extractive writer.
+        prompt_tokens, new_tokens, finish: of the writer's answer; 0, 0 and 'none' where there was none.
+        faults: of the writer's answer.
+    """
+
+    number: int
+    kind: Kind
+    items: tuple[str, ...]
+    inputs: tuple[int, ...]
+    text: str
+    source: Source
+    prompt_tokens: int
+    new_tokens: int
+    finish: str
+    faults: tuple[str, ...]
+
+
+def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) -> tuple[TracedCall, ...]:
+    """The calls behind a call's text, in the order in which they ran, itself last; none for -1.
+
+    Args:
+        number: of the call.
+        calls: the plan, with all texts.
+        executor: ran the plan.
+        store: as the executor left it.
+    """
+    traced = []
+    for call in calls.plan.chain(number) if number >= 0 else ():
+        key = calls.used_key(call) or calls.key(call)
+        answer = store.find([key]).get(key)
+        traced.append(
+            TracedCall(
+                call,
+                calls.plan.kind(call),
+                tuple(calls.lines(call)),
+                tuple(calls.plan.inputs_of(call)),
+                str(calls.texts[call]),
+                executor.source(call),
+                answer.prompt_tokens if answer else 0,
+                answer.new_tokens if answer else 0,
+                answer.finish if answer else "none",
+                executor.faults(call, answer) if answer else (),
+            )
+        )
+    return tuple(traced)

@@ -1,0 +1,113 @@
+"""From the option ``summarizer`` to a writer."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recbole_llmtrsr.data.item_text import ItemText
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.llm_writer import LLMWriter
+from recbole_llmtrsr.summarizer.writer import SummaryWriter
+
+if TYPE_CHECKING:
+    import torch
+
+    from recbole_llmtrsr.llm.generation import TextGenerator
+    from recbole_llmtrsr.prompt.templates import Templates
+
+EXTRACTIVE, FILE, SERVER, VLLM = "extractive", "file:", "openai:", "vllm:"
+
+
+def make_writer(
+    settings: SummarySettings,
+    item_text: ItemText,
+    templates: Templates,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+) -> SummaryWriter:
+    """The writer that ``summarizer`` names; models load their weights, and servers are asked, when a text is missing.
+
+    Args:
+        settings: who writes, and an LLM's limits.
+        item_text: texts of the items.
+        templates: wording of an LLM's prompts.
+        device: where a local LLM runs.
+        dtype: of a local LLM's weights.
+        trust_remote_code: run the model code that comes with an LLM.
+
+    Raises:
+        UserError: a name that is neither a writer nor a model, or a model that cannot be loaded.
+    """
+    if settings.summarizer == EXTRACTIVE:
+        return ExtractiveWriter(item_text)
+    generator = _generator(settings, device, dtype, trust_remote_code)
+    context = settings.summarizer_context if settings.summarizer.startswith((SERVER, VLLM)) else None
+    writer = LLMWriter(generator, templates, settings.summarizer_max_new_tokens, context)
+    if not settings.summarizer.startswith(SERVER):
+        _ = writer.prompts  # refuses a context that is too short, before any work
+    return writer
+
+
+def prompt_limit(settings: SummarySettings, writer: SummaryWriter) -> int | None:
+    """Longest prompt of an LLM, in tokens, as far as it is known without asking a server."""
+    if settings.summarizer.startswith(SERVER):
+        context = settings.summarizer_context
+        return None if context is None else context - settings.summarizer_max_new_tokens
+    return writer.prompts.budget if isinstance(writer, LLMWriter) else None
+
+
+def _generator(
+    settings: SummarySettings, device: torch.device | str, dtype: torch.dtype, trust_remote_code: bool
+) -> TextGenerator:
+    name = settings.summarizer
+    # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
+    if name.startswith(SERVER):
+        from recbole_llmtrsr.llm.server import ServerGenerator, parse_server
+
+        model, base_url = parse_server(name)
+        return ServerGenerator(
+            model,
+            base_url,
+            api_key=os.environ.get(settings.summarizer_api_key_variable),
+            concurrency=settings.summarizer_concurrency,
+            timeout=settings.summarizer_timeout,
+            retries=settings.summarizer_retries,
+            context=settings.summarizer_context,
+        )
+    if name.startswith(VLLM):
+        from recbole_llmtrsr.llm.vllm_offline import load_vllm_generator
+
+        return load_vllm_generator(
+            name.removeprefix(VLLM),
+            dtype=dtype,
+            context=settings.summarizer_context,
+            trust_remote_code=trust_remote_code,
+        )
+    _check_name(name)
+    from recbole_llmtrsr.llm.local import load_generator
+
+    return load_generator(
+        name,
+        dtype=dtype,
+        device=device,
+        batch_size=settings.summarizer_batch_size,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _check_name(name: str) -> None:
+    if "/" in name or name[:1] in (".", "~") or Path(name).is_dir():
+        return
+    near = difflib.get_close_matches(name.lower(), [EXTRACTIVE, FILE, SERVER, VLLM], n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise UserError(
+        f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', a folder that exists,"
+        f" '{SERVER}<model>@<base url>', '{VLLM}<model>' or '{FILE}<path>', got {name!r}{hint}"
+    )

@@ -1,0 +1,171 @@
+"""The prompts of an LLM writer: templates filled, and cut where the model's context asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from recbole_llmtrsr.data.item_text import Item
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.summarizer.jobs import Job
+
+if TYPE_CHECKING:
+    from recbole_llmtrsr.prompt.templates import Templates
+
+BULLET = "- "
+MIN_ROOM = 16  # tokens for items or summaries; with less no prompt makes sense
+MAX_PREVIOUS_SHARE = 0.5  # of an update prompt's room for the previous summary, so that the new items get a say
+
+
+class TokenCounter(Protocol):
+    """What counts and cuts."""
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text."""
+        ...
+
+    def trim(self, text: str, n_tokens: int) -> str:
+        """The beginning of a text, about n_tokens long, ending between two characters."""
+        ...
+
+
+class WritingPrompts:
+    """Makes one prompt per job, none longer than its budget.
+
+    Where a prompt is too long, item texts are cut to the same limit, so that short ones stay whole; a previous summary
+    is cut to half of the room; merges leave out the oldest summaries. Each cut is counted.
+
+    Args:
+        templates: wording.
+        counter: of the model that will read.
+        budget: most tokens of a prompt.
+        name: of the writer, for messages.
+
+    Attributes:
+        budget: most tokens of a prompt.
+        cuts: trimmed items, trimmed summaries and dropped summaries so far.
+
+    Raises:
+        UserError: the budget has no room for the templates.
+    """
+
+    def __init__(self, templates: Templates, counter: TokenCounter, budget: int, name: str) -> None:
+        self.cuts = {"trimmed_items": 0, "trimmed_summaries": 0, "dropped_summaries": 0}
+        self._templates, self._counter, self._name = templates, counter, name
+        self.budget = budget
+        self._line_tokens = counter.count_tokens(f"{BULLET}\n")
+        longest = max(
+            counter.count_tokens(text + templates.retry)
+            for text in (
+                templates.block.format(items=""),
+                templates.update.format(summary="", items=""),
+                templates.merge.format(summaries=""),
+            )
+        )
+        if budget - longest <= MIN_ROOM:
+            raise UserError(
+                f"summarizer {name}: beside the answer its context has {budget} tokens, too few for the wording"
+                f" ({longest}) and a history: lower summarizer_max_new_tokens, shorten prompt_templates or choose a"
+                " model with a longer context"
+            )
+
+    def prompt(self, job: Job) -> str:
+        """The prompt of a job.
+
+        Raises:
+            UserError: a block of more items than its prompt has room for.
+        """
+        templates, end = self._templates, self._templates.retry if job.attempt else ""
+        if job.kind == "merge":
+            return self._merge(job.inputs, lambda summaries: templates.merge.format(summaries=summaries) + end)
+        if job.inputs and job.inputs[0]:
+            return self._update(
+                job.inputs[0],
+                job.items,
+                lambda summary, items: templates.update.format(summary=summary, items=items) + end,
+            )
+        return self._with_items(job.items, lambda items: templates.block.format(items=items) + end)
+
+    def _update(self, summary: str, block: Sequence[Item], fill: Callable[[str, str], str]) -> str:
+        most = int(-self._excess(fill("", "")) * MAX_PREVIOUS_SHARE)
+        whole = fill(summary, lines([item.line for item in block]))
+        if self._excess(whole) > 0 and self._counter.count_tokens(summary) > most:
+            summary = self._trimmed_summary(summary, most)
+        return self._with_items(block, lambda items: fill(summary, items))
+
+    def _with_items(self, items: Sequence[Item], fill: Callable[[str], str]) -> str:
+        texts = whole = [item.line for item in items]
+        room = -self._excess(fill(""))
+        # Texts tokenized together can need more tokens than apart, so the prompt itself is what is counted.
+        while self._excess(prompt := fill(lines(texts))) > 0:
+            texts = self._trimmed_lines(whole, room)
+            room -= 1
+        self.cuts["trimmed_items"] += sum(new != old for new, old in zip(texts, whole, strict=True))
+        return prompt
+
+    def _trimmed_lines(self, whole: Sequence[str], room: int) -> list[str]:
+        sizes = [self._counter.count_tokens(line) for line in whole]
+        limits = fair_limits(sizes, room - len(whole) * self._line_tokens)
+        if min(limits) < 1:
+            longest = max(range(len(whole)), key=sizes.__getitem__)
+            raise UserError(
+                f"summarizer {self._name}: its context has {room} tokens for a block of {len(whole)} items, the longest"
+                f" of which takes {sizes[longest]} ('{whole[longest][:60]}'), so that nothing would be left of some:"
+                " lower block_size or summarizer_max_new_tokens, or choose a model with a longer context"
+            )
+        return [self._fitted(line, limit) for line, limit in zip(whole, limits, strict=True)]
+
+    def _merge(self, group: Sequence[str], fill: Callable[[str], str]) -> str:
+        texts = [text for text in group if text]
+        prompt = fill(lines(texts))
+        if self._excess(prompt) <= 0:
+            return prompt
+        room = -self._excess(fill(""))
+        sizes = [self._counter.count_tokens(f"{BULLET}{text}\n") for text in texts]
+        while self._excess(prompt) > 0:
+            if len(texts) > 1:
+                n_dropped = next(n for n in range(1, len(texts)) if n == len(texts) - 1 or sum(sizes[n:]) <= room)
+                del texts[:n_dropped], sizes[:n_dropped]
+                self.cuts["dropped_summaries"] += n_dropped
+            else:
+                texts = [self._trimmed_summary(texts[0], room - self._line_tokens)]
+                room -= 1
+            prompt = fill(lines(texts))
+        return prompt
+
+    def _excess(self, prompt: str) -> int:
+        """Tokens beyond the budget; negative where there is room."""
+        return self._counter.count_tokens(prompt) - self.budget
+
+    def _trimmed_summary(self, text: str, room: int) -> str:
+        self.cuts["trimmed_summaries"] += 1
+        return self._fitted(text, room)
+
+    def _fitted(self, text: str, limit: int) -> str:
+        """The text, cut to a number of tokens; a cut can fall inside a token, so it is counted again."""
+        if self._counter.count_tokens(text) <= limit:
+            return text
+        for n_tokens in range(limit, 0, -1):
+            trimmed = self._counter.trim(text, n_tokens).rstrip()
+            if self._counter.count_tokens(trimmed) <= limit:
+                return trimmed
+        return ""
+
+
+def fair_limits(lengths: Sequence[int], room: int) -> list[int]:
+    """The same limit for all, as high as the room allows; what short ones leave goes to the long ones.
+
+    >>> fair_limits([2, 10, 10], 14)
+    [2, 6, 6]
+    """
+    limits = [0] * len(lengths)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for done, i in enumerate(order):
+        limits[i] = min(lengths[i], max(0, room) // (len(order) - done))
+        room -= limits[i]
+    return limits
+
+
+def lines(texts: Sequence[str]) -> str:
+    """Texts as a list, one per line."""
+    return "\n".join(BULLET + text for text in texts)

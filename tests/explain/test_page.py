@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.explain.explanation import ExplainedItem, Section
+from recbole_llmtrsr.explain.page import page, page_name, write_page
+from recbole_llmtrsr.explain.ranking import ExplainedCandidate
+
+VOID = {"meta", "br"}
+
+
+class Seen(HTMLParser):
+    """Tags, attributes and visible text of a page; fails where tags do not close in their order."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.feed(content)
+        assert self.open == []
+        self.text = re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</pre></main><img src=x onerror=alert(1)>",
+    '" onmouseover="x" \'',
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt; &amp;",
+    "\u05db\u05d5\u05ea\u05e8\u05ea \u202eabc",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u6599\u7406",
+]
+
+
+def hostile(make_explanation, evil):
+    made = make_explanation()
+    item = ExplainedItem(evil, evil)
+    return replace(
+        made,
+        user=evil,
+        dataset=evil,
+        target=item,
+        history=(item,) * 7,
+        calls=tuple(replace(call, text=evil, faults=(evil,)) for call in made.calls),
+        summary=evil,
+        sections=tuple(Section(evil, evil, 3, 5, evil) for _ in made.sections),
+        candidates=(ExplainedCandidate(evil, evil, 0.0, is_target=True),),
+        options=((evil, evil),),
+    )
+
+
+def test_the_page_shows_all_that_the_explanation_holds(make_explanation):
+    made = make_explanation()
+    seen = Seen(page(made)).text
+    for item in (*made.history, made.target):
+        assert f"{item.line} {item.token}" in seen
+    for call in made.calls:
+        assert f"Call {call.number}" in seen
+        assert call.text in seen
+        for fact in call.facts:
+            assert fact in seen
+    for section in made.sections:
+        limit = "" if section.limit is None else f" of at most {section.limit}"
+        assert f"{section.name} {section.tokens}{limit} tokens" in seen
+        assert section.note in seen
+    expected = [
+        "Rank 2.5 of 3",
+        "The target has the same score as 1 other candidate: this is the mean rank",
+        "u7 Data set tiny Model LLMTRSR Events 7 before the target",
+        "History in blocks of 2",
+        "Block 4 event 7",
+        "fault: cut off",
+        "empty: nothing to say",
+        "In no summary: all of it is among the recent items.",
+        "reads call 1 , call 2 , call 3",
+        "26 tokens and 1 for the answer, of at most 30.",
+        "1 Iron stove i10 0.8808 +2.000 2.5 = Silk rug i8 0.5000 +0.000 2.5 = target Oak chair i9 0.5000 +0.000",
+        "block_size 2",
+    ]
+    assert [line for line in expected if line not in seen] == []
+
+
+def test_recent_items_are_marked(make_explanation):
+    seen = Seen(page(make_explanation())).text
+    assert "5 Small desk i5 6 Large desk i6 recent" in seen
+    assert "7 Wool rug i7 recent" in seen
+
+
+@pytest.mark.parametrize("evil", HOSTILE)
+def test_texts_change_nothing_in_the_page_but_the_text(make_explanation, evil):
+    harmless, seen = Seen(page(hostile(make_explanation, "HARMLESS"))), Seen(page(hostile(make_explanation, evil)))
+    assert seen.tags == harmless.tags
+    assert seen.attributes == harmless.attributes
+    assert seen.text.count(evil) == harmless.text.count("HARMLESS") > 50
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(make_explanation):
+    content = page(make_explanation(options=(("summarizer", "openai:m@http://localhost:8000/v1"),)))
+    seen = Seen(content)
+    assert {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & set(seen.tags) == set()
+    assert [a for a in seen.attributes if a[1] == "src" or a[1].startswith("on")] == []
+    assert all(value.startswith("#call-") for _, name, value in seen.attributes if name == "href")
+    style = content[content.index("<style>") : content.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "http" not in content.replace("openai:m@http://localhost:8000/v1", "")
+
+
+def test_every_link_leads_to_one_place(make_explanation):
+    made = make_explanation()
+    shared = replace(made, calls=(made.calls[0], replace(made.calls[3], number=2, inputs=(1, 1, 1))), result=2)
+    for explanation in (made, shared):
+        attributes = Seen(page(explanation)).attributes
+        ids = [value for _, name, value in attributes if name == "id"]
+        assert len(ids) == len(set(ids))
+        assert {value[1:] for _, name, value in attributes if name == "href"} <= set(ids)
+
+
+def test_headings_go_down_one_level_at_a_time(make_explanation):
+    levels = [int(tag[1]) for tag in Seen(page(make_explanation())).tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_a_line_break_at_the_begin_of_a_section_is_kept(make_explanation):
+    assert '<pre dir="auto">\n\nAnswer:</pre>' in page(make_explanation())  # browsers drop the first of the two
+
+
+def test_an_update_names_the_text_it_read(make_explanation):
+    calls = make_explanation().calls
+    chain = (calls[0], replace(calls[1], kind="update", inputs=(1,)), replace(calls[2], kind="update", inputs=(2,)))
+    seen = Seen(page(make_explanation(calls=chain, result=3))).text
+    assert "Call 2 , update: this block is taken into the text of call 1" in seen
+    assert "the text of call 3 , the last, is the summary" in seen
+
+
+def test_where_nothing_is_scored_it_says_why(make_explanation):
+    seen = Seen(page(make_explanation(sections=(), candidates=(), no_candidates="summaries only"))).text
+    assert "Not ranked" in seen
+    assert "No prompt was made" in seen
+    assert "No scores: summaries only." in seen
+
+
+def test_without_summaries_or_without_a_full_block_it_says_so(make_explanation):
+    off = Seen(page(make_explanation(block_size=None, calls=(), result=None, summary=None))).text
+    assert "Summaries are off (summary: none)." in off
+    assert "Block" not in off
+    short = make_explanation().history[:1]
+    none = Seen(page(make_explanation(history=short, n_recent=1, calls=(), result=None, summary=""))).text
+    assert "No call was needed" in none
+    assert "In no summary: all of it is among the recent items." in none
+
+
+def test_items_that_reach_the_prompt_in_no_way_are_told(make_explanation):
+    made = make_explanation(calls=(), result=None, n_recent=2)
+    told = re.findall(r"In no summary: ([^.]*)\.", Seen(page(made)).text)
+    nothing = "nothing of it reaches the prompt"
+    assert told == [
+        nothing,
+        nothing,
+        "only the items marked recent reach the prompt",
+        "all of it is among the recent items",
+    ]
+
+
+def test_candidates_beyond_the_shown_ones_are_counted(make_explanation):
+    many = tuple(ExplainedCandidate(f"c{n}", "", -n, is_target=n == 777) for n in range(1000))
+    seen = Seen(page(make_explanation(candidates=many))).text
+    assert "799 more candidates, all ranked below, are not shown." in seen
+    assert "778 target c777 0.0000 -777.000" in seen
+
+
+def test_a_page_is_written_whole_and_nothing_else_is_left(make_explanation, tmp_path):
+    path = tmp_path / "new" / page_name("u/7")
+    write_page(path, make_explanation(user="first"))
+    write_page(path, make_explanation())
+    assert path.read_text(encoding="utf-8") == page(make_explanation())
+    assert os.listdir(path.parent) == ["explain-u%2F7.html"]
+
+
+def test_a_page_that_cannot_be_written_is_told_and_the_old_one_stays(make_explanation, tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"page\.html cannot be written \(No space left on device\): set result_dir"):
+        write_page(path, make_explanation())
+    assert os.listdir(tmp_path) == ["page.html"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_is_a_file_is_told(make_explanation, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="set result_dir"):
+        write_page(tmp_path / "file" / "page.html", make_explanation())

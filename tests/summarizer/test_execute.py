@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmtrsr.data.item_text import ItemText
+from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.summarizer.jobs import Answer, Failure
+from recbole_llmtrsr.summarizer.planning import PARADIGMS
+from recbole_llmtrsr.summarizer.store import SummaryStore
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+CATALOGUE = ItemText.from_rows(["title"], {letter: [letter.upper()] for letter in LETTERS}, labels=False)
+PREFIXES = {n: LETTERS[:n] for n in range(27)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with SummaryStore(tmp_path / "store.sqlite") as store:
+        yield store
+
+
+def options(paradigm: str = "hierarchical", **others: Any) -> SummarySettings:
+    return SummarySettings(summary=paradigm, **{"block_size": 2, "summarize_remainder": "yes", **others})
+
+
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+def test_a_second_run_makes_no_call_and_gives_the_same(
+    paradigm: str, summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    first, second = make_echo(), make_echo()
+    one = summarize_histories(PREFIXES, CATALOGUE, first, options(paradigm), store)
+    two = summarize_histories(PREFIXES, CATALOGUE, second, options(paradigm), store)
+    assert one.summaries == two.summaries
+    assert (one.report["made"], one.report["found"]) == (len(first.jobs), 0)
+    assert (two.report["made"], two.report["found"]) == (0, len(first.jobs))
+    assert second.jobs == []
+
+
+def test_new_events_cost_only_the_new_calls(summarize_histories: Any, make_echo: Any, store: SummaryStore) -> None:
+    summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options("recurrent"), store)
+    later = make_echo()
+    summarize_histories({0: "abcdef"}, CATALOGUE, later, options("recurrent"), store)
+    assert later.jobs == ["(([AB]|CD)|EF)"]
+
+
+def test_another_writer_or_other_settings_share_nothing(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), store)
+    other = make_echo("other style")
+    summarize_histories({0: "abcd"}, CATALOGUE, other, options(), store)
+    assert sorted(other.jobs) == ["[AB]", "[CD]", "{[AB],[CD]}"]
+
+
+def test_a_text_is_known_by_what_it_was_made_from_and_not_by_item_ids(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    summarize_histories({0: "ab"}, CATALOGUE, make_echo(), options(), store)
+    renamed = ItemText.from_rows(["title"], {"y": ["B"], "x": ["A"]}, labels=False)
+    changed = ItemText.from_rows(["title"], {"a": ["A"], "b": ["B, second edition"]}, labels=False)
+    first, second = make_echo(), make_echo()
+    assert summarize_histories({0: "xy"}, renamed, first, options(), store).summaries == {0: "[AB]"}
+    assert summarize_histories({0: "ab"}, changed, second, options(), store).summaries == {0: "[AB, second edition]"}
+    assert (first.jobs, second.jobs) == ([], ["[AB, second edition]"])
+
+
+def test_items_that_read_the_same_share_a_call_within_a_run(summarize_histories: Any, make_echo: Any) -> None:
+    twins = ItemText.from_rows(["title"], {"a": ["A"], "b": ["A"]}, labels=False)
+    writer = make_echo()
+    result = summarize_histories({0: "ab", 1: "ba", 2: "aa"}, twins, writer, options())
+    assert result.summaries == {0: "[AA]", 1: "[AA]", 2: "[AA]"}
+    assert writer.jobs == ["[AA]"]
+    assert (result.report["calls"], result.report["made"]) == (3, 1)
+
+
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+@pytest.mark.parametrize(("lookups", "jobs"), [(4096, 3), (5, 256), (4, 2)])
+def test_windows_change_nothing(
+    paradigm: str, lookups: int, jobs: int, summarize_histories: Any, make_echo: Any, monkeypatch: Any
+) -> None:
+    whole, parts = make_echo(), make_echo()
+    expected = summarize_histories(PREFIXES, CATALOGUE, whole, options(paradigm)).summaries
+    module = importlib.import_module("recbole_llmtrsr.summarizer.execute")
+    monkeypatch.setattr(module, "LOOKUPS", lookups)
+    monkeypatch.setattr(module, "JOBS", jobs)
+    assert summarize_histories(PREFIXES, CATALOGUE, parts, options(paradigm)).summaries == expected
+    assert sorted(parts.jobs) == sorted(whole.jobs)
+
+
+def test_a_missing_answer_is_replaced_counted_and_asked_for_again_in_the_next_run(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    writer = make_echo()
+    writer.answers = {"[CD]": Failure("timeout")}
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(), store)
+    assert result.summaries == {0: "{[AB],title: C | D}"}
+    assert (result.report["failures"], result.report["replaced"], result.report["made"]) == ({"timeout": 1}, 1, 2)
+    later = make_echo()
+    mended = summarize_histories({0: "abcd"}, CATALOGUE, later, options(), store)
+    assert mended.summaries == {0: "{[AB],[CD]}"}
+    assert later.jobs == ["[CD]", "{[AB],[CD]}"]
+    assert mended.report["failures"] == {}
+
+
+BAD = {"[CD]": Answer("", 10, 5, 0.5)}
+
+
+def checked(make_echo: Any, **answers: Answer) -> Any:
+    writer = make_echo()
+    writer.checked, writer.answers = True, {**BAD, **answers}
+    return writer
+
+
+def test_faulty_answers_are_kept_and_counted(summarize_histories: Any, make_echo: Any) -> None:
+    result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo), options(faulty_summaries="keep"))
+    assert result.summaries == {0: "{[AB],}"}
+    assert (result.report["faults"], result.report["replaced"], result.report["repeated"]) == ({"empty": 1}, 0, 0)
+
+
+def test_faulty_answers_are_replaced_and_the_store_keeps_what_was_said(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    settings = options(faulty_summaries="fallback")
+    result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo), settings, store)
+    assert result.summaries == {0: "{[AB],title: C | D}"}
+    assert (result.report["faults"], result.report["replaced"]) == ({"empty": 1}, 1)
+    # The policy is applied to what the store has, so that another one costs no call for that answer.
+    again, kept = checked(make_echo), checked(make_echo)
+    assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).report["faults"] == {"empty": 1}
+    assert again.jobs == []
+    summarize_histories({0: "abcd"}, CATALOGUE, kept, options(), store)
+    assert kept.jobs == ["{[AB],}"]
+
+
+def test_faulty_answers_are_asked_for_once_more(summarize_histories: Any, make_echo: Any, store: SummaryStore) -> None:
+    settings = options(faulty_summaries="retry")
+    writer = checked(make_echo)
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, settings, store)
+    assert result.summaries == {0: "{[AB],[CD]'}"}
+    assert (result.report["faults"], result.report["repeated"]) == ({"empty": 1}, 1)
+    again = checked(make_echo)
+    assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).summaries == result.summaries
+    assert again.jobs == []
+
+
+def test_a_second_answer_that_is_faulty_too_is_taken_only_over_nothing(
+    summarize_histories: Any, make_echo: Any
+) -> None:
+    cut = Answer("Likes C and", finish="length")
+    writer = checked(make_echo, **{"[AB]": cut, "[AB]'": Answer("Likes A and", finish="length"), "[CD]'": cut})
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
+    assert result.summaries == {0: "{Likes C and,Likes C and}"}
+    assert result.report["repeated"] == 2
+
+
+def test_a_failed_second_attempt_keeps_the_first_answer(summarize_histories: Any, make_echo: Any) -> None:
+    writer = checked(make_echo, **{"[CD]": Answer("Likes C and", finish="length"), "[CD]'": Failure("timeout")})
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
+    assert result.summaries == {0: "{[AB],Likes C and}"}
+    assert (result.report["failures"], result.report["replaced"]) == ({"timeout": 1}, 0)
+
+
+def test_answers_are_in_the_store_before_the_next_is_waited_for_and_claims_are_given_back(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    class Broken(type(make_echo())):
+        def run(self, jobs: Any) -> Any:
+            for number, some in enumerate(super().run(jobs)):
+                if number == 2:
+                    raise KeyboardInterrupt
+                yield some
+
+    with pytest.raises(KeyboardInterrupt):
+        summarize_histories({0: "abcdefghij"}, CATALOGUE, Broken(), options(), store)
+    later = make_echo()
+    result = summarize_histories({0: "abcdefghij"}, CATALOGUE, later, options(), store)
+    assert result.report["found"] == 4
+    assert sorted(later.jobs) == ["[AB]", "{[AB],[CD],[EF],[GH],[IJ]}"]
+
+
+def test_provenance_names_items_and_the_texts_that_were_read(
+    summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options("recurrent"), store)
+    block, update = sorted(store.entries(store.keys()), key=lambda entry: len(entry.record.answer.text))
+    assert block.record.inputs == ("item:a", "item:b")
+    assert update.record.inputs == (f"call:{block.record.key.hex()}", "item:c", "item:d")
+
+
+def test_the_calls_behind_a_summary_are_told(summarize_histories: Any, make_echo: Any, store: SummaryStore) -> None:
+    summarize_histories({0: "ab"}, CATALOGUE, make_echo(), options(), store)
+    writer = checked(make_echo)
+    writer.answers["[EF]"] = Failure("timeout")
+    settings = options(faulty_summaries="fallback")
+    result = summarize_histories({0: "abcdef", 1: "", 2: "xy"}, CATALOGUE, writer, settings, store)
+    told = [(call.kind, call.items, call.text, call.source, call.finish, call.faults) for call in result.calls_of(0)]
+    assert told == [
+        ("block", ("A", "B"), "[AB]", "stored", "stop", ()),
+        ("block", ("C", "D"), "title: C | D", "replaced", "stop", ("empty",)),
+        ("block", ("E", "F"), "title: E | F", "replaced", "none", ()),
+        ("merge", (), "{[AB],title: C | D,title: E | F}", "written", "stop", ()),
+    ]
+    first, second, third, merge = result.calls_of(0)
+    assert merge.inputs == (first.number, second.number, third.number)
+    assert (merge.prompt_tokens, merge.new_tokens, third.prompt_tokens) == (10, 5, 0)
+    assert result.calls_of(1) == ()
+
+
+def test_progress_is_drawn_over_calls(summarize_histories: Any, make_echo: Any, capsys: Any) -> None:
+    summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), show_progress=True)
+    assert "3/3" in capsys.readouterr().err
+    summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), show_progress=False)
+    assert capsys.readouterr().err == ""

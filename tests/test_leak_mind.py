@@ -1,0 +1,88 @@
+"""Every summary and prompt of MIND: no token of the target or of a later event that does not also occur before it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.prepare.mind import convert_mind
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.summaries import make_summaries
+
+RAW = Path(__file__).parents[2] / "shared" / "data" / "mind_small_5k"
+WORD = re.compile(r"\w+")
+
+
+class Words:
+    """A tokenizer whose ids are words."""
+
+    bos_token_id = None
+    chat_template = None
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._ids: dict[str, int] = {}
+
+    def __call__(self, text: Any, add_special_tokens: bool = True, split_special_tokens: bool = False) -> Any:
+        return {"input_ids": self._encode(text) if isinstance(text, str) else [self._encode(t) for t in text]}
+
+    def _encode(self, text: str) -> list[int]:
+        ids = []
+        for word in WORD.findall(text.lower()):
+            if word not in self._ids:
+                self._ids[word] = len(self.words)
+                self.words.append(word)
+            ids.append(self._ids[word])
+        return ids
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not RAW.is_dir(), reason=f"real data missing: {RAW}")
+@pytest.mark.parametrize("paradigm", ["hierarchical", "recurrent"])
+def test_no_token_of_a_target_or_a_later_event_reaches_a_summary_or_prompt(
+    paradigm: str, tmp_path: Path, make_config: Any
+) -> None:
+    convert_mind(RAW, tmp_path / "dataset" / "mind")
+    config = make_config(
+        dataset="mind",
+        data_path=str(tmp_path / "dataset"),
+        summary=paradigm,
+        summary_store=None,
+        max_train_targets_per_user=None,
+        max_prompt_tokens=2048,
+    )
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    loaders, _ = make_loaders(config, dataset)
+    summaries = make_summaries(config, dataset, loaders).summaries
+
+    words, templates = Words(), templates_for("news")
+    items = [frozenset(words(dataset.item(i).line)["input_ids"]) for i in range(dataset.item_num)]
+    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    prompts = PromptBuilder(words, templates, config.settings.prompt, catalogue, with_summary=True)
+    # What the program says itself: its wording, names of columns, and counts.
+    own = set(words(" ".join([*vars(templates).values(), *dataset.item_text.columns, "words examples"]))["input_ids"])
+
+    leaks, told, prior, begin, known = [], 0, set[int](), -1, 0
+    ids = np.array(sorted(summaries))
+    for history_id in ids[np.lexsort((dataset.histories.end[ids], dataset.histories.begin[ids]))].tolist():
+        if begin != dataset.histories.begin[history_id]:
+            begin = known = int(dataset.histories.begin[history_id])
+            prior = set()
+        for position in range(known, int(dataset.histories.end[history_id])):
+            prior |= items[dataset.histories.items[position]]
+        known = int(dataset.histories.end[history_id])
+        summary = words(summaries[history_id])["input_ids"]
+        prompt = prompts.prefix(history_id, summaries[history_id], dataset.histories[history_id])
+        told += len(prior.intersection(summary))
+        strange = {words.words[i] for i in {*summary, *prompt.tolist()} - prior - own}
+        leaks += [(history_id, word) for word in strange if not word.isdigit()]
+    assert leaks == []
+    assert len(summaries) == 146_474 - 4_637
+    assert told > 10 * len(summaries)  # summaries do speak of their histories

@@ -1,0 +1,134 @@
+"""The summarization stage of a run, from options to what is left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmtrsr.__main__ import main
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.quick_start import compare
+
+# Histories of 'tiny' with at least one event before the target: 0, 1, 2, 5 - 1 for 'ties', 6 and 8 - 1 for the others.
+OPTIONS = {
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "WARNING",
+    "epochs": 1,
+    "eval_args": {"mode": "uni2"},
+    "candidate_exclusion": "target",
+    "max_prompt_tokens": 400,
+    "block_size": 2,
+    "summary_store": "store.sqlite",
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs LLMTRSR on 'tiny' with options; gives the result and its folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+
+    def run(**options: Any) -> tuple[dict[str, Any], Path]:
+        results, folder = compare(
+            ["LLMTRSR"], "tiny", config_dict={"data_path": str(atomic_folder), **OPTIONS, **options}
+        )
+        return results[0], folder
+
+    return run
+
+
+def test_a_second_run_makes_no_call_and_learns_the_same(run: Any) -> None:
+    first, second = run()[0], run()[0]
+    assert first["summaries"]["made"] > 0 == first["summaries"]["found"]
+    assert (second["summaries"]["made"], second["summaries"]["found"]) == (0, first["summaries"]["made"])
+    assert first["test_result"] == second["test_result"]
+
+
+def test_a_dry_run_foretells_the_calls_and_leaves_nothing(run: Any, tmp_path: Path) -> None:
+    cost, folder = run(dry_run=True)
+    assert not folder.exists()
+    assert not (tmp_path / "store.sqlite").exists()
+    made = run(summarize_only=True)[0]["summaries"]
+    kinds = made["calls_by_kind"]
+    assert cost["cost"].splitlines()[:4] == [
+        f"histories        {made['histories']}",
+        f"calls unshared   {made['calls_unshared']}",
+        f"calls distinct   {made['calls']}",
+        f"calls to make    {made['made']} ({kinds['block']} block, {kinds['merge']} merge)",
+    ]
+    again = run(dry_run=True)[0]["cost"].splitlines()
+    assert again[3:] == ["calls to make    0"]
+    longer = run(dry_run=True, block_size=3)[0]["cost"].splitlines()
+    assert longer[-1].endswith("(by the writer's calls in the store)")
+
+
+def test_summarize_only_stops_before_training_and_its_file_serves_as_summarizer(run: Any, tmp_path: Path) -> None:
+    stopped, folder = run(summarize_only=True)
+    assert "test_result" not in stopped
+    assert not list(tmp_path.glob("saved/*.pth"))
+    lines = [json.loads(line) for line in (folder / "summaries.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {tuple(line) for line in lines} == {("user_id", "n_events", "summary")}
+    assert len(lines) == stopped["summaries"]["histories"]
+    assert {line["n_events"] for line in lines if line["user_id"] == "six"} == {1, 2, 3, 4, 5}
+
+    from_file = run(summarizer=f"file:{folder / 'summaries.jsonl'}")[0]
+    assert from_file["summaries"]["from_file"]["exact"] == len(lines)
+    assert from_file["test_result"] == run()[0]["test_result"]
+
+
+def test_what_a_file_does_not_cover_is_counted(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(
+        '{"user_id": "six", "n_events": 3, "summary": "Likes lamps."}\n'
+        '{"user_id": "nobody", "n_events": 1, "summary": "Likes rugs."}\n',
+        encoding="utf-8",
+    )
+    counts = run(summarizer="file:mine.jsonl")[0]["summaries"]["from_file"]
+    # Of the histories of 'six' those of 3 events have it, those of 4 and 5 an earlier one, and those of 1 and 2 none.
+    assert (counts["exact"], counts["earlier"], counts["only_later"], counts["unused"]) == (1, 2, 2, 1)
+    cost = run(summarizer="file:mine.jsonl", dry_run=True)[0]["cost"]
+    assert "exact            1\n" in cost
+
+
+def test_one_user_is_explained_with_scores_and_without(run: Any) -> None:
+    result, folder = run(explain="six")
+    page = (folder / "explain-six.html").read_text(encoding="utf-8")
+    assert "Large desk" in page
+    assert page.count("P(yes)") >= 1
+    assert result["test_result"]
+    _, folder = run(explain="six", summarize_only=True)
+    assert "no model was trained" in (folder / "explain-six.html").read_text(encoding="utf-8")
+
+
+def test_an_unknown_user_is_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no user 'seven' among the 6 users"):
+        run(explain="seven")
+    assert not (tmp_path / "store.sqlite").exists()
+
+
+def test_a_store_that_is_none_is_refused(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_text("These are notes.", encoding="utf-8")
+    with pytest.raises(UserError, match=r"store\.sqlite"):
+        run()
+
+
+def test_the_command_line_prints_the_cost_and_no_table(
+    run: Any, atomic_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [
+        "--model=LLMTRSR,Pop", "--dataset=tiny", f"--data_path={atomic_folder}", "--use_gpu=False", "--dry_run=True",
+        "--eval_args={'mode': 'uni2'}", "--candidate_exclusion=target", "--max_prompt_tokens=400",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["x", *flags])
+    assert main(flags) == 0
+    printed = capsys.readouterr().out
+    assert "LLMTRSR\nhistories " in printed
+    assert "results:" not in printed
+    assert "|" not in printed.split("LLMTRSR\nhistories ")[1]
