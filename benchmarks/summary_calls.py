@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.planning import make_plan
+from recbole_llmtrsr.summarizer.planning.make_plan import make_plan
 
 Array = npt.NDArray[np.int64]
 VARIANTS = (

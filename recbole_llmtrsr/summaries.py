@@ -14,12 +14,12 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.model.assembly import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.summarizer.cost import estimate
-from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.from_file import read_summaries, resolve, write_summaries
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
-from recbole_llmtrsr.summarizer.writers import FILE, make_writer, prompt_limit
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, make_writer, prompt_limit
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import DOMAINS
 from recbole_llmtrsr.settings import OPTION_NAMES, PromptSettings, Settings, all_options, type_name, unknown_options
-from recbole_llmtrsr.summarizer.planning import PARADIGMS
+from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
 
 
 def faults(**options) -> tuple[str, ...]:

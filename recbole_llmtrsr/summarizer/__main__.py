@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer import store_view
-from recbole_llmtrsr.summarizer.exchange import export_store, import_store
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store import view
+from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 _LATEST = 5
 
@@ -39,14 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, store: SummaryStore) -> int:
     if options.command == "show":
-        lines = (
-            store_view.show_chain(store, options.key) if options.key else store_view.show_latest(store, options.latest)
-        )
+        lines = view.show_chain(store, options.key) if options.key else view.show_latest(store, options.latest)
         print("\n".join(lines))
     elif options.command == "count":
-        print("\n".join(store_view.count(store)))
+        print("\n".join(view.count(store)))
     elif options.command == "verify":
-        n_keys, wrong = store_view.verify(store)
+        n_keys, wrong = view.verify(store)
         print("\n".join([*wrong, f"{options.store}: {n_keys:,} summaries, {len(wrong):,} faults"]))
         return 1 if wrong else 0
     elif options.command == "export":

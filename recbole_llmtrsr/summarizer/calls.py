@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.summarizer.jobs import KINDS, Job
 from recbole_llmtrsr.summarizer.keys import call_key, canonical, digest, item_digest
-from recbole_llmtrsr.summarizer.plan import Plan
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.planning.plan import Plan
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 class Calls:

@@ -8,8 +8,8 @@ from functools import cache
 
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
-from recbole_llmtrsr.summarizer.store import SummaryStore
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 LOOKUPS = 4096  # calls that are asked for in the store together
 ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, of a writer that was never timed; said where it is used

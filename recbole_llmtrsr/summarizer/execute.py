@@ -13,8 +13,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Kind
 from recbole_llmtrsr.summarizer.quality import faults_of
-from recbole_llmtrsr.summarizer.store import Record, SummaryStore
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 LOOKUPS = 4096  # calls that are asked for in the store together
 JOBS = 256  # that one process claims together: enough to sort and batch, few enough to share a wave with others

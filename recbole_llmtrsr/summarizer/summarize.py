@@ -13,10 +13,10 @@ from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.execute import Executor
-from recbole_llmtrsr.summarizer.planning import make_plan
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.planning.make_plan import make_plan
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.trace import TracedCall, trace
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 if TYPE_CHECKING:
     from recbole_llmtrsr.data.histories import Histories

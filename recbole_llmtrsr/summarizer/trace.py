@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.execute import Executor, Source
 from recbole_llmtrsr.summarizer.jobs import Kind
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 
 @dataclass(frozen=True)

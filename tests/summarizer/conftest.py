@@ -11,11 +11,11 @@ import pytest
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 class EchoWriter:

@@ -9,8 +9,8 @@ import pytest
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure
-from recbole_llmtrsr.summarizer.planning import PARADIGMS
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CATALOGUE = ItemText.from_rows(["title"], {letter: [letter.upper()] for letter in LETTERS}, labels=False)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 ROOT = Path(__file__).parents[2]
 N_CALLS, N_KILLS = 2000, 10  # 200 users of 50 events in chains of 10 blocks
@@ -24,7 +24,7 @@ from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer
 from recbole_llmtrsr.summarizer.keys import digest
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import plan_calls, summarize
 
 store_path, log, seconds = Path(sys.argv[1]), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 0.003

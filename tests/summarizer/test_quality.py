@@ -7,9 +7,9 @@ import pytest
 
 from recbole_llmtrsr.data.item_text import Item, ItemText, one_line
 from recbole_llmtrsr.prompt.templates import DOMAINS
-from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.jobs import Answer, Job
 from recbole_llmtrsr.summarizer.quality import FAULTS, faults_of
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
 
 def block(*rows: str) -> tuple[Item, ...]:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer.exchange import Imported, export_store, import_store
 from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.exchange import Imported, export_store, import_store
+from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
 
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
 A_LINE = (

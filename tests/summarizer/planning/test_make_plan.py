@@ -8,7 +8,7 @@ import pytest
 
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.planning import PARADIGMS, make_plan
+from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS, make_plan
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CATALOGUE = ItemText.from_rows(["title"], {letter: [letter.upper()] for letter in LETTERS}, labels=False)

@@ -12,9 +12,9 @@ from typing import Any
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.summarizer import keys
-from recbole_llmtrsr.summarizer.catalogue import Catalogue
-from recbole_llmtrsr.summarizer.digest import Digest, format_digest, label, parse_digest, title
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.writers.catalogue import Catalogue
+from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, title
 
 VERSION = 1  # of the rules below: a change that changes texts needs another number, or old texts are served
 MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words

@@ -14,9 +14,9 @@ import pytest
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store import Entry, Record, Speed, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Entry, Record, Speed, SummaryStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
 LIKES = Answer("Likes film noir.", 40, 5, 0.5)
 HATES = Answer("Hates westerns, ärgerlich 😀", 7, 3, 0.25, "length")
@@ -25,7 +25,7 @@ HATES = Answer("Hates westerns, ärgerlich 😀", 7, 3, 0.25, "length")
 CLAIMANT = """
 import sys, time
 from pathlib import Path
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 store = SummaryStore(Path(sys.argv[1]))
 store.claim([b"b" * 16, b"c" * 16])
 print("claimed", flush=True)
@@ -69,9 +69,8 @@ def kill(process: subprocess.Popen[str]) -> None:
 def run_at_once(code: str, *arguments: tuple[str, ...]) -> list[str]:
     """What processes print that wait for each other before they start; all must succeed."""
     # Each tells that it has loaded, and then waits to be told.
-    code = (
-        f"import sys\nfrom recbole_llmtrsr.summarizer.store import *\nprint(flush=True)\nsys.stdin.readline()\n{code}"
-    )
+    load = "import sys\nfrom recbole_llmtrsr.summarizer.store.store import *\nprint(flush=True)\nsys.stdin.readline()\n"
+    code = load + code
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, *some], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_llmtrsr.summarizer.plan import Plan
+from recbole_llmtrsr.summarizer.planning.plan import Plan
 
 
 class Chain:

@@ -17,9 +17,9 @@ from typing import Any
 from recbole_llmtrsr import __version__
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.owners import Owner
-from recbole_llmtrsr.summarizer.store_file import file_faults, open_database
-from recbole_llmtrsr.summarizer.store_rows import (
+from recbole_llmtrsr.summarizer.store.file import file_faults, open_database
+from recbole_llmtrsr.summarizer.store.owners import Owner
+from recbole_llmtrsr.summarizer.store.rows import (
     COLUMNS,
     Claims,
     Entry,

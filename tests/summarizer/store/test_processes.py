@@ -9,9 +9,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 N_CALLS, N_KILLS = 400, 8
 KEYS = [number.to_bytes(16, "big") for number in range(N_CALLS)]
 
@@ -21,7 +21,7 @@ WORKER = """
 import os, random, sys, time
 from pathlib import Path
 from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store import Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 keys = [number.to_bytes(16, "big") for number in range(int(sys.argv[3]))]
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

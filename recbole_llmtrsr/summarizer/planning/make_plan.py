@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.hierarchical import Tree
-from recbole_llmtrsr.summarizer.plan import Plan
-from recbole_llmtrsr.summarizer.recurrent import Chain
+from recbole_llmtrsr.summarizer.planning.hierarchical import Tree
+from recbole_llmtrsr.summarizer.planning.plan import Plan
+from recbole_llmtrsr.summarizer.planning.recurrent import Chain
 
 
 class Paradigm(Protocol):

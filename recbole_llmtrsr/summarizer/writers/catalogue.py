@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.summarizer.digest import term
+from recbole_llmtrsr.summarizer.writers.digest import term
 
 ColumnKind = Literal["terms", "values", "decades", "text", "constant"]
 

@@ -11,9 +11,9 @@ from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job
-from recbole_llmtrsr.summarizer.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
-from recbole_llmtrsr.summarizer.writing_prompts import fair_limits
+from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers.writing_prompts import fair_limits
 
 SHORT = templates_for(
     "movies",

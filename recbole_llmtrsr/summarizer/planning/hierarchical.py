@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recbole_llmtrsr.summarizer.plan import EMPTY, Plan
+from recbole_llmtrsr.summarizer.planning.plan import EMPTY, Plan
 
 
 @dataclass

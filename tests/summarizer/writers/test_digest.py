@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from recbole_llmtrsr.summarizer.digest import Digest, format_digest, label, parse_digest, term, title
+from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, term, title
 
 NASTY = [
     "a",

@@ -7,7 +7,7 @@ from typing import Any
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.keys import canonical
-from recbole_llmtrsr.summarizer.store import SummaryStore
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 _KEYS_SHOWN = 5
 

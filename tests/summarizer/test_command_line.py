@@ -11,7 +11,7 @@ import pytest
 
 from recbole_llmtrsr.summarizer.__main__ import main
 from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
 
 ROOT = Path(__file__).parents[2]
 MADE = ("2026-01-02T03:04:05+00:00", "0.1.0")

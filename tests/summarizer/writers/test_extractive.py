@@ -8,12 +8,12 @@ import pytest
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.catalogue import column_kind
-from recbole_llmtrsr.summarizer.digest import parse_digest
-from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.jobs import Job
-from recbole_llmtrsr.summarizer.planning import PARADIGMS
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
+from recbole_llmtrsr.summarizer.writers.catalogue import column_kind
+from recbole_llmtrsr.summarizer.writers.digest import parse_digest
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 MOVIES = ItemText.from_rows(
     ["title", "year", "genres", "language"],

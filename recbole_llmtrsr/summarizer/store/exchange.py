@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, get_args
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.jobs import KINDS, Answer, Finish
 from recbole_llmtrsr.summarizer.keys import canonical
-from recbole_llmtrsr.summarizer.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
 
 _BATCH = 500  # entries per transaction
 _FAULTS_SHOWN = 20

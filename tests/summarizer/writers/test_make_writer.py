@@ -11,8 +11,8 @@ from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
-from recbole_llmtrsr.summarizer.writers import make_writer
+from recbole_llmtrsr.summarizer.writers.make_writer import make_writer
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 def make(summarizer: str) -> SummaryWriter:
@@ -50,7 +50,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_the_extractive_writer_does_not_load_transformers() -> None:
     code = (
-        "import sys, recbole_llmtrsr.summarizer.writers;"
+        "import sys, recbole_llmtrsr.summarizer.writers.make_writer;"
         " sys.exit('transformers' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.settings import SummarySettings
-from recbole_llmtrsr.summarizer.extractive import ExtractiveWriter
-from recbole_llmtrsr.summarizer.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writer import SummaryWriter
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
+from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
+from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""Where every text that was ever written is kept."""

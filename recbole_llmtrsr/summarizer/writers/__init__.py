@@ -1,0 +1,1 @@
+"""Who writes: extracts without a model, or a language model."""
