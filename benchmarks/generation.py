@@ -27,7 +27,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsP
 from transformers.utils import logging
 
 from recbole_llmtrsr.data.item_text import read_item_text
-from recbole_llmtrsr.history import blocks
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.local import TransformersGenerator, load_generator
 from recbole_llmtrsr.prompt.templates import templates_for
@@ -67,7 +66,7 @@ def block_prompts(n_prompts: int) -> list[str]:
     histories = defaultdict(list)
     for user, item, *_ in sorted(events, key=lambda event: float(event[3])):
         histories[user].append(item)
-    cut = [blocks(history, BLOCK_SIZE) for history in histories.values()]
+    cut = [[h[i : i + BLOCK_SIZE] for i in range(0, len(h), BLOCK_SIZE)] for h in histories.values()]
     by_turn = [user_blocks[n] for n in range(max(map(len, cut))) for user_blocks in cut if n < len(user_blocks)]
     template = templates_for("movies").block
     return [template.format(items="\n".join(f"- {texts[i].line}" for i in block)) for block in by_turn[:n_prompts]]

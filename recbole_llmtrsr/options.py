@@ -89,7 +89,7 @@ class SummarySettings:
     faulty_summaries: str = option(
         "keep",
         "LLM texts that are empty, cut off, repetitive, an echo, in another script or a refusal: keep, retry (ask once"
-        " more), or fallback (to the extractive text); always counted.",
+        " more), or fallback (to the extractive text, as what stays empty always does); always counted.",
         choices=("keep", "retry", "fallback"),
     )
     summary_store: str | None = option(

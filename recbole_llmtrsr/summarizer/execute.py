@@ -49,6 +49,7 @@ class _Text:
     text: str
     key: bytes | None  # of the answer in the store; None where the text is a replacement
     source: Source
+    faults: tuple[str, ...] = ()
 
 
 class Executor:
@@ -179,7 +180,7 @@ class Executor:
     def _settle(
         self, kind: Kind, jobs: Mapping[bytes, int], answers: Mapping[bytes, Answer | Failure]
     ) -> dict[bytes, _Text]:
-        """Decide on missing and faulty answers."""
+        """Decide on missing and faulty answers; an empty one never stands where there was something to say."""
         texts: dict[bytes, _Text] = {}
         faulty: dict[bytes, int] = {}
         for key, number in jobs.items():
@@ -187,14 +188,15 @@ class Executor:
             if isinstance(answer, Failure):
                 self.counts.failures[answer.reason] += 1
                 continue
-            texts[key] = self._text(key, answer)
-            if faults := self.faults(number, answer):
-                self.counts.faults.update(faults)
+            texts[key] = self._text(key, answer, self.faults(number, answer))
+            if texts[key].faults:
+                self.counts.faults.update(texts[key].faults)
                 faulty[key] = number
         if faulty and self._faulty == "retry":
             texts.update(self._second_texts(kind, faulty, texts))
-        elif faulty and self._faulty == "fallback":
-            texts = {key: text for key, text in texts.items() if key not in faulty}
+        for key in faulty:
+            if self._faulty == "fallback" or "empty" in texts[key].faults:
+                del texts[key]
         missing = {key: number for key, number in jobs.items() if key not in texts}
         if missing:
             texts.update(self._replacements(missing))
@@ -211,8 +213,10 @@ class Executor:
             self.counts.repeated += 1
             if isinstance(answer, Failure):
                 self.counts.failures[answer.reason] += 1
-            elif not first[again[second]].text or not self.faults(numbers[second], answer):
-                texts[again[second]] = self._text(second, answer)
+                continue
+            faults = self.faults(numbers[second], answer)
+            if not faults or "empty" in first[again[second]].faults:
+                texts[again[second]] = self._text(second, answer, faults)
         return texts
 
     def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, _Text]:
@@ -233,8 +237,8 @@ class Executor:
             self._writer_ids[kind, attempt] = self._store.writer_id(self._writer.name, settings)
         return self._writer_ids[kind, attempt]
 
-    def _text(self, key: bytes, answer: Answer) -> _Text:
-        return _Text(answer.text, key, "written" if key in self._written else "stored")
+    def _text(self, key: bytes, answer: Answer, faults: tuple[str, ...]) -> _Text:
+        return _Text(answer.text, key, "written" if key in self._written else "stored", faults)
 
 
 def _windows(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:

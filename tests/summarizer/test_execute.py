@@ -116,24 +116,33 @@ def checked(make_echo: Any, **answers: Answer) -> Any:
 
 
 def test_faulty_answers_are_kept_and_counted(summarize_histories: Any, make_echo: Any) -> None:
-    result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo), options(faulty_summaries="keep"))
-    assert result.summaries == {0: "{[AB],}"}
-    assert (result.report["faults"], result.report["replaced"], result.report["repeated"]) == ({"empty": 1}, 0, 0)
+    writer = checked(make_echo, **{"[CD]": Answer("Likes C and", finish="length")})
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="keep"))
+    assert result.summaries == {0: "{[AB],Likes C and}"}
+    assert (result.report["faults"], result.report["replaced"], result.report["repeated"]) == ({"cut_off": 1}, 0, 0)
+
+
+@pytest.mark.parametrize("policy", ["keep", "retry"])
+def test_what_stays_empty_is_replaced_under_any_policy(policy: str, summarize_histories: Any, make_echo: Any) -> None:
+    writer = checked(make_echo, **{"[CD]'": Answer(" ")})
+    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries=policy))
+    assert result.summaries == {0: "{[AB],title: C | D}"}
+    assert (result.report["faults"], result.report["replaced"]) == ({"empty": 1}, 1)
 
 
 def test_faulty_answers_are_replaced_and_the_store_keeps_what_was_said(
     summarize_histories: Any, make_echo: Any, store: SummaryStore
 ) -> None:
-    settings = options(faulty_summaries="fallback")
-    result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo), settings, store)
+    settings, cut = options(faulty_summaries="fallback"), {"[CD]": Answer("Likes C and", finish="length")}
+    result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo, **cut), settings, store)
     assert result.summaries == {0: "{[AB],title: C | D}"}
-    assert (result.report["faults"], result.report["replaced"]) == ({"empty": 1}, 1)
+    assert (result.report["faults"], result.report["replaced"]) == ({"cut_off": 1}, 1)
     # The policy is applied to what the store has, so that another one costs no call for that answer.
-    again, kept = checked(make_echo), checked(make_echo)
-    assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).report["faults"] == {"empty": 1}
+    again, kept = checked(make_echo, **cut), checked(make_echo, **cut)
+    assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).report["faults"] == {"cut_off": 1}
     assert again.jobs == []
     summarize_histories({0: "abcd"}, CATALOGUE, kept, options(), store)
-    assert kept.jobs == ["{[AB],}"]
+    assert kept.jobs == ["{[AB],Likes C and}"]
 
 
 def test_faulty_answers_are_asked_for_once_more(summarize_histories: Any, make_echo: Any, store: SummaryStore) -> None:
