@@ -144,6 +144,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
+            "tokenizer": self.model.backbone.tokenizer_digest(),
             "other_parameter": {},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
@@ -159,7 +160,14 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
 
         Raises:
-            UserError: not a checkpoint, or one of other weights.
+            UserError: not a checkpoint, or one of other weights or another tokenizer.
         """
-        self._scheduler_state = load_checkpoint(resume_file, map_location=self.device).get("scheduler")
+        checkpoint = load_checkpoint(resume_file, map_location=self.device)
+        if checkpoint.get("tokenizer", own := self.model.backbone.tokenizer_digest()) != own:
+            raise UserError(
+                f"checkpoint {resume_file} was trained with another tokenizer, so its weights would read other words;"
+                " the builtin backbone learns its tokenizer from item texts and summaries: run with the data and the"
+                " options of the run that saved it"
+            )
+        self._scheduler_state = checkpoint.get("scheduler")
         super().resume_checkpoint(resume_file)

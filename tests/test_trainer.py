@@ -177,3 +177,13 @@ def test_two_trainers_of_one_process_may_differ_in_precision():
         trainer, batches = prepared(precision=precision)
         assert trainer.accelerator.mixed_precision == expected
         assert trainer._train_epoch(batches, 0) > 0
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused_and_the_model_stays_as_it_is():
+    trainer, _ = prepared()
+    trainer._save_checkpoint(0, verbose=False)
+    other, _ = prepared(domain="movies")  # other wording, so that the builtin backbone learns other tokens
+    before = {name: weight.clone() for name, weight in other.model.state_dict().items()}
+    with pytest.raises(UserError, match="was trained with another tokenizer"):
+        other.resume_checkpoint(trainer.saved_model_file)
+    assert all(torch.equal(weight, before[name]) for name, weight in other.model.state_dict().items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Literal
 
 import torch
@@ -30,6 +32,13 @@ class Backbone(nn.Module):
         self.attention: Literal["shared_prefix", "plain"] = "plain"
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
+
+    def tokenizer_digest(self) -> str:
+        """Tells tokenizers apart that read the same text as other ids."""
+        content = json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        if self.tokenizer.is_fast:
+            content = self.tokenizer.backend_tokenizer.to_str()
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def transformer(self) -> PreTrainedModel:
