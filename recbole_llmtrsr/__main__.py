@@ -58,7 +58,8 @@ def _run(known: argparse.Namespace) -> int:
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
     costs = [f"{result['model']}\n{result['cost']}" for result in results if "cost" in result]
-    table = [comparison_table(results)] if is_finished(results[-1]) else []
+    finished = [result for result in results if is_finished(result)]
+    table = [comparison_table(finished)] if finished else []
     print("", *costs, *table, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     return 0
 

@@ -51,7 +51,11 @@ class SummarySettings:
         choices=("hierarchical", "recurrent", "none"),
     )
     block_size: int = option(5, "Items per block, counted from the user's first event (paper: 5).", minimum=1)
-    max_blocks: int | None = option(None, "Most recent blocks that are summarized (paper: 5); ~ takes all.", minimum=1)
+    max_blocks: int | None = option(
+        None,
+        "Most recent blocks that are summarized (paper: 5); ~ takes all. Recurrent: histories beyond it share little.",
+        minimum=1,
+    )
     summarize_remainder: str = option(
         "auto",
         "Summarize the unfinished last block too (paper), at block_size times the calls, or leave it to the recent"
@@ -80,11 +84,13 @@ class SummarySettings:
     )
     summarizer_context: int | None = option(
         None,
-        "Tokens of prompt and answer together, for openai: and vllm:; ~ asks the server (else 4096) or the model.",
+        "Tokens of prompt and answer together; ~ is 4096 for openai: (part of the store's keys, so it is not asked of"
+        " the server, but checked against what that says) and what the model states for vllm:.",
         minimum=64,
     )
     summarizer_api_key_variable: str = option(
-        "OPENAI_API_KEY", "Environment variable with the key for a server; it is sent there and kept nowhere."
+        "SUMMARIZER_API_KEY",
+        "Environment variable that holds the key for a server, which is sent there and kept nowhere.",
     )
     faulty_summaries: str = option(
         "keep",

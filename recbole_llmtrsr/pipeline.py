@@ -28,6 +28,7 @@ from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
+from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
 
 SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
@@ -37,6 +38,8 @@ def checked_config(model: str, dataset: str, files: Sequence[str], options: Mapp
     config = Config(get_model(model), dataset, files, options)
     check_dataset_files(config)
     templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
+    if config.settings.summary.summary != "none":
+        check_summarizer(config.settings.summary)
     checkpoint = config.settings.evaluation.checkpoint
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
@@ -83,6 +86,10 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         loaders = [train_data, valid_data, test_data]
         summaries, stage = SummaryResult({}, {}), config.settings.summary
         explained = config.settings.evaluation.explain
+        if explained is not None and (stage.dry_run or not isinstance(dataset, LLMTRSRDataset)):
+            logger.warning(
+                f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
+            )
         if isinstance(dataset, LLMTRSRDataset):
             # Before an LLM writes for hours.
             check_prompts(config.settings, dataset)
@@ -174,7 +181,7 @@ def _explain(
 
 def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a run that ends with its summaries, written unless it made none."""
-    result = {"model": config.model, "dataset": config.dataset, "candidates": {}, **found}
+    result = {"model": config.model, "dataset": config.dataset, **found}
     if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
         write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
     return result

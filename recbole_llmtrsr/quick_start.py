@@ -81,9 +81,11 @@ def compare(
         finally:
             with suppress(OSError):  # nothing was written: leave no empty folder behind
                 folder.rmdir()
-        hashes = {split: drawn["hash"] for split, drawn in results[0]["candidates"].items()}
-        if len(models) > 1 and is_finished(results[-1]):
-            write_comparison(folder, results)
+        finished = [result for result in results if is_finished(result)]
+        if finished:
+            hashes = {split: drawn["hash"] for split, drawn in finished[0]["candidates"].items()}
+        if len(models) > 1 and finished:
+            write_comparison(folder, finished)
     return results, folder
 
 

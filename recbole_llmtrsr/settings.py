@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
@@ -191,6 +192,11 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
     if groups["training"].loss_on == "full" and groups["training"].objective == "listwise":
         yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
     summary, n_recent = groups["summary"], groups["prompt"].n_recent_items
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
+        yield (
+            "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
+            " SUMMARIZER_API_KEY; what was given is not shown, as it may be a key"
+        )
     planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
     if planned and not summary.with_remainder and n_recent < summary.block_size - 1:
         yield (

@@ -11,6 +11,7 @@ import numpy as np
 
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.summarizer.cost import estimate
@@ -18,7 +19,8 @@ from recbole_llmtrsr.summarizer.from_file import read_summaries, resolve, write_
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, make_writer, prompt_limit
+from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
@@ -59,7 +61,7 @@ def make_summaries(
         return SummaryResult({}, {})
     wanted = _wanted(dataset, loaders)
     if settings.summarizer.startswith(FILE):
-        texts, counts = _from_file(settings.summarizer, wanted)
+        texts, counts = _from_file(config, wanted)
         result = SummaryResult(texts, {"histories": len(wanted.ids), "from_file": counts})
     else:
         writer = _writer(config, dataset)
@@ -90,20 +92,25 @@ def summary_cost(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -
         return "summary: none makes no calls"
     wanted = _wanted(dataset, loaders)
     if settings.summarizer.startswith(FILE):
-        _, counts = _from_file(settings.summarizer, wanted)
+        _, counts = _from_file(config, wanted)
         return "\n".join(f"{name:<16} {count:,}" for name, count in counts.items())
     writer = _writer(config, dataset)
     calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
     path = _store_path(settings.summary_store)
     with SummaryStore(path if path is not None and path.exists() else None) as store:
-        limit = prompt_limit(settings, writer)
-        return estimate(calls, writer, store, settings.summarizer_max_new_tokens, limit).text()
+        limit = writer.prompts.budget if isinstance(writer, LLMWriter) else None
+        return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(dataset.item_text), limit).text()
 
 
 def save_summaries(path: Path, dataset: LLMTRSRDataset, loaders: Sequence[Any], result: SummaryResult) -> None:
-    """Write all summaries in the form that ``summarizer: file:<path>`` reads."""
+    """Write all summaries in the form that ``summarizer: file:<path>`` reads, but for histories without events."""
+    if dataset.config["benchmark_filename"] is not None:
+        dataset.logger.warning(
+            f"{path.name} is not written: histories of pre-split files are not a user's first events"
+        )
+        return
     rows = _wanted(dataset, loaders).rows()
-    write_summaries(path, ((user, n_events, result.summaries.get(i, "")) for i, user, n_events in rows))
+    write_summaries(path, ((user, n_events, result.summaries.get(i, "")) for i, user, n_events in rows if n_events))
 
 
 def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:
@@ -116,8 +123,13 @@ def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:
     return _Wanted(ids.tolist(), [str(tokens[user]) for user in users[first]], n_events.tolist())
 
 
-def _from_file(summarizer: str, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
-    summaries = read_summaries(Path(summarizer.removeprefix(FILE)).expanduser())
+def _from_file(config: Any, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
+    if config["benchmark_filename"] is not None:
+        raise UserError(
+            "summarizer: file:<path> knows a history by its user's first events, which histories of pre-split files"
+            " (benchmark_filename) are not: choose another summarizer"
+        )
+    summaries = read_summaries(Path(config.settings.summary.summarizer.removeprefix(FILE)).expanduser())
     texts, counts = resolve(summaries, wanted.rows())
     return texts, {**counts, "identical_lines": summaries.n_identical, "empty_summaries": summaries.n_empty}
 
@@ -135,4 +147,4 @@ def _writer(config: Any, dataset: LLMTRSRDataset) -> SummaryWriter:
 
 
 def _store_path(name: str | None) -> Path | None:
-    return None if name is None else Path(name)
+    return None if name is None else Path(name).expanduser()

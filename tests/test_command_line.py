@@ -153,6 +153,29 @@ def test_a_budget_too_small_for_the_templates_is_refused(refused, tmp_path):
     assert not [name for name in left_behind(tmp_path) if not name.startswith(("saved/candidates/", "saved/summaries"))]
 
 
+SECRETS = [
+    "--summarizer=openai:m@http://me:hush77@127.0.0.1:9/v1",
+    "--summarizer=openai:m@me:hush77@host/v1",
+    "--summarizer=openai:m@http://host/v1?api-key=hush77",
+    "--summarizer=http://me:hush77@host/v1",
+    "--summarizer_api_key_variable=sk-hush77",
+]
+
+
+@pytest.mark.parametrize("flag", SECRETS)
+def test_what_may_be_a_secret_is_refused_unseen_before_anything_is_logged(flag, refused, tmp_path):
+    faults = refused("--model=Pop,LLMTRSR", flag)
+    assert "hush77" not in " ".join(faults)
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in written if "hush77" in text]
+
+
+def test_a_summarizer_that_cannot_be_is_refused_before_another_model_trains(refused, tmp_path):
+    assert "no file nowhere.jsonl" in refused("--model=Pop,LLMTRSR", "--summarizer=file:nowhere.jsonl")[0]
+    assert "summarizer must be 'extractive'" in refused("--model=Pop,LLMTRSR", "--summarizer=OpenAI:m@http://h/v1")[0]
+    assert left_behind(tmp_path) == set()
+
+
 def test_all_faults_are_printed_each_on_a_line_of_its_own(refused):
     assert refused("--block_size=0", "--attention=dense") == [
         "block_size must be >= 1, got 0",

@@ -107,6 +107,26 @@ def test_one_user_is_explained_with_scores_and_without(run: Any) -> None:
     assert "no model was trained" in (folder / "explain-six.html").read_text(encoding="utf-8")
 
 
+def test_one_model_alone_can_stop_with_its_summaries(
+    tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    options = {"data_path": str(atomic_folder), **OPTIONS, "LLMTRSR.summarize_only": True}
+    for models in (["LLMTRSR", "Pop"], ["Pop", "LLMTRSR"]):
+        results, folder = compare(models, "tiny", config_dict=options)
+        assert ["test_result" in result for result in results] == [model == "Pop" for model in models]
+        assert "| Pop |" in (folder / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_a_file_is_explained_without_blocks_and_calls(run: Any) -> None:
+    _, folder = run(summarize_only=True)
+    _, folder = run(summarizer=f"file:{folder / 'summaries.jsonl'}", summarize_only=True, explain="six")
+    page = (folder / "explain-six.html").read_text(encoding="utf-8")
+    assert "In no summary" not in page
+    assert "No call was needed" not in page
+
+
 def test_an_unknown_user_is_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no user 'seven' among the 6 users"):
         run(explain="seven")

@@ -62,6 +62,7 @@ def explain(
     def item(item_id: int) -> ExplainedItem:
         return ExplainedItem(str(tokens[item_id]), dataset.item(item_id).line)
 
+    from_file = settings.summary.summarizer.startswith("file:")  # without blocks and calls
     calls = () if summaries is None else _numbered(summaries.calls_of(history_id))
     sections = [] if prompts is None else prompts.sections(dataset.summary(history_id), history, target)
     n_recent = min(settings.prompt.n_recent_items, len(history))
@@ -75,7 +76,7 @@ def explain(
         target=item(target),
         history=tuple(item(i) for i in history),
         n_recent=n_recent,
-        block_size=None if summaries is None else settings.summary.block_size,
+        block_size=None if summaries is None or from_file else settings.summary.block_size,
         calls=calls,
         result=calls[-1].number if calls else None,
         summary=None if summaries is None else dataset.summary(history_id),
@@ -195,5 +196,6 @@ def _note(section: PromptSection, tokens: Any) -> str:
 def _options(settings: Any) -> tuple[tuple[str, str], ...]:
     """The options of summary and prompt, and the backbone."""
     values = {**dataclasses.asdict(settings.summary), **dataclasses.asdict(settings.prompt)}
+    del values["summarizer_api_key_variable"]
     values["backbone"] = settings.backbone.backbone
     return tuple((name, "~" if value is None else str(value)) for name, value in values.items())

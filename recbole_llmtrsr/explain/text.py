@@ -106,7 +106,7 @@ def _candidates(e: Explanation) -> Iterator[str]:
         lead = f"{rank}  {score.p_yes:.4f}  {score.log_odds:+8.3f}  {'TARGET  ' if score.is_target else ''}"
         yield from _wrap(f"{score.token} | {score.line}", lead, " " * 28)
     if len(ranked) < len(e.ranking):
-        yield f"{len(e.ranking) - len(ranked)} more candidates, all ranked below, are not shown."
+        yield f"{len(e.ranking) - len(ranked)} more candidates are not shown."
 
 
 def _options(e: Explanation) -> Iterator[str]:

@@ -140,8 +140,8 @@ class TransformersGenerator:
         # A model's own defaults may sample, or penalize repetition; the penalty would count padding as text. Of them
         # only the tokens that end an answer count.
         tokenizer, ends = self._tokens.tokenizer, model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
         ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end by one or the other
         pad_id = next((i for i in (tokenizer.pad_token_id, *ends) if i is not None), 0)
         model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad_id)
         return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
 PREFIX = "openai:"
 BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so that prompts are over-estimated
 TEMPLATE_TOKENS = 64  # left for what the server's chat template adds to a prompt
-DEFAULT_CONTEXT = 4096  # tokens, where neither the user nor the server tells
+DEFAULT_CONTEXT = 4096  # tokens, where the user does not tell
 LIST_TIMEOUT = 30.0  # seconds; a list of models needs no thinking
 LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"  # servers know the first, newer models of OpenAI the second
-
-logger = logging.getLogger(__name__)
 
 
 def parse_server(value: str) -> tuple[str, str]:
@@ -46,7 +43,7 @@ def parse_server(value: str) -> tuple[str, str]:
         )
     form = "write openai:<model>@<base url>, such as openai:Qwen/Qwen3-8B@http://localhost:8000/v1"
     if not value.startswith(PREFIX) or not at or not model.strip():
-        raise UserError(f"summarizer {value!r} lacks {'a model' if at else '@<base url>'}: {form}")
+        raise UserError(f"summarizer '{PREFIX}...' lacks {'a model' if at else '@<base url>'}: {form}")
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -54,8 +51,8 @@ def parse_server(value: str) -> tuple[str, str]:
         valid = False
     if not valid or any(character.isspace() or character in "?#" for character in url):
         raise UserError(
-            f"summarizer {value!r} has the base url {url!r}; accepted are http://<host>[:<port>][/<path>] and https://:"
-            f" {form}"
+            f"summarizer '{PREFIX}...' has the base url {url.partition('?')[0]!r}; accepted are"
+            f" http://<host>[:<port>][/<path>] and https://: {form}"
         )
     return model, url.rstrip("/")
 
@@ -65,7 +62,7 @@ class ServerGenerator:
 
     A request that gets no usable answer is repeated after a growing, random delay, or when the server asks for it. What
     remains without an answer is yielded as such; where it is clear that all requests would, the run is refused.
-    Making one asks nothing: the first contact is at the first prompt, or when the context is needed and not given.
+    Making one asks nothing: the first contact is at the first prompt.
 
     Args:
         model: its name on the server.
@@ -74,7 +71,8 @@ class ServerGenerator:
         concurrency: most requests under way at a time.
         timeout: most seconds of one attempt, from connecting to the last byte.
         retries: further attempts per prompt.
-        context: tokens that prompt and answer may have together; None asks the server.
+        context: tokens that prompt and answer may have together; not asked of the server, because it decides what is
+            cut and so belongs to what answers are known by, but checked against what the server says.
 
     Raises:
         UserError: the package `openai` is missing, or the key cannot be sent.
@@ -89,7 +87,7 @@ class ServerGenerator:
         concurrency: int,
         timeout: float,
         retries: int,
-        context: int | None,
+        context: int = DEFAULT_CONTEXT,
     ) -> None:
         self.name = f"{PREFIX}{model}"
         self.settings: Mapping[str, Any] = {
@@ -97,7 +95,9 @@ class ServerGenerator:
             "model": model,
             "temperature": 0,
             "bytes_per_token": BYTES_PER_TOKEN,
+            "context": context,
         }
+        self.max_prompt_tokens = context - TEMPLATE_TOKENS  # room for prompt and answer together
         self._model = model
         self._url = base_url
         self._concurrency = concurrency
@@ -106,25 +106,10 @@ class ServerGenerator:
         self._context = context
         self._models: dict[str, int | None] | None = None  # None: not asked yet
         self._limit = LIMIT
-        self._report: Counter[str] = Counter(requests=0, thoughts_removed=0)
-
-    @property
-    def max_prompt_tokens(self) -> int:
-        """Room for prompt and answer together, without the chat template; asks the server where nobody told.
-
-        Raises:
-            UserError: the server is not there or refuses the key.
-        """
-        if self._context is None:
-            from anyio.from_thread import start_blocking_portal
-
-            with start_blocking_portal() as portal:
-                portal.call(self._ask_nothing)
-        assert self._context is not None
-        return self._context - TEMPLATE_TOKENS
+        self._report: Counter[str] = Counter(requests=0)
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, rather too many than too few, since the server's tokenizer is not known."""
+        """An estimate, since the server's tokenizer is not known; for prose too many, for long numbers too few."""
         return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
     def trim(self, text: str, n_tokens: int) -> str:
@@ -132,7 +117,7 @@ class ServerGenerator:
         return text.encode()[: n_tokens * BYTES_PER_TOKEN].decode(errors="ignore")
 
     def report(self) -> Mapping[str, int]:
-        """Requests for answers, retries by cause, answers of which thoughts were removed."""
+        """Requests for answers, and retries by cause."""
         retries = {f"retries_{reason.replace(' ', '_')}": n for reason, n in self._requests.retried.items()}
         return {**self._report, **retries}
 
@@ -156,10 +141,6 @@ class ServerGenerator:
             while (answer := answers.get()) is not None:
                 yield answer
             run.result()
-
-    async def _ask_nothing(self) -> None:
-        async with self._requests.client() as client:
-            await self._meet(client)
 
     async def _ask(
         self,
@@ -205,13 +186,11 @@ class ServerGenerator:
             self._refusals.first_contact(models)
             models = {}
         self._models = models
-        if self._context is None:
-            self._context = models.get(self._model)
-        if self._context is None:
-            self._context = DEFAULT_CONTEXT
-            logger.warning(
-                f"{self._url} does not tell how many tokens {self._model} takes, {DEFAULT_CONTEXT} are assumed:"
-                " set summarizer_context to change this"
+        stated = models.get(self._model)
+        if stated is not None and stated < self._context:
+            raise UserError(
+                f"summarizer '{self.name}@{self._url}' takes {stated} tokens and summarizer_context is {self._context}:"
+                f" set summarizer_context: {stated}"
             )
 
     async def _answer(
@@ -226,7 +205,6 @@ class ServerGenerator:
             self._refusals.unanswered(reply, self._model, self._models or ())
             return NoGeneration(reply.reason)
         self._refusals.answered()
-        self._report["thoughts_removed"] += reply.thoughts
         return Generation(
             reply.text,
             self.count_tokens(prompt) if reply.prompt_tokens is None else reply.prompt_tokens,

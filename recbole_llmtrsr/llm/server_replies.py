@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from recbole_llmtrsr.data.item_text import one_line
+
 # Statuses below 500 that ask for another attempt: time-out, conflict, too early, too many requests.
 PASSING = frozenset({408, 409, 425, 429})
 
@@ -43,15 +45,13 @@ class Reply:
     """The answer within a reply.
 
     Attributes:
-        text: without the model's thoughts.
-        thoughts: whether there were any.
+        text: as the model wrote it.
         finished: whether the model ended by itself, rather than at the limit or at a filter.
         prompt_tokens: tokens read, where the server counts them.
-        new_tokens: tokens written, thoughts included, where the server counts them.
+        new_tokens: tokens written, where the server counts them.
     """
 
     text: str
-    thoughts: bool
     finished: bool
     prompt_tokens: int | None
     new_tokens: int | None
@@ -61,7 +61,7 @@ def read_reply(body: str) -> Reply | Fault:
     """The answer in the body of a chat completion."""
     try:
         reply = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Fault("not json", repr(body[:100]))
     try:
         choice = reply["choices"][0]
@@ -70,31 +70,9 @@ def read_reply(body: str) -> Reply | Fault:
         return Fault("no choices", repr(body[:100]))
     if not isinstance(content, str | None):
         return Fault("no choices", repr(body[:100]))
-    text, thoughts = without_thoughts(content or "")
     usage = reply.get("usage")
     finished = choice.get("finish_reason") not in ("length", "content_filter")
-    return Reply(text, thoughts, finished, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
-
-
-def without_thoughts(text: str) -> tuple[str, bool]:
-    """An answer without the thoughts that lead to it, and whether there were any.
-
-    Some chat templates open the thoughts themselves, so that only their end is in the answer; in an answer that was cut
-    off, only their beginning may be.
-
-    >>> without_thoughts("<think>They like kettles.</think> Kettles.")
-    ('Kettles.', True)
-    >>> without_thoughts("They like kettles.</think> Kettles.")
-    ('Kettles.', True)
-    >>> without_thoughts("<think>They like")
-    ('', True)
-    >>> without_thoughts(" Kettles.")
-    (' Kettles.', False)
-    """
-    _, end, answer = text.partition("</think>")
-    if end:
-        return answer.lstrip(), True
-    return ("", True) if text.lstrip().startswith("<think>") else (text, False)
+    return Reply(content or "", finished, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
 
 def read_models(body: str) -> dict[str, int | None]:
@@ -102,21 +80,24 @@ def read_models(body: str) -> dict[str, int | None]:
     try:
         entries = json.loads(body)["data"]
         models = {entry["id"]: entry.get("max_model_len") for entry in entries}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return {str(name): length if isinstance(length, int) and length > 0 else None for name, length in models.items()}
+    return {
+        one_line(str(name)): length if isinstance(length, int) and length > 0 else None
+        for name, length in models.items()
+    }
 
 
 def read_error(body: str) -> str:
     """What the body of an error says, in one line."""
     try:
         said: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = body
     for name in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"error": ...} or {"detail": ...}
         if isinstance(said, dict) and name in said:
             said = said[name]
-    return " ".join((said if isinstance(said, str) else json.dumps(said)).split())
+    return one_line(said if isinstance(said, str) else json.dumps(said))
 
 
 def read_wait(headers: Mapping[str, str]) -> float | None:
@@ -127,11 +108,11 @@ def read_wait(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _count(usage: Any, name: str) -> int | None:
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None
+    return count if isinstance(count, int) and 0 <= count < 2**31 else None

@@ -59,9 +59,16 @@ class Requests:
         for name in ("httpx", "httpx2"):  # each request would be a line in a log that shows all that is not excluded
             if logging.getLogger(name).level == logging.NOTSET:
                 logging.getLogger(name).setLevel(logging.WARNING)
-        # Without a key, a word: openai would look into OPENAI_API_KEY, which may be meant for somebody else.
-        key = self._key or "none"
-        return openai.AsyncOpenAI(api_key=key, base_url=self._url, max_retries=0, timeout=self.timeout)
+        # Without a key, a word: openai would look into OPENAI_API_KEY, which may be meant for somebody else; and so may
+        # the organization and the project that it takes from the environment.
+        mine = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        return openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=self._url,
+            max_retries=0,
+            timeout=self.timeout,
+            default_headers=mine,  # type: ignore[arg-type]
+        )
 
     async def persist(
         self,
@@ -86,25 +93,26 @@ class Requests:
             if not isinstance(reply, Fault) or not again(reply) or attempt == self._retries:
                 break
             self.retried[reply.reason] += 1
-            delay = FIRST_DELAY * 2.0 ** min(attempt, 30) if reply.wait is None else reply.wait
+            delay = max(FIRST_DELAY * 2.0 ** min(attempt, 30), reply.wait or 0.0)
             # At random, so that requests that failed together do not come back together.
             await sleep(min(delay, LONGEST_DELAY) * random.uniform(1.0, 1.5))
         return reply
 
     async def _attempt(self, send: Callable[[], Awaitable[Any]], timeout: float) -> str | Fault:
-        """The body of a reply. A server's words may repeat the key, which therefore ends here."""
+        """The body of a reply. A server's words, of success too, may repeat the key, which therefore ends here."""
         import openai
         from anyio import fail_after
 
         try:
             with fail_after(timeout):  # openai's own limit is for each read, which a server that drips never exceeds
-                return str((await send()).http_response.text)
+                # Decoded here: a server may name an encoding that there is not, or one that is not its own.
+                return self._clean((await send()).http_response.content.decode("utf-8", "replace"))
         except (TimeoutError, openai.APITimeoutError):
             return Fault("timeout", f"no answer within {timeout:g} s")
         except openai.APIConnectionError as error:
             return Fault("connection", self._clean(str(error.__cause__ or error)))
         except openai.APIStatusError as error:
-            status, said = error.status_code, self._clean(read_error(error.response.text))
+            status, said = error.status_code, self._clean(read_error(error.response.content.decode("utf-8", "replace")))
             return Fault(f"status {status}", said, status, read_wait(error.response.headers))
 
     def _clean(self, text: str) -> str:

@@ -52,6 +52,7 @@ class VllmGenerator:
             "fingerprint": model_fingerprint(source.path),
             "dtype": str(dtype).removeprefix("torch."),
             "decoding": "greedy",
+            "context": context,
         }
         self._source = source
         self._tokens = PromptTokens(config, tokenizer, self.name, context)

@@ -8,6 +8,7 @@ from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.summarizer.jobs import KINDS, Job
 from recbole_llmtrsr.summarizer.keys import call_key, canonical, digest, item_digest
 from recbole_llmtrsr.summarizer.planning.plan import Plan
+from recbole_llmtrsr.summarizer.store.rows import REPLACED
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
@@ -62,6 +63,10 @@ class Calls:
         items = [self._item_digests[i] for i in self.plan.items_of(number).tolist()]
         return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))
 
+    def items_behind(self, number: int) -> tuple[Item, ...]:
+        """All items that a call's text speaks of, by way of earlier texts too, oldest first."""
+        return tuple(self._items[i] for i in self.plan.items_behind(number))
+
     def done(self, number: int, text: str, key: bytes | None) -> None:
         """Enter a call's text, and the key under which the store has it, if it has."""
         self.texts[number] = text
@@ -72,10 +77,10 @@ class Calls:
         return self._keys[number]
 
     def provenance(self, number: int) -> tuple[str, ...]:
-        """What a call is made from: names of its items and keys of its texts."""
+        """What a call is made from: keys of its texts, or that one is a replacement, and names of its items."""
         items = [f"item:{self._tokens[i]}" for i in self.plan.items_of(number).tolist()]
         keys = [self._keys[i] for i in self.plan.inputs_of(number)]
-        return tuple([*(f"call:{key.hex()}" if key else "replaced" for key in keys), *items])
+        return tuple([*(f"call:{key.hex()}" if key else REPLACED for key in keys), *items])
 
     def _inputs(self, number: int) -> tuple[str, ...]:
         texts = [self.texts[i] for i in self.plan.inputs_of(number)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
+from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.calls import Calls
+from recbole_llmtrsr.summarizer.execute import Executor
 from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-LOOKUPS = 4096  # calls that are asked for in the store together
 ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, of a writer that was never timed; said where it is used
 
 
@@ -20,7 +22,7 @@ class Cost:
     """Calls that the store does not have, by kind, and what they would take.
 
     Attributes:
-        histories: histories that get a summary.
+        histories: histories of the run.
         requested: calls if nothing were shared.
         distinct: calls of the plan.
         needed: of these, not in the store.
@@ -37,7 +39,7 @@ class Cost:
     needed: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     prompt_tokens: int = 0
     max_new_tokens: int = 0
-    new_tokens: int = 0
+    new_tokens: float = 0.0
     seconds: float = 0.0
     assumed: bool = False
 
@@ -54,7 +56,7 @@ class Cost:
         if self.max_new_tokens:
             lines += [
                 f"prompt tokens    {self.prompt_tokens:,}",
-                f"new tokens       {self.new_tokens:,}, at most {self.max_new_tokens:,}",
+                f"new tokens       {self.new_tokens:,.0f}, at most {self.max_new_tokens:,}",
             ]
         if needed:
             basis = (
@@ -67,55 +69,44 @@ class Cost:
 
 
 def estimate(
-    calls: Calls, writer: SummaryWriter, store: SummaryStore, max_new_tokens: int, prompt_limit: int | None
+    calls: Calls,
+    writer: SummaryWriter,
+    store: SummaryStore,
+    settings: SummarySettings,
+    make_fallback: Callable[[], SummaryWriter],
+    prompt_limit: int | None,
 ) -> Cost:
-    """Walk through a plan without writing; second attempts at faulty answers are not foreseen.
+    """Walk through a plan without writing; faults of answers that are not there yet cannot be foreseen.
 
     Args:
         calls: the plan, filled; what the store has is entered.
         writer: counts tokens, and is asked nothing else.
         store: what need not be written again.
-        max_new_tokens: longest answer of an LLM.
+        settings: longest answer, and what is done about faulty ones that the store has.
+        make_fallback: makes the writer of replacements, when one is needed.
         prompt_limit: longest prompt of an LLM, in tokens; None where it is unknown.
     """
-    plan = calls.plan
-    cost = Cost(int((plan.results >= 0).sum()), plan.requested, plan.distinct())
+    executor = Executor(calls, writer, store, faulty=settings.faulty_summaries, make_fallback=make_fallback, dry=True)
+    executor.run()
+    cost = Cost(len(calls.plan.results), calls.plan.requested, calls.plan.distinct())
     known = store.writers()  # looked through, because asking for a number would register the writer
     speeds = {
-        kind: store.speed([number for number, (_, settings) in known.items() if settings == writer.settings(kind)])
+        kind: store.speed([number for number, (_, made) in known.items() if made == writer.settings(kind)])
         for kind in KINDS
     }
-    count = cache(writer.count_tokens)
-    fixed = {kind: sum(count(text) for text in writer.wording(kind)[:1]) for kind in KINDS}
-    for kind, wave in plan.waves():
-        numbers = wave.tolist()
-        for start in range(0, len(numbers), LOOKUPS):
-            window = numbers[start : start + LOOKUPS]
-            keys = {number: calls.key(number) for number in window if calls.ready(number)}
-            found = store.find(list(set(keys.values())))
-            met: set[bytes] = set()
-            for number in window:
-                key = keys.get(number)
-                if key in found:
-                    calls.done(number, found[key].text, key)
-                elif key is None or key not in met:
-                    cost.needed[kind] += 1
-                    if key is not None:
-                        met.add(key)
-                    if writer.wording(kind):
-                        read = fixed[kind] + _read(calls, number, count, max_new_tokens)
-                        cost.prompt_tokens += read if prompt_limit is None else min(read, prompt_limit)
+    count, limit = cache(writer.count_tokens), math.inf if prompt_limit is None else prompt_limit
     timed = [speed for speed in speeds.values() if speed.calls]
-    for kind, needed in cost.needed.items():
-        if not needed:
-            continue
+    for number, attempt in executor.needed:
+        kind = calls.plan.kind(number)
+        wording = writer.wording(kind)
+        cost.needed[kind] += 1
+        most = settings.summarizer_max_new_tokens if wording else 0
+        read = sum(count(text) for text in wording[: attempt + 1]) + _read(calls, number, count, most)
+        cost.prompt_tokens += int(min(read, limit)) if wording else 0
+        cost.max_new_tokens += most
         speed = speeds[kind] if speeds[kind].calls or not timed else timed[0]
-        asked = max_new_tokens if writer.wording(kind) else 0
-        cost.max_new_tokens += needed * asked
-        cost.new_tokens += round(needed * speed.new_tokens / speed.calls) if speed.calls else needed * asked
-        cost.seconds += (
-            needed * speed.seconds / speed.calls if speed.calls else needed * asked / ASSUMED_TOKENS_PER_SECOND
-        )
+        cost.new_tokens += speed.new_tokens / speed.calls if speed.calls else most
+        cost.seconds += speed.seconds / speed.calls if speed.calls else most / ASSUMED_TOKENS_PER_SECOND
         cost.assumed |= not speed.calls
     return cost
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from typing import Literal
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from recbole_llmtrsr.summarizer.calls import Calls
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Kind
+from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.quality import faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
@@ -19,29 +20,34 @@ from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 LOOKUPS = 4096  # calls that are asked for in the store together
 JOBS = 256  # that one process claims together: enough to sort and batch, few enough to share a wave with others
 WAIT_SECONDS = 0.05  # between looks at what another process is writing
+PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
 
 Source = Literal["stored", "written", "replaced"]
 
 
 @dataclass
 class Counts:
-    """What happened to the calls of a plan.
+    """What happened to the calls of a plan: calls + repeated = equal + found + made + all failures.
 
     Attributes:
+        equal: calls that read the same as another one of their wave, and share its answer.
         found: answers that were in the store, or that another process wrote meanwhile.
         made: answers that this process's writer gave.
-        repeated: second attempts at a faulty answer, found or made.
+        repeated: second attempts at a faulty answer.
         replaced: texts of the extractive writer in place of a missing or faulty answer.
-        failures: calls without an answer, by reason.
+        failures: attempts without an answer, by reason.
         faults: first answers by fault; one answer can have several.
+        remaining_faults: answers that are used, by fault.
     """
 
+    equal: int = 0
     found: int = 0
     made: int = 0
     repeated: int = 0
     replaced: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    remaining_faults: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,13 @@ class Executor:
         store: keeps answers as they were given; several processes may share it.
         faulty: what is done about faulty answers: ``keep``, ``retry`` or ``fallback``.
         make_fallback: makes the writer of replacements, when one is needed.
+        jobs: calls claimed together.
+        dry: write nothing, and only find out what is needed.
         show_progress: draw a progress bar over the calls.
 
     Attributes:
         counts: what happened.
+        needed: in a dry run, (number, attempt) of the calls that the store does not have.
     """
 
     def __init__(
@@ -75,27 +84,34 @@ class Executor:
         *,
         faulty: str,
         make_fallback: Callable[[], SummaryWriter],
+        jobs: int = JOBS,
+        dry: bool = False,
         show_progress: bool = False,
     ) -> None:
         self.counts = Counts()
+        self.needed: list[tuple[int, int]] = []
         self._calls, self._writer, self._store = calls, writer, store
-        self._faulty, self._make_fallback = faulty, make_fallback
+        self._faulty, self._make_fallback, self._jobs, self._dry = faulty, make_fallback, jobs, dry
         self._fallback: SummaryWriter | None = None
         self._writer_ids: dict[tuple[Kind, int], int] = {}
-        self._bar = tqdm(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
         self._written: set[bytes] = set()  # keys
         self._sources: dict[int, Source] = {}  # of the calls whose text was not found in the store
+        self._bar = tqdm(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
+        self._start = time.perf_counter()
 
     def run(self) -> None:
         """Run all waves."""
-        start = time.perf_counter()
         with self._bar:
             for kind, wave in self._calls.plan.waves():
-                for window in _windows(wave.tolist(), LOOKUPS):
-                    self._run_window(kind, window)
-                    report = self._writer.report()
-                    if tokens := report.get("prompt_tokens", 0) + report.get("new_tokens", 0):
-                        self._bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s")
+                settled: dict[bytes, _Text | None] = {}  # of this wave; None where a dry run has no text
+                numbers = wave.tolist()
+                for start in range(0, len(numbers), LOOKUPS):
+                    self._run_window(kind, numbers[start : start + LOOKUPS], settled)
+        if self.counts.replaced and not self._dry:
+            getLogger(__name__).warning(
+                f"{self.counts.replaced} summaries are replaced by extracts (failures: {dict(self.counts.failures)},"
+                f" faults: {dict(self.counts.faults)}); a further run asks again where there was no answer"
+            )
 
     def source(self, number: int) -> Source:
         """Where a call's text comes from."""
@@ -106,49 +122,66 @@ class Executor:
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
 
-    def _run_window(self, kind: Kind, window: Sequence[int]) -> None:
-        equal: dict[bytes, list[int]] = {}  # different calls that read the same are one
+    def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, _Text | None]) -> None:
+        keys: dict[int, bytes] = {}
+        jobs: dict[bytes, int] = {}  # different calls that read the same are one
         for number in window:
-            equal.setdefault(self._calls.key(number), []).append(number)
-        jobs = {key: numbers[0] for key, numbers in equal.items()}
-        answers = self._answers(kind, jobs, 0, lambda key: len(equal[key]))
-        for key, settled in self._settle(kind, jobs, answers).items():
-            for number in equal[key]:
-                self._calls.done(number, settled.text, settled.key)
-            if settled.source != "stored":
-                self._sources.update(dict.fromkeys(equal[key], settled.source))
+            if self._dry and not self._calls.ready(number):
+                self.needed.append((number, 0))
+                continue
+            keys[number] = key = self._calls.key(number)
+            if key not in settled and key not in jobs:
+                jobs[key] = number
+        self.counts.equal += len(keys) - len(jobs)
+        self._bar.update(len(window) - len(jobs))
+        settled.update(self._settle(kind, jobs, self._answers(kind, jobs, 0)))
+        for number, key in keys.items():
+            text = settled[key]
+            if text is not None:
+                self._calls.done(number, text.text, text.key)
+                if text.source != "stored":
+                    self._sources[number] = text.source
 
-    def _answers(
-        self, kind: Kind, jobs: Mapping[bytes, int], attempt: int, weight: Callable[[bytes], int]
-    ) -> dict[bytes, Answer | Failure]:
-        """An answer to every call, from the store, from this process's writer or from another process.
+    def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> dict[bytes, Answer | Failure]:
+        """Answers from the store, from this process's writer or from another process; in a dry run from the store.
 
         Args:
             kind: of all calls.
             jobs: key -> number of the call.
             attempt: 0, or 1 for the second.
-            weight: by how much a key moves the progress bar.
         """
         answers: dict[bytes, Answer | Failure] = {}
 
         def enter(new: Mapping[bytes, Answer | Failure]) -> int:
             answers.update(new)
-            self._bar.update(sum(weight(key) for key in new))
+            report = self._writer.report()
+            if tokens := report.get("prompt_tokens", 0) + report.get("new_tokens", 0):
+                speed = tokens / (time.perf_counter() - self._start)
+                self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+            self._bar.update(len(new) if attempt == 0 else 0)
             return len(new)
 
         self.counts.found += enter(self._store.find(list(jobs)))
-        pending = [key for key in jobs if key not in answers]
+        pending = [] if self._dry else [key for key in jobs if key not in answers]
         busy: set[bytes] = set()  # since the last progress
+        waiting = 0.0
         while pending:
-            claims = self._store.claim(pending[:JOBS])
+            claims = self._store.claim(pending[: self._jobs])
             self.counts.found += enter(claims.found)
             if claims.mine:
                 for some in self._write(kind, {key: jobs[key] for key in claims.mine}, attempt):
                     enter(some)
-            pending = pending[JOBS:] + claims.busy
+            pending = pending[self._jobs :] + claims.busy
             busy = set() if claims.found or claims.mine else busy.union(claims.busy)
+            waiting = waiting if busy else 0.0
             if pending and busy.issuperset(pending):
                 time.sleep(WAIT_SECONDS)
+                before, waiting = waiting, waiting + WAIT_SECONDS
+                if before < PATIENCE_SECONDS <= waiting:
+                    getLogger(__name__).warning(
+                        f"{len(pending)} calls have been another process's for {waiting:.0f} s: still waiting; if it"
+                        " hangs, end it, and this one takes them over"
+                    )
         return answers
 
     def _write(
@@ -178,54 +211,65 @@ class Executor:
                 self._store.release(list(claims))
 
     def _settle(
-        self, kind: Kind, jobs: Mapping[bytes, int], answers: Mapping[bytes, Answer | Failure]
-    ) -> dict[bytes, _Text]:
+        self, kind: Kind, jobs: Mapping[bytes, int], answers: dict[bytes, Answer | Failure]
+    ) -> dict[bytes, _Text | None]:
         """Decide on missing and faulty answers; an empty one never stands where there was something to say."""
-        texts: dict[bytes, _Text] = {}
+        texts: dict[bytes, _Text | None] = {}
         faulty: dict[bytes, int] = {}
+        missing: dict[bytes, int] = {}
         for key, number in jobs.items():
-            answer = answers[key]
-            if isinstance(answer, Failure):
+            answer = answers.get(key)
+            if answer is None:
+                self.needed.append((number, 0))
+                texts[key] = None
+            elif isinstance(answer, Failure):
                 self.counts.failures[answer.reason] += 1
-                continue
-            texts[key] = self._text(key, answer, self.faults(number, answer))
-            if texts[key].faults:
-                self.counts.faults.update(texts[key].faults)
-                faulty[key] = number
+                missing[key] = number
+            else:
+                texts[key] = text = self._text(key, number, answer)
+                self.counts.faults.update(text.faults)
+                if text.faults:
+                    faulty[key] = number
         if faulty and self._faulty == "retry":
             texts.update(self._second_texts(kind, faulty, texts))
-        for key in faulty:
-            if self._faulty == "fallback" or "empty" in texts[key].faults:
-                del texts[key]
-        missing = {key: number for key, number in jobs.items() if key not in texts}
+        for key, number in faulty.items():
+            used = texts[key]
+            if used is not None and (self._faulty == "fallback" or "empty" in used.faults):
+                missing[key] = number
+            elif used is not None:
+                self.counts.remaining_faults.update(used.faults)
         if missing:
             texts.update(self._replacements(missing))
         return texts
 
     def _second_texts(
-        self, kind: Kind, faulty: Mapping[bytes, int], first: Mapping[bytes, _Text]
-    ) -> dict[bytes, _Text]:
+        self, kind: Kind, faulty: Mapping[bytes, int], first: Mapping[bytes, _Text | None]
+    ) -> dict[bytes, _Text | None]:
         """Ask once more; a second answer counts if it is without fault, or if the first one is empty."""
-        again = {self._calls.key(number, attempt=1): key for key, number in faulty.items()}
-        numbers = {second: faulty[key] for second, key in again.items()}
-        texts = {}
-        for second, answer in self._answers(kind, numbers, 1, lambda key: 0).items():
+        again = {self._calls.key(number, attempt=1): (key, number) for key, number in faulty.items()}
+        answers = self._answers(kind, {second: number for second, (_, number) in again.items()}, 1)
+        texts: dict[bytes, _Text | None] = {}
+        for second, (key, number) in again.items():
+            answer, former = answers.get(second), first[key]
             self.counts.repeated += 1
-            if isinstance(answer, Failure):
+            if answer is None:
+                self.needed.append((number, 1))
+                texts[key] = None
+            elif isinstance(answer, Failure):
                 self.counts.failures[answer.reason] += 1
-                continue
-            faults = self.faults(numbers[second], answer)
-            if not faults or "empty" in first[again[second]].faults:
-                texts[again[second]] = self._text(second, answer, faults)
+            else:
+                text = self._text(second, number, answer)
+                if not text.faults or former is None or "empty" in former.faults:
+                    texts[key] = text
         return texts
 
     def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, _Text]:
-        """The extractive writer's texts; they stay out of the store, so that a later run asks again."""
+        """Extracts of all items behind each call; not stored, so that a later run asks where there was no answer."""
         if self._fallback is None:
             self._fallback = self._make_fallback()
         self.counts.replaced += len(missing)
         keys, texts = list(missing), {}
-        for some in self._fallback.run([self._calls.job(number) for number in missing.values()]):
+        for some in self._fallback.run([Job("block", self._calls.items_behind(n)) for n in missing.values()]):
             for position, answer in some:
                 assert isinstance(answer, Answer)
                 texts[keys[position]] = _Text(answer.text, None, "replaced")
@@ -237,10 +281,6 @@ class Executor:
             self._writer_ids[kind, attempt] = self._store.writer_id(self._writer.name, settings)
         return self._writer_ids[kind, attempt]
 
-    def _text(self, key: bytes, answer: Answer, faults: tuple[str, ...]) -> _Text:
-        return _Text(answer.text, key, "written" if key in self._written else "stored", faults)
-
-
-def _windows(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), size):
-        yield numbers[start : start + size]
+    def _text(self, key: bytes, number: int, answer: Answer) -> _Text:
+        source: Source = "written" if key in self._written else "stored"
+        return _Text(answer.text, key, source, self.faults(number, answer))

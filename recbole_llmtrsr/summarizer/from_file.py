@@ -2,7 +2,8 @@
 
 ``{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}``: ``n_events`` is the number of the user's first
 events that the summary was made from. A history takes the summary of just its events or else the latest earlier one,
-which is stale but knows nothing of the target; a summary of more events would, and is never used.
+which is stale but knows nothing of the target; a summary of more events would, and is never used. Events are counted
+after the run's filters (``user_inter_num_interval`` ...), so a file belongs to the filters under which it was made.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.calls import Calls
-from recbole_llmtrsr.summarizer.execute import Executor
+from recbole_llmtrsr.summarizer.execute import JOBS, Executor
 from recbole_llmtrsr.summarizer.planning.make_plan import make_plan
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.trace import TracedCall, trace
@@ -97,6 +97,7 @@ def summarize(
         store,
         faulty=settings.faulty_summaries,
         make_fallback=make_fallback,
+        jobs=max(JOBS, 4 * settings.summarizer_concurrency),  # a server is never idle for want of jobs
         show_progress=show_progress,
     )
     executor.run()
@@ -108,12 +109,14 @@ def summarize(
         "calls_unshared": calls.plan.requested,
         "calls": len(calls.plan),
         "calls_by_kind": calls.plan.distinct(),
+        "equal": counts.equal,
         "found": counts.found,
         "made": counts.made,
         "repeated": counts.repeated,
         "replaced": counts.replaced,
         "failures": dict(counts.failures),
         "faults": dict(counts.faults),
+        "remaining_faults": dict(counts.remaining_faults),
         "damaged": store.damaged,
         "seconds": round(time.perf_counter() - start, 3),
         **writer.report(),

@@ -137,4 +137,4 @@ def test_candidates_beyond_the_shown_ones_are_counted_and_the_target_is_not_amon
     many = tuple(ExplainedCandidate(f"c{n}", "", -n, is_target=n == 777) for n in range(1000))
     written = text(make_explanation(candidates=many))
     assert "\n    778   0.0000  -777.000  TARGET  c777 |\n" in written
-    assert "\n799 more candidates, all ranked below, are not shown.\n" in written
+    assert "\n799 more candidates are not shown.\n" in written

@@ -37,7 +37,7 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), FaultyHandler)
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.models: Any = [{"id": "tiny", "max_model_len": 1000}]
+        self.models: Any = [{"id": "tiny", "max_model_len": 5000}]
         self.models_status = 200
         self.stopped = threading.Event()
         self.lock = threading.Lock()
@@ -139,6 +139,19 @@ class FaultyHandler(BaseHTTPRequestHandler):
     def fault_never(self, fault: str) -> None:
         self.server.stopped.wait()
 
+    def fault_deep(self, fault: str) -> None:
+        self.reply(200, "[" * 200_000)
+
+    def fault_charset(self, fault: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json; charset=undefined")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def fault_echo(self, fault: str) -> None:
+        self.reply(200, {"choices": [], "headers": str(self.headers["Authorization"])})
+
     def fault_drip(self, fault: str) -> None:
         self.reply(200, "", announced=100000)
         for _ in range(100):
@@ -166,7 +179,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generator(url: str, model: str = "tiny", **options: Any) -> ServerGenerator:
-    usual: dict[str, Any] = {"api_key": None, "concurrency": 4, "timeout": 5.0, "retries": 3, "context": None}
+    usual: dict[str, Any] = {"api_key": None, "concurrency": 4, "timeout": 5.0, "retries": 3}
     return ServerGenerator(model, url, **{**usual, **options})
 
 
@@ -195,6 +208,8 @@ def portals() -> list[str]:
         ("nothing", "not json"),
         ("shapeless", "no choices"),
         ("half", "connection"),
+        ("deep", "not json"),
+        ("charset", "no choices"),
         ("hangup", "connection"),
         ("never", "timeout"),
         ("drip", "timeout"),
@@ -208,14 +223,14 @@ def test_a_passing_fault_is_retried_and_a_lasting_one_named_after_the_last_attem
     prompts = [f"{fault}*2|second", f"{fault}*9|never", "plain"]
     assert texts(asked.generate(prompts, 5)) == {0: "second!", 1: f"-> {reason}", 2: "plain!"}
     assert server.attempts == {prompts[0]: 3, prompts[1]: 3, "plain": 1}
-    assert asked.report() == {"requests": 7, "thoughts_removed": 0, f"retries_{reason.replace(' ', '_')}": 4}
+    assert asked.report() == {"requests": 7, f"retries_{reason.replace(' ', '_')}": 4}
 
 
 @pytest.mark.parametrize("status", ["400", "413", "422"])
 def test_a_prompt_that_the_server_does_not_take_is_not_sent_again(server: FaultyServer, status: str) -> None:
     asked = generator(server.url)
     assert texts(asked.generate([f"{status}*9|too long"], 5)) == {0: f"-> status {status}"}
-    assert asked.report() == {"requests": 1, "thoughts_removed": 0}
+    assert asked.report() == {"requests": 1}
 
 
 def test_a_server_that_drips_does_not_outlive_the_time_limit(server: FaultyServer) -> None:
@@ -293,36 +308,31 @@ def test_tokens_are_the_servers_count_or_an_estimate_and_seconds_are_shared_out(
     assert 0.4 <= sum(seconds) <= time.perf_counter() - start
 
 
-def test_thoughts_are_removed_and_counted(server: FaultyServer) -> None:
-    asked = generator(server.url)
-    prompts = ["<think>Hm.</think>\n\nKettles", "Hm.</think>Kettles", "<think>Hm", "Kettles"]
-    assert texts(asked.generate(prompts, 5)) == {0: "Kettles!", 1: "Kettles!", 2: "", 3: "Kettles!"}
-    assert asked.report() == {"requests": 4, "thoughts_removed": 3}
-
-
 def test_making_one_and_asking_nothing_need_no_server() -> None:
     asked = generator("http://127.0.0.1:9/v1", context=4096)
     assert list(asked.generate([], 5)) == []
     assert asked.max_prompt_tokens == 4096 - 64
-    assert asked.report() == {"requests": 0, "thoughts_removed": 0}
+    assert asked.report() == {"requests": 0}
 
 
 def test_its_answers_are_known_by_the_model_and_not_by_the_place_or_the_key() -> None:
     here, there = generator("http://here/v1", api_key=KEY), generator("http://there/v1")
     assert here.settings == there.settings == {
-        "kind": "server", "model": "tiny", "temperature": 0, "bytes_per_token": 3
+        "kind": "server", "model": "tiny", "temperature": 0, "bytes_per_token": 3, "context": 4096
     }  # fmt: skip
     assert here.name == there.name == "openai:tiny"
 
 
-def test_the_context_is_the_users_or_the_servers_or_assumed(
-    server: FaultyServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert generator(server.url).max_prompt_tokens == 1000 - 64
+def test_the_context_is_the_users_and_never_asked_because_it_decides_what_is_cut(server: FaultyServer) -> None:
+    assert generator(server.url).max_prompt_tokens == 4096 - 64
     assert generator(server.url, context=500).max_prompt_tokens == 500 - 64
-    assert caplog.messages == []
-    assert generator(server.url, "other").max_prompt_tokens == 4096 - 64
-    assert "does not tell how many tokens other takes, 4096 are assumed: set summarizer_context" in caplog.text
+    assert generator(server.url).settings != generator(server.url, context=500).settings
+    server.models = [{"id": "tiny", "max_model_len": 1000}]
+    with pytest.raises(
+        UserError, match=r"takes 1000 tokens and summarizer_context is 4096: set summarizer_context: 1000"
+    ):
+        texts(generator(server.url).generate(["x"], 5))
+    assert texts(generator(server.url, context=1000).generate(["x"], 5)) == {0: "x!"}
 
 
 @pytest.mark.parametrize("models", [None, "x", ["x"], [{}], [{"id": "tiny", "max_model_len": "x"}]])
@@ -359,8 +369,6 @@ def test_a_server_that_is_not_there_is_named_after_the_retries() -> None:
     with pytest.raises(UserError, match=fault):
         list(asked.generate(["x"], 5))
     assert asked.report()["retries_connection"] == 3
-    with pytest.raises(UserError, match="is not there"):
-        _ = asked.max_prompt_tokens
     assert portals() == []
 
 
@@ -388,7 +396,15 @@ def test_a_refused_key_is_a_user_error_that_does_not_show_it(
 def test_a_key_that_a_server_refuses_at_first_contact_is_told_at_once(server: FaultyServer) -> None:
     server.models_status = 401
     with pytest.raises(UserError, match="refuses the key"):
-        _ = generator(server.url, api_key=KEY).max_prompt_tokens
+        list(generator(server.url, api_key=KEY).generate(["x"], 5))
+
+
+def test_a_success_that_echoes_the_key_does_not_show_it(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_refusals, "PATIENCE", 0)
+    asked = generator(server.url, api_key=KEY, retries=0, concurrency=1)
+    with pytest.raises(UserError, match="no choices.*Bearer <key>") as fault:
+        list(asked.generate([f"echo*9|{n}" for n in range(9)], 5))
+    assert KEY not in str(fault.value)
 
 
 @pytest.mark.parametrize("key", ["se cret", "sécret", "sec\nret"])
@@ -497,7 +513,7 @@ def test_the_url_is_what_follows_the_last_at(value: str, model: str, url: str) -
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ("openai:gpt", "'openai:gpt' lacks @<base url>: write openai:<model>@<base url>, such as"),
+        ("openai:gpt", "'openai:...' lacks @<base url>: write openai:<model>@<base url>, such as"),
         ("openai:http://localhost:8000/v1", "lacks @<base url>"),
         ("openai:@http://localhost:8000/v1", "lacks a model"),
         ("openai:gpt@localhost:8000/v1", "has the base url 'localhost:8000/v1'; accepted are http://"),
@@ -538,3 +554,10 @@ def test_the_time_to_wait_is_a_number_or_a_date() -> None:
     values = ["2.5", "-1", "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
     assert [read_wait({"retry-after": value}) for value in values] == [2.5, 0.0, None, None, None, None, 0.0]
     assert read_wait({}) is None
+    assert read_wait({"retry-after": "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"}) is None
+    assert (
+        read_reply('{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": -1}}').prompt_tokens is None
+    )
+    assert read_reply(
+        '{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1' + "0" * 30 + "}}"
+    ) == (read_reply('{"choices": [{"message": {"content": "a"}}]}'))

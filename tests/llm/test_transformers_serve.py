@@ -95,7 +95,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def served(model: str | Path, url: str, **options: Any) -> ServerGenerator:
-    usual: dict[str, Any] = {"api_key": None, "concurrency": 4, "timeout": 60.0, "retries": 1, "context": None}
+    usual: dict[str, Any] = {"api_key": None, "concurrency": 4, "timeout": 60.0, "retries": 1}
     return ServerGenerator(*parse_server(f"openai:{model}@{url}"), **{**usual, **options})
 
 
@@ -113,7 +113,7 @@ def test_its_answers_are_those_of_the_same_model_run_here(folder: Path, url: str
     assert without_times(dict(generator.generate(PROMPTS, max_new_tokens))) == expected
     assert len({text for text, *_ in expected}) > 1
     assert [n_tokens for _, n_tokens, *_ in expected] == [len(f"<user>{prompt}<answer>".encode()) for prompt in PROMPTS]
-    assert generator.report() == {"requests": 6, "thoughts_removed": 0}
+    assert generator.report() == {"requests": 6}
 
 
 def test_a_model_that_it_does_not_serve_is_named_after_a_few_prompts(folder: Path, url: str) -> None:

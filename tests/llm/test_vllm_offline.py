@@ -137,6 +137,7 @@ def test_settings_name_the_engine_the_content_and_the_number_format(vllm: type[L
         "fingerprint": fingerprint(folder),
         "dtype": "bfloat16",
         "decoding": "greedy",
+        "context": None,
     }
     assert load(folder).name == f"vllm:{folder}"
     assert load(folder).report() == {}

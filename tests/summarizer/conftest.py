@@ -11,6 +11,7 @@ import pytest
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.summarizer.cost import estimate
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
@@ -92,8 +93,9 @@ class Summarize:
         settings: SummarySettings,
         store: SummaryStore | None = None,
         show_progress: bool = False,
-    ) -> SummaryResult:
-        """Summaries by history id; those of a mapping have its keys."""
+        dry: bool = False,
+    ) -> Any:
+        """Summaries by history id; those of a mapping have its keys. A dry run gives the cost."""
         names = list(range(len(histories)))
         if not isinstance(histories, Histories):
             names = list(histories)
@@ -103,6 +105,9 @@ class Summarize:
         items = [catalogue[token] for token in tokens]
         ids = list(range(len(histories)))
         calls = plan_calls(histories, ids, items, tokens, writer, settings)
+        if dry:
+            assert store is not None
+            return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(catalogue), None)
         with SummaryStore(None) as own:
             result = summarize(
                 ids,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
+from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -74,7 +77,19 @@ def test_items_that_read_the_same_share_a_call_within_a_run(summarize_histories:
     result = summarize_histories({0: "ab", 1: "ba", 2: "aa"}, twins, writer, options())
     assert result.summaries == {0: "[AA]", 1: "[AA]", 2: "[AA]"}
     assert writer.jobs == ["[AA]"]
-    assert (result.report["calls"], result.report["made"]) == (3, 1)
+    assert (result.report["calls"], result.report["made"], result.report["equal"]) == (3, 1, 2)
+
+
+def test_equal_calls_of_different_windows_are_asked_once_even_if_there_is_no_answer(
+    summarize_histories: Any, make_echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("recbole_llmtrsr.summarizer.execute"), "LOOKUPS", 1)
+    twins = ItemText.from_rows(["title"], {"a": ["A"], "b": ["A"]}, labels=False)
+    writer = make_echo()
+    writer.answers = {"[AA]": Failure("timeout")}
+    result = summarize_histories({0: "ab", 1: "ba", 2: "aa"}, twins, writer, options())
+    assert writer.jobs == ["[AA]"]
+    assert (result.report["failures"], result.report["replaced"], result.report["equal"]) == ({"timeout": 1}, 1, 2)
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
@@ -92,13 +107,18 @@ def test_windows_change_nothing(
 
 
 def test_a_missing_answer_is_replaced_counted_and_asked_for_again_in_the_next_run(
-    summarize_histories: Any, make_echo: Any, store: SummaryStore
+    summarize_histories: Any, make_echo: Any, store: SummaryStore, tmp_path: Path
 ) -> None:
     writer = make_echo()
     writer.answers = {"[CD]": Failure("timeout")}
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(), store)
     assert result.summaries == {0: "{[AB],title: C | D}"}
     assert (result.report["failures"], result.report["replaced"], result.report["made"]) == ({"timeout": 1}, 1, 2)
+    exported = io.BytesIO()
+    export_store(store, exported)
+    (tmp_path / "store.jsonl").write_bytes(exported.getvalue())
+    with SummaryStore(None) as other:  # a merge of a replacement can be taken out and in
+        assert import_store(other, tmp_path / "store.jsonl").new == 2
     later = make_echo()
     mended = summarize_histories({0: "abcd"}, CATALOGUE, later, options(), store)
     assert mended.summaries == {0: "{[AB],[CD]}"}
@@ -151,6 +171,7 @@ def test_faulty_answers_are_asked_for_once_more(summarize_histories: Any, make_e
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, settings, store)
     assert result.summaries == {0: "{[AB],[CD]'}"}
     assert (result.report["faults"], result.report["repeated"]) == ({"empty": 1}, 1)
+    assert result.report["remaining_faults"] == {}
     again = checked(make_echo)
     assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).summaries == result.summaries
     assert again.jobs == []
@@ -164,6 +185,7 @@ def test_a_second_answer_that_is_faulty_too_is_taken_only_over_nothing(
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
     assert result.summaries == {0: "{Likes C and,Likes C and}"}
     assert result.report["repeated"] == 2
+    assert result.report["remaining_faults"] == {"cut_off": 2}
 
 
 def test_a_failed_second_attempt_keeps_the_first_answer(summarize_histories: Any, make_echo: Any) -> None:
@@ -171,6 +193,58 @@ def test_a_failed_second_attempt_keeps_the_first_answer(summarize_histories: Any
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
     assert result.summaries == {0: "{[AB],Likes C and}"}
     assert (result.report["failures"], result.report["replaced"]) == ({"timeout": 1}, 0)
+
+
+def test_a_missing_merge_or_update_is_replaced_by_an_extract_of_all_items_behind_it(
+    summarize_histories: Any, make_echo: Any
+) -> None:
+    catalogue = ItemText.from_rows(
+        ["title", "kind"], {letter: [letter.upper(), f"kind{n % 2}"] for n, letter in enumerate("abcdef")}, labels=False
+    )
+    texts = {}
+    for paradigm, failing in (("hierarchical", "{"), ("recurrent", "((")):
+        writer = make_echo()
+        made = summarize_histories({0: "abcdef"}, catalogue, writer, options(paradigm))
+        last = make_echo()
+        last.answers = {text: Failure("timeout") for text in writer.jobs if text.startswith(failing)}
+        texts[paradigm] = summarize_histories({0: "abcdef"}, catalogue, last, options(paradigm)).summaries[0]
+        assert texts[paradigm] != made.summaries[0]
+    assert texts["hierarchical"] == texts["recurrent"]
+    assert "kind: kind1 3, kind0 3" in texts["hierarchical"]
+
+
+@pytest.mark.parametrize("policy", ["keep", "retry", "fallback"])
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_add_up_and_a_dry_run_foretells_them(
+    seed: int, paradigm: str, policy: str, summarize_histories: Any, make_echo: Any, store: SummaryStore
+) -> None:
+    chance = random.Random(seed)
+    settings = options(paradigm, faulty_summaries=policy)
+    fates = (Answer("", 10, 5), Answer("Likes A and", 10, 5, finish="length"), Failure("timeout"))
+    blocks = [f"[{a}{b}]{second}" for a in "ABC" for b in "ABC" for second in ("", "'")]
+    answers = {text: chance.choice(fates) for text in blocks if chance.random() < 0.5}
+    histories = {n: "".join(chance.choices("abc", k=chance.randrange(10))) for n in range(20)}
+
+    def run(dry: bool = False) -> Any:
+        writer = make_echo()
+        writer.checked, writer.answers = True, answers
+        return summarize_histories(histories, CATALOGUE, writer, settings, store, dry=dry), writer
+
+    for expected_new in (True, False):
+        cost, _ = run(dry=True)
+        result, writer = run()
+        report = result.report
+        assert report["calls"] + report["repeated"] == (
+            report["equal"] + report["found"] + report["made"] + sum(report["failures"].values())
+        )
+        assert report["made"] + sum(report["failures"].values()) == len(writer.jobs)
+        if expected_new:
+            assert sum(cost.needed.values()) >= len(set(writer.jobs)) - report["repeated"]
+        elif not report["failures"]:
+            assert sum(cost.needed.values()) == 0 == report["made"]
+        else:
+            assert sum(cost.needed.values()) >= sum(report["failures"].values())
 
 
 def test_answers_are_in_the_store_before_the_next_is_waited_for_and_claims_are_given_back(

@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.reply(200, json.dumps({"data": [{"id": "tiny", "max_model_len": 1000}]}))
+        self.reply(200, json.dumps({"data": [{"id": "tiny", "max_model_len": 5000}]}))
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -160,6 +160,7 @@ def test_every_history_ends_with_a_summary_or_a_counted_fallback_in_whatever_ord
         assert report["replaced"] == sum(report["failures"].values()) + faults["empty"]
         assert report["faults"] == {"empty": faults["empty"]}
         assert report["made"] + sum(report["failures"].values()) == sum(faults.values())
+        assert report["calls"] == report["made"] + sum(report["failures"].values()) + report["equal"] + report["found"]
 
     assert runs[0].summaries == runs[1].summaries
     assert stores[0] == stores[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -44,7 +46,8 @@ def make_plan(
 
     Blocks are aligned to where a history begins, so that histories that begin together, the prefixes of one user,
     share their full blocks. With ``summarize_remainder`` the short last block counts too; without it, its items are
-    left to the recent items. With ``max_blocks`` the most recent blocks count, the short one included.
+    left to the recent items. With ``max_blocks`` the most recent blocks count, the short one included; each history
+    beyond them then takes ``max_blocks`` steps, and its recurrent chain shares little, as it starts at a later block.
 
     Args:
         items: item ids of all events. [n_events]
@@ -68,34 +71,32 @@ class _Sequence:
     def __init__(self, plan: Plan, settings: SummarySettings, begin: int) -> None:
         self.begin = begin
         self._plan, self._settings = plan, settings
+        self._limit = math.inf if settings.max_blocks is None else settings.max_blocks
         self._next = begin  # where the next full block begins
-        self._state = self._new()
-        self._latest: deque[int] = deque(maxlen=settings.max_blocks)
         self._n_blocks = 0
+        self._latest: deque[int] = deque(maxlen=settings.max_blocks)  # runs; all of them without a limit
+        self._state, self._n_in_state = self._new(), 0  # grows with histories that are within the limit
 
     def summary(self, end: int) -> int:
-        size, limit = self._settings.block_size, self._settings.max_blocks
+        size = self._settings.block_size
         while self._next + size <= end:
-            self._append(self._plan.run(self._next, self._next + size))
+            self._latest.append(self._plan.run(self._next, self._next + size))
             self._next += size
+            self._n_blocks += 1
         rest = None
         if self._settings.with_remainder and self._next < end:
             rest = self._plan.run(self._next, end)
         n_blocks = self._n_blocks + (rest is not None)
-        self._plan.requested += self._state.calls_alone(n_blocks if limit is None else min(n_blocks, limit))
-        if limit is None:
+        self._plan.requested += self._state.calls_alone(int(min(n_blocks, self._limit)))
+        if n_blocks <= self._limit:
+            for run in islice(self._latest, self._n_in_state, None):
+                self._state.append(run)
+            self._n_in_state = self._n_blocks
             return self._state.summary(rest)
-        state, surplus = self._new(), max(0, len(self._latest) + (rest is not None) - limit)
-        for run in list(self._latest)[surplus:]:
-            state.append(run)
-        return state.summary(rest)
-
-    def _append(self, run: int) -> None:
-        self._n_blocks += 1
-        if self._settings.max_blocks is None:
-            self._state.append(run)
-        else:
-            self._latest.append(run)
+        window = self._new()
+        for run in islice(self._latest, int(len(self._latest) + (rest is not None) - self._limit), None):
+            window.append(run)
+        return window.summary(rest)
 
     def _new(self) -> Paradigm:
         return PARADIGMS[self._settings.summary](self._plan, self._settings)

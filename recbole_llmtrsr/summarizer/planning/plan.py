@@ -115,6 +115,15 @@ class Plan:
                 waiting += self.inputs_of(call)
         return sorted(needed)
 
+    def items_behind(self, number: int) -> list[int]:
+        """Item ids that a call's text speaks of, by way of earlier texts too, oldest first."""
+        pieces, waiting = [], [number]
+        while waiting:  # from the newest to the oldest
+            call = waiting.pop()
+            pieces.append(self.items_of(call).tolist())
+            waiting += self.inputs_of(call)
+        return [item for piece in reversed(pieces) for item in piece]
+
     def distinct(self) -> dict[Kind, int]:
         """Number of calls of each kind."""
         return {kind: self._kind.count(code) for code, kind in enumerate(KINDS)}

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, get_args
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.jobs import KINDS, Answer, Finish
 from recbole_llmtrsr.summarizer.keys import canonical
+from recbole_llmtrsr.summarizer.store.rows import REPLACED
 from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
 
 _BATCH = 500  # entries per transaction
@@ -120,7 +121,9 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_input(value: Any) -> bool:
-    return isinstance(value, str) and (value[:5] == "item:" or (value[:5] == "call:" and _is_key(value[5:])))
+    if not isinstance(value, str):
+        return False
+    return value == REPLACED or value[:5] == "item:" or (value[:5] == "call:" and _is_key(value[5:]))
 
 
 def _is_key(value: Any) -> bool:
@@ -139,7 +142,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seconds": (lambda value: type(value) in (int, float) and 0 <= value < math.inf, "a number >= 0"),
     "inputs": (
         lambda value: isinstance(value, list) and all(map(_is_input, value)),
-        "a list of 'item:<token>' and 'call:<key>'",
+        "a list of 'item:<token>', 'call:<key>' and 'replaced'",
     ),
     "created": (lambda value: isinstance(value, str), "a text"),
     "version": (lambda value: isinstance(value, str), "a text"),

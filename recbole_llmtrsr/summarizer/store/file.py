@@ -62,7 +62,10 @@ _REMEDIES = {
     "unable to open": _UNWRITABLE,
     "not a database": "this is not a summary store, or its first page is destroyed; choose another file",
     "malformed": _DAMAGED,
-    "disk I/O error": _DAMAGED,
+    "disk I/O error": (
+        "the disk is full or failing; what was written before stays: free space and run again; if it comes again,"
+        " 'python -m recbole_llmtrsr.summarizer verify --store={path}' tells whether the file is damaged"
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from recbole_llmtrsr.summarizer.jobs import Answer, Finish, Kind
 from recbole_llmtrsr.summarizer.keys import canonical
 
+REPLACED = "replaced"  # an input that was written for one run, in place of an answer
 COLUMNS = "key, writer, kind, attempt, text, finish, prompt_tokens, new_tokens, seconds, inputs, created, version"
 _CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the checksum
 
@@ -23,7 +24,8 @@ class Record:
         key: content address of the call, 16 bytes.
         kind: what was asked.
         answer: what the writer said, as it said it.
-        inputs: what the text was made from, oldest first: 'item:<token>' or 'call:<key in hex>'.
+        inputs: what the text was made from, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an
+            earlier text that the store does not have.
         attempt: 0, or 1 where a faulty answer was asked for once more.
     """
 

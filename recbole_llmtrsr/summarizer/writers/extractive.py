@@ -54,7 +54,7 @@ class ExtractiveWriter:
             self._title_label = f"{self._title_label} examples"
         self._n_terms = min(MAX_COLUMN_TERMS, max(2, MAX_TERMS // max(1, len(columns))))
         self._by_title: dict[str, Item] = {}
-        for item in item_text.items.values():
+        for _, item in sorted(item_text.items.items()):  # not in file order: the digest has none
             if shown := title(self._catalogue.title(item)):
                 self._by_title.setdefault(shown, item)
         self._item_digest = lru_cache(CACHED_DIGESTS)(self._digest_of_item)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.llm.generation import NoGeneration
+from recbole_llmtrsr.llm.thoughts import without_thoughts
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.llm.generation import Generation, TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
+CHARACTERS_PER_TOKEN = 16  # at most; a text beyond is of a server that does not keep its limit
 VERSION = 1  # of how prompts are filled and cut: a change that changes prompts needs another number
 
 
@@ -26,28 +27,21 @@ class LLMWriter:
         generator: greedy, so that equal prompts give equal texts.
         templates: wording.
         max_new_tokens: longest answer, in tokens.
-        context: what the user says that the model takes, prompt and answer together; it decides what is cut.
+
+    Attributes:
+        prompts: what makes its prompts.
+
+    Raises:
+        UserError: the context has no room for the templates and an answer.
     """
 
-    def __init__(
-        self, generator: TextGenerator, templates: Templates, max_new_tokens: int, context: int | None = None
-    ) -> None:
+    def __init__(self, generator: TextGenerator, templates: Templates, max_new_tokens: int) -> None:
         self.name = generator.name
         self._generator = generator
         self._templates = templates
         self._max_new_tokens = max_new_tokens
-        self._context = context
-        self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0}
-
-    @cached_property
-    def prompts(self) -> WritingPrompts:
-        """What makes the prompts; made late, because a server must be asked for its context.
-
-        Raises:
-            UserError: the context has no room for the templates and an answer.
-        """
-        budget = self._generator.max_prompt_tokens - self._max_new_tokens
-        return WritingPrompts(self._templates, self._generator, budget, self.name)
+        self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens, self.name)
+        self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0, "thoughts_removed": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
         """The generator, the wording of this kind of prompt, the rules by which it is filled and the answer's limit."""
@@ -56,8 +50,9 @@ class LLMWriter:
             "version": VERSION,
             "generator": dict(self._generator.settings),
             "prompt": list(self.wording(kind)[: attempt + 1]),
+            # An update of nothing asks for the block.
+            **({"block": self._templates.block} if kind == "update" else {}),
             "max_new_tokens": self._max_new_tokens,
-            "context": self._context,
         }
 
     def wording(self, kind: Kind) -> Sequence[str]:
@@ -84,19 +79,22 @@ class LLMWriter:
 
     def report(self) -> Mapping[str, int]:
         """Prompts, tokens read and written, cuts, and what the generator went through."""
-        cuts = self.prompts.cuts if "prompts" in self.__dict__ else {}
-        return {**self._report, **cuts, **self._generator.report()}
+        return {**self._report, **self.prompts.cuts, **self._generator.report()}
 
     def _answer(self, generation: Generation | NoGeneration) -> Answer | Failure:
         if isinstance(generation, NoGeneration):
             return Failure(generation.reason)
+        text, thoughts = without_thoughts(generation.text)
+        # JSON can spell half a surrogate pair, which is no text and cannot be stored.
+        text = one_line(text.encode("utf-8", "replace").decode("utf-8"))
+        most = CHARACTERS_PER_TOKEN * self._max_new_tokens
+        self._report["thoughts_removed"] += thoughts
         self._report["prompt_tokens"] += generation.n_prompt_tokens
         self._report["new_tokens"] += generation.n_new_tokens
         return Answer(
-            # JSON can spell half a surrogate pair, which is no text and cannot be stored.
-            one_line(generation.text.encode("utf-8", "replace").decode("utf-8")),
+            text[:most],
             generation.n_prompt_tokens,
             generation.n_new_tokens,
             generation.seconds,
-            "stop" if generation.finished else "length",
+            "stop" if generation.finished and len(text) <= most else "length",
         )

@@ -47,20 +47,30 @@ def make_writer(
     """
     if settings.summarizer == EXTRACTIVE:
         return ExtractiveWriter(item_text)
+    check_summarizer(settings)
     generator = _generator(settings, device, dtype, trust_remote_code)
-    context = settings.summarizer_context if settings.summarizer.startswith((SERVER, VLLM)) else None
-    writer = LLMWriter(generator, templates, settings.summarizer_max_new_tokens, context)
-    if not settings.summarizer.startswith(SERVER):
-        _ = writer.prompts  # refuses a context that is too short, before any work
-    return writer
+    return LLMWriter(generator, templates, settings.summarizer_max_new_tokens)
 
 
-def prompt_limit(settings: SummarySettings, writer: SummaryWriter) -> int | None:
-    """Longest prompt of an LLM, in tokens, as far as it is known without asking a server."""
-    if settings.summarizer.startswith(SERVER):
-        context = settings.summarizer_context
-        return None if context is None else context - settings.summarizer_max_new_tokens
-    return writer.prompts.budget if isinstance(writer, LLMWriter) else None
+def check_summarizer(settings: SummarySettings) -> None:
+    """Refuse what can be refused by the name alone, before any work and before the name is in a log.
+
+    Raises:
+        UserError: a name that is neither a writer, a model, a server nor a file.
+    """
+    name = settings.summarizer
+    if name.startswith(SERVER):
+        from recbole_llmtrsr.llm.server import parse_server
+
+        parse_server(name)
+    elif name.startswith(FILE):
+        path = Path(name.removeprefix(FILE)).expanduser()
+        if not path.is_file():
+            raise UserError(
+                f"summarizer: there is no file {path}: give the path of a file of JSON lines behind '{FILE}'"
+            )
+    elif name != EXTRACTIVE and not name.startswith(VLLM):
+        _check_name(name)
 
 
 def _generator(
@@ -69,7 +79,7 @@ def _generator(
     name = settings.summarizer
     # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
     if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.server import ServerGenerator, parse_server
+        from recbole_llmtrsr.llm.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
 
         model, base_url = parse_server(name)
         return ServerGenerator(
@@ -79,7 +89,7 @@ def _generator(
             concurrency=settings.summarizer_concurrency,
             timeout=settings.summarizer_timeout,
             retries=settings.summarizer_retries,
-            context=settings.summarizer_context,
+            context=settings.summarizer_context or DEFAULT_CONTEXT,
         )
     if name.startswith(VLLM):
         from recbole_llmtrsr.llm.vllm_offline import load_vllm_generator
@@ -90,7 +100,6 @@ def _generator(
             context=settings.summarizer_context,
             trust_remote_code=trust_remote_code,
         )
-    _check_name(name)
     from recbole_llmtrsr.llm.local import load_generator
 
     return load_generator(
@@ -103,8 +112,9 @@ def _generator(
 
 
 def _check_name(name: str) -> None:
-    if "/" in name or name[:1] in (".", "~") or Path(name).is_dir():
+    if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir():
         return
+    name = name.partition("://")[0]  # what follows may hold a password
     near = difflib.get_close_matches(name.lower(), [EXTRACTIVE, FILE, SERVER, VLLM], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UserError(

@@ -30,6 +30,8 @@ B_LINE = (
     ' "version": "0.1.0", "writer": {"name": "extractive", "settings": {}}}\n'
 )
 
+INPUTS = "must be a list of 'item:<token>', 'call:<key>' and 'replaced', got"
+
 
 @pytest.fixture
 def store() -> SummaryStore:
@@ -137,8 +139,11 @@ FAULTS: list[tuple[Callable[[], str], str]] = [
     (lambda: other(A_LINE, prompt_tokens=2**63), "prompt_tokens must be a whole number >= 0, got '9223"),
     (lambda: other(A_LINE, seconds=float("inf")), "not a JSON object in UTF-8 (Infinity is not JSON)"),
     (lambda: A_LINE.replace("0.125", "1e999"), "seconds must be a number >= 0, got 'inf'"),
-    (lambda: other(A_LINE, inputs=["i1"]), "inputs must be a list of 'item:<token>' and 'call:<key>', got"),
-    (lambda: other(A_LINE, inputs=["call:61"]), "inputs must be a list of 'item:<token>' and 'call:<key>', got"),
+    (lambda: other(A_LINE, inputs=["i1"]), "inputs must be a list of 'item:<token>', 'call:<key>' and 'replaced', got"),
+    (
+        lambda: other(A_LINE, inputs=["call:61"]),
+        "inputs must be a list of 'item:<token>', 'call:<key>' and 'replaced', got",
+    ),
     (lambda: other(A_LINE, writer={"name": "x"}), "writer must be {'name': <text>, 'settings': <object>}, got"),
     (lambda: other(A_LINE, note="hm"), "unknown field 'note': accepted are key, kind, attempt, text, "),
     (lambda: A_LINE.replace('"attempt": 1, ', ""), "field 'attempt' is missing"),

@@ -133,7 +133,7 @@ def test_an_answer_becomes_one_line_with_its_tokens_time_and_end() -> None:
     ((pair,),) = llm.run([Job("block", tuple(items("Heat")))])
     assert pair == (0, Answer("likes * noir and more of it", 3, 7, 0.5, "length"))
     assert llm.report() == {
-        "prompts": 1, "prompt_tokens": 3, "new_tokens": 7, "retries": 3,
+        "prompts": 1, "prompt_tokens": 3, "new_tokens": 7, "thoughts_removed": 0, "retries": 3,
         "trimmed_items": 0, "trimmed_summaries": 0, "dropped_summaries": 0,
     }  # fmt: skip
 
@@ -141,6 +141,25 @@ def test_an_answer_becomes_one_line_with_its_tokens_time_and_end() -> None:
 def test_a_prompt_without_an_answer_is_a_failure_with_its_reason() -> None:
     llm, _ = writer(answer="fail")
     assert list(llm.run([Job("block", tuple(items("Heat")))])) == [[(0, Failure("timeout"))]]
+
+
+def test_thoughts_are_no_part_of_an_answer_and_are_counted() -> None:
+    llm, _ = writer(answer="<think>They like\nkettles.</think> Kettles.")
+    assert write(llm, [items("Heat")]) == ["Kettles."]
+    assert llm.report()["thoughts_removed"] == 1
+
+
+def test_an_answer_far_beyond_its_limit_is_cut_and_told() -> None:
+    llm, _ = writer(answer="x" * 200)
+    ((pair,),) = llm.run([Job("block", tuple(items("Heat")))])
+    assert (pair[1].text, pair[1].finish) == ("x" * 160, "length")
+
+
+def test_texts_of_one_model_are_not_those_of_another() -> None:
+    one, other = EchoGenerator(), EchoGenerator()
+    other.settings = {"kind": "other"}
+    for kind in ("block", "update", "merge"):
+        assert LLMWriter(one, SHORT, 10).settings(kind) != LLMWriter(other, SHORT, 10).settings(kind)
 
 
 def test_a_second_attempt_asks_for_brevity_in_every_kind_of_prompt() -> None:
@@ -156,11 +175,13 @@ def test_a_second_attempt_asks_for_brevity_in_every_kind_of_prompt() -> None:
 
 
 def test_settings_tell_wordings_limits_and_attempts_apart_and_nothing_else() -> None:
-    def settings(kind: Any = "block", attempt: int = 0, limit: int = 10, room: int = 1000, **wording: str) -> Any:
+    def settings(kind: Any = "block", attempt: int = 0, limit: int = 10, **wording: str) -> Any:
         templates = SHORT.with_overrides(wording)
-        return LLMWriter(EchoGenerator(room), templates, limit).settings(kind, attempt)
+        return LLMWriter(EchoGenerator(), templates, limit).settings(kind, attempt)
 
-    assert settings() == settings(merge="Other {summaries}") == settings(retry="Other") == settings(room=500)
+    assert settings() == settings(merge="Other {summaries}") == settings(retry="Other")
+    assert settings("merge") == settings("merge", block="Other {items}")
+    assert settings("update") != settings("update", block="Other {items}")  # an update of nothing asks for the block
     assert settings() != settings(block="Other {items}")
     assert settings() != settings(limit=11)
     assert settings(attempt=1) != settings() != settings("update")
