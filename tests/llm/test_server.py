@@ -474,6 +474,8 @@ def test_closing_early_leaves_no_thread_and_makes_no_more_requests(server: Fault
 
 
 def test_an_interrupt_ends_what_is_under_way(server: FaultyServer) -> None:
+    # Programs that run in the background of a script ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = threading.Timer(0.4, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     start = time.monotonic()
@@ -481,6 +483,7 @@ def test_an_interrupt_ends_what_is_under_way(server: FaultyServer) -> None:
         list(generator(server.url, timeout=30).generate(["never*9|x"] * 9, 5))
     assert time.monotonic() - start < 5
     assert portals() == []
+    signal.signal(signal.SIGINT, before)
 
 
 def test_it_runs_where_an_event_loop_runs_already(server: FaultyServer) -> None:
