@@ -44,8 +44,9 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
     builtin = settings.backbone.backbone == BUILTIN
     if builtin:
-        wording = [str(value) for value in dataclasses.asdict(templates).values()]
-        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens.
+        wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name != "retry"]
+        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens. `retry` is in
+        # none that this backbone reads.
         texts = [*catalogue, *dataset.summary_sample(), *wording * 100]
         backbone = build_builtin(
             texts,

@@ -44,7 +44,8 @@ class ExtractiveWriter:
     name = "extractive"
 
     def __init__(self, item_text: ItemText) -> None:
-        fields = {token: item.fields for token, item in sorted(item_text.items.items())}
+        # In the order of the file, by which equal titles and equal statistics are decided.
+        fields = [(token, item.fields) for token, item in item_text.items.items()]
         self._catalogue_digest = keys.digest(json.dumps([item_text.columns, fields])).hex()
         self._catalogue = Catalogue(item_text)
         columns = self._catalogue.counted or (("",) if self._catalogue.texts else ())
@@ -54,7 +55,7 @@ class ExtractiveWriter:
             self._title_label = f"{self._title_label} examples"
         self._n_terms = min(MAX_COLUMN_TERMS, max(2, MAX_TERMS // max(1, len(columns))))
         self._by_title: dict[str, Item] = {}
-        for _, item in sorted(item_text.items.items()):  # not in file order: the digest has none
+        for item in item_text.items.values():  # of equal titles the first in the file
             if shown := title(self._catalogue.title(item)):
                 self._by_title.setdefault(shown, item)
         self._item_digest = lru_cache(CACHED_DIGESTS)(self._digest_of_item)

@@ -205,7 +205,8 @@ def test_a_text_is_known_by_the_whole_catalogue_whose_statistics_weigh_it() -> N
         return ExtractiveWriter(catalogue).settings("block")
 
     assert settings(MOVIES) == settings(ItemText.from_rows(MOVIES.columns, rows(MOVIES)))
-    assert settings(MOVIES) == settings(ItemText.from_rows(MOVIES.columns, dict(reversed(rows(MOVIES).items()))))
+    # Of equal titles the first in the file counts, so its order is part of what decides a text.
+    assert settings(MOVIES) != settings(ItemText.from_rows(MOVIES.columns, dict(reversed(rows(MOVIES).items()))))
     assert settings(MOVIES) != settings(ItemText.from_rows(MOVIES.columns, {**rows(MOVIES), "10": ["Up", "", "", ""]}))
 
 
