@@ -16,7 +16,6 @@ causal half of the other's attention, padding included; `as computed` all T x T 
 from __future__ import annotations
 
 import argparse
-import platform
 import re
 import statistics
 import sys
@@ -24,12 +23,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from common.machine import processor, versions
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -431,17 +430,8 @@ def peak(known: argparse.Namespace, n: int = 1024) -> float:
 
 
 def machine(known: argparse.Namespace) -> str:
-    """The processor, as Linux names it where it does, or the GPU."""
-    if known.device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or 'unknown'} cores"
-
-
-def versions() -> str:
-    return ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in ("torch", "transformers"))])
+    """The processor or the GPU."""
+    return torch.cuda.get_device_name() if known.device.startswith("cuda") else processor()
 
 
 if __name__ == "__main__":

@@ -12,17 +12,16 @@ waits for its longest answer.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import recbole
 import torch
+from common.machine import processor, versions
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
@@ -152,7 +151,7 @@ def report(
         f" at most {known.max_new_tokens} new tokens, lengths {known.lengths}, {tokens / known.n_prompts:.0f} written"
         f" on average; {known.repetitions} repetitions by turns"
     )
-    print(f"{machine()}, {torch.get_num_threads()} threads; {versions()}\n")
+    print(f"{processor()}, {torch.get_num_threads()} threads; {versions()}\n")
     print("| prompts at a time | median s (least - most) | prompts/s | tokens/s | times one at a time | equal texts |")
     print("|---|---|---|---|---|---|")
     for size, times in seconds.items():
@@ -164,18 +163,6 @@ def report(
             f"| {size} | {median:.1f} ({min(times):.1f} - {max(times):.1f}) | {known.n_prompts / median:.2f}"
             f" | {tokens / median:.0f} | {statistics.median(ratios):.2f}{spread} | {same}/{known.n_prompts} |"
         )
-
-
-def machine() -> str:
-    """The processor, as Linux names it where it does."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or 'unknown'} cores"
-
-
-def versions() -> str:
-    return ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in ("torch", "transformers"))])
 
 
 if __name__ == "__main__":

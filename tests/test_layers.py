@@ -17,7 +17,7 @@ NAME = PACKAGE.name
 # From the ground up; stages on one line know nothing of each other.
 STAGES = (
     ("", "errors"),
-    ("options", "chat"),
+    ("options", "chat", "whole_file"),
     ("compat", "settings", "history"),
     ("config", "data", "options_table"),
     ("evaluation", "llm", "prompt"),

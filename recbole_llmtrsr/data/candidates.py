@@ -7,9 +7,7 @@ on different candidates. Here the set of a history depends on nothing but the da
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy.typing as npt
 
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
 
 Ids = npt.NDArray[np.int64]
 
@@ -183,10 +182,8 @@ def _draw_one(rng: np.random.Generator, weights: npt.NDArray[np.float64], exclud
 
 def _save(path: Path, drawn: CandidateSet) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        with whole_file(path) as file:
             np.savez_compressed(file, history_ids=drawn.history_ids, items=drawn.items, digest=np.array(drawn.digest))
-        os.replace(file.name, path)
     except OSError as error:
         raise UserError(
             f"candidate set {path} cannot be written: {error.strerror or error}; set candidate_dir to a writable folder"

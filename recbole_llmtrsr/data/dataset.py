@@ -79,11 +79,6 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         """Names of all items in the user's files, by RecBole's internal id; that of 0 is RecBole's padding."""
         return [str(token) for token in self.field2id_token[self.iid_field]]
 
-    def history_tokens(self, history_id: int) -> list[str]:
-        """Item tokens before the target, oldest first."""
-        tokens = self.field2id_token[self.iid_field]
-        return [str(tokens[i]) for i in self.histories[history_id]]
-
     def set_summaries(self, summaries: Mapping[int, str]) -> None:
         """Hand over the preference summaries, by history id."""
         # The splits are shallow copies of this data set and share the dictionary.

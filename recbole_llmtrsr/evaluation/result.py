@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
 
@@ -131,7 +131,5 @@ def _finite(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
-    path.chmod(0o644)
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -14,10 +14,11 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import ExplainedCall, ExplainedItem, Explanation, Section
+from recbole_llmtrsr.explain.explanation import ExplainedItem, Explanation, Section
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.section import PromptSection
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 _N_NAMED = 5
 
@@ -25,8 +26,8 @@ _N_NAMED = 5
 class Summaries(Protocol):
     """Knows the writer's calls."""
 
-    def calls_of(self, history_id: int) -> Sequence[Any]:
-        """The calls behind a history's summary, inputs first and the result last, with ExplainedCall's attributes."""
+    def calls_of(self, history_id: int) -> Sequence[TracedCall]:
+        """The calls behind a history's summary, inputs first and the result last."""
         ...
 
 
@@ -159,22 +160,11 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
     return dict(zip(items.tolist(), scores.float().cpu().tolist(), strict=True))
 
 
-def _numbered(calls: Sequence[Any]) -> tuple[ExplainedCall, ...]:
+def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
     """The calls, numbered from 1: a plan's own numbers count the calls of all users."""
     numbers = {call.number: number for number, call in enumerate(calls, start=1)}
     return tuple(
-        ExplainedCall(
-            numbers[call.number],
-            call.kind,
-            tuple(call.items),
-            tuple(numbers[i] for i in call.inputs),
-            call.text,
-            call.source,
-            call.prompt_tokens,
-            call.new_tokens,
-            call.finish,
-            tuple(call.faults),
-        )
+        dataclasses.replace(call, number=numbers[call.number], inputs=tuple(numbers[i] for i in call.inputs))
         for call in calls
     )
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import chain
 
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ranking
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 _SOURCES = {
     "stored": "found in the store",
@@ -24,40 +25,11 @@ class ExplainedItem:
     line: str
 
 
-@dataclass(frozen=True)
-class ExplainedCall:
-    """One call of the summary writer.
-
-    Attributes:
-        number: by which later calls name it.
-        kind: 'block', 'update' or 'merge'.
-        items: lines of its block, oldest first; none in a merge.
-        inputs: numbers of the calls whose texts it read, oldest first.
-        text: what it gave; '' where there was nothing to say.
-        source: 'stored', 'written' or 'replaced'.
-        prompt_tokens: tokens read; 0 without a language model.
-        new_tokens: tokens written; 0 without a language model.
-        finish: 'stop' or 'length'.
-        faults: what the quality checks found.
-    """
-
-    number: int
-    kind: str
-    items: tuple[str, ...]
-    inputs: tuple[int, ...]
-    text: str
-    source: str
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    finish: str = "stop"
-    faults: tuple[str, ...] = ()
-
-    @property
-    def facts(self) -> tuple[str, ...]:
-        """Where the text came from and what it cost, in words."""
-        tokens = f"{self.prompt_tokens} tokens read, {self.new_tokens} written"
-        cost = (tokens, _ENDINGS.get(self.finish, self.finish)) if self.prompt_tokens or self.new_tokens else ()
-        return (_SOURCES.get(self.source, self.source), *cost)
+def facts(call: TracedCall) -> tuple[str, ...]:
+    """Where a call's text came from and what it cost, in words."""
+    tokens = f"{call.prompt_tokens} tokens read, {call.new_tokens} written"
+    cost = (tokens, _ENDINGS.get(call.finish, call.finish)) if call.prompt_tokens or call.new_tokens else ()
+    return (_SOURCES[call.source], *cost)
 
 
 @dataclass(frozen=True)
@@ -72,7 +44,7 @@ class ExplainedBlock:
 
     first: int
     items: tuple[ExplainedItem, ...]
-    call: ExplainedCall | None
+    call: TracedCall | None
 
     @property
     def last(self) -> int:
@@ -129,7 +101,7 @@ class Explanation:
     history: tuple[ExplainedItem, ...]
     n_recent: int
     block_size: int | None
-    calls: tuple[ExplainedCall, ...] = ()
+    calls: tuple[TracedCall, ...] = ()
     result: int | None = None
     summary: str | None = None
     sections: tuple[Section, ...] = ()
@@ -149,7 +121,7 @@ class Explanation:
         size = self.block_size or max(1, len(self.history))
         starts = range(0, len(self.history), size)
         cut = [self.history[start : start + size] for start in starts]
-        calls: list[ExplainedCall | None] = list(self._readers)
+        calls: list[TracedCall | None] = list(self._readers)
         if calls and len(cut[-1]) < size and calls[-1] and len(calls[-1].items) != len(cut[-1]):
             calls.append(None)
         calls = [*[None] * (len(cut) - len(calls)), *calls]
@@ -158,7 +130,7 @@ class Explanation:
         )
 
     @cached_property
-    def merges(self) -> tuple[ExplainedCall, ...]:
+    def merges(self) -> tuple[TracedCall, ...]:
         """Calls that read no block, inputs first."""
         readers = {call.number for call in self._readers}
         return tuple(call for call in self.calls if call.number not in readers)
@@ -179,7 +151,7 @@ class Explanation:
         return sum(section.tokens for section in self.sections)
 
     @cached_property
-    def by_number(self) -> dict[int, ExplainedCall]:
+    def by_number(self) -> dict[int, TracedCall]:
         """Calls by their numbers."""
         return {call.number: call for call in self.calls}
 
@@ -188,7 +160,7 @@ class Explanation:
         return event > len(self.history) - self.n_recent
 
     @cached_property
-    def _readers(self) -> tuple[ExplainedCall, ...]:
+    def _readers(self) -> tuple[TracedCall, ...]:
         """The calls that read items, in the order of their blocks; a call that serves equal blocks comes again."""
         readers: dict[int, tuple[int, ...]] = {}
         for call in self.calls:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -10,8 +9,9 @@ from urllib.parse import quote
 from jinja2 import Environment, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import Explanation
+from recbole_llmtrsr.explain.explanation import Explanation, facts
 from recbole_llmtrsr.explain.ranking import best
+from recbole_llmtrsr.whole_file import whole_file
 
 N_SHOWN = 200  # candidates; full ranking has thousands
 _N_OPEN_BLOCKS = 4
@@ -22,6 +22,7 @@ def page(explanation: Explanation) -> str:
     ranked = best(explanation.ranking, N_SHOWN)
     return _template().render(
         e=explanation,
+        facts=facts,
         ranked=ranked,
         n_hidden=len(explanation.ranking) - len(ranked),
         n_open=_N_OPEN_BLOCKS,
@@ -44,14 +45,9 @@ def write_page(path: Path, explanation: Explanation) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(page(explanation), encoding="utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(page(explanation).encode())
     except OSError as error:
         raise UserError(
             f"explain: {path} cannot be written ({error.strerror or error}): set result_dir to a writable folder with"

@@ -6,9 +6,10 @@ import unicodedata
 from collections.abc import Iterator
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.explain.explanation import ExplainedCall, Explanation
+from recbole_llmtrsr.explain.explanation import Explanation, facts
 from recbole_llmtrsr.explain.page import N_SHOWN
 from recbole_llmtrsr.explain.ranking import best
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 WIDTH = 100
 
@@ -22,7 +23,7 @@ def text(explanation: Explanation) -> str:
 def _head(e: Explanation) -> Iterator[str]:
     yield from _title(f"How the ranking for user {e.user} came about", "=")
     target = e.ranked_target
-    facts = {
+    pairs = {
         "target": f"{e.target.token} | {e.target.line}",
         "rank": f"{target.rank_text} of {len(e.ranking)}" if target else "none",
         "data set": e.dataset,
@@ -30,10 +31,10 @@ def _head(e: Explanation) -> Iterator[str]:
         "events": f"{len(e.history)} before the target",
     }
     if target and target.n_equal > 1:
-        facts["rank"] += f", the mean over a random order of {target.n_equal} candidates of equal score"
+        pairs["rank"] += f", the mean over a random order of {target.n_equal} candidates of equal score"
     if e.n_targets > 1:
-        facts["targets"] = f"the latest of this user's {e.n_targets} targets is explained"
-    yield from _pairs(facts)
+        pairs["targets"] = f"the latest of this user's {e.n_targets} targets is explained"
+    yield from _pairs(pairs)
 
 
 def _history(e: Explanation) -> Iterator[str]:
@@ -115,9 +116,9 @@ def _options(e: Explanation) -> Iterator[str]:
         yield from _pairs(dict(e.options))
 
 
-def _call(e: Explanation, call: ExplainedCall, does: str) -> Iterator[str]:
-    facts = [f"fault: {fault.replace('_', ' ')}" for fault in call.faults]
-    yield from _wrap(f"call {call.number}, {call.kind}, {does}; {'; '.join((*call.facts, *facts))}", "  ", "    ")
+def _call(e: Explanation, call: TracedCall, does: str) -> Iterator[str]:
+    faults = [f"fault: {fault.replace('_', ' ')}" for fault in call.faults]
+    yield from _wrap(f"call {call.number}, {call.kind}, {does}; {'; '.join((*facts(call), *faults))}", "  ", "    ")
     yield from _wrap(call.text or "(empty: nothing to say)", "  > ", "  > ")
 
 

@@ -84,7 +84,7 @@ def estimate(
         store: what need not be written again.
         settings: longest answer, and what is done about faulty ones that the store has.
         make_fallback: makes the writer of replacements, when one is needed.
-        prompt_limit: longest prompt of an LLM, in tokens; None where it is unknown.
+        prompt_limit: longest prompt of an LLM, in tokens; None without an LLM.
     """
     executor = Executor(calls, writer, store, faulty=settings.faulty_summaries, make_fallback=make_fallback, dry=True)
     executor.run()

@@ -9,8 +9,6 @@ after the run's filters (``user_inter_num_interval`` ...), so a file belongs to 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
 
 FORM = '{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}'
 MAX_FAULTS = 10  # shown; what is wrong with ten lines is wrong with the others
@@ -139,17 +138,10 @@ def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
         UserError: the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                for user, n_events, text in rows:
-                    row = {"user_id": user, "n_events": n_events, "summary": text}
-                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with whole_file(path) as file:
+            for user, n_events, text in rows:
+                row = {"user_id": user, "n_events": n_events, "summary": text}
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise UserError(f"summaries cannot be written to {path} ({error.strerror}): give another file") from error
 

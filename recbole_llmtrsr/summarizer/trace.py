@@ -31,10 +31,10 @@ class TracedCall:
     inputs: tuple[int, ...]
     text: str
     source: Source
-    prompt_tokens: int
-    new_tokens: int
-    finish: str
-    faults: tuple[str, ...]
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    finish: str = "none"
+    faults: tuple[str, ...] = ()
 
 
 def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) -> tuple[TracedCall, ...]:

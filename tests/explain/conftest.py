@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from recbole_llmtrsr.explain.explanation import ExplainedCall, ExplainedItem, Explanation, Section
+from recbole_llmtrsr.explain.explanation import ExplainedItem, Explanation, Section
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 LINES = ("Red kettle", "Blue kettle", "Green lamp", "White lamp", "Small desk", "Large desk", "Wool rug")
 EXPLANATION = Explanation(
@@ -21,10 +22,10 @@ EXPLANATION = Explanation(
     n_recent=2,
     block_size=2,
     calls=(
-        ExplainedCall(1, "block", LINES[0:2], (), "Likes kettles.", "stored", 21, 4),
-        ExplainedCall(2, "block", LINES[2:4], (), "Lamps lamps lamps lamps", "written", 22, 9, "length", ("cut_off",)),
-        ExplainedCall(3, "block", LINES[4:6], (), "", "written", 23, 1),
-        ExplainedCall(4, "merge", (), (1, 2, 3), "Kettles, lamps.", "replaced"),
+        TracedCall(1, "block", LINES[0:2], (), "Likes kettles.", "stored", 21, 4, "stop"),
+        TracedCall(2, "block", LINES[2:4], (), "Lamps lamps lamps lamps", "written", 22, 9, "length", ("cut_off",)),
+        TracedCall(3, "block", LINES[4:6], (), "", "written", 23, 1, "stop"),
+        TracedCall(4, "merge", (), (1, 2, 3), "Kettles, lamps.", "replaced"),
     ),
     result=4,
     summary="Kettles, lamps.",

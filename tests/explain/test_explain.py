@@ -14,10 +14,10 @@ from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import candidate_scores, explain, page, text
 from recbole_llmtrsr.explain.explain import find_row
-from recbole_llmtrsr.explain.explanation import ExplainedCall
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 
 class Bytes:
@@ -40,9 +40,9 @@ class Summaries:
         first = [f"title: {line}" for line in ('Red "Star" kettle', "Blue kettle")]
         second = [f"title: {line}" for line in ("Green lamp", "White lamp")]
         return [
-            ExplainedCall(12, "block", tuple(first), (), "kettles", "stored"),
-            ExplainedCall(4, "block", tuple(second), (), "lamps", "written", 9, 2, "length", ("cut_off",)),
-            ExplainedCall(31, "merge", (), (12, 4), "kettles, lamps", "written", 8, 3),
+            TracedCall(12, "block", tuple(first), (), "kettles", "stored"),
+            TracedCall(4, "block", tuple(second), (), "lamps", "written", 9, 2, "length", ("cut_off",)),
+            TracedCall(31, "merge", (), (12, 4), "kettles, lamps", "written", 8, 3),
         ]
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from recbole_llmtrsr.explain.explanation import ExplainedCall, ExplainedItem
+from recbole_llmtrsr.explain.explanation import ExplainedItem, facts
+from recbole_llmtrsr.summarizer.trace import TracedCall
 
 
 def call(number, kind, items, *inputs):
-    return ExplainedCall(number, kind, tuple(items), inputs, f"text {number}", "written")
+    return TracedCall(number, kind, tuple(items), inputs, f"text {number}", "written")
 
 
 def in_blocks(make_explanation, history, calls, size=2):
@@ -72,7 +73,7 @@ def test_recent_events_are_the_last_ones(make_explanation):
 
 
 def test_a_call_tells_where_its_text_came_from_and_what_it_cost(make_explanation):
-    assert [made.facts for made in make_explanation().calls[1:]] == [
+    assert [facts(made) for made in make_explanation().calls[1:]] == [
         ("written now", "22 tokens read, 9 written", "cut off at the limit"),
         ("written now", "23 tokens read, 1 written", "ended by itself"),
         ("replaced by the extractive writer",),

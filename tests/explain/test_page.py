@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import ExplainedItem, Section
+from recbole_llmtrsr.explain.explanation import ExplainedItem, Section, facts
 from recbole_llmtrsr.explain.page import page, page_name, write_page
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 
@@ -75,7 +75,7 @@ def test_the_page_shows_all_that_the_explanation_holds(make_explanation):
     for call in made.calls:
         assert f"Call {call.number}" in seen
         assert call.text in seen
-        for fact in call.facts:
+        for fact in facts(call):
             assert fact in seen
     for section in made.sections:
         limit = "" if section.limit is None else f" of at most {section.limit}"

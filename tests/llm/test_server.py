@@ -479,11 +479,13 @@ def test_an_interrupt_ends_what_is_under_way(server: FaultyServer) -> None:
     interrupt = threading.Timer(0.4, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        list(generator(server.url, timeout=30).generate(["never*9|x"] * 9, 5))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(generator(server.url, timeout=30).generate(["never*9|x"] * 9, 5))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 5
     assert portals() == []
-    signal.signal(signal.SIGINT, before)
 
 
 def test_it_runs_where_an_event_loop_runs_already(server: FaultyServer) -> None:
