@@ -16,6 +16,7 @@ VERSION = next(
     if line.startswith("__version__")
 )
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
+QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
 SERVING = [SERVER, "fastapi", "uvicorn"]  # with these, the tests run that client against a real `transformers serve`
 
 setup(
@@ -60,7 +61,18 @@ setup(
     extras_require={
         "server": [SERVER],
         "vllm": ["vllm>=0.8"],
-        "test": ["pytest>=8", *SERVING],
-        "dev": ["pytest>=8", *SERVING, "ruff>=0.14", "mypy>=1.18", "types-PyYAML", "types-tqdm", "build", "pre-commit"],
+        "quantized": [QUANTIZED],
+        "test": ["pytest>=8", QUANTIZED, *SERVING],
+        "dev": [
+            "pytest>=8",
+            QUANTIZED,
+            *SERVING,
+            "ruff>=0.14",
+            "mypy>=1.18",
+            "types-PyYAML",
+            "types-tqdm",
+            "build",
+            "pre-commit",
+        ],
     },
 )

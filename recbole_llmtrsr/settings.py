@@ -121,7 +121,7 @@ def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[s
         faults.append(f"{spec.name} must be {type_name(kind)}, got {value!r}")
         return None
     choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         faults.append(f"{spec.name} must be one of {', '.join(choices)}, got {value!r}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,21 @@ class ModelSource:
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
 
-    def load(self, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Model and tokenizer; errors as for ``load_tokenizer``, and damaged weights."""
+    def load(
+        self, dtype: torch.dtype, quantized: Mapping[str, Any] | None = None
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer; errors as for ``load_tokenizer``, and damaged weights.
+
+        Args:
+            dtype: of the weights.
+            quantized: further arguments of `from_pretrained`, from ``quantized_loading``.
+        """
         config, tokenizer = self.load_tokenizer()
+        if quantized and getattr(config, "quantization_config", None) is not None:
+            raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
+        options = {**self.options, **(quantized or {})}
         try:
-            lm = AutoModelForCausalLM.from_pretrained(self.path, config=config, dtype=dtype, **self.options)
+            lm = AutoModelForCausalLM.from_pretrained(self.path, config=config, dtype=dtype, **options)
         except Exception as error:
             raise UserError(self._fault("weights", error)) from error
         return lm, tokenizer
