@@ -57,8 +57,8 @@ def _run(known: argparse.Namespace) -> int:
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
-    costs = [f"{result['model']}\n{result['cost']}" for result in results if "cost" in result]
     finished = [result for result in results if is_finished(result)]
+    costs = [f"{r['model']}\n{r['cost']}" for r in results if not is_finished(r) and "cost" in r]
     table = [comparison_table(finished)] if finished else []
     print("", *costs, *table, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     return 0

@@ -19,10 +19,12 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
 from recbole_llmtrsr.evaluation.ties import UnbiasedCollector
 from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
-from recbole_llmtrsr.model.assembly import check_prompts
+from recbole_llmtrsr.llm.quantized import n_weights
+from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
@@ -106,19 +108,22 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         if stage.dry_run or stage.summarize_only:
             return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
         init_seed(config["seed"], config["reproducibility"])
+        costs = StageCosts(config["device"], _counted_format(config, dataset))
         with clock("model"):
             model = model_class(config, train_data._dataset).to(config["device"])
             logger.info(model)
             trainer = get_trainer(model_class)(config, model)
             trainer.eval_collector = UnbiasedCollector(config)
+            costs.watch(trainer, getattr(model, "meter", None))
             if config.settings.evaluation.checkpoint is not None:
                 _resume(trainer, config.settings.evaluation.checkpoint)
         with clock("training"):
             best_valid_score, best_valid_result = trainer.fit(
                 train_data, valid_data, saved=saved, show_progress=config["show_progress"]
             )
-        with clock("evaluation"):
+        with clock("evaluation"), costs("evaluation"):
             test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+        cost = costs.report({"validation": len(valid_data._dataset), "evaluation": len(test_data._dataset)})
         result = {
             "model": config.model,
             "dataset": config.dataset,
@@ -141,8 +146,9 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
                 for split, drawn in candidates.items()
             },
             "seconds": clock.seconds,
+            "cost": cost,
             "weights": {
-                "total": sum(p.numel() for p in model.parameters()),
+                "total": sum(n_weights(p) for p in model.parameters()),
                 "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
             },
             **_language_model_report(model, dataset, summaries.report),
@@ -153,6 +159,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             "options": config.effective_options(),
         }
         write_json(folder / "result.json", result)
+        logger.info(set_color("cost", "yellow") + f": {cost_line(cost)}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
         if explained is not None and isinstance(dataset, LLMTRSRDataset):
@@ -187,14 +194,24 @@ def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> dict[str
     return result
 
 
+def _counted_format(config: Config, dataset: Any) -> torch.dtype | None:
+    """Number format of the matrix products of a model that counts them."""
+    if not isinstance(dataset, LLMTRSRDataset):
+        return None
+    return weights_dtype(config.settings.backbone.precision, config["device"])
+
+
 def _language_model_report(model: Any, dataset: Any, summaries: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(dataset, LLMTRSRDataset):
         return {}
     return {
         "summaries": dict(summaries),
-        "tokens": dict(model.tokens),
+        "tokens": model.meter.tokens,
         "trims": dict(model.prompts.trims),
         "attention": model.backbone.attention,
+        "attention_refused": model.attention_refused,
+        "max_tokens_per_batch": {name: budget.max_tokens for name, budget in model.budgets.items()},
+        "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
         "items_without_text": len(dataset.items_without_text),
         "ragged_item_lines": len(dataset.item_text.ragged_lines),
     }

@@ -17,6 +17,7 @@ from typing import Any
 
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.cost import peak_memory_gib
 from recbole_llmtrsr.whole_file import whole_file
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
@@ -64,7 +65,7 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Test metrics of several models side by side, in the order in which they ran, with what makes them comparable."""
     # A split without test rows has no test result.
     metrics = list(next((result["test_result"] for result in results if result["test_result"]), {}))
-    header = ["model", *metrics, "epochs", "training (s)", "candidates"]
+    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", "peak memory (GiB)", "candidates"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 2) + ["---"]]
     for result in results:
         hashes = result["candidates"].get("test", {})
@@ -74,6 +75,8 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
                 *(f"{result['test_result'][metric]:.4f}" if result["test_result"] else "-" for metric in metrics),
                 str(result["epochs_trained"]),
                 f"{result['seconds']['training']:.0f}",
+                _figure(result["cost"]["evaluation"]["seconds_per_1000_users"], ".1f"),
+                _figure(peak_memory_gib(result["cost"]), ".2f"),
                 hashes.get("hash", "all items")[:12],
             ]
         )
@@ -120,6 +123,10 @@ def _new_folder(path: Path) -> Path:
             numbered.mkdir()
             return numbered
     raise AssertionError("unreachable: count never ends")
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def _finite(value: Any) -> Any:

@@ -20,6 +20,12 @@ from recbole_llmtrsr.evaluation.result import (
 )
 
 
+def costs(seconds_per_1000_users: float | None, *peaks: float | None) -> dict:
+    stages = zip(("training", "validation", "evaluation"), peaks)
+    rate = {"seconds_per_1000_users": seconds_per_1000_users}
+    return {name: {"peak_memory_gib": peak, **(rate if name == "evaluation" else {})} for name, peak in stages}
+
+
 def result(model: str, test: dict[str, float] | None, **changes) -> dict:
     return {
         "model": model,
@@ -27,6 +33,7 @@ def result(model: str, test: dict[str, float] | None, **changes) -> dict:
         "test_result": test,
         "epochs_trained": 2,
         "seconds": {"training": 12.6},
+        "cost": costs(61.25, 0.5, 1.254, 0.75),
         "n_test": 4,
         "candidates": {"test": {"hash": "0123456789abcdef"}},
         "options": {"seed": 7},
@@ -37,17 +44,24 @@ def result(model: str, test: dict[str, float] | None, **changes) -> dict:
 TABLE = """\
 tiny, test, 4 targets, seed 7
 
-| model | recall@3 | mrr@3 | epochs | training (s) | candidates |
-| --- | ---: | ---: | ---: | ---: | --- |
-| LLMTRSR | 0.5000 | 0.1235 | 2 | 13 | 0123456789ab |
-| Pop | 1.0000 | 0.0000 | 1 | 0 | all items |
+| model | recall@3 | mrr@3 | epochs | training (s) | s per 1,000 users | peak memory (GiB) | candidates |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| LLMTRSR | 0.5000 | 0.1235 | 2 | 13 | 61.2 | 1.25 | 0123456789ab |
+| Pop | 1.0000 | 0.0000 | 1 | 0 | - | - | all items |
 """
 
 
 def test_a_table_has_a_row_per_model_in_the_order_they_ran():
     rows = [
         result("LLMTRSR", {"recall@3": 0.5, "mrr@3": 0.12346}),
-        result("Pop", {"recall@3": 1, "mrr@3": 0}, candidates={}, epochs_trained=1, seconds={"training": 0.2}),
+        result(
+            "Pop",
+            {"recall@3": 1, "mrr@3": 0},
+            candidates={},
+            epochs_trained=1,
+            seconds={"training": 0.2},
+            cost=costs(None, None, None, None),
+        ),
     ]
     assert comparison_table(rows) == TABLE
 

@@ -1,0 +1,184 @@
+"""What a run cost beside its metrics: time, tokens, operations and memory, by stage and for every model.
+
+    flops_per_second = operations / seconds,   share_of_peak = flops_per_second / measured peak
+
+`seconds` are those of the whole stage, data path and metrics included, so the share tells what the device's time was
+used for, not how fast one kernel is. Source: the model FLOPs utilization of Chowdhery et al. (PaLM, 2022, appendix B).
+Deviation: the peak is that of matrix products measured on the device, not the one its maker states.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Protocol
+
+import torch
+
+from recbole_llmtrsr.evaluation.device import (
+    device_name,
+    matrix_product_peak,
+    peak_memory_bytes,
+    reset_peak_memory,
+    synchronize,
+)
+
+GIB = 2**30
+STAGES = ("training", "validation", "evaluation")
+# RecBole's trainers call these from `fit`; the second is that of decision trees.
+_HOOKS = {"_train_epoch": "training", "_train_at_once": "training", "_valid_epoch": "validation"}
+
+
+class Counts(Protocol):
+    """What a model counts of its own work."""
+
+    not_counted: str | None
+
+    def totals(self) -> Mapping[str, int]:
+        """All so far, by name: tokens, histories, candidates, operations; these not if `not_counted` says why."""
+
+
+@dataclass
+class Stage:
+    """What a stage has taken so far.
+
+    Attributes:
+        passes: epochs, validations, tests.
+        seconds: of all passes.
+        peak_memory: bytes, the most of any pass; None if the system does not tell.
+        counted: what the model counted by name: tokens, histories, candidates, operations.
+    """
+
+    passes: int = 0
+    seconds: float = 0.0
+    peak_memory: int | None = None
+    counted: dict[str, int] = field(default_factory=dict)
+
+
+class StageCosts:
+    """Measures the stages of a run.
+
+    Args:
+        device: where the model will run; make this before it takes the memory.
+        dtype: number format of the model's matrix products, whose peak is measured now; None for a model that does not
+            count its operations.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.stages = {name: Stage() for name in STAGES}
+        self.peak = None if dtype is None else matrix_product_peak(device, dtype)
+        self._device, self._dtype = device, dtype
+        self._counts: Counts | None = None
+        self._memory_of: str | None = None
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add a pass to a stage."""
+        stage, before = self.stages[name], self._totals()
+        synchronize(self._device)
+        self._memory_of = reset_peak_memory(self._device)
+        start = time.perf_counter()
+        yield
+        synchronize(self._device)
+        stage.seconds += time.perf_counter() - start
+        stage.passes += 1
+        peak = peak_memory_bytes(self._device)
+        stage.peak_memory = peak if stage.peak_memory is None or peak is None else max(peak, stage.peak_memory)
+        for counter, total in self._totals().items():
+            stage.counted[counter] = stage.counted.get(counter, 0) + total - before.get(counter, 0)
+
+    def watch(self, trainer: Any, counts: Counts | None) -> None:
+        """Measure a trainer's epochs and validations apart, which its `fit` runs in turn.
+
+        Args:
+            trainer: any of RecBole's.
+            counts: of its model; RecBole's own count nothing.
+        """
+        self._counts = counts
+        for hook, stage in _HOOKS.items():
+            if hasattr(trainer, hook):
+                setattr(trainer, hook, self._measured(getattr(trainer, hook), stage))
+
+    def _totals(self) -> Mapping[str, int]:
+        return {} if self._counts is None else self._counts.totals()
+
+    def _measured(self, hook: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        @wraps(hook)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self(stage):
+                return hook(*args, **kwargs)
+
+        return measured
+
+    def report(self, n_users: Mapping[str, int]) -> dict[str, Any]:
+        """The `cost` of result.json.
+
+        Args:
+            n_users: users ranked in one pass, by stage.
+        """
+        not_counted = "RecBole's own models count no work" if self._counts is None else self._counts.not_counted
+        return {
+            "device": device_name(self._device),
+            "number_format": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
+            "measured_peak_flops_per_second": self.peak,
+            "operations_not_counted": not_counted,
+            "peak_memory_of": self._memory_of,
+            **{name: stage_cost(stage, n_users.get(name), self.peak) for name, stage in self.stages.items()},
+        }
+
+
+def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[str, Any]:
+    """A stage in figures; null is what does not apply, was not counted, or has no seconds to be divided by."""
+    tokens, operations = stage.counted.get("tokens"), stage.counted.get("operations")
+    flops = _ratio(operations, stage.seconds)
+    return {
+        "passes": stage.passes,
+        "seconds": stage.seconds,
+        "seconds_per_1000_users": _ratio(1000 * stage.seconds, stage.passes * n_users) if n_users else None,
+        "histories": stage.counted.get("histories"),
+        "candidates": stage.counted.get("candidates"),
+        "tokens": tokens,
+        "tokens_per_second": _ratio(tokens, stage.seconds),
+        "operations": operations,
+        "flops_per_second": flops,
+        "share_of_peak": _ratio(flops, peak),
+        "peak_memory_gib": None if stage.peak_memory is None else stage.peak_memory / GIB,
+    }
+
+
+def peak_memory_gib(cost: Mapping[str, Any]) -> float | None:
+    """The most of any stage; None where it is not known."""
+    peaks = [cost[name]["peak_memory_gib"] for name in STAGES]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """A run's cost in one line."""
+    parts = [_stage_words(name, cost[name]) for name in STAGES if cost[name]["passes"]]
+    memory = peak_memory_gib(cost)
+    if memory is not None:
+        parts.append(f"peak memory {memory:.2f} GiB ({cost['peak_memory_of']})")
+    if cost["measured_peak_flops_per_second"] is not None:
+        peak = cost["measured_peak_flops_per_second"] / 1e9
+        parts.append(f"matrix products reach {peak:,.0f} GFLOP/s in {cost['number_format']} on {cost['device']}")
+    return "; ".join(parts)
+
+
+def _stage_words(name: str, stage: Mapping[str, Any]) -> str:
+    words = [f"{name} {stage['seconds']:.1f} s"]
+    if stage["seconds_per_1000_users"] is not None:
+        words.append(f"{stage['seconds_per_1000_users']:.1f} s per 1,000 users")
+    if stage["tokens_per_second"] is not None:
+        words.append(f"{stage['tokens_per_second']:,.0f} tokens/s")
+    if stage["flops_per_second"] is not None:
+        words.append(f"{stage['flops_per_second'] / 1e9:,.0f} GFLOP/s")
+    if stage["share_of_peak"] is not None:
+        words.append(f"{stage['share_of_peak']:.0%} of the measured peak")
+    return ", ".join(words)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

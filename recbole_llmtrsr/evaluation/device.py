@@ -1,0 +1,87 @@
+"""What a device can do and how much memory it gave, measured on the spot."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+_PRODUCT_SIZE = {"cuda": 8192}  # large enough that starting a product costs nothing beside it
+_PRODUCT_SIZE_ELSEWHERE = 512
+_PRODUCT_SECONDS = 0.1
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU, or the processor and the threads that PyTorch uses of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a square matrix product, the best of those that 0.1 s hold, after a warm-up.
+
+    Args:
+        device: with room for three such matrices (8192 x 8192 on a GPU): measure before it is filled.
+        dtype: number format of the factors.
+    """
+    n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
+    own_dice = torch.Generator(device).manual_seed(0)  # a measurement changes no training
+    factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
+    factor @ factor
+    synchronize(device)
+    begin, best = time.perf_counter(), float("inf")
+    while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
+        start = time.perf_counter()
+        factor @ factor
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device) -> str:
+    """Forget earlier peaks of memory, where the system can.
+
+    Linux forgets a process's high-water mark for every reader: what runs the process sees that since the last reset.
+
+    Returns:
+        whose memory ``peak_memory_bytes`` tells from now on.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return "tensors on the device"
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return "whole process, since it began"
+    return "whole process"
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Most memory held since the reset; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if _STATUS.is_file():
+        for line in _STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
