@@ -154,13 +154,27 @@ class BackboneSettings:
     )
     attention: str = option(
         "auto",
-        "Shared prefix (one row per history), plain (one row per candidate), or what the probe at load finds exact.",
-        choices=("auto", "shared_prefix", "plain"),
+        "How candidates share the prefix of their history: fused kernels (flash on a CPU, flex elsewhere), split (plain"
+        " tensor operations), cached_prefix (not in training), plain (not at all); auto: the first that the probe at"
+        " load finds exact.",
+        choices=("auto", "flash", "flex", "split", "cached_prefix", "plain"),
+    )
+    max_tokens_per_batch: int | None = option(
+        None,
+        "Most tokens per forward pass, in training and evaluation; ~ is 4,096 on a CPU and 32,768 elsewhere; halved"
+        " when memory runs out.",
+        minimum=1,
     )
     precision: str = option(
         "auto",
         "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
         choices=("auto", "fp32", "bf16"),
+    )
+    load_in: str | None = option(
+        None,
+        "8bit or 4bit keeps the frozen weights of a pretrained backbone in so many bits (bitsandbytes), with LoRA on"
+        " top; activations, embeddings and output head stay in `precision`.",
+        choices=("8bit", "4bit"),
     )
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
     trust_remote_code: bool = option(False, "Let transformers run code that comes with a model.")
@@ -201,7 +215,6 @@ class EvaluationSettings:
     max_full_sort_scores: int = option(
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
     )
-    full_sort_chunk_size: int = option(256, "Items scored together with one prefix in full ranking.", minimum=1)
     result_dir: str | None = option(
         None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>."
     )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from tqdm import tqdm
 from transformers import get_scheduler
 
 from recbole_llmtrsr.compat import load_checkpoint
+from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import weights_dtype
 
@@ -70,29 +75,22 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             mean loss of a batch.
         """
         self.model.train()
-        n_batches, group = len(train_data), self._settings.gradient_accumulation_steps
-        scheduler = self._schedule(-(-n_batches // group))
+        n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
+        scheduler = self._schedule(-(-n_batches // size))
         bar = tqdm(
-            train_data,
+            prefetched(train_data, self.model.prepare),
             total=n_batches,
             ncols=100,
             desc=set_color(f"Train {epoch_idx:>5}", "pink"),
             disable=not show_progress,
         )
         total = torch.zeros((), device=self.device)
-        for index, interaction in enumerate(bar):
-            is_step = (index + 1) % group == 0 or index + 1 == n_batches
-            in_group = min(group, n_batches - index // group * group)  # the last group may be short
-            if is_step:
-                loss = self._backward(interaction, in_group)
-                self._clip()
-                self.optimizer.step()
-                scheduler.step()
-                self.optimizer.zero_grad()
-            else:
-                with self.accelerator.no_sync(self._prepared):
-                    loss = self._backward(interaction, in_group)
-            total += loss
+        for group in groups(bar, size):  # the last group may be short
+            total += self._gradients(group)
+            self._clip()
+            self.optimizer.step()
+            scheduler.step()
+            self.optimizer.zero_grad()
         mean = total.item() / n_batches
         if mean != mean:
             raise UserError(
@@ -101,11 +99,33 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             )
         return float(mean)
 
-    def _backward(self, interaction: Any, in_group: int) -> torch.Tensor:
-        with self.accelerator.autocast():
-            loss = self._prepared(interaction.to(self.device))
-        self.accelerator.backward(loss / in_group)
-        return loss.detach()
+    def _gradients(self, group: Sequence[Any]) -> torch.Tensor:
+        """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
+
+        Returns:
+            the sum of their losses, shape [].
+        """
+        while True:
+            try:
+                return self._backward(group)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            # Behind the clause, where the error no longer holds the failed pass's tensors.
+            self.optimizer.zero_grad()
+            self.model.halve_training_budget(group)
+
+    def _backward(self, group: Sequence[Any]) -> torch.Tensor:
+        total = torch.zeros((), device=self.device)
+        parts = [part for interaction in group for part in self.model.micro_batches(interaction)]
+        for index, (interaction, share) in enumerate(parts):
+            is_last = index + 1 == len(parts)
+            with nullcontext() if is_last else self.accelerator.no_sync(self._prepared):
+                with self.accelerator.autocast():
+                    loss = self._prepared(interaction.to(self.device)) * share
+                self.accelerator.backward(loss / len(group))
+            total += loss.detach()
+        return total
 
     def _clip(self) -> None:
         if self.clip_grad_norm:
@@ -130,6 +150,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     @torch.no_grad()
     def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
         """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
+        if not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
+            eval_data = Prefetched(eval_data, lambda batch: self.model.prepare(batch[0]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)
 

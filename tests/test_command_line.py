@@ -179,7 +179,7 @@ def test_a_summarizer_that_cannot_be_is_refused_before_another_model_trains(refu
 def test_all_faults_are_printed_each_on_a_line_of_its_own(refused):
     assert refused("--block_size=0", "--attention=dense") == [
         "block_size must be >= 1, got 0",
-        "attention must be one of auto, shared_prefix, plain, got 'dense'",
+        "attention must be one of auto, flash, flex, split, cached_prefix, plain, got 'dense'",
     ]
 
 

@@ -158,7 +158,7 @@ def test_a_folder_loads_trains_with_lora_and_reloads_to_the_same_scores(tmp_path
     tokenizer.save_pretrained(tmp_path / kind)
     options = {**TINY, "backbone": str(tmp_path / kind), "max_prompt_tokens": 900, "learning_rate": 0.05}
     first, folder = compare(["LLMTRSR"], "toy", config_dict={**options, "result_dir": "first"})
-    assert first[0]["attention"] == "shared_prefix"
+    assert first[0]["attention"] == "flash"
     assert 0 < first[0]["weights"]["trainable"] < first[0]["weights"]["total"] / 2
 
     checkpoint = torch.load(first[0]["checkpoint"], weights_only=True)

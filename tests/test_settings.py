@@ -133,7 +133,7 @@ def test_all_faults_come_at_once():
         "block_size must be >= 1, got 0",
         "n_recent_items must be >= 0, got -1",
         "max_item_tokens must be int, got 'many'",
-        "attention must be one of auto, shared_prefix, plain, got 'dense'",
+        "attention must be one of auto, flash, flex, split, cached_prefix, plain, got 'dense'",
     )
 
 

@@ -1,5 +1,7 @@
 """LLMTRSRTrainer: accumulation, learning rate, what it saves."""
 
+import threading
+
 import pytest
 import torch
 
@@ -98,6 +100,97 @@ def test_two_accumulated_batches_move_the_weights_as_one_batch_of_both():
     assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
     for name, weight in halves.model.state_dict().items():
         torch.testing.assert_close(weight, after[name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "listwise"},
+        {"objective": "pointwise"},
+        {"loss_on": "full", "objective": "pointwise"},
+        {"attention": "plain"},
+    ],
+    ids=["listwise", "pointwise", "full", "plain"],
+)
+def test_a_batch_read_one_history_at_a_time_moves_the_weights_as_in_one_pass(options):
+    whole, batches = prepared(**PLAIN_SGD, **options, max_tokens_per_batch=100_000)
+    batch = both(batches)[:-1]  # one history has no negative: shares in a mean over rows are not those over histories
+    before = {name: weight.clone() for name, weight in whole.model.state_dict().items()}
+    parts, _ = prepared(**PLAIN_SGD, **options, max_tokens_per_batch=1)
+    n_histories = len(batch["history_id"].unique())
+    assert len(whole.model.micro_batches(batch)) == 1
+    assert len(parts.model.micro_batches(batch)) == n_histories == 8
+    loss = whole._train_epoch([batch], 0)
+    assert parts._train_epoch([batch], 0) == pytest.approx(loss, abs=1e-5)
+    after = whole.model.state_dict()
+    assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
+    for name, weight in parts.model.state_dict().items():
+        torch.testing.assert_close(weight, after[name], atol=2e-6, rtol=1e-4)
+
+
+def small_memory(trainer, n_tokens):
+    """Let every backward pass over more tokens fail, half done; returns how many tokens each pass had."""
+    passes = []
+    decoder = trainer.model.backbone.decoder
+    forward = decoder.forward
+
+    def limited(*args, input_ids, **kwargs):
+        passes.append(input_ids.numel())
+        output = forward(*args, input_ids=input_ids, **kwargs)
+        if input_ids.numel() > n_tokens:
+            output.last_hidden_state.sum().backward(retain_graph=True)  # gradients of a pass that will not count
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return output
+
+    decoder.forward = limited
+    return passes
+
+
+def test_out_of_memory_halves_the_budget_and_the_step_is_the_same():
+    whole, batches = prepared(**PLAIN_SGD, gradient_accumulation_steps=2)
+    little, _ = prepared(**PLAIN_SGD, gradient_accumulation_steps=2)
+    passes = small_memory(little, 300)
+    whole._train_epoch(batches, 0)
+    little._train_epoch(batches, 0)
+    assert max(passes) > 300 >= passes[-1]
+    assert little.model.budgets["training"].halved == 1
+    assert little.model.budgets["training"].max_tokens == max(passes) // 2
+    after = whole.model.state_dict()
+    for name, weight in little.model.state_dict().items():
+        torch.testing.assert_close(weight, after[name], atol=2e-6, rtol=1e-4)
+
+
+def test_a_memory_too_small_for_one_history_ends_the_run_with_the_remedy():
+    trainer, batches = prepared()
+    small_memory(trainer, 10)
+    with pytest.raises(UserError, match=r"training is out of memory with \d+ tokens, .* fewer negatives"):
+        trainer._train_epoch(batches, 0)
+
+
+def test_other_errors_of_a_step_pass_through():
+    trainer, batches = prepared()
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    trainer.model.backbone.decoder.forward = broken
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        trainer._train_epoch(batches, 0)
+
+
+def test_prompts_are_made_on_another_thread():
+    trainer, batches = prepared()
+    threads = set()
+    build = trainer.model.prompts._build
+
+    def watched(*args):
+        threads.add(threading.current_thread())
+        return build(*args)
+
+    trainer.model.prompts._build = watched
+    trainer._train_epoch(batches, 0)
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
 
 
 def test_a_last_short_group_of_batches_is_not_lost():

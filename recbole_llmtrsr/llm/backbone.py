@@ -10,7 +10,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from recbole_llmtrsr.llm.quantized import keep_activations, quantized_loading
 from recbole_llmtrsr.llm.source import ModelSource
+
+Attention = Literal["flash", "flex", "split", "cached_prefix", "plain"]
 
 
 class Backbone(nn.Module):
@@ -21,7 +24,7 @@ class Backbone(nn.Module):
         tokenizer: its tokenizer; one without a pad token gets the end-of-text token as such.
         name: what the user called it, for messages.
 
-    `attention` is "plain" until `probe` has shown that shared-prefix scores equal plain ones on this very model.
+    `attention` is "plain" until `probe` has shown that another way gives equal scores on this very model.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -29,7 +32,7 @@ class Backbone(nn.Module):
         self.lm = lm
         self.tokenizer = tokenizer
         self.name = name
-        self.attention: Literal["shared_prefix", "plain"] = "plain"
+        self.attention: Attention = "plain"
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -68,6 +71,16 @@ class Backbone(nn.Module):
         pad_id = self.tokenizer.pad_token_id
         return 0 if pad_id is None else int(pad_id)
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the output head."""
+        return int(self.transformer.get_output_embeddings().weight.shape[0])
+
+    @property
+    def trains_on_plain_rows(self) -> bool:
+        """Training needs a row per candidate: a cache passes no gradients."""
+        return self.attention in ("plain", "cached_prefix")
+
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass; embeddings require gradients, so a frozen base works too."""
         base = self.transformer
@@ -76,16 +89,27 @@ class Backbone(nn.Module):
         base.enable_input_require_grads()
 
 
-def load_backbone(name_or_folder: str, *, dtype: torch.dtype, trust_remote_code: bool = False) -> Backbone:
+def load_backbone(
+    name_or_folder: str,
+    *,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+    load_in: str | None = None,
+    device: torch.device | None = None,
+) -> Backbone:
     """Load a causal language model and its tokenizer.
 
     Args:
         name_or_folder: a folder written by `save_pretrained`, or a name on the model hub.
         dtype: of the weights.
         trust_remote_code: run the model code that comes with the weights.
+        load_in: keep the weights of linear layers in "8bit" or "4bit", but for the output head.
+        device: where quantized weights are put; others are on the CPU.
 
     Raises:
         UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
     """
-    lm, tokenizer = ModelSource.find("backbone", name_or_folder, trust_remote_code).load(dtype)
+    quantized = quantized_loading(load_in, dtype, device or torch.device("cpu")) if load_in else None
+    lm, tokenizer = ModelSource.find("backbone", name_or_folder, trust_remote_code).load(dtype, quantized)
+    keep_activations(lm)
     return Backbone(lm, tokenizer, name_or_folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -14,6 +15,7 @@ from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
 from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.llm.quantized import check_load_in
 from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
@@ -29,6 +31,7 @@ class PromptedBackbone:
     prompts: PromptBuilder
     yes_id: int
     no_id: int
+    attention_refused: Mapping[str, str]  # back-ends faster than the one in use, and why they are not
 
 
 def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) -> PromptedBackbone:
@@ -43,6 +46,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     templates = _templates(settings)
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
     builtin = settings.backbone.backbone == BUILTIN
+    _check_load_in(settings, device)
     if builtin:
         wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name != "retry"]
         # The wording counts as often as it will be read: a prompt's fixed words should be single tokens. `retry` is in
@@ -67,6 +71,8 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
             settings.backbone.backbone,
             dtype=weights_dtype(settings.backbone.precision, device),
             trust_remote_code=settings.backbone.trust_remote_code,
+            load_in=settings.backbone.load_in,
+            device=device,
         )
     prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
     _check_context(settings, backbone.transformer.config)
@@ -81,29 +87,31 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     else:
         backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
     backbone.to(device)
-    if settings.backbone.attention != "plain":
-        reason = probe(backbone, yes_id, no_id)
-        if reason and settings.backbone.attention == "shared_prefix":
-            raise UserError(
-                f"attention: shared_prefix is not exact on backbone '{backbone.name}' ({reason}): set attention: auto"
-            )
+    refused = probe(backbone, yes_id, no_id, settings.backbone.attention)
     if settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
-    return PromptedBackbone(backbone, prompts, yes_id, no_id)
+    return PromptedBackbone(backbone, prompts, yes_id, no_id, refused)
 
 
 def check_prompts(settings: Settings, dataset: Any) -> None:
     """Refuse a backbone that cannot be loaded or asked, before summaries are written; its weights are not read.
 
     Raises:
-        UserError: no such backbone, no tokenizer, answers that are not single tokens, or a prompt limit too small.
+        UserError: no such backbone, no tokenizer, answers that are not single tokens, a prompt limit too small, or a
+            `load_in` that cannot work.
     """
+    _check_load_in(settings, dataset.config["device"])
     if settings.backbone.backbone != BUILTIN:
         config, tokenizer = ModelSource.find(
             "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code
         ).load_tokenizer()
         _check_context(settings, config)
         _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
+
+
+def _check_load_in(settings: Settings, device: torch.device) -> None:
+    options = settings.backbone
+    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
 
 
 def _templates(settings: Settings) -> Templates:

@@ -1,40 +1,49 @@
-"""Does this backbone score shared-prefix rows exactly as plain rows? Ask it, rather than a list of architectures."""
+"""Which ways of sharing a prefix give this backbone's plain scores? Ask it, rather than a list of architectures."""
 
 from __future__ import annotations
 
 import logging
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.model.prefix_attention import SHARED_PREFIX
-from recbole_llmtrsr.model.rows import plain_rows, shared_prefix_rows
-from recbole_llmtrsr.model.scoring import score_plain, score_shared_prefix
+from recbole_llmtrsr.llm.backbone import Attention, Backbone
+from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX, backends_for
+from recbole_llmtrsr.model.rows import plain_rows
+from recbole_llmtrsr.model.scorer import Scorer
+from recbole_llmtrsr.model.scoring import score_plain, scores_with_gradients
+from recbole_llmtrsr.model.token_budget import TokenBudget
 
 logger = logging.getLogger(__name__)
 
 PREFIX_LENGTHS, CANDIDATE_LENGTHS = (23, 9, 17), ((5, 2, 7), (4,), (6, 3))
-# Largest difference allowed, relative to the largest answer logit.
+# Largest difference allowed, relative to the largest answer logit, or to the largest element of a gradient.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 TOLERANCE_HALF = 0.05
 # Windows up to this size are crossed by a probing prompt; longer ones would make the probe itself slow.
 LONGEST_PROBED_WINDOW = 1024
+# Elements of gradients that are compared.
+MOST_GRADIENTS = 2**25
+# Budgets in tokens: everything in one pass, and every candidate in one of its own.
+_BUDGETS = (2**30, 1)
 
 
-@torch.no_grad()
-def probe(backbone: Backbone, yes_id: int, no_id: int) -> str | None:
-    """Set `backbone.attention` to the fastest path that is exact on this backbone.
+def probe(backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto") -> dict[str, str]:
+    """Set `backbone.attention` to the fastest back-end that is exact on this backbone.
 
-    Compares shared-prefix scores with plain ones, and plain ones with the model's own logits, on a few random prompts
-    in eval mode.
+    Compares scores, whole and in chunks, and gradients of the trainable weights with those of plain rows, and plain
+    scores with the model's own logits, on a few random prompts in eval mode.
+
+    Args:
+        wanted: a back-end, or "auto" for the first that is exact.
 
     Returns:
-        None when shared-prefix scoring is exact, otherwise why it is not; then `attention` is "plain".
+        why back-ends before the one in use were refused, by name.
 
     Raises:
-        UserError: not even plain scores equal the model's logits.
+        UserError: the wanted back-end is not exact, or not even plain scores equal the model's logits.
     """
     was_training = backbone.training
     backbone.eval()
@@ -42,55 +51,127 @@ def probe(backbone: Backbone, yes_id: int, no_id: int) -> str | None:
     native = config._attn_implementation if config._attn_implementation != SHARED_PREFIX else "sdpa"
     backbone.transformer.set_attn_implementation(native)
     try:
-        prompts = _random_prompts(backbone)
+        exact = _Exact(backbone, yes_id, no_id)
+        faults: dict[str, str] = {}
+        for backend in _to_try(backbone.device) if wanted == "auto" else (wanted,):
+            backbone.transformer.set_attn_implementation(native)
+            reason = exact.fault_of(backend)
+            if reason is None:
+                break
+            faults[backend] = reason
+    finally:
+        backbone.train(was_training)
+    if wanted in faults:
+        backbone.attention = "plain"
+        raise UserError(
+            f"attention: {wanted} is not exact on backbone {backbone.name!r} ({faults[wanted]}): set attention: auto"
+        )
+    if backbone.attention in ("cached_prefix", "plain") and wanted == "auto":
+        logger.warning(
+            f"backbone {backbone.name!r} is scored with attention: {backbone.attention}, which is slower than a shared"
+            f" prefix: {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
+        )
+    return faults
+
+
+def _to_try(device: torch.device) -> tuple[str, ...]:
+    return (*backends_for(device), "cached_prefix", "plain")
+
+
+class _Exact:
+    """What scores and gradients must be.
+
+    Raises:
+        UserError: plain scores are not the model's.
+    """
+
+    def __init__(self, backbone: Backbone, yes_id: int, no_id: int) -> None:
+        self._backbone, self._ids = backbone, (yes_id, no_id)
+        self._prompts = _random_prompts(backbone)
+        backbone.attention = "plain"
         try:
-            reference, scale = _reference(backbone, *prompts, yes_id, no_id)
-            plain = score_plain(backbone, plain_rows(*prompts, backbone.pad_id), yes_id, no_id, batch_size=4)
+            with torch.no_grad():
+                reference, scale = _reference(backbone, *self._prompts, yes_id, no_id)
+            self._scores = self._plain()
+            self._gradients = self._gradients_now()
         except Exception as error:
             raise UserError(
                 f"backbone {backbone.name!r} cannot score a prompt ({_first_line(error)}): choose another backbone, "
                 "or `backbone: builtin`"
             ) from error
-        allowed = TOLERANCE.get(backbone.transformer.dtype, TOLERANCE_HALF) * scale
-        if not _largest_difference(plain, reference) <= allowed:
+        self._relative = TOLERANCE.get(backbone.transformer.dtype, TOLERANCE_HALF)
+        self._allowed = self._relative * scale
+        if not _largest_difference(self._scores, reference) <= self._allowed:
             raise UserError(
                 f"backbone {backbone.name!r}: its logits are not hidden states times output head (log-odds differ by "
-                f"{_largest_difference(plain, reference):.2g}): choose another backbone, or `backbone: builtin`"
+                f"{_largest_difference(self._scores, reference):.2g}): choose another backbone, or `backbone: builtin`"
             )
-        reason = _shared_prefix_fault(backbone, prompts, plain, allowed, yes_id, no_id)
-    finally:
-        backbone.train(was_training)
-    backbone.attention = "plain" if reason else "shared_prefix"
-    if reason:
-        backbone.transformer.set_attn_implementation(native)
-        logger.warning(
-            "backbone %r scores every candidate with its own prompt, which is slower: %s", backbone.name, reason
-        )
-    return reason
+
+    def fault_of(self, backend: str) -> str | None:
+        """Try a back-end and leave the backbone set to it; None if it is exact."""
+        backbone = self._backbone
+        assert backend in get_args(Attention)
+        if backend in BACKENDS:
+            if fault := _cannot_share(backbone):
+                return fault
+            backbone.transformer.set_attn_implementation(SHARED_PREFIX)
+        backbone.attention = backend  # type: ignore[assignment]
+        try:
+            found = [
+                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe")).scores(*self._prompts)
+                for n in _BUDGETS
+            ]
+            found.append(self._plain())  # under the same setting of the model
+            gradients = self._gradients_now()
+        except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
+            return _first_line(error)
+        difference = max(_largest_difference(scores, self._scores) for scores in found)
+        if not difference <= self._allowed:
+            return f"its scores differ from plain ones by {difference:.2g} (allowed {self._allowed:.2g})"
+        largest = max((float(g.abs().max()) for g in self._gradients), default=0.0)
+        pairs = zip(gradients, self._gradients, strict=True)
+        difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+        if not difference <= self._relative * largest:
+            return f"its gradients differ from those of plain rows by {difference:.2g} (largest element {largest:.2g})"
+        return None
+
+    @torch.no_grad()
+    def _plain(self) -> Tensor:
+        return score_plain(self._backbone, plain_rows(*self._prompts, self._backbone.pad_id), *self._ids, batch_size=4)
+
+    def _gradients_now(self) -> list[Tensor]:
+        """Of the sum of all scores, for some trained weights; nothing is accumulated."""
+        weights = _some_trained(self._backbone)
+        if not weights:
+            return []
+        with torch.enable_grad():
+            scores = scores_with_gradients(self._backbone, *self._prompts, *self._ids)
+            gradients = torch.autograd.grad(scores[scores.isfinite()].sum(), weights, allow_unused=True)
+        return [torch.zeros(1) if g is None else g.float() for g in gradients]
+
+
+def _some_trained(backbone: Backbone) -> list[Tensor]:
+    """The first trained weights, which lie behind the whole backward pass, as many as memory is easily spared for."""
+    chosen: list[Tensor] = []
+    spare = MOST_GRADIENTS
+    for weight in backbone.parameters():
+        if weight.requires_grad and weight.numel() <= spare:
+            chosen.append(weight)
+            spare -= weight.numel()
+    return chosen
+
+
+def _cannot_share(backbone: Backbone) -> str | None:
+    """Why candidates cannot be read together, as far as the backbone says so itself."""
+    kinds = set(getattr(backbone.transformer.config, "layer_types", None) or ())
+    if kinds := kinds - {"full_attention", "sliding_attention"}:
+        return f"its layers include {', '.join(sorted(kinds))}"
+    if not backbone.transformer._can_set_attn_implementation():
+        return "its attention does not go through transformers' attention interface"
+    return None
 
 
 Prompts = tuple[list[list[int]], list[list[list[int]]]]
-
-
-def _shared_prefix_fault(
-    backbone: Backbone, prompts: Prompts, plain: Tensor, allowed: float, yes_id: int, no_id: int
-) -> str | None:
-    transformer = backbone.transformer
-    kinds = set(getattr(transformer.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if kinds:
-        return f"its layers include {', '.join(sorted(kinds))}"
-    if not transformer._can_set_attn_implementation():
-        return "its attention does not go through transformers' attention interface"
-    try:
-        transformer.set_attn_implementation(SHARED_PREFIX)
-        shared = score_shared_prefix(backbone, shared_prefix_rows(*prompts, backbone.pad_id), yes_id, no_id)
-        again = score_plain(backbone, plain_rows(*prompts, backbone.pad_id), yes_id, no_id, batch_size=4)
-    except Exception as error:  # whatever a backbone does with an unknown argument or mask, plain rows still work
-        return _first_line(error)
-    difference = max(_largest_difference(shared, plain), _largest_difference(again, plain))
-    if not difference <= allowed:
-        return f"its shared-prefix scores differ from plain ones by {difference:.2g} (allowed {allowed:.2g})"
-    return None
 
 
 def _random_prompts(backbone: Backbone) -> Prompts:

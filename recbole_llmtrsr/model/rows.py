@@ -1,58 +1,83 @@
-"""Token sections of histories and candidates, laid out as rows of a batch.
+"""Token sections of histories and candidates, laid out for one forward pass.
 
-Shared: one row per history, `prefix | slot 0 | slot 1 | ...`, all slots of equal width. Plain: one row per
+Shared: every history once, its prefix and then all its candidates, packed without padding. Plain: one padded row per
 (history, candidate), the reference that the shared layout must reproduce.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-Section = Sequence[int]
+Section = Sequence[int] | npt.NDArray[np.integer[Any]]
+KeysAndValues = tuple[Tensor, Tensor]  # [1, H_kv, tokens, d] each
 _Rows = TypeVar("_Rows", "SharedPrefixRows", "PlainRows")
 
 
 @dataclass(frozen=True)
-class SharedPrefixRows:
-    """B histories with up to C candidates each; T = prefix_width + n_slots * slot_width tokens a row.
+class Extent:
+    """Where one history lies among the tokens of all.
 
-    Positions restart at the prefix's own length in every slot, so each candidate sits where it would sit alone.
-    Everything is padded on the right: a causal prefix never reads its padding, and only candidates need a mask.
-
-    The padding exists for attention alone. Everything else of a backbone works on single tokens and gets the N real
-    ones in one row, `tokens`; `padded` and `packed` lead from one form to the other.
+    Attributes:
+        prefix: its part of the prefixes' tokens.
+        candidates: its part of the candidates' tokens.
+        n_slots: number of its candidates.
+        slot_width: tokens of the longest of them.
+        is_even: all candidates are that long.
     """
 
-    input_ids: Tensor  # [B, T]
-    position_ids: Tensor  # [B, T]
-    prefix_lengths: Tensor  # [B]
-    answer_positions: Tensor  # [B, C], index into the row of each candidate's last token
-    valid: Tensor  # [B, C], False for the dummy slots of a history with fewer candidates
-    tokens: Tensor  # [N], where the real tokens lie among all B * T
-    answer_tokens: Tensor  # [B, C], index into `tokens` of each candidate's last token; 0 for dummy slots
-    prefix_width: int
+    prefix: slice
+    candidates: slice
     n_slots: int
     slot_width: int
+    is_even: bool
+
+    @property
+    def prefix_length(self) -> int:
+        """Tokens of its prefix."""
+        return int(self.prefix.stop - self.prefix.start)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPrefixRows:
+    """B histories with up to C candidates each, as one row of N real tokens: all prefixes, then all candidates.
+
+    Both come in the order of the histories. Positions restart at the prefix's own length in every candidate, so each
+    sits where it would sit alone. There is no padding, so the work is that of the tokens alone.
+
+    Attributes:
+        input_ids: [1, N].
+        position_ids: [1, N].
+        slots: where a candidate's token lies in a grid [n_slots, slot_width] of its history. [tokens of candidates]
+        answer_tokens: index into N of each candidate's last token; 0 for dummy slots. [B, C]
+        valid: False for the dummy slots of a history with fewer candidates. [B, C]
+        extents: where each history lies.
+        n_prefix_tokens: how many of the N tokens are prefixes': none where `kept` already holds their keys.
+        kept: keys and values of the prefixes by attention module. None forgets them; an empty dictionary is filled
+            by the forward pass, a filled one stands in for the prefixes' tokens.
+        derived: what an attention back-end made of this layout, for the layers that follow.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    slots: Tensor
+    answer_tokens: Tensor
+    valid: Tensor
+    extents: tuple[Extent, ...]
+    n_prefix_tokens: int
+    kept: dict[nn.Module, KeysAndValues] | None = None
+    derived: dict[Any, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> SharedPrefixRows:
         """The same rows on another device."""
         return _moved(self, device)
-
-    def packed(self, x: Tensor) -> Tensor:
-        """The real tokens' part of [B, T, ...], as [1, N, ...]."""
-        return x.flatten(0, 1)[self.tokens][None]
-
-    def padded(self, x: Tensor) -> Tensor:
-        """[1, N, ...] laid out as [B, T, ...], with zeros for padding."""
-        shape = self.input_ids.shape
-        return x.new_zeros(shape.numel(), *x.shape[2:]).index_copy(0, self.tokens, x[0]).view(*shape, *x.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -67,69 +92,74 @@ class PlainRows:
     n_histories: int
     n_slots: int
 
+    def part(self, rows: slice) -> PlainRows:
+        """Some of the rows, padded no further than they need."""
+        last = self.answer_positions[rows]
+        longest = int(last.max()) + 1
+        return replace(
+            self,
+            input_ids=self.input_ids[rows, :longest],
+            attention_mask=self.attention_mask[rows, :longest],
+            answer_positions=last,
+            history=self.history[rows],
+            candidate=self.candidate[rows],
+        )
+
     def to(self, device: torch.device | str) -> PlainRows:
         """The same rows on another device."""
         return _moved(self, device)
 
 
 def shared_prefix_rows(
-    prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]], pad_id: int
+    prefixes: Sequence[Section],
+    candidates: Sequence[Sequence[Section]],
+    kept: dict[nn.Module, KeysAndValues] | None = None,
 ) -> SharedPrefixRows:
-    """Lay out one row per history.
+    """Lay out every history once.
 
     Args:
         prefixes: token ids of each of the B prefixes.
         candidates: for each history the token ids of its candidates, answer slot included.
-        pad_id: id for padding; never attended to by a real token.
+        kept: keys and values of these prefixes, to be filled or used; see `SharedPrefixRows`.
 
     Raises:
-        ValueError: the lists do not match, a candidate or every prefix is empty, or there is no candidate at all.
+        ValueError: the lists do not match, a candidate is empty, or there is no candidate at all.
     """
-    counts = _checked_counts(prefixes, candidates)
-    n_histories, n_slots = len(prefixes), int(counts.max())
-    valid = np.arange(n_slots) < counts[:, None]
-    prefix_ids, prefix_lengths = _pad_right(prefixes, pad_id)
-    section_ids, section_lengths = _pad_right(list(chain.from_iterable(candidates)), pad_id)
-    prefix_width, slot_width = prefix_ids.shape[1], section_ids.shape[1]
+    counts = checked_counts(prefixes, candidates)
+    prefix_lengths = _lengths(prefixes)
+    sections = list(chain.from_iterable(candidates))
+    lengths = _lengths(sections)  # [S], of all candidates
+    history = np.repeat(np.arange(len(prefixes)), counts)  # [S]
+    valid = np.arange(counts.max()) < counts[:, None]
+    in_row = [] if kept else prefixes
+    n_prefix_tokens = sum(map(len, in_row))
 
-    slot_ids = np.full((n_histories, n_slots, slot_width), pad_id, dtype=np.int64)
-    slot_ids[valid] = section_ids
-    lengths = np.ones((n_histories, n_slots), dtype=np.int64)
-    lengths[valid] = section_lengths
-
-    # Padding repeats the last real position, so that no position exceeds what the plain row would need:
-    # learned position tables end exactly where the longest prompt may end.
-    prefix_positions = np.minimum(np.arange(prefix_width), np.maximum(prefix_lengths, 1)[:, None] - 1)
-    slot_positions = prefix_lengths[:, None, None] + np.minimum(np.arange(slot_width), lengths[..., None] - 1)
-    slot_starts = prefix_width + slot_width * np.arange(n_slots)
-    answer_positions = slot_starts + lengths - 1  # [B, C]
-    in_slot = (np.arange(slot_width) < lengths[..., None]) & valid[..., None]
-    real = np.concatenate(
-        [np.arange(prefix_width) < prefix_lengths[:, None], in_slot.reshape(n_histories, -1)], axis=1
-    )  # [B, T]
-    order = np.cumsum(real).reshape(real.shape) - 1
-    answer_tokens = np.where(valid, np.take_along_axis(order, answer_positions, axis=1), 0)
+    n_tokens = np.bincount(history, weights=lengths, minlength=len(prefixes)).astype(np.int64)  # [B]
+    widths = np.array([max(map(len, own), default=0) for own in candidates], dtype=np.int64)  # [B]
+    offsets = _ragged_arange(lengths)
+    answer_tokens = np.zeros(valid.shape, dtype=np.int64)
+    answer_tokens[valid] = n_prefix_tokens + np.cumsum(lengths) - 1
+    positions = [_ragged_arange(_lengths(in_row)), np.repeat(prefix_lengths[history], lengths) + offsets]
     return SharedPrefixRows(
-        input_ids=torch.from_numpy(np.concatenate([prefix_ids, slot_ids.reshape(n_histories, -1)], axis=1)),
-        position_ids=torch.from_numpy(
-            np.concatenate([prefix_positions, slot_positions.reshape(n_histories, -1)], axis=1)
-        ),
-        prefix_lengths=torch.from_numpy(prefix_lengths),
-        answer_positions=torch.from_numpy(answer_positions),
-        valid=torch.from_numpy(valid),
-        tokens=torch.from_numpy(np.flatnonzero(real)),
+        input_ids=torch.from_numpy(_joined([*in_row, *sections]))[None],
+        position_ids=torch.from_numpy(np.concatenate(positions))[None],
+        slots=torch.from_numpy(np.repeat(_ragged_arange(counts) * widths[history], lengths) + offsets),
         answer_tokens=torch.from_numpy(answer_tokens),
-        prefix_width=prefix_width,
-        n_slots=n_slots,
-        slot_width=slot_width,
+        valid=torch.from_numpy(valid),
+        extents=tuple(
+            Extent(prefix, tokens, int(n), int(width), int(n * width) == tokens.stop - tokens.start)
+            for prefix, tokens, n, width in zip(_slices(prefix_lengths), _slices(n_tokens), counts, widths)
+        ),
+        n_prefix_tokens=n_prefix_tokens,
+        kept=kept,
     )
 
 
 def plain_rows(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]], pad_id: int) -> PlainRows:
-    """Lay out one row per (history, candidate); arguments and errors as for `shared_prefix_rows`."""
-    counts = _checked_counts(prefixes, candidates)
+    """Lay out one row per (history, candidate), padded on the right with `pad_id`; errors as `shared_prefix_rows`."""
+    counts = checked_counts(prefixes, candidates)
     rows = [[*prefix, *section] for prefix, own in zip(prefixes, candidates) for section in own]
-    input_ids, lengths = _pad_right(rows, pad_id)
+    input_ids, lengths = pad_right(rows, pad_id)
     history, candidate = np.nonzero(np.arange(counts.max()) < counts[:, None])
     return PlainRows(
         input_ids=torch.from_numpy(input_ids),
@@ -142,28 +172,46 @@ def plain_rows(prefixes: Sequence[Section], candidates: Sequence[Sequence[Sectio
     )
 
 
-def _checked_counts(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> np.ndarray:
-    """Candidates per history, [B]."""
+def checked_counts(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> np.ndarray:
+    """Candidates per history. [B]
+
+    Raises:
+        ValueError: as `shared_prefix_rows`.
+    """
     if len(prefixes) != len(candidates):
         raise ValueError(f"{len(prefixes)} prefixes but {len(candidates)} lists of candidates: give one list each")
-    counts = np.fromiter(map(len, candidates), dtype=np.int64, count=len(candidates))
+    counts = _lengths(candidates)
     if counts.sum() == 0:
         raise ValueError("no candidate to score: give at least one history with at least one candidate")
     if not all(map(len, chain.from_iterable(candidates))):
         raise ValueError("a candidate has no tokens: its section must hold at least the answer slot")
-    if not any(map(len, prefixes)):
-        raise ValueError("every prefix is empty: put the instruction there")
     return counts
 
 
-def _pad_right(sections: Sequence[Section], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_right(sections: Sequence[Section], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids [N, longest] and lengths [N] of N sections."""
-    lengths = np.fromiter(map(len, sections), dtype=np.int64, count=len(sections))
+    lengths = _lengths(sections)
     ids = np.full((len(sections), int(lengths.max())), pad_id, dtype=np.int64)
-    ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.fromiter(
-        chain.from_iterable(sections), dtype=np.int64, count=int(lengths.sum())
-    )
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = _joined(sections)
     return ids, lengths
+
+
+def _lengths(sections: Sequence[Sized]) -> np.ndarray:
+    return np.fromiter(map(len, sections), dtype=np.int64, count=len(sections))
+
+
+def _joined(sections: Sequence[Section]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(sections), dtype=np.int64, count=sum(map(len, sections)))
+
+
+def _ragged_arange(lengths: np.ndarray) -> np.ndarray:
+    """0 .. n - 1 for every n of the lengths, one after another."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _slices(lengths: np.ndarray) -> list[slice]:
+    ends = np.cumsum(lengths).tolist()
+    return [slice(end - n, end) for end, n in zip(ends, lengths.tolist())]
 
 
 def _moved(rows: _Rows, device: torch.device | str) -> _Rows:

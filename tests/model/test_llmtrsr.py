@@ -84,14 +84,14 @@ def test_a_score_does_not_depend_on_batch_mates_padding_or_candidate_order(twelv
 
 def test_shared_prefix_and_plain_scores_of_one_model_agree(twelve_items):
     _, (_, _, test), model = built(twelve_items)
-    assert model.backbone.attention == "shared_prefix"
+    assert model.backbone.attention == "flash"
     shared = torch.cat(scores_of(model, test))
     model.backbone.attention = "plain"
     torch.testing.assert_close(torch.cat(scores_of(model, test)), shared, atol=1e-5, rtol=0)
 
 
 def test_full_sort_scores_equal_predict_whatever_the_chunk(twelve_items):
-    _, (_, _, test), model = built(twelve_items, full_sort_chunk_size=5)
+    _, (_, _, test), model = built(twelve_items, max_tokens_per_batch=400)
     rows = next(iter(test))[0]
     n_histories = len(set(rows[HISTORY_ID].tolist()))
     model.eval()

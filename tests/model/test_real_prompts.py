@@ -38,7 +38,7 @@ def test_shared_prefix_plain_and_single_scores_agree_to_1e_4(trained):
         singles = torch.cat([model.predict(rows[i : i + 1]) for i in range(0, len(rows), 10)])
         model.backbone.attention = "plain"
         plain = model.predict(rows)
-        model.backbone.attention = "shared_prefix"
+        model.backbone.attention = "flash"
     assert shared.std() > 0.2  # scores that differ: agreement means something
     torch.testing.assert_close(plain, shared, atol=1e-4, rtol=0)
     torch.testing.assert_close(halves, shared, atol=1e-4, rtol=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble
 from recbole_llmtrsr.model.language_loss import language_loss
-from recbole_llmtrsr.model.rows import PlainRows, plain_rows, shared_prefix_rows
-from recbole_llmtrsr.model.scoring import score_plain, score_shared_prefix
-
-_PLAIN_BATCH_SIZE = 32
+from recbole_llmtrsr.model.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
+from recbole_llmtrsr.model.rows import Section
+from recbole_llmtrsr.model.scorer import Scorer
+from recbole_llmtrsr.model.scoring import scores_with_gradients
+from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
+from recbole_llmtrsr.model.token_budget import TokenBudget
 
 
 class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
@@ -32,7 +35,9 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         dataset: an LLMTRSRDataset that holds the summaries.
 
     Attributes:
-        tokens: real tokens read so far, by stage ('train', 'evaluation').
+        meter: what it read so far, by stage ('train', 'evaluation').
+        budgets: tokens per forward pass in 'training' and 'evaluation'.
+        attention_refused: why attention back-ends faster than the one in use are not, by name.
 
     Source:
         the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
@@ -53,7 +58,11 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         self.backbone, self.prompts = parts.backbone, parts.prompts
         self.yes_id, self.no_id = parts.yes_id, parts.no_id
         self.label_field = config["LABEL_FIELD"]
-        self.tokens: Counter[str] = Counter(train=0, evaluation=0)
+        self.meter = Meter(self.backbone)
+        self.attention_refused = dict(parts.attention_refused)
+        max_tokens = self.settings.backbone.max_tokens_per_batch
+        self.budgets = {stage: TokenBudget(max_tokens, self.device, stage) for stage in ("training", "evaluation")}
+        self._scorer = Scorer(self.backbone, self.yes_id, self.no_id, self.budgets["evaluation"])
         # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
         self._history = dataset.histories.__getitem__
         self._summary = dataset.summary
@@ -70,11 +79,12 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         """
         grouped = _Grouped.of(interaction, self.ITEM_ID)
         labels = grouped.table(interaction[self.label_field].float().cpu())  # [B, C]
+        sections = self._sections(grouped)
+        self._count("train", *sections)
         if self.settings.training.loss_on == "full":
-            rows = self._plain_rows(grouped)
-            positive = labels[rows.history, rows.candidate] > 0
-            return language_loss(self.backbone, rows, torch.where(positive, self.yes_id, self.no_id))
-        scores = self._scores(grouped)  # [B, C]
+            answers = torch.where(labels > 0, self.yes_id, self.no_id)
+            return language_loss(self.backbone, *sections, answers.tolist())
+        scores = scores_with_gradients(self.backbone, *sections, self.yes_id, self.no_id)  # [B, C]
         labels = labels.to(scores.device)
         if self.settings.training.objective == "pointwise":
             real = scores > float("-inf")
@@ -82,46 +92,76 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         losses = -(F.log_softmax(scores, dim=1).masked_fill(labels == 0, 0.0) * labels).sum(1)
         return (losses / labels.sum(1)).mean()
 
+    def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:
+        """Parts of a training batch that fit the budget; a history is never divided.
+
+        Returns:
+            each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
+        """
+        grouped = _Grouped.of(interaction, self.ITEM_ID)
+        sizes = [self._n_tokens(prefix, own) for prefix, own in zip(*self._sections(grouped))]
+        parts = list(token_batches(sizes, self.budgets["training"].max_tokens))
+        if len(parts) == 1:
+            return [(interaction, 1.0)]
+        terms = np.array([self._n_terms(prefix, own) for prefix, own in zip(*self._sections(grouped))])
+        histories = grouped.history.numpy()
+        return [(interaction[np.isin(histories, part)], terms[part].sum() / terms.sum()) for part in parts]
+
+    def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
+        """Learn that the parts of these batches were too large.
+
+        Raises:
+            UserError: each was a single history.
+        """
+        grouped = [_Grouped.of(interaction, self.ITEM_ID) for interaction in interactions]
+        sizes = [[self._n_tokens(prefix, own) for prefix, own in zip(*self._sections(one))] for one in grouped]
+        self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
+
+    def prepare(self, interaction: Interaction) -> None:
+        """Make the prompts of a batch ahead of its turn, on another thread."""
+        for history_id in np.unique(_history_ids(interaction)).tolist():
+            self._prefix(history_id)
+
     def predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of yes for every row. [batch_size]"""
         grouped = _Grouped.of(interaction, self.ITEM_ID)
-        return self._scores(grouped)[grouped.history, grouped.slot]
+        return self._scores(*self._sections(grouped))[grouped.history, grouped.slot]
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of every item of the catalogue, in chunks that share the prefix. [batch_size * n_items]"""
-        history_ids = _history_ids(interaction)
+        """fp32 log-odds of every item of the catalogue. [batch_size * n_items]"""
+        history_ids = _history_ids(interaction).tolist()
+        items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
-        size = self.settings.evaluation.full_sort_chunk_size
-        for row, history_id in enumerate(history_ids):
-            for start in range(1, self.n_items, size):  # 0 is the padding
-                items = np.arange(start, min(start + size, self.n_items))
-                scores[row, items] = self._scores(_Grouped.single(history_id, items))[0]
+        scores[:, 1:] = self._scores([self._prefix(i) for i in history_ids], [items] * len(history_ids))
         return scores.view(-1)
 
-    def _scores(self, grouped: _Grouped) -> Tensor:
-        if self.backbone.attention == "plain":
-            rows = self._plain_rows(grouped)
-            return score_plain(self.backbone, rows, self.yes_id, self.no_id, _PLAIN_BATCH_SIZE)
-        prefixes, candidates = self._sections(grouped)
-        self._count_tokens(sum(map(len, prefixes)) + sum(len(c) for own in candidates for c in own))
-        shared = shared_prefix_rows(prefixes, candidates, self.backbone.pad_id)
-        return score_shared_prefix(self.backbone, shared.to(self.backbone.device), self.yes_id, self.no_id)
+    def _scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+        self._count("evaluation", prefixes, candidates)
+        return self._scorer.scores(prefixes, candidates)
 
-    def _plain_rows(self, grouped: _Grouped) -> PlainRows:
-        rows = plain_rows(*self._sections(grouped), self.backbone.pad_id)
-        self._count_tokens(int(rows.attention_mask.sum()))
-        return rows
+    def _n_tokens(self, prefix: Section, candidates: Sequence[Section]) -> int:
+        return tokens_of_history(prefix, candidates, rows_apart=self.backbone.trains_on_plain_rows)
 
-    def _sections(self, grouped: _Grouped) -> tuple[list[Any], list[list[list[int]]]]:
+    def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
+        """Of how many terms of the mean loss a history makes."""
+        if self.settings.training.loss_on == "full":
+            return sum(len(prefix) + len(section) for section in candidates)
+        return len(candidates) if self.settings.training.objective == "pointwise" else 1
+
+    def _sections(self, grouped: _Grouped) -> tuple[list[Section], list[list[Section]]]:
         """Prefix ids of every history and the ids of its candidates."""
-        prefixes = [
-            self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
-            for history_id in grouped.history_ids
-        ]
+        prefixes = [self._prefix(history_id) for history_id in grouped.history_ids]
         return prefixes, [[self.prompts.candidate(item) for item in items] for items in grouped.items]
 
-    def _count_tokens(self, n: int) -> None:
-        self.tokens["train" if self.training else "evaluation"] += n
+    def _prefix(self, history_id: int) -> Section:
+        return self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
+
+    def _count(self, stage: MeteredStage, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> None:
+        is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.trains_on_plain_rows)
+        work = (separate_rows_work if is_apart else shared_rows_work)(prefixes, candidates)
+        if stage == "train" and self.settings.training.loss_on == "full":
+            work = replace(work, logits=work.tokens * self.backbone.vocab_size)
+        self.meter.count(stage, work, len(prefixes), sum(map(len, candidates)))
 
     def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
         """The weights that training changes, by name."""
@@ -179,11 +219,6 @@ class _Grouped:
         slot[order] = np.arange(len(rows)) - begins[rows[order]]
         items = np.split(interaction[item_field].cpu().numpy()[order], begins[1:])
         return cls(ids, items, torch.from_numpy(rows), torch.from_numpy(slot))
-
-    @classmethod
-    def single(cls, history_id: int, items: np.ndarray) -> _Grouped:
-        n = len(items)
-        return cls(np.array([history_id]), [items], torch.zeros(n, dtype=torch.long), torch.arange(n))
 
     def table(self, values: Tensor) -> Tensor:
         """Values of the rows by history and candidate, 0 where a history has fewer. [B, C]"""

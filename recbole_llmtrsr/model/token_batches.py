@@ -1,0 +1,60 @@
+"""Which histories and candidates share a forward pass, bounded by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from recbole_llmtrsr.model.rows import Section
+
+
+def tokens_of_history(prefix: Section, candidates: Sequence[Section], *, rows_apart: bool) -> int:
+    """What a history takes of a forward pass.
+
+    Args:
+        prefix: its token ids.
+        candidates: token ids of its candidates.
+        rows_apart: every candidate has a padded row of its own, with the prefix in it.
+    """
+    if rows_apart:
+        return len(candidates) * (len(prefix) + max(map(len, candidates)))
+    return len(prefix) + sum(map(len, candidates))
+
+
+def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of histories that go together, the longest first, so that memory fails early if at all.
+
+    A history above the bound is a batch of its own.
+
+    >>> list(token_batches([3, 9, 4, 2], max_tokens=8))
+    [[1], [2, 0], [3]]
+    """
+    batch: list[int] = []
+    total = 0
+    for i in sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]):
+        if batch and total + n_tokens[i] > max_tokens:
+            yield batch
+            batch, total = [], 0
+        batch.append(i)
+        total += n_tokens[i]
+    if batch:
+        yield batch
+
+
+def candidate_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
+    """Indices of candidates of one history that go together; the first chunk has the prefix's tokens besides.
+
+    Candidates of like length share a chunk. One candidate always fits.
+
+    >>> list(candidate_chunks([5, 1, 4, 2], prefix_length=3, max_tokens=6))
+    [[1, 3], [2], [0]]
+    """
+    chunk: list[int] = []
+    total = prefix_length
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if chunk and total + lengths[i] > max_tokens:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(i)
+        total += lengths[i]
+    if chunk:
+        yield chunk
