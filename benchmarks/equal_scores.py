@@ -43,7 +43,7 @@ def main() -> None:
             break
     rows = _joined(rows)
     with torch.no_grad():
-        model.backbone.attention = "shared_prefix"
+        model.backbone.attention = "flash"
         shared = model.predict(rows)
         by_history = torch.empty_like(shared)
         for history in rows["history_id"].unique():

@@ -58,6 +58,7 @@ class SharedPrefixRows:
         slots: where a candidate's token lies in a grid [n_slots, slot_width] of its history. [tokens of candidates]
         answer_tokens: index into N of each candidate's last token; 0 for dummy slots. [B, C]
         valid: False for the dummy slots of a history with fewer candidates. [B, C]
+        lengths: tokens of every candidate. [candidates of all histories]
         extents: where each history lies.
         n_prefix_tokens: how many of the N tokens are prefixes': none where `kept` already holds their keys.
         kept: keys and values of the prefixes by attention module. None forgets them; an empty dictionary is filled
@@ -70,6 +71,7 @@ class SharedPrefixRows:
     slots: Tensor
     answer_tokens: Tensor
     valid: Tensor
+    lengths: npt.NDArray[np.int64]
     extents: tuple[Extent, ...]
     n_prefix_tokens: int
     kept: dict[nn.Module, KeysAndValues] | None = None
@@ -136,16 +138,17 @@ def shared_prefix_rows(
 
     n_tokens = np.bincount(history, weights=lengths, minlength=len(prefixes)).astype(np.int64)  # [B]
     widths = np.array([max(map(len, own), default=0) for own in candidates], dtype=np.int64)  # [B]
-    offsets = _ragged_arange(lengths)
+    offsets = ragged_arange(lengths)
     answer_tokens = np.zeros(valid.shape, dtype=np.int64)
     answer_tokens[valid] = n_prefix_tokens + np.cumsum(lengths) - 1
-    positions = [_ragged_arange(_lengths(in_row)), np.repeat(prefix_lengths[history], lengths) + offsets]
+    positions = [ragged_arange(_lengths(in_row)), np.repeat(prefix_lengths[history], lengths) + offsets]
     return SharedPrefixRows(
         input_ids=torch.from_numpy(_joined([*in_row, *sections]))[None],
         position_ids=torch.from_numpy(np.concatenate(positions))[None],
-        slots=torch.from_numpy(np.repeat(_ragged_arange(counts) * widths[history], lengths) + offsets),
+        slots=torch.from_numpy(np.repeat(ragged_arange(counts) * widths[history], lengths) + offsets),
         answer_tokens=torch.from_numpy(answer_tokens),
         valid=torch.from_numpy(valid),
+        lengths=lengths,
         extents=tuple(
             Extent(prefix, tokens, int(n), int(width), int(n * width) == tokens.stop - tokens.start)
             for prefix, tokens, n, width in zip(_slices(prefix_lengths), _slices(n_tokens), counts, widths)
@@ -201,11 +204,15 @@ def _lengths(sections: Sequence[Sized]) -> np.ndarray:
 
 
 def _joined(sections: Sequence[Section]) -> np.ndarray:
-    return np.fromiter(chain.from_iterable(sections), dtype=np.int64, count=sum(map(len, sections)))
+    return np.concatenate([np.asarray(section, dtype=np.int64) for section in sections])
 
 
-def _ragged_arange(lengths: np.ndarray) -> np.ndarray:
-    """0 .. n - 1 for every n of the lengths, one after another."""
+def ragged_arange(lengths: np.ndarray) -> np.ndarray:
+    """0 .. n - 1 for every n of the lengths, one after another.
+
+    >>> ragged_arange(np.array([3, 1, 2])).tolist()
+    [0, 1, 2, 0, 0, 1]
+    """
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 

@@ -28,7 +28,7 @@ from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
 from recbole_llmtrsr.settings import PromptSettings
 
-Ids = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int32]
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class PromptBuilder:
             history: item ids, oldest first.
         """
         if history_id not in self._prefixes:
-            self._prefixes[history_id] = np.asarray(self._build(summary, history), dtype=np.int64)
+            self._prefixes[history_id] = np.asarray(self._build(summary, history), dtype=np.int32)
             self.trims["prompts"] += 1
         return self._prefixes[history_id]
 

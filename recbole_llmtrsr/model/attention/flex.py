@@ -1,21 +1,21 @@
-"""FlexAttention: the shared-prefix layout as a block mask, in one fused kernel on GPUs.
-
-A token sees the keys of its own history that belong to the prefix or to its own candidate and do not lie ahead.
-"""
+"""FlexAttention: the shared-prefix layout as a block mask, in one fused kernel on GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
+from torch.nn.attention import flex_attention as flex
 
+from recbole_llmtrsr.model.attention.blocks import PREFIX, Labels, meeting_blocks
 from recbole_llmtrsr.model.attention.terms import States, Terms
 from recbole_llmtrsr.model.rows import SharedPrefixRows
 
-_PREFIX = -1  # in place of a candidate's number
+_BLOCK_SIZE = 128  # what its kernels are made for
 
 
 def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
@@ -29,8 +29,8 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
     key, value = (torch.cat(pair, dim=2) for pair in zip(states.prefix, states.own))
     name = ("flex", terms.window)
     if name not in rows.derived:
-        rows.derived[name] = _block_mask(rows, terms.window, states.query.device)
-    result: Any = _compiled(states.query.device)(
+        rows.derived[name] = block_mask(rows, terms.window, states.query.device)
+    result: Any = _kernel(states.query.device)(
         states.query,
         key,
         value,
@@ -38,12 +38,46 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
         block_mask=rows.derived[name],
         scale=terms.scaling,
         enable_gqa=states.query.shape[1] != key.shape[1],
-        return_aux=AuxRequest(lse=terms.sinks is not None),
+        **({} if terms.sinks is None else _with_lse()),
     )
-    out, aux = result
-    if terms.sinks is not None:
-        out = out * torch.sigmoid(aux.lse - terms.sinks[:, None])[..., None].to(out.dtype)
-    return out.transpose(1, 2)  # type: ignore[no-any-return]
+    if terms.sinks is None:
+        return result.transpose(1, 2)  # type: ignore[no-any-return]
+    out, extra = result
+    lse: Tensor = getattr(extra, "lse", extra)
+    return (out * torch.sigmoid(lse - terms.sinks[:, None])[..., None].to(out.dtype)).transpose(1, 2)
+
+
+def block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device) -> flex.BlockMask:
+    """The layout in FlexAttention's form; of a layer with or without a window."""
+    queries, keys = Labels.of(rows)
+    some, every = meeting_blocks(queries, keys, _BLOCK_SIZE, window)
+    # One by one: a compiled mask looks single numbers up.
+    history, slot, position = (_on(x, device) for x in (queries.history, queries.slot, queries.position))
+    key_history, key_slot, key_position = (_on(x, device) for x in (keys.history, keys.slot, keys.position))
+
+    def visible(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        distance = position[q] - key_position[k]
+        of_slot = (key_slot[k] == PREFIX) | (key_slot[k] == slot[q])
+        seen = (history[q] == key_history[k]) & of_slot & (distance >= 0)
+        return seen if window is None else seen & (distance < window)
+
+    return flex.BlockMask.from_kv_blocks(
+        *_listed(some & ~every, device),
+        *_listed(every, device),
+        BLOCK_SIZE=_BLOCK_SIZE,
+        mask_mod=visible,
+        seq_lengths=(len(queries.history), len(keys.history)),
+    )
+
+
+def _listed(blocks: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How many key blocks each query block meets [1, 1, Q], and which, these first [1, 1, Q, K]."""
+    order = np.argsort(~blocks, axis=1, kind="stable")
+    return _on(blocks.sum(1), device)[None, None], _on(order, device)[None, None]
+
+
+def _on(x: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(x.astype(np.int32)).to(device, non_blocking=True)
 
 
 def _squash(softcap: float) -> Callable[..., Tensor]:
@@ -53,44 +87,18 @@ def _squash(softcap: float) -> Callable[..., Tensor]:
     return squashed
 
 
-def _block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device) -> BlockMask:
-    prefix, own = _labels(rows)
-    keys = torch.cat([prefix, own], dim=1).to(device)
-    queries = torch.cat([prefix[:, : rows.n_prefix_tokens], own], dim=1).to(device)
-    # One by one: a compiled mask looks single numbers up.
-    history, candidate, position = queries.unbind()
-    key_history, key_candidate, key_position = keys.unbind()
-
-    def visible(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        same_slot = (key_candidate[k] == _PREFIX) | (key_candidate[k] == candidate[q])
-        distance = position[q] - key_position[k]
-        seen = (history[q] == key_history[k]) & same_slot & (distance >= 0)
-        return seen if window is None else seen & (distance < window)
-
-    return create_block_mask(visible, None, None, queries.shape[1], keys.shape[1], device=str(device))
+def _with_lse() -> dict[str, Any]:
+    """Asks for the log-sum-exp, by PyTorch's newer or older name for it."""
+    if hasattr(flex, "AuxRequest"):
+        return {"return_aux": flex.AuxRequest(lse=True)}
+    return {"return_lse": True}
 
 
-def _labels(rows: SharedPrefixRows) -> tuple[Tensor, Tensor]:
-    """History, candidate and position of every prefix token [3, tokens] and of every candidate token."""
-    slots = rows.slots.cpu()
-    prefixes, candidates = [], []
-    for b, extent in enumerate(rows.extents):
-        n = extent.prefix_length
-        prefixes.append(torch.stack([torch.full((n,), b), torch.full((n,), _PREFIX), torch.arange(n)]))
-        own = slots[extent.candidates]
-        width = max(extent.slot_width, 1)
-        candidates.append(torch.stack([torch.full_like(own, b), own // width, n + own % width]))
-    return torch.cat(prefixes, dim=1), torch.cat(candidates, dim=1)
+@cache
+def _fused() -> Any:
+    return torch.compile(flex.flex_attention, dynamic=True)
 
 
-def _compiled(device: torch.device) -> Callable[..., Any]:
-    """The fused kernel on a GPU; elsewhere the same arithmetic unfused, for which it would have to be compiled too."""
-    if device.type != "cuda":
-        return flex_attention
-    global _fused
-    if _fused is None:
-        _fused = torch.compile(flex_attention, dynamic=True)
-    return _fused
-
-
-_fused: Callable[..., Any] | None = None
+def _kernel(device: torch.device) -> Callable[..., Any]:
+    """The fused kernel on a GPU; elsewhere the same arithmetic unfused, which holds all scores at once."""
+    return _fused() if device.type == "cuda" else flex.flex_attention

@@ -1,0 +1,69 @@
+"""Real prompts: prefixes of test histories and the sections of their candidates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from common.runs import Run
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """B histories, shortest prefix first; each has the same number of candidates, the target among them first."""
+
+    prefixes: list[list[int]]
+    candidates: list[list[list[int]]]
+
+    def parts(self, size: int) -> Iterator[Prompts]:
+        """Of so many histories each."""
+        for i in range(0, len(self.prefixes), size):
+            yield Prompts(self.prefixes[i : i + size], self.candidates[i : i + size])
+
+    def first_candidates(self, n: int) -> Prompts:
+        """All histories, with so many candidates."""
+        return Prompts(self.prefixes, [own[:n] for own in self.candidates])
+
+    def every(self, n: int) -> Prompts:
+        """So many of the histories, evenly spaced."""
+        n = min(n, len(self.prefixes))
+        chosen = [i * len(self.prefixes) // n for i in range(n)]
+        return Prompts([self.prefixes[i] for i in chosen], [self.candidates[i] for i in chosen])
+
+    def row_lengths(self) -> list[int]:
+        """Tokens of every prefix with each of its candidates."""
+        return [len(p) + len(c) for p, own in zip(self.prefixes, self.candidates) for c in own]
+
+    def section_lengths(self) -> list[int]:
+        """Tokens of every candidate."""
+        return list(map(len, chain.from_iterable(self.candidates)))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.candidates))
+
+
+def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Prompts, float]:
+    """Prompts of test histories, evenly spaced over all, and the seconds that making one prefix took."""
+    chosen, items = [], []
+    for rows, _, positives, _ in run.loaders[2]:
+        n = len(positives)
+        chosen += rows[HISTORY_ID][:n].tolist()
+        items += rows[run.asked.iid_field].view(-1, n).T.tolist()
+    wanted = min(n_histories, len(chosen))
+    picked = [i * len(chosen) // wanted for i in range(wanted)]
+    start = time.perf_counter()
+    made = {i: prefix(run, builder, chosen[i]) for i in picked}
+    seconds = (time.perf_counter() - start) / wanted
+    picked.sort(key=lambda i: len(made[i]))
+    sections = [[builder.candidate(item) for item in items[i]] for i in picked]
+    return Prompts([made[i] for i in picked], sections), seconds
+
+
+def prefix(run: Run, builder: PromptBuilder, history_id: int) -> list[int]:
+    """Ids of a history's prefix."""
+    return [int(i) for i in builder.prefix(history_id, run.asked.summary(history_id), run.asked.histories[history_id])]

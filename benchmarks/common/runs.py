@@ -1,0 +1,49 @@
+"""The data of a run as the pipeline prepares it: split, candidates, summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.dataset import load_dataset
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.summaries import make_summaries
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "amazon-industrial": {"domain": "products", "item_text_fields": ["title", "brand", "description"]},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options of a run, and its train, valid and test loaders."""
+
+    config: Config
+    loaders: tuple[Any, Any, Any]
+
+    @property
+    def asked(self) -> Any:
+        """The data set, of the training rows: what a model is built from."""
+        return self.loaders[0]._dataset
+
+
+def load_run(data: str, data_path: str | None, folder: Path, **options: Any) -> Run:
+    """Read a data set and summarize its histories.
+
+    Args:
+        data: its name.
+        data_path: the folder that holds its folder; ml-100k needs none.
+        folder: for all that the run leaves behind.
+        options: of the run; flags of the command line are stronger.
+    """
+    fixed: dict[str, Any] = {"candidate_dir": str(folder), "checkpoint_dir": str(folder), "summary_store": None}
+    fixed |= {"state": "WARNING", "show_progress": False} | OPTIONS.get(data, {})
+    fixed |= {"data_path": data_path} if data_path else {}
+    config = Config(get_model("LLMTRSR"), data, [], fixed | options)
+    dataset = load_dataset(get_dataset(get_model("LLMTRSR")), config)
+    loaders, _ = make_loaders(config, dataset)
+    make_summaries(config, dataset, loaders)
+    return Run(config, loaders)

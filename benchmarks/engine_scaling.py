@@ -1,0 +1,129 @@
+"""Does the time of a history grow in proportion to its candidates, and does memory grow with the users?
+
+python benchmarks/engine_scaling.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>]
+                                    [--candidates 21 101 301 1001 2001] [--n_histories=4] [--repetitions=3]
+                                    [--users 1000 10000] [--n_events=8] [--threads=<n>] [--device=cpu|cuda]
+                                    [--<option>=<value> of a run]
+
+Time: real prompts of test histories, candidates from the whole catalogue, each history in turn with all numbers of
+them; a line is fitted by least squares. Candidates recur where the catalogue has fewer.
+
+Memory: an evaluation by the trainer, for each number of users in a process of its own. Users are made up: each has
+read n_events random items of the catalogue. RecBole's own tables grow with the users, so what counts is the peak over
+the level right before the evaluation. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from common.machine import versions
+from common.memory import evaluate_made_up_users
+from common.prompts import Prompts, test_prompts
+from common.runs import Run, load_run
+from common.timing import by_turns
+from common.ways import ours, precision
+
+from recbole_llmtrsr.evaluation.device import device_name
+from recbole_llmtrsr.model.assembly import PromptedBackbone, assemble
+from recbole_llmtrsr.model.token_budget import TokenBudget
+
+
+def main() -> None:
+    known, others = arguments()
+    sys.argv = [sys.argv[0], *others]
+    torch.set_num_threads(known.threads)
+    options = {"use_gpu": known.device != "cpu"}
+    with tempfile.TemporaryDirectory() as folder:
+        if known.memory_of:
+            print(evaluate_made_up_users(known, Path(folder), **options))
+            return
+        run = load_run(known.data, known.data_path, Path(folder), **options)
+        parts = assemble(run.config.settings, run.asked, torch.device(known.device), run.config["seed"])
+        parts.backbone.eval()
+        print(f"{device_name(parts.backbone.device)}; {versions()}\n")
+        if known.candidates:
+            time_by_candidates(known, run, parts)
+    if known.users:
+        memory_by_users(known, others)
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+    parser.add_argument("--candidates", type=int, nargs="*", default=[21, 101, 301, 1001, 2001])
+    parser.add_argument("--n_histories", type=int, default=4)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--users", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--n_events", type=int, default=8, help="of every made-up user; at least 4")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--memory_of", type=int, help=argparse.SUPPRESS)  # users; this process is one of the measured
+    return parser.parse_known_args()
+
+
+def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackbone) -> None:
+    """Print the seconds of a history by its candidates, and the line through them."""
+    prompts, _ = test_prompts(run, parts.prompts, known.n_histories)
+    prompts = with_candidates(run, parts, prompts, max(known.candidates))
+    device = parts.backbone.device
+    budget = TokenBudget(run.config.settings.backbone.max_tokens_per_batch, device, "scoring")
+    way = ours(parts.backbone.attention, budget)
+
+    def score(n: int) -> torch.Tensor:
+        with torch.inference_mode(), precision(parts.backbone):
+            return way.score(parts, prompts.first_candidates(n), way.sizes[0])
+
+    calls = {str(n): lambda n=n: score(n) for n in known.candidates}  # type: ignore[misc]
+    seconds, _ = by_turns(device, calls, known.repetitions)
+    medians = np.array([statistics.median(seconds[name]) for name in calls]) / len(prompts.prefixes)
+    slope, start = np.polyfit(known.candidates, medians, 1)
+    fitted = start + slope * np.array(known.candidates)
+    residuals = medians - fitted
+    determined = 1 - (residuals**2).sum() / ((medians - medians.mean()) ** 2).sum()
+    print(f"{known.data}, {len(prompts.prefixes)} test histories; {way.name}, {way.sizes[0]:,} tokens at a time\n")
+    print("| candidates | ms per history (least - most) | line | residual |")
+    print("|---:|---:|---:|---:|")
+    for n, median, line in zip(known.candidates, medians, fitted):
+        each = [1000 * t / len(prompts.prefixes) for t in seconds[str(n)]]
+        print(f"| {n:,} | {1000 * median:.1f} ({min(each):.1f} - {max(each):.1f}) | {1000 * line:.1f} |"
+              f" {median / line - 1:+.1%} |")  # fmt: skip
+    worst = int(np.abs(residuals).argmax())
+    print(
+        f"\nms = {1000 * start:.2f} + {1000 * slope:.4f} x candidates; R2 {determined:.5f}; the largest residual is"
+        f" {1000 * residuals[worst]:+.1f} ms at {known.candidates[worst]:,} candidates\n",
+        flush=True,
+    )
+
+
+def with_candidates(run: Run, parts: PromptedBackbone, prompts: Prompts, n: int) -> Prompts:
+    """The same prefixes with n items of the catalogue, in random order."""
+    order = 1 + np.random.default_rng(0).permutation(run.asked.item_num - 1)  # 0 is the padding
+    sections = [parts.prompts.candidate(item) for item in np.resize(order, n).tolist()]
+    return Prompts(prompts.prefixes, [sections] * len(prompts.prefixes))
+
+
+def memory_by_users(known: argparse.Namespace, others: list[str]) -> None:
+    """Print a line per number of users, each from its own process."""
+    print(f"{known.data}'s catalogue, users with {known.n_events} events each; MiB\n")
+    print("| users | seconds | before the evaluation | peak in it | added |")
+    print("|---:|---:|---:|---:|---:|")
+    for n in known.users:
+        flags = [f"--data={known.data}", f"--device={known.device}", f"--threads={known.threads}"]
+        flags += [f"--n_events={known.n_events}", f"--memory_of={n}"]
+        flags += [f"--data_path={known.data_path}"] if known.data_path else []
+        command = [sys.executable, "-W", "ignore", __file__, *flags, *others]
+        line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        print(line.splitlines()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

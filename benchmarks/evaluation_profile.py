@@ -1,0 +1,97 @@
+"""How much of an evaluation, and of an epoch of training, is spent outside the backbone?
+
+python benchmarks/evaluation_profile.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>]
+                                        [--no_training] [--threads=<n>] [--device=cpu|cuda]
+                                        [--<option>=<value> of a run]
+
+One evaluation by the trainer on all test users, and one epoch on the latest target of every user, with the builtin
+backbone (of any size: --builtin_hidden_size and the like). A GPU is waited for at every change of parts, so nothing
+that overlaps is hidden.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.clock import Clock
+from common.machine import versions
+from common.prompts import test_prompts
+from common.runs import load_run
+
+from recbole_llmtrsr import trainer as training
+from recbole_llmtrsr.data import prefetch
+from recbole_llmtrsr.evaluation.device import device_name
+from recbole_llmtrsr.model import scorer, scoring
+from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.registry import get_model
+from recbole_llmtrsr.trainer import LLMTRSRTrainer
+
+FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"
+
+
+def main() -> None:
+    known, others = arguments()
+    sys.argv = [sys.argv[0], *others]
+    torch.set_num_threads(known.threads)
+    options = {"use_gpu": known.device != "cpu", "max_train_targets_per_user": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        run = load_run(known.data, known.data_path, Path(folder), **options)
+        model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"])
+        trainer = LLMTRSRTrainer(run.config, model)
+    warm_up, _ = test_prompts(run, model.prompts, 4)
+    budget = TokenBudget(None, model.device, "warm-up")
+    scorer.Scorer(model.eval().backbone, model.yes_id, model.no_id, budget).scores(warm_up.prefixes, warm_up.candidates)
+    clock = Clock(model.device)
+    watch(clock, trainer, model)
+    print(f"{device_name(model.device)}; {versions()}")
+    with clock.part():
+        trainer.evaluate(run.loaders[2], load_best_model=False)
+    n, attention = len(run.loaders[2]._dataset), model.backbone.attention
+    print(f"\n{known.data}, evaluation of {n:,} users, {run.loaders[2].n_candidates} candidates, {attention}\n")
+    print(clock.table([FORWARD]), flush=True)
+    if known.no_training:
+        return
+    clock.seconds.clear()
+    with clock.part():
+        trainer._train_epoch(run.loaders[0], 0)
+    print(f"\n{known.data}, training on {len(run.asked):,} targets\n")
+    print(clock.table([FORWARD, BACKWARD, STEP]))
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+    parser.add_argument("--no_training", action="store_true")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_known_args()
+
+
+def watch(clock: Clock, trainer: Any, model: Any) -> None:
+    """Give the functions of both loops to their parts; what makes batches on its own thread counts by the waiting."""
+    for module in (prefetch, training):
+        clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, prefixes")
+    clock.wrap(model, "predict", "grouping by history")
+    clock.wrap(model, "micro_batches", "grouping by history")
+    clock.wrap(model, "_sections", "looking up prompts")
+    for module in (scorer, scoring):
+        clock.wrap(module, "shared_prefix_rows", "layout of rows")
+    clock.wrap(scorer.Scorer, "scores", "answer head and scores")
+    clock.wrap(model, "calculate_loss", "answer head and loss")
+    clock.wrap(model.backbone.decoder, "forward", FORWARD)
+    clock.wrap(trainer.accelerator, "backward", BACKWARD)
+    clock.wrap(trainer, "_clip", STEP)
+    clock.wrap(trainer.optimizer, "step", STEP)
+    clock.wrap(trainer.optimizer, "zero_grad", STEP)
+    clock.wrap(trainer.eval_collector, "eval_batch_collect", "RecBole's metrics")
+    clock.wrap(trainer.evaluator, "evaluate", "RecBole's metrics")
+
+
+if __name__ == "__main__":
+    main()
