@@ -25,6 +25,7 @@ class Backbone(nn.Module):
         name: what the user called it, for messages.
 
     `attention` is "plain" until `probe` has shown that another way gives equal scores on this very model.
+    `native_attention` is what transformers chose for it.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -33,6 +34,7 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.name = name
         self.attention: Attention = "plain"
+        self.native_attention: str = self.transformer.config._attn_implementation or "eager"
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
 

@@ -97,7 +97,7 @@ def shared_prefix_attention(
     n = rows.n_prefix_tokens
     prefix: KeysAndValues = (key[:, :, :n], value[:, :, :n])
     if rows.kept is not None:
-        if n:
+        if n or module not in rows.kept:
             rows.kept[module] = (prefix[0].clone(), prefix[1].clone())
         prefix = rows.kept[module]
     terms = Terms(

@@ -47,8 +47,7 @@ def probe(backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto") -> 
     """
     was_training = backbone.training
     backbone.eval()
-    config = backbone.transformer.config
-    native = config._attn_implementation if config._attn_implementation != SHARED_PREFIX else "sdpa"
+    native = backbone.native_attention
     backbone.transformer.set_attn_implementation(native)
     try:
         exact = _Exact(backbone, yes_id, no_id)
@@ -125,13 +124,15 @@ class _Exact:
             gradients = self._gradients_now()
         except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
             return _first_line(error)
-        difference = max(_largest_difference(scores, self._scores) for scores in found)
-        if not difference <= self._allowed:
+        for difference in (_largest_difference(scores, self._scores) for scores in found):
+            if difference <= self._allowed:
+                continue
             return f"its scores differ from plain ones by {difference:.2g} (allowed {self._allowed:.2g})"
         largest = max((float(g.abs().max()) for g in self._gradients), default=0.0)
-        pairs = zip(gradients, self._gradients, strict=True)
-        difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
-        if not difference <= self._relative * largest:
+        for own, plain in zip(gradients, self._gradients, strict=True):
+            difference = float((own - plain).abs().max())
+            if difference <= self._relative * largest:
+                continue
             return f"its gradients differ from those of plain rows by {difference:.2g} (largest element {largest:.2g})"
         return None
 

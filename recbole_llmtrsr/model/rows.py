@@ -79,7 +79,7 @@ class SharedPrefixRows:
 
     def to(self, device: torch.device | str) -> SharedPrefixRows:
         """The same rows on another device."""
-        return _moved(self, device)
+        return replace(_moved(self, device), derived={})
 
 
 @dataclass(frozen=True)

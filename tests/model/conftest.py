@@ -1,23 +1,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BambaConfig,
+    BloomConfig,
+    Cohere2Config,
     CohereConfig,
+    DeepseekV3Config,
+    FalconConfig,
+    FalconH1Config,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GPTJConfig,
     GPTNeoXConfig,
+    GptOssConfig,
     GraniteConfig,
+    Lfm2Config,
+    Llama4TextConfig,
     LlamaConfig,
+    Mamba2Config,
     MistralConfig,
+    MptConfig,
+    OlmoeConfig,
     OPTConfig,
+    Phi3Config,
     PhiConfig,
     Qwen2Config,
     Qwen3Config,
+    Qwen3NextConfig,
+    RwkvConfig,
 )
 
 from recbole_llmtrsr.llm.backbone import Backbone
@@ -38,6 +55,11 @@ SIZES = {
     "eos_token_id": 2,
 }
 SIZES_MHA = {key: value for key, value in SIZES.items() if key != "num_key_value_heads"}
+# For architectures that name their sizes otherwise.
+COMMON = {
+    key: SIZES[key] for key in ("vocab_size", "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")
+}
+MAMBA2_LAYERS = {"num_hidden_layers": 4, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 4}
 CONFIGS = {
     "llama": lambda: LlamaConfig(**SIZES),
     "qwen2": lambda: Qwen2Config(**SIZES),
@@ -45,7 +67,10 @@ CONFIGS = {
     # Shorter than a prefix and than a row, so that the window cuts within the prefix and from candidates to it.
     "mistral": lambda: MistralConfig(sliding_window=5, **SIZES),
     "gemma3": lambda: Gemma3TextConfig(head_dim=8, sliding_window=5, **SIZES),
-    "gemma2": lambda: Gemma2Config(head_dim=8, sliding_window=5, final_logit_softcapping=2.0, **SIZES),
+    # Caps that tiny scores and logits reach.
+    "gemma2": lambda: Gemma2Config(
+        head_dim=8, sliding_window=5, attn_logit_softcapping=0.5, final_logit_softcapping=2.0, **SIZES
+    ),
     "granite": lambda: GraniteConfig(logits_scaling=3.0, **SIZES),
     "cohere": lambda: CohereConfig(logit_scale=0.25, **SIZES),
     "gpt_neox": lambda: GPTNeoXConfig(**SIZES_MHA),
@@ -71,6 +96,62 @@ CONFIGS = {
         init_std=0.2,
         dropout=0.0,
     ),
+    "bloom": lambda: BloomConfig(hidden_size=32, n_layer=2, n_head=4, **COMMON),
+    "falcon": lambda: FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **COMMON),
+    "mpt": lambda: MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=64, **COMMON),
+    "gptj": lambda: GPTJConfig(n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4, **COMMON),
+    "phi3": lambda: Phi3Config(sliding_window=5, **SIZES),
+    "cohere2": lambda: Cohere2Config(sliding_window=5, logit_scale=0.25, **SIZES | {"num_hidden_layers": 4}),
+    "olmoe": lambda: OlmoeConfig(num_experts=4, num_experts_per_tok=2, **SIZES),
+    "gpt_oss": lambda: GptOssConfig(head_dim=8, sliding_window=5, num_local_experts=4, num_experts_per_tok=2, **SIZES),
+    "deepseek_v3": lambda: DeepseekV3Config(
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_group=1,
+        topk_group=1,
+        moe_intermediate_size=16,
+        first_k_dense_replace=1,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=8,
+        v_head_dim=8,
+        **SIZES | {"num_key_value_heads": 4},
+    ),
+    # Chunks end within prefixes and within candidates.
+    "llama4": lambda: Llama4TextConfig(
+        head_dim=8,
+        num_local_experts=4,
+        intermediate_size_mlp=48,
+        attention_chunk_size=5,
+        layer_types=["chunked_attention", "full_attention"],
+        no_rope_layers=[1, 0],
+        **SIZES,
+    ),
+    "qwen3_next": lambda: Qwen3NextConfig(
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        linear_num_value_heads=4,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        **SIZES,
+    ),
+    "lfm2": lambda: Lfm2Config(layer_types=["conv", "full_attention"], block_multiple_of=8, **SIZES),
+    "mamba2": lambda: Mamba2Config(
+        hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=2, chunk_size=4, **COMMON
+    ),
+    "falcon_h1": lambda: FalconH1Config(
+        head_dim=8, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, **SIZES | MAMBA2_LAYERS
+    ),
+    "bamba": lambda: BambaConfig(attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, **SIZES | MAMBA2_LAYERS),
+    "rwkv": lambda: RwkvConfig(
+        hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, context_length=64, **COMMON
+    ),
 }
 
 
@@ -80,15 +161,39 @@ def tokenizer():
 
 
 @pytest.fixture
-def tiny(tokenizer) -> Callable[[str], Backbone]:
-    """Builds a tiny random backbone of a named architecture, in eval mode."""
+def tiny(tokenizer) -> Callable[..., Backbone]:
+    """Builds a tiny random backbone of a named architecture, in eval mode; its config may be changed by name."""
 
-    def build(architecture: str) -> Backbone:
+    def build(architecture: str, **changes: Any) -> Backbone:
         torch.manual_seed(0)
-        lm = AutoModelForCausalLM.from_config(CONFIGS[architecture]())
+        config = CONFIGS[architecture]()
+        for name, value in changes.items():
+            setattr(config, name, value)
+        lm = AutoModelForCausalLM.from_config(config)
         for name, parameter in lm.named_parameters():
             if name.endswith("bias"):  # zero at initialization, so a forgotten one would go unseen
                 torch.nn.init.normal_(parameter, std=0.2)
         return Backbone(lm.eval(), tokenizer, architecture)
 
     return build
+
+
+@pytest.fixture
+def prompts() -> Callable[[list[int], list[list[int]]], tuple[list[list[int]], list[list[list[int]]]]]:
+    """Random token ids of given lengths: prefixes, and candidates by history."""
+
+    def drawn(prefixes: list[int], candidates: list[list[int]]) -> tuple[list[list[int]], list[list[list[int]]]]:
+        generator = torch.Generator().manual_seed(1)
+
+        def ids(length: int) -> list[int]:
+            return torch.randint(10, 300, (length,), generator=generator).tolist()
+
+        return [ids(n) for n in prefixes], [[ids(n) for n in own] for own in candidates]
+
+    return drawn
+
+
+@pytest.fixture
+def ragged(prompts) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """Four histories: one as long as a window, one without a prefix, one without candidates."""
+    return prompts([13, 0, 4, 8], [[3, 5, 1], [4, 2], [], [7, 7]])

@@ -1,34 +1,91 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from recbole_llmtrsr.model.rows import plain_rows, shared_prefix_rows
+from recbole_llmtrsr.model.rows import Extent, plain_rows, shared_prefix_rows
 
 PREFIXES = [[11, 12, 13], [21]]
 CANDIDATES = [[[31, 32], [33]], [[41]]]
 
 
-def test_a_shared_row_is_the_prefix_and_then_slots_of_equal_width():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES, pad_id=0)
+def test_a_shared_row_is_all_prefixes_and_then_all_candidates_without_padding():
+    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
 
-    assert rows.input_ids.tolist() == [
-        [11, 12, 13, 31, 32, 33, 0],
-        [21, 0, 0, 41, 0, 0, 0],
-    ]
-    assert rows.prefix_lengths.tolist() == [3, 1]
-    assert (rows.prefix_width, rows.n_slots, rows.slot_width) == (3, 2, 2)
-    assert rows.answer_positions.tolist() == [[4, 5], [3, 5]]
+    assert rows.input_ids.tolist() == [[11, 12, 13, 21, 31, 32, 33, 41]]
+    assert rows.n_prefix_tokens == 4
+    assert rows.lengths.tolist() == [2, 1, 1]
     assert rows.valid.tolist() == [[True, True], [True, False]]
+    assert rows.answer_tokens.tolist() == [[5, 6], [7, 0]]
+    assert rows.input_ids[0, rows.answer_tokens][rows.valid].tolist() == [32, 33, 41]
 
 
-def test_positions_restart_at_the_prefixs_own_length_and_padding_adds_none():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES, pad_id=0)
+def test_positions_restart_at_the_prefixs_own_length():
+    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
 
-    assert rows.position_ids.tolist() == [
-        [0, 1, 2, 3, 4, 3, 3],
-        [0, 0, 0, 1, 1, 1, 1],
-    ]
+    assert rows.position_ids.tolist() == [[0, 1, 2, 0, 3, 4, 3, 1]]
+
+
+def test_extents_tell_where_a_history_lies_and_slots_where_its_candidates_do():
+    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+
+    assert rows.extents == (
+        Extent(slice(0, 3), slice(0, 3), n_slots=2, slot_width=2, is_even=False),
+        Extent(slice(3, 4), slice(3, 4), n_slots=1, slot_width=1, is_even=True),
+    )
+    assert [extent.prefix_length for extent in rows.extents] == [3, 1]
+    assert rows.slots.tolist() == [0, 1, 2, 0]
+
+
+def test_candidates_of_one_length_are_even():
+    rows = shared_prefix_rows([[11], [21]], [[[31, 32], [33, 34]], [[41], [42], [43, 44]]])
+
+    assert [extent.is_even for extent in rows.extents] == [True, False]
+    assert rows.slots.tolist() == [0, 1, 2, 3, 0, 2, 4, 5]
+
+
+def test_histories_without_candidates_or_without_a_prefix_keep_their_place():
+    rows = shared_prefix_rows([[11], [21, 22], []], [[[31]], [], [[51, 52], [53]]])
+
+    assert rows.input_ids.tolist() == [[11, 21, 22, 31, 51, 52, 53]]
+    assert rows.position_ids.tolist() == [[0, 0, 1, 1, 0, 1, 0]]
+    assert rows.answer_tokens.tolist() == [[3, 0], [0, 0], [5, 6]]
+    assert rows.valid.tolist() == [[True, False], [False, False], [True, True]]
+    assert rows.extents == (
+        Extent(slice(0, 1), slice(0, 1), n_slots=1, slot_width=1, is_even=True),
+        Extent(slice(1, 3), slice(1, 1), n_slots=0, slot_width=0, is_even=True),
+        Extent(slice(3, 3), slice(1, 4), n_slots=2, slot_width=2, is_even=False),
+    )
+
+
+def test_arrays_are_laid_out_like_lists():
+    rows = shared_prefix_rows([np.array(x) for x in PREFIXES], [[np.array(x) for x in own] for own in CANDIDATES])
+
+    assert rows.input_ids.tolist() == shared_prefix_rows(PREFIXES, CANDIDATES).input_ids.tolist()
+    assert rows.input_ids.dtype == torch.int64
+
+
+def test_keys_still_to_be_kept_need_the_prefixs_tokens():
+    kept = {}
+
+    rows = shared_prefix_rows([[11, 12, 13]], [[[31, 32], [33]]], kept)
+
+    assert rows.input_ids.tolist() == [[11, 12, 13, 31, 32, 33]]
+    assert rows.kept is kept
+
+
+def test_kept_keys_stand_in_for_the_prefixs_tokens_and_move_no_position():
+    kept = {nn.Identity(): (torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2))}
+
+    rows = shared_prefix_rows([[11, 12, 13]], [[[31, 32], [33]]], kept)
+
+    assert rows.input_ids.tolist() == [[31, 32, 33]]
+    assert rows.position_ids.tolist() == [[3, 4, 3]]
+    assert rows.answer_tokens.tolist() == [[1, 2]]
+    assert rows.n_prefix_tokens == 0
+    assert rows.extents == (Extent(slice(0, 3), slice(0, 3), n_slots=2, slot_width=2, is_even=False),)
 
 
 def test_a_plain_row_is_one_history_and_one_candidate():
@@ -41,39 +98,47 @@ def test_a_plain_row_is_one_history_and_one_candidate():
     assert (rows.n_histories, rows.n_slots) == (2, 2)
 
 
-def test_a_history_without_candidates_keeps_its_row():
-    rows = shared_prefix_rows([[11], [21]], [[], [[41]]], pad_id=0)
+def test_a_part_of_plain_rows_is_padded_no_further_than_it_needs():
+    part = plain_rows(PREFIXES, CANDIDATES, pad_id=0).part(slice(1, 3))
 
-    assert rows.input_ids.tolist() == [[11, 0], [21, 41]]
-    assert rows.valid.tolist() == [[False], [True]]
+    assert part.input_ids.tolist() == [[11, 12, 13, 33], [21, 41, 0, 0]]
+    assert part.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert part.answer_positions.tolist() == [3, 1]
+    assert list(zip(part.history.tolist(), part.candidate.tolist())) == [(0, 1), (1, 0)]
+    assert (part.n_histories, part.n_slots) == (2, 2)
 
 
-@pytest.mark.parametrize("layout", [shared_prefix_rows, plain_rows])
+@pytest.mark.parametrize(
+    "layout", [shared_prefix_rows, lambda *sections: plain_rows(*sections, pad_id=0)], ids=["shared", "plain"]
+)
 def test_faulty_sections_are_refused(layout):
-    with pytest.raises(ValueError, match="2 prefixes but 1 lists of candidates"):
-        layout([[1], [2]], [[[3]]], 0)
+    with pytest.raises(ValueError, match="2 prefixes but 1 lists of candidates: give one list each"):
+        layout([[1], [2]], [[[3]]])
+    with pytest.raises(ValueError, match="no candidate to score: give at least one history"):
+        layout([[1]], [[]])
     with pytest.raises(ValueError, match="no candidate to score"):
-        layout([[1]], [[]], 0)
-    with pytest.raises(ValueError, match="a candidate has no tokens"):
-        layout([[1]], [[[3], []]], 0)
-    with pytest.raises(ValueError, match="every prefix is empty"):
-        layout([[]], [[[3]]], 0)
+        layout([], [])
+    with pytest.raises(ValueError, match="a candidate has no tokens: its section must hold at least the answer slot"):
+        layout([[1]], [[[3], []]])
 
 
-def test_packing_keeps_the_real_tokens_in_order_and_padding_undoes_it():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES, pad_id=0)
+@pytest.mark.parametrize(
+    ("rows", "n_tensors"),
+    [(shared_prefix_rows(PREFIXES, CANDIDATES), 5), (plain_rows(PREFIXES, CANDIDATES, 0), 5)],
+    ids=["shared", "plain"],
+)
+def test_moving_rows_moves_every_tensor_and_nothing_else(rows, n_tensors):
+    moved = rows.to("meta")
 
-    packed = rows.packed(rows.input_ids)
-    assert packed.tolist() == [[11, 12, 13, 31, 32, 33, 21, 41]]
-    assert rows.padded(packed).equal(rows.input_ids)
-    assert rows.answer_tokens.tolist() == [[4, 5], [7, 0]]
-    assert packed[0, rows.answer_tokens][rows.valid].tolist() == [32, 33, 41]
-
-
-@pytest.mark.parametrize(("layout", "n_tensors"), [(shared_prefix_rows, 7), (plain_rows, 5)])
-def test_moving_rows_moves_every_tensor(layout, n_tensors):
-    moved = layout(PREFIXES, CANDIDATES, 0).to("meta")
-
-    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    tensors = {name for name, value in vars(moved).items() if isinstance(value, torch.Tensor)}
     assert len(tensors) == n_tensors
-    assert all(tensor.device.type == "meta" for tensor in tensors)
+    assert all(getattr(moved, name).device.type == "meta" for name in tensors)
+    others = vars(moved).keys() - tensors - {"derived"}
+    assert all(getattr(moved, name) is getattr(rows, name) for name in others)
+
+
+def test_moved_rows_do_not_take_what_was_derived_for_another_device():
+    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+    rows.derived["mask"] = torch.zeros(1)
+
+    assert "mask" not in rows.to("meta").derived

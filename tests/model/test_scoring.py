@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX
 from recbole_llmtrsr.model.rows import plain_rows
-from recbole_llmtrsr.model.scoring import HeadScale, answer_log_odds, score_plain
+from recbole_llmtrsr.model.scoring import HeadScale, answer_log_odds, score_plain, scores_with_gradients
 
 WEIGHT = torch.tensor([[9.0, 9.0], [1.0, 2.0], [0.5, -1.0]])
 BIAS = torch.tensor([9.0, 0.25, 1.0])
@@ -62,3 +65,42 @@ def test_the_batch_size_changes_no_plain_score_and_dummies_rank_last(tiny, batch
 
     torch.testing.assert_close(scores, score_plain(backbone, rows, 5, 6, batch_size=3), atol=1e-5, rtol=0)
     assert scores.isneginf().tolist() == [[False, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, HeadScale(1.0, None)),
+        ({"logit_scale": 0.25}, HeadScale(0.25, None)),
+        ({"logits_scaling": 4.0}, HeadScale(0.25, None)),
+        ({"logit_scale": None, "logits_scaling": None, "final_logit_softcapping": 30.0}, HeadScale(1.0, 30.0)),
+    ],
+)
+def test_the_scale_of_a_head_is_read_from_the_config(config, expected):
+    assert HeadScale.of(SimpleNamespace(**config)) == expected
+
+
+@pytest.mark.parametrize("attention", ["flash", "split", "cached_prefix", "plain"])
+def test_scores_to_learn_from_are_plain_scores_with_gradients_whatever_the_attention(tiny, ragged, attention):
+    backbone = tiny("gemma2")
+    with torch.no_grad():
+        expected = score_plain(backbone, plain_rows(*ragged, 0), 5, 6, batch_size=8)
+    backbone.attention = attention
+    if attention in BACKENDS:
+        backbone.transformer.set_attn_implementation(SHARED_PREFIX)
+
+    scores = scores_with_gradients(backbone, *ragged, 5, 6)
+
+    torch.testing.assert_close(scores.detach(), expected, atol=1e-5, rtol=0)
+    scores[expected.isfinite()].sum().backward()
+    assert backbone.output_head.weight.grad[[5, 6]].abs().max() > 0
+
+
+@pytest.mark.parametrize("attention", ["split", "plain"])
+def test_the_output_head_itself_is_never_run(tiny, ragged, attention):
+    backbone = tiny("llama")
+    backbone.output_head.register_forward_hook(lambda *_: pytest.fail("logits of the whole vocabulary"))
+    backbone.transformer.set_attn_implementation(SHARED_PREFIX)
+    backbone.attention = attention
+
+    scores_with_gradients(backbone, *ragged, 5, 6)

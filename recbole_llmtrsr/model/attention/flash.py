@@ -37,9 +37,9 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
     if not terms.is_plain or states.query.shape[-1] != states.own[1].shape[-1]:
         return split_attention(states, rows, terms)
     group = states.query.shape[1] // states.own[0].shape[1]
-    query = states.query
+    query = _adjacent(states.query)
     prefix_key, prefix_value, own_key, own_value = (
-        x if group == 1 else x.repeat_interleave(group, dim=1) for x in (*states.prefix, *states.own)
+        _adjacent(x if group == 1 else x.repeat_interleave(group, dim=1)) for x in (*states.prefix, *states.own)
     )
     on_prefixes, on_candidates = [], []
     for extent in rows.extents:
@@ -105,6 +105,7 @@ class _Candidates(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, prefix_key, prefix_value, own_key, own_value, out, lse = ctx.saved_tensors
         grid: _Grid = ctx.grid
+        grad = _adjacent(grad)
         own = [grid.batch(x) for x in (grad, query, own_key, own_value, out, lse)]
         grads = [grid.tokens(x) for x in _kernel_backward(*own, is_causal=True, scaling=ctx.scaling)]
         if not prefix_key.shape[2]:
@@ -113,6 +114,11 @@ class _Candidates(torch.autograd.Function):
             grad, query, prefix_key, prefix_value, out, lse, is_causal=False, scaling=ctx.scaling
         )
         return grads[0] + on_prefix[0], on_prefix[1], on_prefix[2], grads[1], grads[2], None, None
+
+
+def _adjacent(x: Tensor) -> Tensor:
+    """With the elements of a vector side by side, as the kernel takes for granted without a check."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _forward(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scaling: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
 from recbole_llmtrsr.model.attention.blocks import PREFIX, Labels, meeting_blocks
+from recbole_llmtrsr.model.attention.split import split_attention
 from recbole_llmtrsr.model.attention.terms import States, Terms
 from recbole_llmtrsr.model.rows import SharedPrefixRows
 
@@ -21,11 +22,10 @@ _BLOCK_SIZE = 128  # what its kernels are made for
 def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     """Attention of all tokens in the row. [1, N, H, d_v]
 
-    Raises:
-        NotImplementedError: dropout of attention weights.
+    Dropout of attention weights is left to `split_attention`.
     """
     if terms.dropout:
-        raise NotImplementedError("FlexAttention drops no attention weights")
+        return split_attention(states, rows, terms)
     key, value = (torch.cat(pair, dim=2) for pair in zip(states.prefix, states.own))
     name = ("flex", terms.window)
     if name not in rows.derived:
