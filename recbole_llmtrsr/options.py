@@ -161,8 +161,8 @@ class BackboneSettings:
     )
     max_tokens_per_batch: int | None = option(
         None,
-        "Most tokens per forward pass, in training and evaluation; ~ is 4,096 on a CPU and 32,768 elsewhere; halved"
-        " when memory runs out.",
+        "Tokens per forward pass, in training and evaluation; only a single history in training, or a candidate with"
+        " its prefix, may have more; ~ is 4,096 on a CPU and 32,768 elsewhere; halved when memory runs out.",
         minimum=1,
     )
     precision: str = option(

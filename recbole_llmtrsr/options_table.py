@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from recbole_llmtrsr.settings import all_options, type_name
+from recbole_llmtrsr.settings import all_options, choice_names, type_name
 
 
 def options_table() -> str:
     """Every option with type, default and meaning, as Markdown."""
     lines = ["| option | accepts | default | meaning |", "|---|---|---|---|"]
     for _, spec, kind in all_options():
-        accepts = " \\| ".join(spec.metadata["choices"]) or type_name(kind)
+        accepts = " \\| ".join(choice_names(spec, kind)) or type_name(kind)
         if spec.metadata["minimum"] is not None:
             accepts += f" >= {spec.metadata['minimum']}"
         lines.append(f"| `{spec.name}` | {accepts} | `{_default(spec)}` | {spec.metadata['doc']} |")

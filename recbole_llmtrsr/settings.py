@@ -124,7 +124,7 @@ def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[s
     if choices and value is not None and value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        faults.append(f"{spec.name} must be one of {', '.join(choices)}, got {value!r}{hint}")
+        faults.append(f"{spec.name} must be one of {', '.join(choice_names(spec, kind))}, got {value!r}{hint}")
     if minimum is not None and value is not None and not value >= minimum:  # so that NaN is refused
         faults.append(f"{spec.name} must be >= {minimum}, got {value}")
     return value
@@ -159,6 +159,12 @@ def _as_type(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError
     return value
+
+
+def choice_names(spec: dataclasses.Field[Any], kind: Any) -> tuple[str, ...]:
+    """The accepted words of an option that has some, ~ included where it may be left empty."""
+    choices: tuple[str, ...] = spec.metadata["choices"]
+    return (*choices, "~") if choices and type(None) in get_args(kind) else choices
 
 
 def type_name(kind: Any) -> str:

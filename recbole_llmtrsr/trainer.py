@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
         scheduler = self._schedule(-(-n_batches // size))
         bar = tqdm(
-            prefetched(train_data, self.model.prepare),
+            self._batches(train_data),
             total=n_batches,
             ncols=100,
             desc=set_color(f"Train {epoch_idx:>5}", "pink"),
@@ -99,6 +99,12 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             )
         return float(mean)
 
+    def _batches(self, train_data: Any) -> Iterable[Any]:
+        """Prefetched, unless the loader asks the model as it is for negatives."""
+        if self.config["train_neg_sample_args"].get("dynamic"):
+            return train_data  # type: ignore[no-any-return]
+        return prefetched(train_data, self.model.prepare)
+
     def _gradients(self, group: Sequence[Any]) -> torch.Tensor:
         """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
 
@@ -106,6 +112,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             the sum of their losses, shape [].
         """
         while True:
+            mark = self.model.meter.mark()
             try:
                 return self._backward(group)
             except RuntimeError as error:
@@ -113,6 +120,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                     raise
             # Behind the clause, where the error no longer holds the failed pass's tensors.
             self.optimizer.zero_grad()
+            self.model.meter.back_to(mark)
             self.model.halve_training_budget(group)
 
     def _backward(self, group: Sequence[Any]) -> torch.Tensor:
@@ -150,7 +158,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     @torch.no_grad()
     def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
         """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
-        if not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
+        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
             eval_data = Prefetched(eval_data, lambda batch: self.model.prepare(batch[0]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)

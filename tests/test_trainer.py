@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -154,6 +155,7 @@ def test_out_of_memory_halves_the_budget_and_the_step_is_the_same():
     little._train_epoch(batches, 0)
     assert max(passes) > 300 >= passes[-1]
     assert little.model.budgets["training"].halved == 1
+    assert little.model.meter.totals() == whole.model.meter.totals()  # nothing is counted twice
     assert little.model.budgets["training"].max_tokens == max(passes) // 2
     after = whole.model.state_dict()
     for name, weight in little.model.state_dict().items():
@@ -176,6 +178,42 @@ def test_other_errors_of_a_step_pass_through():
     trainer.model.backbone.decoder.forward = broken
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         trainer._train_epoch(batches, 0)
+
+
+@pytest.mark.parametrize("max_tokens", [300, 700, 2000])
+def test_parts_of_plain_rows_keep_the_bound_with_their_padding(max_tokens):
+    trainer, batches = prepared(attention="plain", max_tokens_per_batch=max_tokens)
+    passes = small_memory(trainer, 10**9)
+    trainer.model.prompts._prefixes[int(batches[0]["history_id"][0])] = np.arange(5, 100, dtype=np.int32)  # a long one
+    trainer._train_epoch([both(batches)], 0)
+    assert len(passes) > 1 or max_tokens == 2000
+    assert max(passes) <= max_tokens
+
+
+def test_a_score_that_is_no_number_makes_the_pointwise_loss_none():
+    trainer, batches = prepared(objective="pointwise")
+    with torch.no_grad():
+        trainer.model.backbone.output_head.weight[trainer.model.yes_id] = float("nan")
+    assert trainer.model.calculate_loss(batches[0]).isnan()
+
+
+def test_a_loader_that_asks_the_model_for_negatives_is_not_run_ahead_of_it():
+    sampled = {"distribution": "uniform", "sample_num": 1, "dynamic": True, "candidate_num": 2}
+    trainer, batches = prepared(train_neg_sample_args=sampled)
+    threads = set()
+
+    def loader():
+        for batch in batches:
+            threads.add(threading.current_thread())
+            yield batch
+
+    assert [id(batch) for batch in trainer._batches(loader())] == [id(batch) for batch in batches]
+    assert threads == {threading.main_thread()}
+
+
+def test_no_validation_data_evaluate_to_nothing():
+    trainer, _ = prepared()
+    assert trainer.evaluate(None) is None
 
 
 def test_prompts_are_made_on_another_thread():

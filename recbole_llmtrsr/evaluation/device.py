@@ -26,13 +26,23 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     """Operations per second of a square matrix product, the best of those that 0.1 s hold, after a warm-up.
 
     Args:
         device: with room for three such matrices (8192 x 8192 on a GPU): measure before it is filled.
         dtype: number format of the factors.
+
+    Returns:
+        None where the device has no room.
     """
+    try:
+        return _measured_peak(device, dtype)
+    except torch.OutOfMemoryError:  # no reason to end a run
+        return None
+
+
+def _measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
     own_dice = torch.Generator(device).manual_seed(0)  # a measurement changes no training
     factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -49,6 +49,11 @@ class Backbone(nn.Module):
     def transformer(self) -> PreTrainedModel:
         """The transformers model itself, without a peft wrapper (its LoRA layers stay inside)."""
         return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm  # type: ignore
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the language model, also where that is a part of a larger one."""
+        return self.transformer.config.get_text_config()
 
     @property
     def decoder(self) -> nn.Module:

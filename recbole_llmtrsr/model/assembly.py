@@ -75,7 +75,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
             device=device,
         )
     prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
-    _check_context(settings, backbone.transformer.config)
+    _check_context(settings, backbone.config)
     if settings.backbone.tune == "lora" or (settings.backbone.tune == "auto" and not builtin):
         apply_lora(
             backbone,
@@ -87,7 +87,9 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     else:
         backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
     backbone.to(device)
-    refused = probe(backbone, yes_id, no_id, settings.backbone.attention)
+    half = weights_dtype(settings.backbone.precision, device) == torch.bfloat16
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
+        refused = probe(backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens)
     if settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
     return PromptedBackbone(backbone, prompts, yes_id, no_id, refused)
@@ -105,7 +107,7 @@ def check_prompts(settings: Settings, dataset: Any) -> None:
         config, tokenizer = ModelSource.find(
             "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code
         ).load_tokenizer()
-        _check_context(settings, config)
+        _check_context(settings, config.get_text_config())
         _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
 
 
@@ -132,6 +134,15 @@ def _check_context(settings: Settings, config: Any) -> None:
         raise UserError(
             f"max_prompt_tokens: {settings.prompt.max_prompt_tokens} is more than the {longest} positions of backbone"
             f" '{settings.backbone.backbone}': set it to {longest} or less"
+        )
+    rotation = getattr(config, "rope_parameters", None) or {}
+    limit = rotation.get("original_max_position_embeddings") or longest
+    turns = rotation.get("rope_type") in ("dynamic", "longrope")
+    if turns and limit is not None and settings.prompt.max_prompt_tokens > limit:
+        raise UserError(
+            f"max_prompt_tokens: {settings.prompt.max_prompt_tokens} is more than the {limit} positions after which"
+            f" backbone '{settings.backbone.backbone}' turns all positions otherwise ({rotation['rope_type']} RoPE), so"
+            f" that a score would depend on the longest prompt beside it: set it to {limit} or less"
         )
 
 

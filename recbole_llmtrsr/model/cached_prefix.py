@@ -1,7 +1,7 @@
 """Candidates scored over kept keys, values and states of their prefix, with a backbone's own cache and attention.
 
-For backbones whose attention the shared layout cannot compute: soft caps, sinks, ALiBi, chunks, and layers that carry a
-state instead of keys and values.
+For backbones whose attention the shared layout cannot compute: ALiBi, chunks, and layers that carry a state instead of
+keys and values.
 """
 
 from __future__ import annotations

@@ -60,6 +60,15 @@ class Meter:
         self._n_histories += n_histories
         self._n_candidates += n_candidates
 
+    def mark(self) -> tuple[Any, ...]:
+        """Where the counts are now, for `back_to`."""
+        return dict(self._work), self._n_histories, self._n_candidates
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        """Forget what was counted since: a step that ran out of memory is done again."""
+        work, self._n_histories, self._n_candidates = mark
+        self._work = dict(work)
+
     @property
     def tokens(self) -> dict[str, int]:
         """Real tokens read so far, by stage."""

@@ -57,9 +57,11 @@ class OperationCosts:
         A layer with a sliding window is counted as if it saw everything.
 
         Raises:
-            ValueError: a weight of the decoder whose use cannot be told, such as the experts of a mixture.
+            ValueError: no attention, or a weight whose use cannot be told, such as the experts of a mixture.
         """
-        config = backbone.transformer.config.get_text_config()
+        config = backbone.config
+        if not getattr(config, "num_attention_heads", None):
+            raise ValueError("operations cannot be counted: the backbone's config names no attention heads")
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         head: Any = backbone.output_head
         return cls(

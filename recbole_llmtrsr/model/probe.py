@@ -20,17 +20,19 @@ logger = logging.getLogger(__name__)
 
 PREFIX_LENGTHS, CANDIDATE_LENGTHS = (23, 9, 17), ((5, 2, 7), (4,), (6, 3))
 # Largest difference allowed, relative to the largest answer logit, or to the largest element of a gradient.
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-TOLERANCE_HALF = 0.05
-# Windows up to this size are crossed by a probing prompt; longer ones would make the probe itself slow.
-LONGEST_PROBED_WINDOW = 1024
+TOLERANCE, TOLERANCE_HALF = 1e-4, 0.05
+# In half precision two back-ends differ by rounding as plain batches do from single prompts; so many times that much is
+# allowed, or this share of the range of scores: a share of the logits could exceed all that ranks candidates.
+NOISE_HALF, SHARE_OF_RANGE_HALF = 4, 0.05
 # Elements of gradients that are compared.
 MOST_GRADIENTS = 2**25
 # Budgets in tokens: everything in one pass, and every candidate in one of its own.
 _BUDGETS = (2**30, 1)
 
 
-def probe(backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto") -> dict[str, str]:
+def probe(
+    backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto", longest_prompt: int = 1024
+) -> dict[str, str]:
     """Set `backbone.attention` to the fastest back-end that is exact on this backbone.
 
     Compares scores, whole and in chunks, and gradients of the trainable weights with those of plain rows, and plain
@@ -38,6 +40,7 @@ def probe(backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto") -> 
 
     Args:
         wanted: a back-end, or "auto" for the first that is exact.
+        longest_prompt: in tokens; a sliding window that such a prompt can cross is crossed by one of the probe's.
 
     Returns:
         why back-ends before the one in use were refused, by name.
@@ -50,7 +53,7 @@ def probe(backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto") -> 
     native = backbone.native_attention
     backbone.transformer.set_attn_implementation(native)
     try:
-        exact = _Exact(backbone, yes_id, no_id)
+        exact = _Exact(backbone, yes_id, no_id, longest_prompt)
         faults: dict[str, str] = {}
         for backend in _to_try(backbone.device) if wanted == "auto" else (wanted,):
             backbone.transformer.set_attn_implementation(native)
@@ -84,27 +87,40 @@ class _Exact:
         UserError: plain scores are not the model's.
     """
 
-    def __init__(self, backbone: Backbone, yes_id: int, no_id: int) -> None:
+    def __init__(self, backbone: Backbone, yes_id: int, no_id: int, longest_prompt: int) -> None:
         self._backbone, self._ids = backbone, (yes_id, no_id)
-        self._prompts = _random_prompts(backbone)
+        self._prompts = _random_prompts(backbone, longest_prompt)
+        # Gradients of a long prompt would take more memory than the run itself.
+        self._short: Prompts = (self._prompts[0][1:], self._prompts[1][1:])
         backbone.attention = "plain"
         try:
             with torch.no_grad():
                 reference, scale = _reference(backbone, *self._prompts, yes_id, no_id)
             self._scores = self._plain()
             self._gradients = self._gradients_now()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"backbone {backbone.name!r} leaves no memory for a prompt and its gradients: choose a smaller one, or"
+                " set load_in: 4bit, precision: bf16"
+            ) from error
         except Exception as error:
             raise UserError(
                 f"backbone {backbone.name!r} cannot score a prompt ({_first_line(error)}): choose another backbone, "
                 "or `backbone: builtin`"
             ) from error
-        self._relative = TOLERANCE.get(backbone.transformer.dtype, TOLERANCE_HALF)
+        is_half = backbone.transformer.dtype.itemsize < 4 or torch.is_autocast_enabled(backbone.device.type)
+        self._relative = TOLERANCE_HALF if is_half else TOLERANCE
         self._allowed = self._relative * scale
         if not _largest_difference(self._scores, reference) <= self._allowed:
             raise UserError(
                 f"backbone {backbone.name!r}: its logits are not hidden states times output head (log-odds differ by "
                 f"{_largest_difference(self._scores, reference):.2g}): choose another backbone, or `backbone: builtin`"
             )
+
+        if is_half:
+            real = self._scores[self._scores != float("-inf")]
+            noise = _largest_difference(self._plain(batch_size=1), self._scores)
+            self._allowed = max(NOISE_HALF * noise, SHARE_OF_RANGE_HALF * float(real.max() - real.min()))
 
     def fault_of(self, backend: str) -> str | None:
         """Try a back-end and leave the backbone set to it; None if it is exact."""
@@ -137,8 +153,8 @@ class _Exact:
         return None
 
     @torch.no_grad()
-    def _plain(self) -> Tensor:
-        return score_plain(self._backbone, plain_rows(*self._prompts, self._backbone.pad_id), *self._ids, batch_size=4)
+    def _plain(self, batch_size: int = 4) -> Tensor:
+        return score_plain(self._backbone, plain_rows(*self._prompts, self._backbone.pad_id), *self._ids, batch_size)
 
     def _gradients_now(self) -> list[Tensor]:
         """Of the sum of all scores, for some trained weights; nothing is accumulated."""
@@ -146,9 +162,9 @@ class _Exact:
         if not weights:
             return []
         with torch.enable_grad():
-            scores = scores_with_gradients(self._backbone, *self._prompts, *self._ids)
-            gradients = torch.autograd.grad(scores[scores.isfinite()].sum(), weights, allow_unused=True)
-        return [torch.zeros(1) if g is None else g.float() for g in gradients]
+            scores = scores_with_gradients(self._backbone, *self._short, *self._ids)
+            gradients = torch.autograd.grad(scores[scores != float("-inf")].sum(), weights, allow_unused=True)
+        return [torch.zeros_like(w) if g is None else g.float() for w, g in zip(weights, gradients, strict=True)]
 
 
 def _some_trained(backbone: Backbone) -> list[Tensor]:
@@ -164,7 +180,7 @@ def _some_trained(backbone: Backbone) -> list[Tensor]:
 
 def _cannot_share(backbone: Backbone) -> str | None:
     """Why candidates cannot be read together, as far as the backbone says so itself."""
-    kinds = set(getattr(backbone.transformer.config, "layer_types", None) or ())
+    kinds = set(getattr(backbone.config, "layer_types", None) or ())
     if kinds := kinds - {"full_attention", "sliding_attention"}:
         return f"its layers include {', '.join(sorted(kinds))}"
     if not backbone.transformer._can_set_attn_implementation():
@@ -175,8 +191,8 @@ def _cannot_share(backbone: Backbone) -> str | None:
 Prompts = tuple[list[list[int]], list[list[list[int]]]]
 
 
-def _random_prompts(backbone: Backbone) -> Prompts:
-    config = backbone.transformer.config
+def _random_prompts(backbone: Backbone, longest_prompt: int) -> Prompts:
+    config = backbone.config
     generator = torch.Generator().manual_seed(0)
     n_ids = backbone.transformer.get_input_embeddings().num_embeddings
 
@@ -185,7 +201,7 @@ def _random_prompts(backbone: Backbone) -> Prompts:
 
     window = getattr(config, "sliding_window", None) or 0
     longest = getattr(config, "max_position_embeddings", None) or 2**31
-    beyond = window + 2 if window <= min(LONGEST_PROBED_WINDOW, longest - 16) else 0
+    beyond = window + 2 if window < min(longest_prompt, longest - 16) else 0
     lengths = (max(PREFIX_LENGTHS[0], beyond), *PREFIX_LENGTHS[1:])
     return [ids(n) for n in lengths], [[ids(n) for n in own] for own in CANDIDATE_LENGTHS]
 

@@ -73,7 +73,7 @@ class Scorer:
             if not should_reduce_batch_size(error):
                 raise
         # Behind the clause, where the error no longer holds the failed pass's tensors.
-        least = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
+        least = max(map(self._n_least, prefixes, candidates))
         self.budget.halve(sum(map(self._n_tokens, prefixes, candidates)), least)
         return None
 
@@ -99,3 +99,10 @@ class Scorer:
 
     def _n_tokens(self, prefix: Section, candidates: Sequence[Section]) -> int:
         return tokens_of_history(prefix, candidates, rows_apart=self._backbone.attention in ("plain", "cached_prefix"))
+
+    def _n_least(self, prefix: Section, candidates: Sequence[Section]) -> int:
+        """Tokens of the largest pass of a history that cannot be divided further."""
+        lengths = list(map(len, candidates))
+        if self._backbone.attention in ("plain", "cached_prefix"):
+            return len(prefix) + max(lengths)
+        return max(len(prefix) + min(lengths), max(lengths))

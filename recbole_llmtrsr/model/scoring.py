@@ -135,5 +135,5 @@ def plain_states(backbone: Backbone, rows: PlainRows) -> Tensor:
 def log_odds(backbone: Backbone, hidden: Tensor, yes_id: int, no_id: int) -> Tensor:
     """`answer_log_odds` with the head of a backbone."""
     head: Any = backbone.output_head
-    scale = HeadScale.of(backbone.transformer.config)
+    scale = HeadScale.of(backbone.config)
     return answer_log_odds(hidden, head.weight, getattr(head, "bias", None), yes_id, no_id, scale)

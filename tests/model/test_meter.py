@@ -82,3 +82,12 @@ def test_candidates_that_share_a_prefix_read_it_once():
 def test_separate_rows_read_it_each_and_hold_no_padding():
     # rows of 6, 7 and 2 tokens with 21, 28 and 3 pairs
     assert separate_rows_work(PREFIXES, CANDIDATES) == Work(tokens=15, pairs=52, logits=6)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bloom", "mamba2", "rwkv", "gpt_oss", "deepseek_v3"])
+def test_what_cannot_be_counted_says_why_and_ends_no_run(tiny, architecture):
+    meter = Meter(tiny(architecture))
+
+    assert (
+        ("operations" in meter.totals()) == (meter.not_counted is None) == (architecture in ("llama", "gpt2", "bloom"))
+    )

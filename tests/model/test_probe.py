@@ -312,3 +312,22 @@ def test_the_mode_is_back_after_an_error_too(tiny):
         probe(backbone, YES, NO)
 
     assert backbone.training
+
+
+@pytest.mark.parametrize(("backend", "is_refused"), [("right", False), ("blind", True)])
+def test_in_half_precision_what_both_answers_share_makes_the_probe_no_milder(tiny, monkeypatch, backend, is_refused):
+    """Logits of about 20 and scores that span less than 2: not to see the prefix costs less than 5 % of that."""
+    backbone = tiny("gpt_neox", initializer_range=0.05).requires_grad_(False)
+    with torch.no_grad():
+        backbone.lm.gpt_neox.final_layer_norm.bias.fill_(1.0)
+        backbone.output_head.weight[[YES, NO]] += 20 / 32
+    backbone.to(torch.bfloat16)
+
+    def blind(states, rows, terms):
+        key, value = states.prefix
+        return split_attention(replace(states, prefix=(key, torch.zeros_like(value))), rows, terms)
+
+    if backend == "blind":
+        monkeypatch.setitem(BACKENDS, "flash", blind)
+
+    assert ("its scores differ from plain ones" in probe(backbone, YES, NO).get("flash", "")) == is_refused

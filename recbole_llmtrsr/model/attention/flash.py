@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recbole_llmtrsr.model.attention.split import split_attention
 from recbole_llmtrsr.model.attention.terms import States, Terms
@@ -102,6 +103,7 @@ class _Candidates(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, prefix_key, prefix_value, own_key, own_value, out, lse = ctx.saved_tensors
         grid: _Grid = ctx.grid

@@ -13,8 +13,8 @@ from torch import Tensor
 from recbole_llmtrsr.model.attention.terms import States, Terms
 from recbole_llmtrsr.model.rows import KeysAndValues, SharedPrefixRows
 
-# Key heads are taken a few at a time: on a CPU their scores then stay in cache, elsewhere it only bounds memory
-# (float32 scores: 1 GiB).
+# Key heads are taken a few at a time, one at least: on a CPU their scores then stay in cache, elsewhere it only bounds
+# memory (float32 scores: 1 GiB).
 _MAX_SCORES_AT_ONCE = {"cpu": 2**19}
 _MAX_SCORES_AT_ONCE_ELSEWHERE = 2**28
 

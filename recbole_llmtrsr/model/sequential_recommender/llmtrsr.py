@@ -80,14 +80,16 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         grouped = _Grouped.of(interaction, self.ITEM_ID)
         labels = grouped.table(interaction[self.label_field].float().cpu())  # [B, C]
         sections = self._sections(grouped)
-        self._count("train", *sections)
         if self.settings.training.loss_on == "full":
             answers = torch.where(labels > 0, self.yes_id, self.no_id)
-            return language_loss(self.backbone, *sections, answers.tolist())
+            loss = language_loss(self.backbone, *sections, answers.tolist())
+            self._count("train", *sections)
+            return loss
         scores = scores_with_gradients(self.backbone, *sections, self.yes_id, self.no_id)  # [B, C]
+        self._count("train", *sections)
         labels = labels.to(scores.device)
         if self.settings.training.objective == "pointwise":
-            real = scores > float("-inf")
+            real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
         losses = -(F.log_softmax(scores, dim=1).masked_fill(labels == 0, 0.0) * labels).sum(1)
         return (losses / labels.sum(1)).mean()
@@ -99,11 +101,11 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
             each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
         """
         grouped = _Grouped.of(interaction, self.ITEM_ID)
-        sizes = [self._n_tokens(prefix, own) for prefix, own in zip(*self._sections(grouped))]
-        parts = list(token_batches(sizes, self.budgets["training"].max_tokens))
+        prefixes, candidates = self._sections(grouped)
+        parts = list(token_batches(self._sizes(prefixes, candidates), self.budgets["training"].max_tokens))
         if len(parts) == 1:
             return [(interaction, 1.0)]
-        terms = np.array([self._n_terms(prefix, own) for prefix, own in zip(*self._sections(grouped))])
+        terms = np.array([self._n_terms(prefix, own) for prefix, own in zip(prefixes, candidates)])
         histories = grouped.history.numpy()
         return [(interaction[np.isin(histories, part)], terms[part].sum() / terms.sum()) for part in parts]
 
@@ -114,7 +116,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
             UserError: each was a single history.
         """
         grouped = [_Grouped.of(interaction, self.ITEM_ID) for interaction in interactions]
-        sizes = [[self._n_tokens(prefix, own) for prefix, own in zip(*self._sections(one))] for one in grouped]
+        sizes = [self._sizes(*self._sections(one)) for one in grouped]
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
     def prepare(self, interaction: Interaction) -> None:
@@ -136,11 +138,16 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         return scores.view(-1)
 
     def _scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+        scores = self._scorer.scores(prefixes, candidates)
         self._count("evaluation", prefixes, candidates)
-        return self._scorer.scores(prefixes, candidates)
+        return scores
 
-    def _n_tokens(self, prefix: Section, candidates: Sequence[Section]) -> int:
-        return tokens_of_history(prefix, candidates, rows_apart=self.backbone.trains_on_plain_rows)
+    def _sizes(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> list[int]:
+        """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
+        if not self.backbone.trains_on_plain_rows:
+            return [tokens_of_history(*one, rows_apart=False) for one in zip(prefixes, candidates)]
+        width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
+        return [len(own) * width for own in candidates]
 
     def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
         """Of how many terms of the mean loss a history makes."""
