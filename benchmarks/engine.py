@@ -2,17 +2,23 @@
 
 python benchmarks/engine.py [--data=ml-100k|mind|amazon-industrial] [--data_path=<folder of their folders>]
                             [--shape=builtin|<hidden>x<layers>|qwen2.5-0.5b|qwen2.5-1.5b|qwen2.5-7b]
-                            [--backends flash split cached_prefix] [--candidates 21 101] [--n_histories=48]
-                            [--repetitions=3] [--threads=<n>] [--train] [--negatives 1 20] [--lora] [--profile]
-                            [--device=cpu|cuda] [--dtype=float32|bfloat16] [--<option>=<value> of a run]
+                            [--backends flash flex split cached_prefix] [--candidates 21 101] [--n_histories=48]
+                            [--n_authors=4] [--repetitions=3] [--threads=<n>] [--train] [--negatives 1 20] [--lora]
+                            [--profile] [--device=cpu|cuda] [--dtype=float32|bfloat16] [--<option>=<value> of a run]
 
 Real prompts of test histories, random weights, the builtin tokenizer whatever the shape. Every way starts from token
 sections, lays out its own rows and ends with the same table of scores, which is compared. All run by turns. Ours is
-what a run does, with a run's max_tokens_per_batch; the others get the batch size that is fastest for each. A ratio is
-the other way's seconds over ours in the same turn. With --lora, scores and training steps go through adapters.
+what a run does, with a run's max_tokens_per_batch, in training too; plain rows and the cached prefix get the batch size
+that is fastest for each on neighbouring histories with as many candidates. `batch` counts tokens for ours, rows for
+plain rows, histories for the cached prefix. A ratio is the other way's seconds over ours in the same turn. With --lora,
+scores and training steps go through adapters.
 
 Its ceiling is the other way's operations over those of ours, which count real tokens alone. `ceiling` counts the
-causal half of the other's attention, padding included; `as computed` all T x T pairs where its kernel computes them.
+causal half of the other's attention, padding included; `as computed` all pairs where it computes them under a mask:
+candidates over a cache, and the authors' prompts.
+
+For ml-100k and mind see the README. No converter makes amazon-industrial yet: those are atomic files of your own, with
+title, brand and description of the items.
 """
 
 from __future__ import annotations
@@ -25,8 +31,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common.compare_scoring import compare_scoring, fastest_sizes
-from common.compare_training import compare_training
+from common.compare_scoring import compare_scoring
+from common.compare_training import N_HISTORIES, compare_training
 from common.machine import versions
 from common.prompts import Prompts, test_prompts
 from common.report import table
@@ -39,15 +45,21 @@ from recbole_llmtrsr.evaluation.device import device_name, matrix_product_peak
 from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.model.assembly import PromptedBackbone, assemble
 from recbole_llmtrsr.model.operations import OperationCosts
-from recbole_llmtrsr.model.prefix_attention import SHARED_PREFIX
+from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.model.token_budget import TokenBudget
 
-N_TRAIN_HISTORIES = 8
-WITHOUT_GRADIENTS = ("cached_prefix", "plain")
+WITHOUT_GRADIENTS = "cached_prefix"
 
 
 def main() -> None:
+    try:
+        compare()
+    except UserError as fault:
+        raise SystemExit(str(fault)) from fault
+
+
+def compare() -> None:
     known, others = arguments()
     sys.argv = [sys.argv[0], *others]
     torch.set_num_threads(known.threads)
@@ -58,30 +70,43 @@ def main() -> None:
         run = load_run(known.data, known.data_path, Path(folder), **mode)
         parts, backends = random_parts(known, run)
         prompts, seconds = test_prompts(run, parts.prompts, known.n_histories)
+    if (found := min(map(len, prompts.candidates))) < n:
+        raise SystemExit(
+            f"--candidates and --negatives ask for {n - 1} negatives of a history, --eval_args gives {found - 1}: leave"
+            f" --eval_args out, or set its mode to uni{n - 1}"
+        )
     device = parts.backbone.device
-    peak = matrix_product_peak(device, parts.backbone.transformer.dtype) / 1e9
+    measured = matrix_product_peak(device, parts.backbone.transformer.dtype)
+    if measured is None:
+        raise SystemExit(
+            f"{device} has no room to measure matrix products beside the weights: choose a smaller --shape"
+        )
+    peak = measured / 1e9
     describe(known, parts, prompts, seconds, peak)
     print("\n## Scoring\n")
     max_tokens = run.config.settings.backbone.max_tokens_per_batch
     own = [ours(backend, TokenBudget(max_tokens, device, "scoring")) for backend in backends]
-    sizes = fastest_sizes(parts, prompts, own)
     for n in known.candidates:
         scored = prompts.first_candidates(n)
-        lines = compare_scoring(parts, scored, own, sizes, known.n_authors, known.repetitions)
+        lines = compare_scoring(parts, scored, own, known.n_authors, known.repetitions)
         print(f"{n} candidates\n")
         table(lines, len(scored.prefixes), peak)
     if known.profile:
         profile(parts, prompts, own[0])
     if known.train:
         print("\n## A training step\n")
-        own = [ours_in_training(backend) for backend in backends if backend not in WITHOUT_GRADIENTS]
+        own = [
+            ours_in_training(backend, TokenBudget(max_tokens, device, "training"))
+            for backend in backends
+            if backend != WITHOUT_GRADIENTS
+        ]
         if not own:
             raise SystemExit(f"--train needs a back-end with gradients, got {', '.join(backends)}")
+        n_histories = min(N_HISTORIES, len(prompts.prefixes))
         for n in known.negatives:
-            trained = prompts.every(N_TRAIN_HISTORIES).first_candidates(1 + n)
-            lines = compare_training(parts, trained, own, known.repetitions)
-            print(f"1 positive : {n} negatives, {len(trained.prefixes)} histories; differences of gradients, by norm\n")
-            table(lines, len(trained.prefixes), peak)
+            lines = compare_training(parts, prompts.first_candidates(1 + n), own, known.repetitions)
+            print(f"1 positive : {n} negatives, {n_histories} histories; differences of gradients, by norm\n")
+            table(lines, n_histories, peak)
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -89,7 +114,9 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
     parser.add_argument("--shape", default="builtin")
-    parser.add_argument("--backends", nargs="+", help="ours, the first is compared; none takes what the probe picks")
+    backends = (*BACKENDS, WITHOUT_GRADIENTS)
+    what = "ours, the first is compared; none takes what the probe picks"
+    parser.add_argument("--backends", nargs="+", choices=backends, help=what)
     parser.add_argument("--candidates", type=int, nargs="+", default=[21, 101])
     parser.add_argument("--n_histories", type=int, default=48)
     parser.add_argument("--n_authors", type=int, default=4, help="prompts of the slow procedure of the authors")
@@ -101,7 +128,10 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--profile", action="store_true", help="name the operators that our scoring spends time in")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    return parser.parse_known_args()
+    known, others = parser.parse_known_args()
+    if min(known.candidates) < 2:
+        parser.error(f"--candidates must be >= 2, got {min(known.candidates)}: scores of one have no order to keep")
+    return known, others
 
 
 def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone, list[str]]:
@@ -113,11 +143,10 @@ def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone,
         backbone.to(known.device)
     parts = dataclasses.replace(builtin, backbone=backbone.eval())
     for wanted in known.backends or ["auto"]:
-        try:
-            probe(backbone, parts.yes_id, parts.no_id, wanted)
-        except UserError as fault:
-            raise SystemExit(str(fault)) from fault
+        probe(backbone, parts.yes_id, parts.no_id, wanted)
     backends = known.backends or [backbone.attention]
+    if "plain" in backends:
+        raise SystemExit(f"no back-end of ours is exact on --shape={known.shape} here: choose another shape or device")
     # Serves every back-end, and is SDPA attention without a shared prefix.
     backbone.transformer.set_attn_implementation(SHARED_PREFIX)
     if run.config.settings.backbone.gradient_checkpointing:
@@ -148,7 +177,7 @@ def describe(
 
 def profile(parts: PromptedBackbone, prompts: Prompts, way: Way) -> None:
     with torch.inference_mode(), precision(parts.backbone), torch.profiler.profile() as seen:
-        way.score(parts, prompts, way.sizes[0])
+        way.score(parts, prompts, 0)  # the size is in its budget
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=16, max_name_column_width=40))
 
 

@@ -1,16 +1,19 @@
 """Does the time of a history grow in proportion to its candidates, and does memory grow with the users?
 
-python benchmarks/engine_scaling.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>]
+python benchmarks/engine_scaling.py [--data=ml-100k|mind|amazon-industrial] [--data_path=<folder of their folders>]
                                     [--candidates 21 101 301 1001 2001] [--n_histories=4] [--repetitions=3]
                                     [--users 1000 10000] [--n_events=8] [--threads=<n>] [--device=cpu|cuda]
                                     [--<option>=<value> of a run]
 
-Time: real prompts of test histories, candidates from the whole catalogue, each history in turn with all numbers of
-them; a line is fitted by least squares. Candidates recur where the catalogue has fewer.
+Time: real prompts of test histories, one history per call, with candidates from the whole catalogue; the numbers of
+candidates take turns. A line is fitted by least squares. Candidates recur where the catalogue has fewer.
 
 Memory: an evaluation by the trainer, for each number of users in a process of its own. Users are made up: each has
 read n_events random items of the catalogue. RecBole's own tables grow with the users, so what counts is the peak over
-the level right before the evaluation. Needs Linux.
+the level right before the evaluation. Needs Linux, or a GPU.
+
+For ml-100k and mind see the README. No converter makes amazon-industrial yet: those are atomic files of your own, with
+title, brand and description of the items.
 """
 
 from __future__ import annotations
@@ -78,18 +81,19 @@ def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackb
     budget = TokenBudget(run.config.settings.backbone.max_tokens_per_batch, device, "scoring")
     way = ours(parts.backbone.attention, budget)
 
-    def score(n: int) -> torch.Tensor:
+    def score(n: int, size: int) -> None:
         with torch.inference_mode(), precision(parts.backbone):
-            return way.score(parts, prompts.first_candidates(n), way.sizes[0])
+            for history in prompts.first_candidates(n).parts(1):
+                way.score(parts, history, size)
 
-    calls = {str(n): lambda n=n: score(n) for n in known.candidates}  # type: ignore[misc]
-    seconds, _ = by_turns(device, calls, known.repetitions)
+    calls = {str(n): lambda size, n=n: score(n, size) for n in known.candidates}  # type: ignore[misc]
+    seconds, *_ = by_turns(device, calls, dict.fromkeys(calls, budget.max_tokens), known.repetitions)
     medians = np.array([statistics.median(seconds[name]) for name in calls]) / len(prompts.prefixes)
     slope, start = np.polyfit(known.candidates, medians, 1)
     fitted = start + slope * np.array(known.candidates)
     residuals = medians - fitted
     determined = 1 - (residuals**2).sum() / ((medians - medians.mean()) ** 2).sum()
-    print(f"{known.data}, {len(prompts.prefixes)} test histories; {way.name}, {way.sizes[0]:,} tokens at a time\n")
+    print(f"{known.data}, {len(prompts.prefixes)} test histories; {way.name}, {budget.max_tokens:,} tokens at a time\n")
     print("| candidates | ms per history (least - most) | line | residual |")
     print("|---:|---:|---:|---:|")
     for n, median, line in zip(known.candidates, medians, fitted):
@@ -121,8 +125,10 @@ def memory_by_users(known: argparse.Namespace, others: list[str]) -> None:
         flags += [f"--n_events={known.n_events}", f"--memory_of={n}"]
         flags += [f"--data_path={known.data_path}"] if known.data_path else []
         command = [sys.executable, "-W", "ignore", __file__, *flags, *others]
-        line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        print(line.splitlines()[-1], flush=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"the evaluation of {n:,} users ended with exit code {done.returncode}: see above")
+        print(done.stdout.splitlines()[-1], flush=True)
 
 
 if __name__ == "__main__":

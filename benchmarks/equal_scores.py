@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -43,7 +44,7 @@ def main() -> None:
             break
     rows = _joined(rows)
     with torch.no_grad():
-        model.backbone.attention = "flash"
+        chosen = model.backbone.attention
         shared = model.predict(rows)
         by_history = torch.empty_like(shared)
         for history in rows["history_id"].unique():
@@ -52,7 +53,10 @@ def main() -> None:
         one_by_one = torch.cat([model.predict(rows[i : i + 1]) for i in range(len(rows))])
         model.backbone.attention = "plain"
         plain = model.predict(rows)
-    print(f"{len(rows)} prompts of {made_with['dataset']}, {rows['history_id'].unique().numel()} histories, fp32")
+    print(
+        f"{len(rows)} prompts of {made_with['dataset']}, {rows['history_id'].unique().numel()} histories;"
+        f" attention: {chosen}, weights in {str(model.backbone.transformer.dtype).removeprefix('torch.')}"
+    )
     print(f"scores from {shared.min():.3f} to {shared.max():.3f}, standard deviation {shared.std():.3f}")
     for name, other in (
         ("plain rows", plain),
@@ -62,7 +66,7 @@ def main() -> None:
         print(f"largest difference to {name}: {(shared - other).abs().max():.1e}")
 
 
-def _readable(options: dict) -> dict:
+def _readable(options: dict[str, Any]) -> dict[str, Any]:
     """Options that a Config takes back; what RecBole derives itself is left out."""
     derived = ("eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args")
     return {k: v for k, v in options.items() if k not in derived and not k.isupper() and k != "test_neg_sample_args"}

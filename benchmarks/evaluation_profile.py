@@ -5,8 +5,11 @@ python benchmarks/evaluation_profile.py [--data=ml-100k|mind|...] [--data_path=<
                                         [--<option>=<value> of a run]
 
 One evaluation by the trainer on all test users, and one epoch on the latest target of every user, with the builtin
-backbone (of any size: --builtin_hidden_size and the like). A GPU is waited for at every change of parts, so nothing
-that overlaps is hidden.
+backbone (of any size: --builtin_hidden_size and the like). A GPU is waited for at every change of parts.
+
+Both are done twice: as a run does, which makes prompts on a second thread, and in a plain loop. On a second thread they
+are no part of the table but for the waiting, and slow the forward pass where the cores are few; in the plain loop every
+part has its own time.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from recbole_llmtrsr.model.token_budget import TokenBudget
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.trainer import LLMTRSRTrainer
 
+Loop = Callable[[Iterable[Any], Callable[[Any], object]], Iterator[Any]]
 FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"
 
 
@@ -49,18 +54,37 @@ def main() -> None:
     clock = Clock(model.device)
     watch(clock, trainer, model)
     print(f"{device_name(model.device)}; {versions()}")
-    with clock.part():
-        trainer.evaluate(run.loaders[2], load_best_model=False)
     n, attention = len(run.loaders[2]._dataset), model.backbone.attention
-    print(f"\n{known.data}, evaluation of {n:,} users, {run.loaders[2].n_candidates} candidates, {attention}\n")
-    print(clock.table([FORWARD]), flush=True)
+    evaluation = f"evaluation of {n:,} users, {run.loaders[2].n_candidates} candidates, {attention}"
+    loops = {"prompts on a second thread": prefetch.prefetched, "a plain loop": one_after_another}
+    for name, loop in loops.items():
+        measured(clock, model, loop, lambda: trainer.evaluate(run.loaders[2], load_best_model=False))
+        print(f"\n{known.data}, {evaluation}; {name}\n")
+        print(clock.table([FORWARD]), flush=True)
     if known.no_training:
         return
+    for name, loop in loops.items():
+        measured(clock, model, loop, lambda: trainer._train_epoch(run.loaders[0], 0))
+        print(f"\n{known.data}, training on {len(run.asked):,} targets; {name}\n")
+        print(clock.table([FORWARD, BACKWARD, STEP]), flush=True)
+
+
+def measured(clock: Clock, model: Any, loop: Loop, call: Callable[[], Any]) -> None:
+    """Run a call with such a loop over batches, from prompts not yet made, on a clock at zero."""
+    for module in (prefetch, training):
+        module.prefetched = loop  # type: ignore[attr-defined]
+        clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, prefixes")
+    model.prompts._prefixes.clear()
     clock.seconds.clear()
     with clock.part():
-        trainer._train_epoch(run.loaders[0], 0)
-    print(f"\n{known.data}, training on {len(run.asked):,} targets\n")
-    print(clock.table([FORWARD, BACKWARD, STEP]))
+        call()
+
+
+def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], object]) -> Iterator[Any]:
+    """`prefetched` without its thread."""
+    for batch in batches:
+        prepare(batch)
+        yield batch
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -74,9 +98,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 def watch(clock: Clock, trainer: Any, model: Any) -> None:
-    """Give the functions of both loops to their parts; what makes batches on its own thread counts by the waiting."""
-    for module in (prefetch, training):
-        clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, prefixes")
+    """Give the functions of evaluation and training to their parts."""
     clock.wrap(model, "predict", "grouping by history")
     clock.wrap(model, "micro_batches", "grouping by history")
     clock.wrap(model, "_sections", "looking up prompts")

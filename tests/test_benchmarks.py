@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import os
+import random
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from recbole_llmtrsr import trainer
 from recbole_llmtrsr.data import prefetch
 from recbole_llmtrsr.model import scorer, scoring
+from recbole_llmtrsr.model.operations import Work
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ["--builtin_hidden_size=16", "--builtin_n_layers=1", "--builtin_n_heads=2", "--builtin_vocab_size=400"]
 CPU = torch.device("cpu")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+needs_a_peak_that_can_be_reset = pytest.mark.skipif(
+    not os.access(CLEAR_REFS, os.W_OK), reason=f"{CLEAR_REFS} is not writable, so the peak of a part cannot be told"
+)
 
 Run = Callable[..., str]
 
@@ -38,9 +46,10 @@ def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Runs a script on the tiny data set and returns what it prints."""
+) -> Iterator[Run]:
+    """Runs a script on the tiny data set and returns what it prints; its threads and seeds go with it."""
     monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads(), torch.get_rng_state(), np.random.get_state(), random.getstate()
 
     def run(script: str, *flags: str) -> str:
         data = ["--data=tiny", f"--data_path={atomic_folder}", "--eval_args={'mode': 'uni2'}", "--threads=1"]
@@ -48,7 +57,11 @@ def run(
         runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
         return capsys.readouterr().out
 
-    return run
+    yield run
+    torch.set_num_threads(before[0])
+    torch.set_rng_state(before[1])
+    np.random.set_state(before[2])
+    random.setstate(before[3])
 
 
 def cells(line: str) -> list[str]:
@@ -85,15 +98,48 @@ def test_a_line_is_fitted_through_the_times(run):
     printed = run("engine_scaling.py", "--candidates", "3", "30", "90", "--n_histories=1", "--repetitions=1", "--users")
 
     assert [row[0] for row in rows(printed, r"\d")] == ["3", "30", "90"]
-    assert re.search(r"ms = -?\d+\.\d+ \+ \d+\.\d{4} x candidates; R2 0\.\d{5}; the largest residual is", printed)
+    assert re.search(r"ms = -?\d+\.\d+ \+ \d+\.\d{4} x candidates; R2 [01]\.\d{5}; the largest residual is", printed)
 
 
+@needs_a_peak_that_can_be_reset
 def test_memory_is_that_which_the_evaluation_adds(run):
     users, _, before, most, added = rows(run("engine_scaling.py", "--memory_of=40", "--n_events=4"), "40")[0]
 
     assert users == "40"
     assert float(most.replace(",", "")) - float(before.replace(",", "")) == pytest.approx(float(added), abs=0.11)
     assert float(added) > 0
+
+
+@needs_a_peak_that_can_be_reset
+@pytest.mark.slow
+def test_each_number_of_users_is_evaluated_in_a_process_of_its_own(run, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))  # for the processes, which the test's path does not reach
+    printed = run(
+        "engine_scaling.py", "--candidates", "--n_events=4", "--topk=[3]", "--valid_metric=MRR@3", "--users", "2", "4"
+    )
+
+    assert [row[0] for row in rows(printed, r"\d")] == ["2", "4"]
+
+
+def test_memory_of_a_part_that_the_system_does_not_tell_is_refused_with_a_remedy(common, monkeypatch):
+    memory = common("memory")
+    monkeypatch.setattr(memory, "reset_peak_memory", lambda device: "whole process, since it began")
+
+    with pytest.raises(
+        SystemExit, match="only that of the whole process, since it began: run on Linux .* --device=cuda"
+    ):
+        memory.in_use(CPU)
+
+
+def test_fewer_negatives_than_the_candidates_need_are_refused(run):
+    with pytest.raises(SystemExit, match="ask for 3 negatives of a history, --eval_args gives 2: .* mode to uni3"):
+        run("engine.py", "--candidates", "2", "4", "--n_histories=2")
+
+
+def test_plain_rows_are_no_back_end_of_ours(run, capsys):
+    with pytest.raises(SystemExit):
+        run("engine.py", "--backends", "plain")
+    assert "invalid choice: 'plain' (choose from" in capsys.readouterr().err
 
 
 def test_the_parts_of_an_evaluation_and_of_training_add_up(run, monkeypatch):
@@ -105,11 +151,15 @@ def test_the_parts_of_an_evaluation_and_of_training_add_up(run, monkeypatch):
         (scorer.Scorer, "scores"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # the script wraps them; put back afterwards
-    evaluation, training = run("evaluation_profile.py").split("training on")
+    _, *evaluations, overlapped, plain_loop = run("evaluation_profile.py").split("\ntiny, ")
 
+    assert [part.splitlines()[0].split("; ")[1] for part in (*evaluations, overlapped, plain_loop)] == [
+        "prompts on a second thread", "a plain loop",
+    ] * 2  # fmt: skip
     for printed, inside in (
-        (evaluation, ["the backbone's forward"]),
-        (training, ["the backbone's forward", "backward"]),
+        *((evaluation, ["the backbone's forward"]) for evaluation in evaluations),
+        (overlapped, ["the backbone's forward", "backward"]),
+        (plain_loop, ["the backbone's forward", "backward"]),
     ):
         shares = {
             row[0]: float(row[2].rstrip("%")) for row in rows(printed, r"(the|wait|group|look|lay|answer|Rec|back|opt)")
@@ -138,7 +188,7 @@ def test_sizes_are_tried_until_they_clearly_do_not_pay(common, monkeypatch):
     seconds = {1: 9.0, 2: 6.0, 4: 7.0, 8: 9.0, 16: 1.0}
     monkeypatch.setattr(timing, "timed", lambda device, call: (seconds[call()], None))
 
-    assert timing.fastest_size(CPU, lambda size: tried.append(size) or size, list(seconds)) == 2
+    assert timing.fastest_size(CPU, "a way", lambda size: tried.append(size) or size, list(seconds)) == 2
     assert tried == [1, 1, 2, 4, 8]  # the first once to warm up
 
 
@@ -146,10 +196,77 @@ def test_the_first_turn_is_not_counted(common, monkeypatch):
     timing, order = common("timing"), []
     monkeypatch.setattr(timing, "timed", lambda device, call: (float(len(order)), order.append(call())))
 
-    seconds, _ = timing.by_turns(CPU, {"a": lambda: "a", "b": lambda: "b"}, repetitions=2)
+    seconds, _, sizes = timing.by_turns(
+        CPU, {"a": lambda size: "a", "b": lambda size: "b"}, {"a": 1, "b": 8}, repetitions=2
+    )
 
+    assert sizes == {"a": 1, "b": 8}
     assert order == ["a", "b"] * 3
     assert seconds == {"a": [2.0, 4.0], "b": [3.0, 5.0]}
+
+
+def out_of_memory_above(most: int) -> Callable[[int], int]:
+    def call(size: int) -> int:
+        if size > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return size
+
+    return call
+
+
+def test_a_way_that_is_out_of_memory_goes_on_with_half_its_batch_size(common, capsys):
+    seconds, results, sizes = common("timing").by_turns(CPU, {"a": out_of_memory_above(3)}, {"a": 8}, repetitions=2)
+
+    assert (len(seconds["a"]), results, sizes) == (2, {"a": 2}, {"a": 2})
+    assert "a: out of memory, going on with a batch size of 2\n" in capsys.readouterr().out
+
+
+def test_a_way_that_is_out_of_memory_with_a_batch_of_one_ends_with_a_remedy(common):
+    timing = common("timing")
+    message = "a way: out of memory with a batch size of 1: choose a smaller --shape or fewer --candidates"
+
+    with pytest.raises(SystemExit, match=message):
+        timing.by_turns(CPU, {"a way": out_of_memory_above(0)}, {"a way": 2}, repetitions=1)
+    with pytest.raises(SystemExit, match=message):
+        timing.fastest_size(CPU, "a way", out_of_memory_above(0), [1, 2])
+
+
+def some_prompts(common: Callable[[str], Any], n_histories: int, n_candidates: int) -> Any:
+    """Prefixes of 1, 2, ... tokens, and candidates of 2."""
+    prefixes = [[1] * (i + 1) for i in range(n_histories)]
+    return common("prompts").Prompts(prefixes, [[[1, 1]] * n_candidates] * n_histories)
+
+
+def test_batch_sizes_are_tried_on_neighbours_that_fill_them(common):
+    module = common("batch_sizes")
+    tried = module.sample(CPU, some_prompts(common, 20, 5))
+
+    assert [len(prefix) for prefix in tried.prefixes] == [7, 8, 9, 10, 11, 12, 13]  # 7 x 5 rows fill 32
+    assert module.sizes(CPU, "rows", tried) == [1, 2, 4, 8, 16, 32]
+    assert module.sizes(CPU, "histories", tried) == [1, 2, 4]
+
+
+def test_sizes_that_the_prompts_do_not_fill_are_not_tried(common):
+    module, few = common("batch_sizes"), some_prompts(common, 3, 3)
+
+    assert module.sample(CPU, few) == few
+    assert module.sizes(CPU, "rows", few) == [1, 2, 4, 8]
+    assert module.sizes(CPU, "histories", few) == [1, 2]
+
+
+def test_only_attention_under_a_mask_counts_dense(common):
+    baselines, ways = common("baselines"), common("ways")
+    prompts = common("prompts").Prompts([[1], [1, 1, 1]], [[[1], [1, 1]], [[1], [1, 1]]])
+
+    # rows of 2, 3, 4, 5 tokens, padded to 3 and 5
+    for dense in (False, True):
+        assert baselines.work_of_plain(prompts, 2, dense) == Work(tokens=16, pairs=2 * 6 + 2 * 15, logits=8)
+    # prefixes padded to 3, four candidates to 2
+    assert baselines.work_of_cached(prompts, 2, False) == Work(14, 2 * 6 + 4 * (2 * 3 + 3), 8)
+    assert baselines.work_of_cached(prompts, 2, True) == Work(14, 2 * 6 + 4 * (2 * 3 + 4), 8)
+    # prefixes of 1 and 3 alone; with room for two candidates the shorter is padded, with less it is not
+    assert ways.work_of_own_cache(prompts, 100, True) == Work(12, 1 + 6 + 2 * (2 * 1 + 4) + 2 * (2 * 3 + 4), 8)
+    assert ways.work_of_own_cache(prompts, 1, True) == Work(10, 1 + 6 + (1 + 1) + (2 + 4) + (3 + 1) + (6 + 4), 8)
 
 
 def test_time_is_charged_to_the_innermost_part(common, monkeypatch):

@@ -1,13 +1,13 @@
 """The other ways to score: as the authors do, plain rows, and a cached prefix copied for each of its candidates.
 
-Written as one would without this package, on transformers' own SDPA attention. Each gives scores [B, C] and the work
-that it does.
+Written as one would without this package, on transformers' own SDPA attention. Padding is on the right, where causal
+attention does not see it, so only the authors' procedure and candidates over a padded cache have a mask. Each way
+gives the scores of one forward pass after the other, with their places in the table [B * C], and the work that it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,87 +17,107 @@ from torch import Tensor
 
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.operations import FIXED_WIDTH, Work, cached_prefix_work, full_logits_work, plain_work
-from recbole_llmtrsr.model.rows import plain_rows
-from recbole_llmtrsr.model.scoring import score_plain
+from recbole_llmtrsr.model.operations import FIXED_WIDTH, Work, full_logits_work, plain_work, shared_prefix_work
+
+Passes = Iterator[tuple[Tensor, Sequence[int]]]
 
 
-def score_rows(parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+def plain_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
     """`size` rows at a time, in the order of their lengths, padded to the longest of them."""
-    rows = plain_rows(prompts.prefixes, prompts.candidates, parts.backbone.pad_id)
-    order = rows.answer_positions.argsort()
-    by_length = {
-        name: getattr(rows, name)[order]
-        for name in ("input_ids", "attention_mask", "answer_positions", "history", "candidate")
-    }
-    return score_plain(parts.backbone, replace(rows, **by_length), parts.yes_id, parts.no_id, size)
+    rows = [[*prefix, *c] for prefix, own in zip(prompts.prefixes, prompts.candidates) for c in own]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        ids, lengths = _padded([rows[i] for i in places], parts.backbone)
+        hidden = parts.backbone.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        yield _log_odds(parts, hidden, lengths), places
 
 
-def work_of_rows(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Of `score_rows`."""
+def work_of_plain(prompts: Prompts, size: int, dense: bool) -> Work:
+    """Of `plain_passes`; without a mask the kernel skips what lies ahead, so it is never dense."""
     lengths = sorted(prompts.row_lengths())
     batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
-    # Rows of one length need no mask, and then the kernel skips what lies ahead.
-    works = (plain_work(len(rows), max(rows), dense=dense and len(set(rows)) > 1) for rows in batches)
-    return sum(works, Work())
+    return sum((plain_work(len(rows), rows[-1]) for rows in batches), Work())
 
 
-def score_cached(parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+def cached_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
     """`size` histories at a time: keys and values of the prefix once, then copied for each of its candidates."""
-    return torch.cat([_cached(parts, part) for part in prompts.parts(size)])
+    begin = 0
+    for part in prompts.parts(size):
+        yield _cached(parts, part), range(begin, begin + len(part))
+        begin += len(part)
 
 
 def _cached(parts: PromptedBackbone, part: Prompts) -> Tensor:
-    backbone = parts.backbone
-    prefixes, prefix_mask = _padded(part.prefixes, backbone)
-    past = backbone.decoder(input_ids=prefixes, attention_mask=prefix_mask, use_cache=True).past_key_values
-    n = len(part.candidates[0])
+    backbone, n = parts.backbone, len(part.candidates[0])
+    prefixes, begins = _padded(part.prefixes, backbone)
+    past = backbone.decoder(input_ids=prefixes, use_cache=True).past_key_values
     past.batch_repeat_interleave(n)
-    ids, mask = _padded([c for own in part.candidates for c in own], backbone)
-    begins = prefix_mask.sum(1).repeat_interleave(n)
+    ids, lengths = _padded([c for own in part.candidates for c in own], backbone)
+    begins = begins.repeat_interleave(n)
     hidden = backbone.decoder(
         input_ids=ids,
-        attention_mask=torch.cat([prefix_mask.repeat_interleave(n, 0), mask], 1),
+        attention_mask=torch.cat([_mask(begins, prefixes.shape[1]), _mask(lengths, ids.shape[1])], 1),
         position_ids=begins[:, None] + torch.arange(ids.shape[1], device=ids.device),
         past_key_values=past,
         use_cache=True,
     ).last_hidden_state
-    last = hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
-    weight: Any = backbone.output_head.weight
-    logits = F.linear(last.float(), weight[[parts.yes_id, parts.no_id]].float())
-    return (logits[:, 0] - logits[:, 1]).view(-1, n)
+    return _log_odds(parts, hidden, lengths)
 
 
 def work_of_cached(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Of `score_cached`."""
+    """Of `cached_passes`."""
     total = Work()
     for part in prompts.parts(size):
-        width = max(part.section_lengths())
-        one = cached_prefix_work(max(map(len, part.prefixes)), len(part.candidates[0]), width)
-        total += one * len(part.prefixes)
+        width = max(map(len, part.prefixes))
+        total += shared_prefix_work(width, ()) * len(part.prefixes)
+        total += work_over_cache(width, len(part), max(part.section_lengths()), dense)
     return total
 
 
-def score_as_authors(parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+def work_over_cache(prefix_width: int, n_candidates: int, width: int, dense: bool) -> Work:
+    """Of candidates padded to a width over a cached prefix.
+
+    Args:
+        dense: count all pairs, as attention under a mask computes them; otherwise a candidate's own causally.
+    """
+    own = width * width if dense else width * (width + 1) // 2
+    return Work(n_candidates * width, n_candidates * (width * prefix_width + own), 2 * n_candidates)
+
+
+def authors_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
     """One prompt at a time, padded to 2,048 tokens; the whole vocabulary at all positions, then the two answers."""
-    scores = []
-    for prefix, own in zip(prompts.prefixes, prompts.candidates):
-        for candidate in own:
-            ids, mask = _padded([[*prefix, *candidate]], parts.backbone, FIXED_WIDTH)
-            logits = parts.backbone.lm(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            answers = logits[0, len(prefix) + len(candidate) - 1, [parts.yes_id, parts.no_id]].float()
-            scores.append(answers[0] - answers[1])
-    return torch.stack(scores).view(len(prompts.prefixes), -1)
+    for place, (prefix, candidate) in enumerate(
+        (p, c) for p, own in zip(prompts.prefixes, prompts.candidates) for c in own
+    ):
+        ids, lengths = _padded([[*prefix, *candidate]], parts.backbone, FIXED_WIDTH)
+        logits = parts.backbone.lm(input_ids=ids, attention_mask=_mask(lengths, FIXED_WIDTH), use_cache=False).logits
+        answers = logits[0, len(prefix) + len(candidate) - 1, [parts.yes_id, parts.no_id]].float()
+        yield answers[:1] - answers[1:], [place]
 
 
 def work_of_authors(parts: PromptedBackbone, n_prompts: int, dense: bool) -> Work:
-    """Of `score_as_authors`."""
+    """Of `authors_passes`."""
     return full_logits_work(n_prompts, parts.backbone.vocab_size, dense=dense)
 
 
+def _log_odds(parts: PromptedBackbone, hidden: Tensor, lengths: Tensor) -> Tensor:
+    """At the last token of each row, from the two answers' logits, in float32: half precision would tie them. [N]"""
+    last = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+    weight: Any = parts.backbone.output_head.weight
+    with torch.autocast(hidden.device.type, enabled=False):
+        logits = F.linear(last.float(), weight[[parts.yes_id, parts.no_id]].float())
+    return logits[:, 0] - logits[:, 1]
+
+
 def _padded(sections: Sequence[Sequence[int]], backbone: Backbone, width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Ids and mask of sections padded on the right. [N, width]"""
-    width = width or max(map(len, sections))
+    """Ids [N, width] of sections padded on the right, and their lengths [N]."""
+    lengths = list(map(len, sections))
+    width = width or max(lengths)
     ids = [[*section, *[backbone.pad_id] * (width - len(section))] for section in sections]
-    mask = [[1] * len(section) + [0] * (width - len(section)) for section in sections]
-    return torch.tensor(ids, device=backbone.device), torch.tensor(mask, device=backbone.device)
+    return torch.tensor(ids, device=backbone.device), torch.tensor(lengths, device=backbone.device)
+
+
+def _mask(lengths: Tensor, width: int) -> Tensor:
+    """1 at tokens and 0 at padding. [N, width]"""
+    return (torch.arange(width, device=lengths.device) < lengths[:, None]).long()

@@ -5,40 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from common.baselines import score_as_authors, work_of_authors
+from common.baselines import authors_passes, work_of_authors
+from common.batch_sizes import batch_size
 from common.prompts import Prompts
 from common.report import Line
-from common.timing import by_turns, fastest_size
+from common.timing import by_turns
 from common.ways import CACHED, PLAIN, Way, precision
 from torch import Tensor
 
 from recbole_llmtrsr.model.assembly import PromptedBackbone
 from recbole_llmtrsr.model.operations import OperationCosts
 
-# Histories and candidates on which batch sizes are tried.
-SAMPLE = {"cpu": (4, 21)}
-SAMPLE_ELSEWHERE = (8, 21)
-
-
-def fastest_sizes(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Way]) -> dict[str, int]:
-    """Batch size of every way, by name: found on a few prompts, for ours as given."""
-    device = parts.backbone.device
-    n_histories, n_candidates = SAMPLE.get(device.type, SAMPLE_ELSEWHERE)
-    sample = prompts.every(n_histories).first_candidates(n_candidates)
-    others = {
-        way.name: fastest_size(device, lambda size, way=way: _score(way, parts, sample, size), way.sizes)  # type: ignore[misc]
-        for way in (PLAIN, CACHED)
-    }
-    return {way.name: way.sizes[0] for way in own} | others
+# Of the deviation of scores within a history: half precision must not change who is above whom by much.
+SPREAD = 0.5
 
 
 def compare_scoring(
-    parts: PromptedBackbone,
-    prompts: Prompts,
-    own: Sequence[Way],
-    sizes: dict[str, int],
-    n_authors: int,
-    repetitions: int,
+    parts: PromptedBackbone, prompts: Prompts, own: Sequence[Way], n_authors: int, repetitions: int
 ) -> list[Line]:
     """Lines of our ways, the first of which is compared, and of the others.
 
@@ -46,26 +29,33 @@ def compare_scoring(
         parts: what scores.
         prompts: what is scored.
         own: our ways.
-        sizes: batch size of every way.
         n_authors: prompts given to the slow procedure of the authors, from which its time is scaled.
         repetitions: turns.
 
     Raises:
         SystemExit: the scores of two ways differ.
     """
-    few = prompts.every(n_authors).first_candidates(1)
+    device, few = parts.backbone.device, prompts.every(n_authors).first_candidates(1)
     authors = Way(
         f"authors' procedure (scaled from {len(few)} prompts)",
-        score_as_authors,
+        authors_passes,
         lambda _, __, dense: work_of_authors(parts, len(prompts), dense),
-        (1,),
+        "rows",
     )
-    ways, sizes = (*own, PLAIN, CACHED, authors), {**sizes, authors.name: 1}
-    calls: dict[str, Callable[[], Tensor]] = {
-        way.name: lambda way=way: _score(way, parts, few if way is authors else prompts, sizes[way.name])  # type: ignore[misc]
+    ways = (*own, PLAIN, CACHED, authors)
+    sizes = (
+        {
+            way.name: batch_size(device, way, prompts, lambda on, size, way=way: _score(way, parts, on, size))  # type: ignore[misc]
+            for way in ways[:-1]
+        }
+        | {authors.name: 1}
+    )
+    calls: dict[str, Callable[[int], Tensor]] = {
+        way.name: lambda size, way=way: _score(way, parts, few if way is authors else prompts, size)  # type: ignore[misc]
         for way in ways
     }
-    seconds, scores = by_turns(parts.backbone.device, calls, repetitions)
+    seconds, scores, sizes = by_turns(device, calls, sizes, repetitions)
+    sizes |= {way.name: way.budget.max_tokens for way in own if way.budget is not None}
     seconds[authors.name] = [t * len(prompts) / len(few) for t in seconds[authors.name]]
     expected = {way.name: scores[own[0].name] for way in ways}
     expected[authors.name] = _score(own[0], parts, few, sizes[own[0].name])
@@ -89,6 +79,7 @@ def _score(way: Way, parts: PromptedBackbone, prompts: Prompts, size: int) -> Te
 
 
 def _allowed(parts: PromptedBackbone, scores: Tensor) -> float:
+    """Largest difference between the scores of two ways."""
     if parts.backbone.transformer.dtype == torch.float32:
         return 1e-4
-    return 0.05 * max(1.0, float(scores.abs().max()))  # half precision rounds relatively
+    return SPREAD * float(scores.std(1).mean())

@@ -6,25 +6,28 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from common.baselines import Passes
+from common.batch_sizes import batch_size
 from common.prompts import Prompts
 from common.report import Line
-from common.timing import by_turns, fastest_size
+from common.timing import by_turns
 from common.ways import PLAIN, Way, precision
 from torch import Tensor
 
+from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
 from recbole_llmtrsr.model.meter import training_costs
-from recbole_llmtrsr.model.operations import OperationCosts, Work
+from recbole_llmtrsr.model.operations import OperationCosts
 
 # Half precision rounds each way's gradients by several per cent of their norm, and more where candidates cancel out.
 SAME = {torch.float32: 1e-4, torch.bfloat16: 0.2}
-N_TO_TRY = 4
+N_HISTORIES = 8
 
 
 def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Way], repetitions: int) -> list[Line]:
-    """Lines of our ways, the first of which is compared, and of plain rows.
+    """Lines of our ways, the first of which is compared, and of plain rows, on `N_HISTORIES` of the histories.
 
-    The step has rate 0, so that all repetitions are alike.
+    The step has rate 0, so that all repetitions are alike. Gradients are accumulated over the passes of each way.
 
     Raises:
         SystemExit: the gradients of two ways differ.
@@ -33,30 +36,25 @@ def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Wa
     device = backbone.device
     weights = {name: weight for name, weight in backbone.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.AdamW(weights.values(), lr=0.0)
-    labels = torch.tensor([1.0] + [0.0] * (len(prompts.candidates[0]) - 1), device=backbone.device)
-
-    def backwards(way: Way, on: Prompts, size: int) -> list[Prompts]:
-        # Accumulated: plain rows of all candidates at once exceed most memories.
-        return list(on.parts(max(1, size // len(labels)) if way is PLAIN else size))
 
     def step(way: Way, on: Prompts, size: int) -> dict[str, Tensor]:
         optimizer.zero_grad()
-        for part in backwards(way, on, size):
-            with precision(backbone):
-                scores = way.score(parts, part, size)
-                loss = F.binary_cross_entropy_with_logits(scores, labels.expand_as(scores), reduction="sum")
-            loss.backward()  # type: ignore[no-untyped-call]
+        passes = way.passes(parts, on, size)
+        while (one := _next(backbone, passes)) is not None:
+            scores, places = one
+            is_first = [place % len(on.candidates[0]) == 0 for place in places]  # the target of its history
+            labels = torch.tensor(is_first, dtype=scores.dtype, device=device)
+            F.binary_cross_entropy_with_logits(scores, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
 
-    # Plain rows of a few histories fill their sizes; ours are counted in histories.
-    tried = {way.name: prompts.every(N_TO_TRY) if way is PLAIN else prompts for way in ways}
     sizes = {
-        way.name: fastest_size(device, lambda n, way=way: step(way, tried[way.name], n), way.sizes)  # type: ignore[misc]
+        way.name: batch_size(device, way, prompts, lambda on, size, way=way: step(way, on, size))  # type: ignore[misc]
         for way in ways
     }
-    calls = {way.name: lambda way=way: step(way, prompts, sizes[way.name]) for way in ways}  # type: ignore[misc]
-    seconds, gradients = by_turns(device, calls, repetitions)
+    prompts = prompts.every(N_HISTORIES)
+    calls = {way.name: lambda size, way=way: step(way, prompts, size) for way in ways}  # type: ignore[misc]
+    seconds, gradients, sizes = by_turns(device, calls, sizes, repetitions)
     backbone.eval()
     expected = gradients[own[0].name]
     differences = {name: _relative_difference(found, expected) for name, found in gradients.items()}
@@ -66,11 +64,16 @@ def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Wa
     lines = []
     for way in ways:
         size = sizes[way.name]
-        parted = backwards(way, prompts, size)
-        causal, dense = (sum((way.work(part, size, counted) for part in parted), Work()) for counted in (False, True))
+        causal, dense = (way.work(prompts, size, counted) for counted in (False, True))
         operations = (costs.operations(causal), costs.operations(dense))
         lines.append(Line(way.name, size, causal.tokens, seconds[way.name], operations, differences[way.name]))
     return lines
+
+
+def _next(backbone: Backbone, passes: Passes) -> tuple[Tensor, Sequence[int]] | None:
+    """The next forward pass alone in its precision: a backward pass keeps that of its forward pass by itself."""
+    with precision(backbone):
+        return next(passes, None)
 
 
 def _relative_difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:

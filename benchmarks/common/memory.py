@@ -62,9 +62,14 @@ def make_users(source: Any, folder: Path, n_users: int, n_events: int) -> None:
 
 def in_use(device: torch.device) -> int:
     """Bytes held now, from which the peak is counted anew."""
-    gc.collect()
-    # What the allocator holds back of freed memory would hide as much of what follows.
-    ctypes.CDLL(None).malloc_trim(0)
     if (told := reset_peak_memory(device)) not in ("whole process", "tensors on the device"):
-        raise SystemExit(f"the peak that this system tells is that of the {told}: run on Linux")
+        raise SystemExit(
+            f"the peak memory of a part cannot be told here, only that of the {told}: run on Linux with a writable"
+            " /proc/self/clear_refs, or with --device=cuda, or leave memory out with --users and no number"
+        )
+    gc.collect()
+    # What the allocator holds back of freed memory would hide as much of what follows. Not every C library can.
+    if told == "whole process" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+    reset_peak_memory(device)
     return peak_memory_bytes(device) or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -32,8 +32,16 @@ class Prompts:
     def every(self, n: int) -> Prompts:
         """So many of the histories, evenly spaced."""
         n = min(n, len(self.prefixes))
-        chosen = [i * len(self.prefixes) // n for i in range(n)]
-        return Prompts([self.prefixes[i] for i in chosen], [self.candidates[i] for i in chosen])
+        return self.chosen([i * len(self.prefixes) // n for i in range(n)])
+
+    def middle(self, n: int) -> Prompts:
+        """So many neighbours in length, around the middle; all if there are fewer."""
+        begin = max(0, (len(self.prefixes) - n) // 2)
+        return Prompts(self.prefixes[begin : begin + n], self.candidates[begin : begin + n])
+
+    def chosen(self, histories: Sequence[int]) -> Prompts:
+        """These histories, in this order."""
+        return Prompts([self.prefixes[i] for i in histories], [self.candidates[i] for i in histories])
 
     def row_lengths(self) -> list[int]:
         """Tokens of every prefix with each of its candidates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import torch
@@ -26,7 +27,9 @@ def random_backbone(shape: str, builtin: Backbone, device: str, dtype: torch.dty
         device: where the weights are made; made elsewhere and moved, large ones would take minutes.
         dtype: of the weights. The tables of rotary positions stay float32, as in a loaded model.
     """
-    config = builtin.transformer.config if shape == "builtin" else _config(shape, builtin)
+    config = copy.deepcopy(builtin.transformer.config) if shape == "builtin" else _config(shape, builtin)
+    # With smaller weights, as usual before training, half precision hides what tells the candidates apart.
+    config.initializer_range = config.hidden_size**-0.5
     with torch.device(device):
         lm = Qwen2ForCausalLM._from_config(config, dtype=dtype, attn_implementation="sdpa")
     return Backbone(lm.eval(), builtin.tokenizer, shape)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from recbole_llmtrsr.evaluation.device import synchronize
 
 Result = TypeVar("Result")
 
+OUT_OF_MEMORY = "out of memory with a batch size of 1: choose a smaller --shape or fewer --candidates"
 # A size this much slower than the best ends the search: all that follow are larger still.
 HOPELESS = 1.3
 PATIENCE = 5.0  # seconds, after which a size is measured only once
@@ -27,34 +29,63 @@ def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Resu
 
 
 def by_turns(
-    device: torch.device, calls: Mapping[str, Callable[[], Any]], repetitions: int
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of every repetition, and the last result, of each call.
+    device: torch.device, calls: Mapping[str, Callable[[int], Any]], sizes: Mapping[str, int], repetitions: int
+) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, int]]:
+    """Seconds of every repetition, the last result, and the last batch size, of each call.
 
-    One after the other in every turn, so that a slow minute of the machine meets all; one turn more warms up.
+    One after the other in every turn, so that a slow minute of the machine meets all; one turn more warms up. A call
+    that is out of memory goes on with half its batch size, and what it lost by that is not counted.
+
+    Raises:
+        SystemExit: the memory does not hold a batch of 1.
     """
+    sizes = dict(sizes)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     results: dict[str, Any] = {}
     for turn in range(repetitions + 1):
         for name, call in calls.items():
-            took, results[name] = timed(device, call)
+            while (done := _timed_if_it_fits(device, lambda call=call, name=name: call(sizes[name]))) is None:  # type: ignore[misc]
+                if sizes[name] == 1:
+                    raise SystemExit(f"{name}: {OUT_OF_MEMORY}")
+                sizes[name] //= 2
+                print(f"{name}: out of memory, going on with a batch size of {sizes[name]:,}\n")
+            took, results[name] = done
             if turn:
                 seconds[name].append(took)
-    return seconds, results
+    return seconds, results, sizes
 
 
-def fastest_size(device: torch.device, call: Callable[[int], Any], sizes: Sequence[int]) -> int:
-    """The batch size with which a call is fastest; the sizes ascend, and are tried until they clearly do not pay."""
-    call(sizes[0])  # warms up
+def fastest_size(device: torch.device, name: str, call: Callable[[int], Any], sizes: Sequence[int]) -> int:
+    """The batch size with which a call is fastest; the sizes ascend, and are tried until they clearly do not pay.
+
+    Raises:
+        SystemExit: the memory does not hold the first.
+    """
     best: dict[int, float] = {}
     for size in sizes:
+        if not best and _timed_if_it_fits(device, lambda size=size: call(size)) is None:  # type: ignore[misc] # warms up
+            break
         seconds: list[float] = []
-        try:
-            while len(seconds) < 2 and sum(seconds) < PATIENCE:
-                seconds.append(timed(device, lambda size=size: call(size))[0])  # type: ignore[misc]
-        except torch.OutOfMemoryError:
+        while len(seconds) < 2 and sum(seconds) < PATIENCE:
+            if (done := _timed_if_it_fits(device, lambda size=size: call(size))) is None:  # type: ignore[misc]
+                break
+            seconds.append(done[0])
+        if done is None:
             break
         best[size] = min(seconds)
         if best[size] > HOPELESS * min(best.values()):
             break
+    if not best:
+        raise SystemExit(f"{name}: {OUT_OF_MEMORY}")
     return min(best, key=best.__getitem__)
+
+
+def _timed_if_it_fits(device: torch.device, call: Callable[[], Result]) -> tuple[float, Result] | None:
+    try:
+        return timed(device, call)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+    # Behind the clause, where the error no longer holds the failed call's tensors.
+    clear_device_cache(garbage_collection=True)
+    return None

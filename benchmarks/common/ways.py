@@ -2,46 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
-from common.baselines import score_cached, score_rows, work_of_cached, work_of_rows
+from common.baselines import Passes, cached_passes, plain_passes, work_of_cached, work_of_plain, work_over_cache
 from common.prompts import Prompts
 from torch import Tensor
 
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
+from recbole_llmtrsr.model.cached_prefix import _chunks
 from recbole_llmtrsr.model.operations import Work, shared_prefix_work
 from recbole_llmtrsr.model.scorer import Scorer
 from recbole_llmtrsr.model.scoring import scores_with_gradients
+from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to score: scores of prompts [B, C], its work by whether attention counts dense, and batch sizes to try."""
+    """A way to score.
+
+    Attributes:
+        name: in tables.
+        passes: scores of prompts by forward pass, at a batch size, with their places in the table.
+        work: of prompts at a batch size, by whether attention counts dense where it is computed so.
+        unit: what its batch size counts.
+        budget: its batch size, if that is not to be found by trying; lower after a run that was out of memory.
+    """
 
     name: str
-    score: Callable[[PromptedBackbone, Prompts, int], Tensor]
+    passes: Callable[[PromptedBackbone, Prompts, int], Passes]
     work: Callable[[Prompts, int, bool], Work]
-    sizes: Sequence[int]
+    unit: Literal["rows", "histories", "tokens"]
+    budget: TokenBudget | None = None
+
+    def score(self, parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+        """Scores of all candidates. [B, C]"""
+        passes = list(self.passes(parts, prompts, size))
+        places = torch.tensor([place for _, places in passes for place in places])
+        return torch.cat([scores for scores, _ in passes])[places.argsort()].view(len(prompts.prefixes), -1)
 
 
-PLAIN = Way("plain rows", score_rows, work_of_rows, (1, 2, 4, 8, 16, 32, 64, 128))
-CACHED = Way("cached prefix", score_cached, work_of_cached, (1, 2, 4, 8, 16))
+PLAIN = Way("plain rows", plain_passes, work_of_plain, "rows")
+CACHED = Way("cached prefix", cached_passes, work_of_cached, "histories")
 
 
 def ours(backend: str, budget: TokenBudget) -> Way:
-    """Scoring as a run does it, with one of its attention back-ends and its bound on tokens for a batch size."""
-    return Way(f"ours, {backend}", partial(_score, backend, budget), work_of_ours, (budget.max_tokens,))
+    """Scoring as a run does it, with one of its attention back-ends and its bound on tokens."""
+    work = work_of_own_cache if backend == "cached_prefix" else work_of_ours
+    return Way(f"ours, {backend}", partial(_scorer_passes, backend, budget), work, "tokens", budget)
 
 
-def ours_in_training(backend: str) -> Way:
-    """`size` histories at a time."""
-    return Way(f"ours, {backend}", partial(_score_with_gradients, backend), work_of_ours, (1, 2, 4, 8))
+def ours_in_training(backend: str, budget: TokenBudget) -> Way:
+    """Scores with gradients, in passes as a run divides them."""
+    return Way(f"ours, {backend}", partial(_training_passes, backend), work_of_ours, "tokens", budget)
 
 
 def work_of_ours(prompts: Prompts, size: int, dense: bool) -> Work:
@@ -50,21 +69,34 @@ def work_of_ours(prompts: Prompts, size: int, dense: bool) -> Work:
     return sum((shared_prefix_work(len(p), list(map(len, own))) for p, own in pairs), Work())
 
 
+def work_of_own_cache(prompts: Prompts, size: int, dense: bool) -> Work:
+    """Every prefix once, and its candidates in chunks padded to the longest of each."""
+    total = Work()
+    for prefix, own in zip(prompts.prefixes, prompts.candidates):
+        total += shared_prefix_work(len(prefix), ())
+        lengths = list(map(len, own))
+        for chunk in _chunks(lengths, len(prefix), size):
+            total += work_over_cache(len(prefix), len(chunk), max(lengths[i] for i in chunk), dense)
+    return total
+
+
 def precision(backbone: Backbone) -> AbstractContextManager[None]:
     """Autocast where a run has it: on weights in bfloat16."""
     return torch.autocast(backbone.device.type, torch.bfloat16, enabled=backbone.transformer.dtype == torch.bfloat16)
 
 
-def _score(backend: str, budget: TokenBudget, parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+def _scorer_passes(backend: str, budget: TokenBudget, parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
+    """All passes together: a Scorer divides them itself, within a budget that it lowers itself."""
     parts.backbone.attention = backend  # type: ignore[assignment]
     scorer = Scorer(parts.backbone, parts.yes_id, parts.no_id, budget)
-    return scorer.scores(prompts.prefixes, prompts.candidates)
+    yield scorer.scores(prompts.prefixes, prompts.candidates).flatten(), range(len(prompts))
 
 
-def _score_with_gradients(backend: str, parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
+def _training_passes(backend: str, parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
     parts.backbone.attention = backend  # type: ignore[assignment]
-    scores = [
-        scores_with_gradients(parts.backbone, part.prefixes, part.candidates, parts.yes_id, parts.no_id)
-        for part in prompts.parts(size)
-    ]
-    return torch.cat(scores)
+    pairs = zip(prompts.prefixes, prompts.candidates)
+    n_tokens, n = [tokens_of_history(p, own, rows_apart=False) for p, own in pairs], len(prompts.candidates[0])
+    for batch in token_batches(n_tokens, size):
+        part = prompts.chosen(batch)
+        scores = scores_with_gradients(parts.backbone, part.prefixes, part.candidates, parts.yes_id, parts.no_id)
+        yield scores.flatten(), [i * n + candidate for i in batch for candidate in range(n)]
