@@ -28,16 +28,7 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
     >>> list(token_batches([3, 9, 4, 2], max_tokens=8))
     [[1], [2, 0], [3]]
     """
-    batch: list[int] = []
-    total = 0
-    for i in sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]):
-        if batch and total + n_tokens[i] > max_tokens:
-            yield batch
-            batch, total = [], 0
-        batch.append(i)
-        total += n_tokens[i]
-    if batch:
-        yield batch
+    return _packed(sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]), n_tokens, max_tokens)
 
 
 def candidate_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
@@ -48,13 +39,18 @@ def candidate_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int
     >>> list(candidate_chunks([5, 1, 4, 2], prefix_length=3, max_tokens=6))
     [[1, 3], [2], [0]]
     """
-    chunk: list[int] = []
-    total = prefix_length
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if chunk and total + lengths[i] > max_tokens:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(i)
-        total += lengths[i]
-    if chunk:
-        yield chunk
+    return _packed(sorted(range(len(lengths)), key=lengths.__getitem__), lengths, max_tokens, prefix_length)
+
+
+def _packed(order: Sequence[int], sizes: Sequence[int], most: int, begun: int = 0) -> Iterator[list[int]]:
+    """Indices in their order, together as long as their sizes come to no more than `most`; the first have `begun`."""
+    pack: list[int] = []
+    total = begun
+    for i in order:
+        if pack and total + sizes[i] > most:
+            yield pack
+            pack, total = [], 0
+        pack.append(i)
+        total += sizes[i]
+    if pack:
+        yield pack
