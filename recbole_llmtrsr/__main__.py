@@ -58,7 +58,7 @@ def _run(known: argparse.Namespace) -> int:
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
     finished = [result for result in results if is_finished(result)]
-    costs = [f"{r['model']}\n{r['cost']}" for r in results if not is_finished(r) and "cost" in r]
+    costs = [f"{r['model']}\n{r['summary_cost']}" for r in results if "summary_cost" in r]
     table = [comparison_table(finished)] if finished else []
     print("", *costs, *table, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     return 0

@@ -97,7 +97,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             check_prompts(config.settings, dataset)
             traced = [] if explained is None else [history_of(explained, test_data._dataset)]
             if stage.dry_run:
-                return _stopped(config, folder, {"cost": summary_cost(config, dataset, loaders)})
+                return _stopped(config, folder, {"summary_cost": summary_cost(config, dataset, loaders)})
             with clock("summaries"):
                 summaries = make_summaries(config, dataset, loaders, traced)
             logger.info(f"summaries: {summaries.report}")

@@ -54,7 +54,7 @@ def compare(
 
     Returns:
         the content of every model's result.json, and the folder that holds them and the comparison. With ``dry_run``
-        the results hold the ``cost`` of the summaries in words, and there is no folder.
+        the results hold the ``summary_cost`` in words, and there is no folder.
 
     Raises:
         UserError: a fault in the user's input; models that ended before it keep their results.

@@ -58,15 +58,15 @@ def test_a_dry_run_foretells_the_calls_and_leaves_nothing(run: Any, tmp_path: Pa
     assert not (tmp_path / "store.sqlite").exists()
     made = run(summarize_only=True)[0]["summaries"]
     kinds = made["calls_by_kind"]
-    assert cost["cost"].splitlines()[:4] == [
+    assert cost["summary_cost"].splitlines()[:4] == [
         f"histories        {made['histories']}",
         f"calls unshared   {made['calls_unshared']}",
         f"calls distinct   {made['calls']}",
         f"calls to make    {made['made']} ({kinds['block']} block, {kinds['merge']} merge)",
     ]
-    again = run(dry_run=True)[0]["cost"].splitlines()
+    again = run(dry_run=True)[0]["summary_cost"].splitlines()
     assert again[3:] == ["calls to make    0"]
-    longer = run(dry_run=True, block_size=3)[0]["cost"].splitlines()
+    longer = run(dry_run=True, block_size=3)[0]["summary_cost"].splitlines()
     assert longer[-1].endswith("(by the writer's calls in the store)")
 
 
@@ -93,7 +93,7 @@ def test_what_a_file_does_not_cover_is_counted(run: Any, tmp_path: Path) -> None
     counts = run(summarizer="file:mine.jsonl")[0]["summaries"]["from_file"]
     # Of the histories of 'six' those of 3 events have it, those of 4 and 5 an earlier one, and those of 1 and 2 none.
     assert (counts["exact"], counts["earlier"], counts["only_later"], counts["unused"]) == (1, 2, 2, 1)
-    cost = run(summarizer="file:mine.jsonl", dry_run=True)[0]["cost"]
+    cost = run(summarizer="file:mine.jsonl", dry_run=True)[0]["summary_cost"]
     assert "exact            1\n" in cost
 
 

@@ -8,7 +8,7 @@ import torch
 from common.baselines import authors_passes, work_of_authors
 from common.batch_sizes import batch_size
 from common.prompts import Prompts
-from common.report import Line
+from common.report import Line, lines_of
 from common.timing import by_turns
 from common.ways import CACHED, PLAIN, Way, precision
 from torch import Tensor
@@ -63,14 +63,7 @@ def compare_scoring(
     allowed = _allowed(parts, scores[own[0].name])
     if not max(differences.values()) <= allowed:
         raise SystemExit(f"scores differ by more than {allowed:.2g}: {differences}")
-    costs = OperationCosts.of(parts.backbone)
-    lines = []
-    for way in ways:
-        size = sizes[way.name]
-        causal, dense = (way.work(prompts, size, counted) for counted in (False, True))
-        operations = (costs.operations(causal), costs.operations(dense))
-        lines.append(Line(way.name, size, causal.tokens, seconds[way.name], operations, differences[way.name]))
-    return lines
+    return lines_of(ways, prompts, sizes, seconds, OperationCosts.of(parts.backbone), differences)
 
 
 def _score(way: Way, parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:

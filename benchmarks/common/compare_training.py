@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from common.baselines import Passes
 from common.batch_sizes import batch_size
 from common.prompts import Prompts
-from common.report import Line
+from common.report import Line, lines_of
 from common.timing import by_turns
 from common.ways import PLAIN, Way, precision
 from torch import Tensor
@@ -61,13 +61,7 @@ def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Wa
     if not max(differences.values()) <= SAME[backbone.transformer.dtype]:
         raise SystemExit(f"gradients differ by more than {SAME[backbone.transformer.dtype]}: {differences}")
     costs = training_costs(OperationCosts.of(backbone), backbone)
-    lines = []
-    for way in ways:
-        size = sizes[way.name]
-        causal, dense = (way.work(prompts, size, counted) for counted in (False, True))
-        operations = (costs.operations(causal), costs.operations(dense))
-        lines.append(Line(way.name, size, causal.tokens, seconds[way.name], operations, differences[way.name]))
-    return lines
+    return lines_of(ways, prompts, sizes, seconds, costs, differences)
 
 
 def _next(backbone: Backbone, passes: Passes) -> tuple[Tensor, Sequence[int]] | None:

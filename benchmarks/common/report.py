@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from common.prompts import Prompts
+from common.ways import Way
+
+from recbole_llmtrsr.model.operations import OperationCosts
 
 HEADER = (
     "| way | batch | tokens | ms per history (least - most) | GFLOP/s | of peak | ours is times faster | ceiling |"
@@ -32,6 +37,24 @@ class Line:
     seconds: list[float]
     operations: tuple[int, int]
     difference: float
+
+
+def lines_of(
+    ways: Sequence[Way],
+    prompts: Prompts,
+    sizes: Mapping[str, int],
+    seconds: Mapping[str, list[float]],
+    costs: OperationCosts,
+    differences: Mapping[str, float],
+) -> list[Line]:
+    """What was measured of every way, by its name, with the operations of its work on the prompts."""
+    lines = []
+    for way in ways:
+        size = sizes[way.name]
+        causal, dense = (way.work(prompts, size, counted) for counted in (False, True))
+        operations = (costs.operations(causal), costs.operations(dense))
+        lines.append(Line(way.name, size, causal.tokens, seconds[way.name], operations, differences[way.name]))
+    return lines
 
 
 def table(lines: Sequence[Line], n_histories: int, peak: float) -> None:

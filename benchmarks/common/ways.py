@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.cached_prefix import _chunks
+from recbole_llmtrsr.model.cached_prefix import padded_chunks
 from recbole_llmtrsr.model.operations import Work, shared_prefix_work
 from recbole_llmtrsr.model.scorer import Scorer
 from recbole_llmtrsr.model.scoring import scores_with_gradients
@@ -75,7 +75,7 @@ def work_of_own_cache(prompts: Prompts, size: int, dense: bool) -> Work:
     for prefix, own in zip(prompts.prefixes, prompts.candidates):
         total += shared_prefix_work(len(prefix), ())
         lengths = list(map(len, own))
-        for chunk in _chunks(lengths, len(prefix), size):
+        for chunk in padded_chunks(lengths, len(prefix), size):
             total += work_over_cache(len(prefix), len(chunk), max(lengths[i] for i in chunk), dense)
     return total
 

@@ -84,8 +84,8 @@ class Backbone(nn.Module):
         return int(self.transformer.get_output_embeddings().weight.shape[0])
 
     @property
-    def trains_on_plain_rows(self) -> bool:
-        """Training needs a row per candidate: a cache passes no gradients."""
+    def has_rows_apart(self) -> bool:
+        """Every candidate has a padded row of its own; in training with the prefix in it, as a cache passes no gradients."""
         return self.attention in ("plain", "cached_prefix")
 
     def enable_gradient_checkpointing(self) -> None:

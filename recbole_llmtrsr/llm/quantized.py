@@ -19,8 +19,6 @@ from transformers import BitsAndBytesConfig
 
 from recbole_llmtrsr.errors import UserError
 
-BITS = ("8bit", "4bit")
-
 
 def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torch.device) -> None:
     """Refuse a `load_in` that cannot work, before anything is loaded.
@@ -32,14 +30,12 @@ def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torc
         device: where the backbone is to run.
 
     Raises:
-        UserError: it is unknown, does not go with the backbone or with what is tuned, or bitsandbytes is missing or
+        UserError: it does not go with the backbone or with what is tuned, or bitsandbytes is missing or
             does not run on the device.
     """
     if load_in is None:
         return
     given, without = f"load_in: {load_in}", "set load_in: ~"
-    if load_in not in BITS:
-        raise UserError(f"load_in must be one of ~, {', '.join(BITS)}, got {load_in!r}")
     faults = []
     if builtin:
         faults.append(

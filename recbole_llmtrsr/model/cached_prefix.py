@@ -60,7 +60,7 @@ def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence
     """Hidden states at the last token of each candidate of one history, [C, H]."""
     kept = _read(backbone, prefix) if len(prefix) else {}
     parts, order = [], []
-    for chunk in _chunks(list(map(len, candidates)), len(prefix), max_tokens):
+    for chunk in padded_chunks(list(map(len, candidates)), len(prefix), max_tokens):
         # Right padding is invisible to causal layers and comes after every state that is read.
         ids, lengths = pad_right([candidates[i] for i in chunk], backbone.pad_id)
         hidden = backbone.decoder(
@@ -74,10 +74,10 @@ def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def _chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
+def padded_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
     """Indices of candidates that share a forward, shortest first, so that those of a chunk differ little in length.
 
-    >>> list(_chunks([5, 1, 4, 2], prefix_length=10, max_tokens=24))
+    >>> list(padded_chunks([5, 1, 4, 2], prefix_length=10, max_tokens=24))
     [[1, 3], [2], [0]]
     """
     chunk: list[int] = []

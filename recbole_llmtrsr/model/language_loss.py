@@ -58,7 +58,7 @@ def language_loss(
     Source:
         the paper's training loss, which Zheng et al. write over prompt and answer.
     """
-    if backbone.trains_on_plain_rows:
+    if backbone.has_rows_apart:
         rows = plain_rows(prefixes, candidates, backbone.pad_id)
         answers = torch.tensor([answer for own, ids in zip(candidates, answer_ids) for _, answer in zip(own, ids)])
         return _cross_entropy(backbone, plain_states(backbone, rows).flatten(0, 1), _next_in_rows(rows, answers))

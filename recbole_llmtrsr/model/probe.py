@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.backbone import Attention, Backbone
+from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX, backends_for
 from recbole_llmtrsr.model.rows import plain_rows
 from recbole_llmtrsr.model.scorer import Scorer
@@ -125,7 +124,6 @@ class _Exact:
     def fault_of(self, backend: str) -> str | None:
         """Try a back-end and leave the backbone set to it; None if it is exact."""
         backbone = self._backbone
-        assert backend in get_args(Attention)
         if backend in BACKENDS:
             if fault := _cannot_share(backbone):
                 return fault

@@ -98,11 +98,11 @@ class Scorer:
         return scores
 
     def _n_tokens(self, prefix: Section, candidates: Sequence[Section]) -> int:
-        return tokens_of_history(prefix, candidates, rows_apart=self._backbone.attention in ("plain", "cached_prefix"))
+        return tokens_of_history(prefix, candidates, rows_apart=self._backbone.has_rows_apart)
 
     def _n_least(self, prefix: Section, candidates: Sequence[Section]) -> int:
         """Tokens of the largest pass of a history that cannot be divided further."""
         lengths = list(map(len, candidates))
-        if self._backbone.attention in ("plain", "cached_prefix"):
+        if self._backbone.has_rows_apart:
             return len(prefix) + max(lengths)
         return max(len(prefix) + min(lengths), max(lengths))

@@ -99,7 +99,7 @@ def scores_with_gradients(
     Returns:
         float32 [B, C]; -inf where a history has fewer candidates.
     """
-    if backbone.trains_on_plain_rows:
+    if backbone.has_rows_apart:
         rows = plain_rows(prefixes, candidates, backbone.pad_id)
         return score_plain(backbone, rows, yes_id, no_id, batch_size=len(rows.input_ids))
     return score_shared_prefix(backbone, shared_prefix_rows(prefixes, candidates), yes_id, no_id)

@@ -317,10 +317,6 @@ def test_without_load_in_nothing_is_asked(monkeypatch):
     check_load_in(None, builtin=True, tune="all", device=torch.device("meta"))
 
 
-def test_an_unknown_width_is_an_error_that_lists_the_known_ones():
-    assert faults("5bit") == ("load_in must be one of ~, 8bit, 4bit, got '5bit'",)
-
-
 def test_what_cannot_be_quantized_is_an_error_with_its_remedies(monkeypatch):
     monkeypatch.setattr(quantized, "find_spec", lambda name: True)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -46,7 +47,9 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
     for extent in rows.extents:
         key, value = prefix_key[:, :, extent.prefix], prefix_value[:, :, extent.prefix]
         if rows.n_prefix_tokens and extent.prefix_length:
-            causal = _forward(query[:, :, extent.prefix], key, value, is_causal=True, scaling=terms.scaling)
+            causal = F.scaled_dot_product_attention(
+                query[:, :, extent.prefix], key, value, is_causal=True, scale=terms.scaling
+            )
             on_prefixes.append(causal.transpose(1, 2))
         if extent.n_slots:
             tokens = extent.candidates
@@ -121,10 +124,6 @@ class _Candidates(torch.autograd.Function):
 def _adjacent(x: Tensor) -> Tensor:
     """With the elements of a vector side by side, as the kernel takes for granted without a check."""
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _forward(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scaling: float) -> Tensor:
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=scaling)
 
 
 def _kernel(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scaling: float) -> tuple[Tensor, Tensor]:

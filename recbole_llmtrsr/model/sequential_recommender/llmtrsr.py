@@ -144,7 +144,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
 
     def _sizes(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> list[int]:
         """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
-        if not self.backbone.trains_on_plain_rows:
+        if not self.backbone.has_rows_apart:
             return [tokens_of_history(*one, rows_apart=False) for one in zip(prefixes, candidates)]
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
         return [len(own) * width for own in candidates]
@@ -164,7 +164,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         return self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
 
     def _count(self, stage: MeteredStage, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> None:
-        is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.trains_on_plain_rows)
+        is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.has_rows_apart)
         work = (separate_rows_work if is_apart else shared_rows_work)(prefixes, candidates)
         if stage == "train" and self.settings.training.loss_on == "full":
             work = replace(work, logits=work.tokens * self.backbone.vocab_size)
