@@ -85,7 +85,7 @@ class Backbone(nn.Module):
 
     @property
     def has_rows_apart(self) -> bool:
-        """Every candidate has a padded row of its own; in training with the prefix in it, as a cache passes no gradients."""
+        """Every candidate has a padded row of its own; in training with the prefix: a cache passes no gradients."""
         return self.attention in ("plain", "cached_prefix")
 
     def enable_gradient_checkpointing(self) -> None:
