@@ -16,6 +16,7 @@ VERSION = next(
     if line.startswith("__version__")
 )
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
+PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
 SERVING = [SERVER, "fastapi", "uvicorn"]  # with these, the tests run that client against a real `transformers serve`
 
@@ -33,6 +34,7 @@ setup(
         "recbole_llmtrsr.properties": ["*/*.yaml"],
         "recbole_llmtrsr": ["py.typed"],
         "recbole_llmtrsr.explain": ["page.html"],
+        "recbole_llmtrsr.report": ["page.html", "plot.html", "page.css"],
     },
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
@@ -62,10 +64,12 @@ setup(
         "server": [SERVER],
         "vllm": ["vllm>=0.8"],
         "quantized": [QUANTIZED],
-        "test": ["pytest>=8", QUANTIZED, *SERVING],
+        "parquet": [PARQUET],
+        "test": ["pytest>=8", QUANTIZED, PARQUET, *SERVING],
         "dev": [
             "pytest>=8",
             QUANTIZED,
+            PARQUET,
             *SERVING,
             "ruff>=0.14",
             "mypy>=1.18",

@@ -32,7 +32,7 @@ def main() -> None:
     made_with = {k: v for k, v in checkpoint["config"].items() if k not in ("device", "data_path", "MODEL_TYPE")}
     config = Config(get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with)})
     dataset = get_dataset(get_model("LLMTRSR"))(config)
-    loaders, _ = make_loaders(config, dataset)
+    loaders, *_ = make_loaders(config, dataset)
     make_summaries(config, dataset, loaders)
     model = get_model("LLMTRSR")(config, loaders[0]._dataset).eval()
     model.load_state_dict(checkpoint["state_dict"])

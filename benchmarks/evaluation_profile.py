@@ -55,7 +55,9 @@ def main() -> None:
     watch(clock, trainer, model)
     print(f"{device_name(model.device)}; {versions()}")
     n, attention = len(run.loaders[2]._dataset), model.backbone.attention
-    evaluation = f"evaluation of {n:,} users, {run.loaders[2].n_candidates} candidates, {attention}"
+    evaluation = (
+        f"evaluation of {n:,} users, {run.loaders[2].candidates.report()['n_per_history']} candidates, {attention}"
+    )
     loops = {"prompts on a second thread": prefetch.prefetched, "a plain loop": one_after_another}
     for name, loop in loops.items():
         measured(clock, model, loop, lambda: trainer.evaluate(run.loaders[2], load_best_model=False))

@@ -41,7 +41,7 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
     faults = [
         f"argument '{flag}' is not understood: write options as --name=value, without spaces around ="
         for flag in flags
-        if not re.fullmatch(r"--[\w.-]+=.*", flag, flags=re.DOTALL)
+        if not re.fullmatch(r"--[\w.@-]+=.*", flag, flags=re.DOTALL)
     ]
     if faults:
         raise UserError(faults)
@@ -50,17 +50,18 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
 def _run(known: argparse.Namespace) -> int:
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
     from recbole_llmtrsr.config import option_from_sources
-    from recbole_llmtrsr.evaluation.result import comparison_table
-    from recbole_llmtrsr.quick_start import compare, is_finished
+    from recbole_llmtrsr.evaluation.tables import as_printed, comparison_table
+    from recbole_llmtrsr.quick_start import compared_runs
 
     files = re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
-    results, folder = compare(models, known.dataset or option_from_sources("dataset", files, {}) or "ml-100k", files)
-    finished = [result for result in results if is_finished(result)]
-    costs = [f"{r['model']}\n{r['summary_cost']}" for r in results if "summary_cost" in r]
-    table = [comparison_table(finished)] if finished else []
-    print("", *costs, *table, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
+    dataset = known.dataset or option_from_sources("dataset", files, {}) or "ml-100k"
+    runs, comparisons, folder = compared_runs(models, dataset, files)
+    costs = [f"{run.label}\n{run.result['summary_cost']}" for run in runs if "summary_cost" in run.result]
+    # The test itself last, where the eye is.
+    tables = [comparison_table(one) for one in comparisons[1:]] + [as_printed(one) for one in comparisons[:1]]
+    print("", *costs, *tables, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     return 0
 
 

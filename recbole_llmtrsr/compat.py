@@ -195,6 +195,28 @@ def trust_checkpoints(flag: bool) -> None:
     _trusted = flag
 
 
+def count_every_event_in_pop() -> bool:
+    """All versions: let `Pop` count an item as often as a batch holds it.
+
+    RecBole's `item_cnt[item] = item_cnt[item] + 1` counts it once a batch, so its popularity depends on the batch size
+    and on the shuffle: on ml-100k MRR@10 falls from 0.41 to 0.22 between batches of 2,048 and 8,192.
+    """
+    from recbole.model.general_recommender.pop import Pop
+
+    if Pop.calculate_loss.__module__ == __name__:
+        return False
+
+    def calculate_loss(self: Any, interaction: Any) -> torch.Tensor:
+        items = interaction[self.ITEM_ID]
+        self.item_cnt.index_add_(0, items, torch.ones_like(items)[:, None])
+        self.max_cnt = torch.max(self.item_cnt, dim=0)[0]
+        return torch.zeros(1, device=self.device, requires_grad=True)
+
+    calculate_loss.__module__ = __name__
+    Pop.calculate_loss = calculate_loss
+    return True
+
+
 PATCHES: tuple[Callable[[], bool], ...] = (
     restore_numpy_names,
     restore_dok_update,
@@ -203,6 +225,7 @@ PATCHES: tuple[Callable[[], bool], ...] = (
     measure_sequences_one_by_one,
     load_own_checkpoints,
     keep_anomaly_detection_off,
+    count_every_event_in_pop,
 )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from recbole.config import Config as RecBoleConfig
@@ -29,7 +29,9 @@ from recbole.utils import (
 )
 
 from recbole_llmtrsr import compat
+from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.metric_names import register_metrics, result_names
 from recbole_llmtrsr.settings import Settings, unknown_options
 
 _KEYS = {
@@ -48,8 +50,8 @@ def properties_dir() -> Path:
     raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
 
 
-def preset_file(name: str) -> Path:
-    """The property file of a preset.
+def preset_files(name: str) -> list[Path]:
+    """The property files of a preset: its own, behind those of the preset that it names itself.
 
     Raises:
         UserError: no such preset.
@@ -58,7 +60,9 @@ def preset_file(name: str) -> Path:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
         raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
-    return folder / f"{name}.yaml"
+    file = folder / f"{name}.yaml"
+    base = option_from_sources("preset", [file], {})
+    return [*(preset_files(base) if base else []), file]
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -69,6 +73,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset: dataset name; None takes it from the sources.
         config_file_list: property files, later ones stronger.
         config_dict: options by name.
+        label: name of this row of a comparison, 'Model' or 'Model@variant'; options speak to it as to a model.
 
     Attributes:
         settings: our options, validated.
@@ -87,12 +92,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset: str | None = None,
         config_file_list: Sequence[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
+        label: str | None = None,
     ) -> None:
+        self.label: str = label or model.__name__
+        register_metrics()
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
         files, options = list(config_file_list or []), dict(config_dict or {})
         preset = self._flags().get("preset") or option_from_sources("preset", files, options)
         if preset:
-            files.insert(0, preset_file(str(preset)))
+            files = [*preset_files(str(preset)), *files]
         try:
             super().__init__(model, dataset, files, options)
         except UserError:
@@ -102,6 +110,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._report_unknown_options()
         self._check_evaluation()
         self.settings = Settings.from_options(self.final_config_dict)
+        self._check_also_test()
 
     def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
         # Kept apart: SASRec.epochs in an earlier file is weaker than epochs in a later one.
@@ -136,7 +145,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _flags() -> dict[str, Any]:
         given: dict[str, str] = {}
         for argument in sys.argv[1:]:
-            flag = re.fullmatch(r"--([\w.-]+)=(.*)", argument, flags=re.DOTALL)
+            flag = re.fullmatch(r"--([\w.@-]+)=(.*)", argument, flags=re.DOTALL)
             if flag is None:
                 continue
             name, value = flag.groups()
@@ -170,8 +179,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final = dict(self.internal_config_dict)
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
             self._merge(final, {key: value for key, value in source.items() if "." not in key})
-            prefix = f"{self.model}."
-            self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
+            for prefix in dict.fromkeys((f"{self.model}.", f"{self.label}.")):
+                self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
         chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
         if chooses_by_loss and final.get("loss_type") == "CE":
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
@@ -185,6 +194,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 value = {**target[key], **value}
             target[key] = value
 
+    def _set_eval_neg_sample_args(self, phase: Literal["valid", "test"]) -> None:
+        mode = self.final_config_dict["eval_args"]["mode"][phase]
+        candidate_mode(str(mode))
+        # What candidate sets there are is our loaders' matter; RecBole needs something to make its samplers of.
+        sampled = {"distribution": "uniform", "sample_num": "none" if mode == "full" else 1}
+        unsampled = {"distribution": "none", "sample_num": "none"}
+        self.final_config_dict[f"{phase}_neg_sample_args"] = unsampled if mode == "labeled" else sampled
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the split by users and of the candidates."""
+        own = self.settings.evaluation.data_seed
+        return int(self["seed"] if own is None else own)
+
     def _report_unknown_options(self) -> None:
         known = _recbole_options() | set(self.internal_config_dict) | set(RUNNER_FLAGS)
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
@@ -195,12 +218,26 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
 
+    def _check_also_test(self) -> None:
+        modes = self.settings.evaluation.also_test
+        faults = [
+            f"also_test names '{mode}', but only modes with candidates of their own can be tested beside another"
+            for mode in modes
+            if candidate_mode(mode) is None
+        ]
+        if modes and self["eval_type"] != EvaluatorType.RANKING:
+            faults.append(f"also_test: {list(modes)} ranks candidates, metrics {self['metrics']} do not: leave one out")
+        for mode in {*modes} & {self["eval_args"]["mode"]["test"]}:
+            faults.append(f"also_test names '{mode}', which is the mode of the test itself: leave it out")
+        if faults:
+            raise UserError(faults)
+
     def _check_evaluation(self) -> None:
-        faults = []
         options = self.final_config_dict
-        known = [f"{metric}@{k}" for metric in options["metrics"] for k in options["topk"]]
+        faults = _faults_of_split(options["eval_args"]["split"])
+        known = result_names(options["metrics"], options["topk"])
         if options["eval_type"] == EvaluatorType.RANKING:
-            if options["valid_metric"].lower() not in (name.lower() for name in known):
+            if options["valid_metric"].lower() not in known:
                 faults.append(
                     f"valid_metric must be one of the metrics that are computed ({', '.join(known)}), got"
                     f" '{options['valid_metric']}': set valid_metric: {known[0]}, or another topk"
@@ -219,6 +256,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         faults = []
         for name in self.external_config_dict:
             prefix, dot, _ = name.rpartition(".")
+            prefix = prefix.partition("@")[0]
             if dot and prefix not in models:
                 near = [m for m in models if m.lower() == prefix.lower()] or difflib.get_close_matches(
                     prefix, sorted(models), n=1
@@ -240,6 +278,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """Every option that RecBole or we read, with its value, as plain JSON types."""
         own = {**self.final_config_dict, **self.settings.flat()}
         return {key: _plain(value) for key, value in sorted(own.items())}
+
+
+def _faults_of_split(split: Any) -> list[str]:
+    if isinstance(split, dict) and len(split) == 1 and set(split) <= {"LS", "RS", "TS", "US"}:
+        return []
+    return [
+        f"eval_args split must be one of {{LS: valid_and_test}}, {{RS: [0.8, 0.1, 0.1]}}, {{TS: [0.8, 0.1, 0.1]}} or"
+        f" {{US: [0.8, 0.1, 0.1]}} (by user), got {split!r}"
+    ]
 
 
 def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:

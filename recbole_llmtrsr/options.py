@@ -206,12 +206,46 @@ class TrainingSettings:
 class EvaluationSettings:
     """Candidates, limits and where results go; read for every model, RecBole's own too."""
 
+    data_seed: int | None = option(
+        None,
+        "Seed of the split by users and of the candidates; ~ takes `seed`, or the first of `seeds`, so that all seeds"
+        " meet on one set.",
+        minimum=0,
+    )
+    catalogue: str = option(
+        "interactions",
+        "Items that exist: those of the .inter file, or all of the .item file too (candidates that nobody ever chose).",
+        choices=("interactions", "items"),
+    )
+    candidate_category: str = option(
+        "category", "Column of the .item file that tells an item's category, for the candidate mode cat<n>."
+    )
     candidate_exclusion: str = option(
         "history",
         "Sampled candidates avoid the target and the history, or the target alone (paper, RecBole).",
         choices=("history", "target"),
     )
+    also_test: tuple[str, ...] = option(
+        (),
+        "Further candidate modes (pop20, match20, cat20, impressions, file:<path>) in which the trained model is tested"
+        " too, each with a comparison of its own in the folder also/.",
+    )
     candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.")
+    seeds: tuple[int, ...] | None = option(
+        None, "Train and test once with each seed (1,2,3): means, spreads and intervals over all; ~ is `seed` alone."
+    )
+    n_resamples: int = option(
+        2_000,
+        "Bootstrap resamples of users behind every interval, and random sign flips behind every p value.",
+        minimum=100,
+    )
+    probe: bool = option(
+        False,
+        "Test the trained LLM again with parts of its prompts taken away or changed, and tell what each is worth.",
+    )
+    report: bool = option(
+        False, "Write the comparison as report.html, with plots, and its tables as Markdown, CSV and LaTeX."
+    )
     max_full_sort_scores: int = option(
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from recbole.utils import init_logger, init_seed, set_color
 
@@ -19,10 +22,12 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
-from recbole_llmtrsr.evaluation.ties import UnbiasedCollector
+from recbole_llmtrsr.evaluation.runs import Run
 from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
+from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
@@ -35,9 +40,19 @@ from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
 SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
 
-def checked_config(model: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
-    """A model's options, once all is refused that can be before any work is done."""
-    config = Config(get_model(model), dataset, files, options)
+def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
+    """A model's options, once all is refused that can be before any work is done.
+
+    Args:
+        label: the model's name, or 'Model@variant', to which options speak as to a model.
+        dataset: its name.
+        files: property files.
+        options: by name.
+    """
+    model_class: Any = get_model(label.partition("@")[0])
+    config = Config(model_class, dataset, files, options, label)
+    if hasattr(model_class, "check_config"):
+        model_class.check_config(config)
     check_dataset_files(config)
     templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
     if config.settings.summary.summary != "none":
@@ -48,10 +63,8 @@ def checked_config(model: str, dataset: str, files: Sequence[str], options: Mapp
     return config
 
 
-def run_pipeline(
-    config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """Train and evaluate one model.
+def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str] | None = None) -> Run:
+    """Train and evaluate one model with one seed.
 
     Args:
         config: from ``checked_config``.
@@ -60,7 +73,7 @@ def run_pipeline(
         candidate_hashes: candidate sets, by split, of the models to compare with.
 
     Returns:
-        the content of result.json.
+        the content of result.json, and the tables of ranked histories, if it went so far.
 
     Raises:
         UserError: a fault in the user's input.
@@ -72,7 +85,7 @@ def run_pipeline(
             folder.rmdir()
 
 
-def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> dict[str, Any]:
+def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
     model_class = config.model_class
     compat.trust_checkpoints(config.settings.evaluation.trust_checkpoint)
     clock = _Clock()
@@ -82,10 +95,10 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         with clock("data"):
             dataset = load_dataset(get_dataset(model_class), config)
             logger.info(dataset)
-            (train_data, valid_data, test_data), candidates = make_loaders(config, dataset)
+            (train_data, valid_data, test_data), candidates, also = make_loaders(config, dataset)
         _check_same_candidates(candidates, candidate_hashes)
         check_full_sort_cost(config, model_class, {"valid": valid_data, "test": test_data})
-        loaders = [train_data, valid_data, test_data]
+        loaders = [train_data, valid_data, test_data, *also.values()]
         summaries, stage = SummaryResult({}, {}), config.settings.summary
         explained = config.settings.evaluation.explain
         if explained is not None and (stage.dry_run or not isinstance(dataset, LLMTRSRDataset)):
@@ -113,38 +126,44 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             model = model_class(config, train_data._dataset).to(config["device"])
             logger.info(model)
             trainer = get_trainer(model_class)(config, model)
-            trainer.eval_collector = UnbiasedCollector(config)
+            trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
+            trainer.evaluator = ExpectedEvaluator(config)
             costs.watch(trainer, getattr(model, "meter", None))
             if config.settings.evaluation.checkpoint is not None:
                 _resume(trainer, config.settings.evaluation.checkpoint)
+        validations: list[dict[str, float]] = []
+        start = time.perf_counter()
+
+        def validated(epoch: int, score: float) -> None:
+            seconds = round(time.perf_counter() - start, 3)
+            validations.append({"epoch": epoch + 1, "seconds": seconds, "score": float(score)})
+
         with clock("training"):
             best_valid_score, best_valid_result = trainer.fit(
-                train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+                train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=validated
             )
         with clock("evaluation"), costs("evaluation"):
             test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
         cost = costs.report({"validation": len(valid_data._dataset), "evaluation": len(test_data._dataset)})
+        final_test = FinalTest(config, trainer)
+        ranked = final_test.table(test_data) if test_result else None
         result = {
+            "label": config.label,
             "model": config.model,
+            "seed": config["seed"],
             "dataset": config.dataset,
             "best_valid_score": float(best_valid_score),
             "valid_score_bigger": config["valid_metric_bigger"],
             "best_valid_result": _floats(best_valid_result),
             "test_result": _floats(test_result),
             "epochs_trained": len(trainer.train_loss_dict),
+            "validations": validations,
             "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
             "n_train": len(train_data._dataset),
             "n_valid": len(valid_data._dataset),
             "n_test": len(test_data._dataset),
             "n_items": dataset.item_num - 1,
-            "candidates": {
-                split: {
-                    "hash": drawn.digest,
-                    "n_histories": len(drawn.items),
-                    "n_per_history": drawn.items.shape[1] + 1,
-                }
-                for split, drawn in candidates.items()
-            },
+            "candidates": {split: drawn.report() for split, drawn in candidates.items()},
             "seconds": clock.seconds,
             "cost": cost,
             "weights": {
@@ -156,15 +175,21 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             "host_patches": list(compat.apply()),
             "versions": versions(),
             "git_commit": git_commit(),
+            "command": shlex.join(["python", *sys.argv]),
             "options": config.effective_options(),
         }
+        further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in also.items()}
+        probes: dict[str, pd.DataFrame] = {}
+        if config.settings.evaluation.probe and ranked is not None:
+            probes, result["probes"] = final_test.probed(test_data)
+        write_tables(folder, ranked, probes)
         write_json(folder / "result.json", result)
         logger.info(set_color("cost", "yellow") + f": {cost_line(cost)}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
         if explained is not None and isinstance(dataset, LLMTRSRDataset):
             _explain(logger, folder, explained, test_data, summaries, trainer)
-    return result
+    return Run(config.label, config["seed"], result, ranked, probes, further)
 
 
 def _explain(
@@ -186,12 +211,12 @@ def _explain(
     logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
 
 
-def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     """The result of a run that ends with its summaries, written unless it made none."""
-    result = {"model": config.model, "dataset": config.dataset, **found}
+    result = {"label": config.label, "model": config.model, "dataset": config.dataset, **found}
     if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
         write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
-    return result
+    return Run(config.label, config["seed"], result, None, {})
 
 
 def _counted_format(config: Config, dataset: Any) -> torch.dtype | None:

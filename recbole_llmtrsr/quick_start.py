@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from recbole_llmtrsr.config import option_from_sources
+from recbole_llmtrsr.config import Config, option_from_sources
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.result import make_result_dir, write_comparison
+from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
+from recbole_llmtrsr.evaluation.result import make_result_dir
+from recbole_llmtrsr.evaluation.runs import ALSO, Run
+from recbole_llmtrsr.evaluation.tables import write_comparison
+from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
+from recbole_llmtrsr.report import write_report
 
 
 def run_recbole_llmtrsr(
@@ -30,16 +36,18 @@ def run_recbole_llmtrsr(
         saved: keep the best checkpoint and test with it.
 
     Returns:
-        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``; None each
-        with ``summarize_only`` or ``dry_run``.
+        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``, means over
+        the ``seeds``; None each with ``summarize_only`` or ``dry_run``.
 
     Raises:
         UserError: a fault in the user's input.
     """
     name = _required("model", model, config_file_list, config_dict)
-    (result,), _ = compare([name], dataset, config_file_list, config_dict, saved)
+    results, _ = compare([name], dataset, config_file_list, config_dict, saved)
     return {
-        key: result.get(key) for key in ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+        "best_valid_score": _mean([result.get("best_valid_score") for result in results]),
+        "valid_score_bigger": results[0].get("valid_score_bigger"),
+        **{key: _mean_metrics([result.get(key) for result in results]) for key in ("best_valid_result", "test_result")},
     }
 
 
@@ -50,43 +58,115 @@ def compare(
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
 ) -> tuple[list[dict[str, Any]], Path]:
-    """Train and evaluate several models in turn, on one split and one candidate set.
+    """Train and evaluate several models in turn, each with all ``seeds``, on one split and one candidate set.
+
+    Args:
+        models: names, or 'Model@variant' for one model under several options (``LLMTRSR@recurrent.summary``).
+        dataset: dataset name; None takes it from the dictionary or the files.
+        config_file_list: property files.
+        config_dict: options by name.
+        saved: keep the best checkpoints and test with them.
 
     Returns:
-        the content of every model's result.json, and the folder that holds them and the comparison. With ``dry_run``
-        the results hold the ``summary_cost`` in words, and there is no folder.
+        the content of every run's result.json, by model and seed, and the folder that holds them and the comparison.
+        With ``dry_run`` the results hold the ``summary_cost`` in words, and there is no folder.
 
     Raises:
-        UserError: a fault in the user's input; models that ended before it keep their results.
+        UserError: a fault in the user's input; runs that ended before it keep their results.
+    """
+    runs, _, folder = compared_runs(models, dataset, config_file_list, config_dict, saved)
+    return [run.result for run in runs], folder
+
+
+def compared_runs(
+    models: Sequence[str],
+    dataset: str | None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+) -> tuple[list[Run], list[Comparison], Path]:
+    """What ``compare`` does.
+
+    Returns:
+        all runs, the comparisons of those that went to their end (the test's first, then those of ``also_test``), and
+        the folder of the results.
     """
     if not models:
         raise UserError("no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec")
     dataset_name = _required("dataset", dataset, config_file_list, config_dict)
     files, options = config_file_list or (), config_dict or {}
     if len(set(models)) < len(models):
-        raise UserError(f"a model is named twice in {', '.join(models)}: name each once")
+        raise UserError(
+            f"a model is named twice in {', '.join(models)}: name each once, or give one a variant's name, such as"
+            f" {models[0]},{models[0]}@recurrent, with --{models[0]}@recurrent.<option>=<value> of its own"
+        )
     # Every name and every model's options are checked before the first model trains.
-    configs = [checked_config(name, dataset_name, files, options) for name in models]
-    checkpoints = [config.settings.evaluation.checkpoint for config in configs]
-    if any(c is not None and checkpoints.count(c) > 1 for c in checkpoints):
-        raise UserError("checkpoint belongs to one model: write --<model>.checkpoint=<file>")
-    folder = make_result_dir(configs[0].settings.evaluation.result_dir, models, dataset_name)
-    results: list[dict[str, Any]] = []
+    configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
+    _check_together(configs, models)
+    settings = configs[0].settings.evaluation
+    folder = make_result_dir(settings.result_dir, models, dataset_name)
+    runs: list[Run] = []
+    comparisons: dict[str, Comparison] = {}
     hashes: dict[str, str] = {}
     for config in configs:
-        own_folder = folder / config.model if len(models) > 1 else folder
+        parts = ([config.label] if len(models) > 1 else []) + ([f"seed-{config['seed']}"] if settings.seeds else [])
+        own_folder = folder.joinpath(*parts)
         own_folder.mkdir(parents=True, exist_ok=True)
         try:
-            results.append(run_pipeline(config, saved, own_folder, hashes))
+            runs.append(run_pipeline(config, saved, own_folder, hashes))
         finally:
-            with suppress(OSError):  # nothing was written: leave no empty folder behind
-                folder.rmdir()
-        finished = [result for result in results if is_finished(result)]
+            for empty in (own_folder.parent, folder):  # nothing was written: leave no empty folder behind
+                with suppress(OSError):
+                    empty.rmdir()
+        finished = [run for run in runs if is_finished(run.result)]
         if finished:
-            hashes = {split: drawn["hash"] for split, drawn in finished[0]["candidates"].items()}
-        if len(models) > 1 and finished:
-            write_comparison(folder, finished)
-    return results, folder
+            hashes = {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()}
+            comparisons = _comparisons(finished, settings.n_resamples)
+            if len(configs) > 1:
+                for name, comparison in comparisons.items():
+                    write_comparison(folder / name, comparison)
+    if settings.report:
+        for name, comparison in comparisons.items():
+            write_report(folder / name, comparison)
+    return runs, list(comparisons.values()), folder
+
+
+def _comparisons(runs: Sequence[Run], n_resamples: int) -> dict[str, Comparison]:
+    """The comparison of the test and of every further one, by the folder below the results' where it belongs."""
+    of_modes = {f"{ALSO}/{folder_name(mode)}": [run.also[mode] for run in runs] for mode in runs[0].also}
+    return {name: make_comparison(own, n_resamples) for name, own in {"": list(runs), **of_modes}.items()}
+
+
+def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> list[Config]:
+    """The options of one row of a comparison, once for every seed."""
+    config = checked_config(label, dataset, files, options)
+    seeds = config.settings.evaluation.seeds
+    if not seeds:
+        return [config]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds names one twice, got {list(seeds)}: name each once")
+    data_seed = config.settings.evaluation.data_seed
+    shared = {"data_seed": seeds[0] if data_seed is None else data_seed}
+    seeded = [checked_config(label, dataset, files, {**options, **shared, "seed": seed}) for seed in seeds]
+    if [one["seed"] for one in seeded] != list(seeds):
+        raise UserError(f"seed {seeded[0]['seed']} and seeds {list(seeds)} are both set: keep one of them")
+    return seeded
+
+
+def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
+    """Refuse what makes no sense for several runs, or speaks to none of them."""
+    faults = []
+    checkpoints = [config.settings.evaluation.checkpoint for config in configs]
+    if any(c is not None and checkpoints.count(c) > 1 for c in checkpoints):
+        faults.append("checkpoint belongs to one model and one seed: write --<model>.checkpoint=<file>, without seeds")
+    if len({config.settings.evaluation.seeds for config in configs}) > 1:
+        faults.append("seeds must be the same for all models of a comparison: leave the model's name away")
+    spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
+    faults += [
+        f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)
+    ]
+    if faults:
+        raise UserError(list(dict.fromkeys(faults)))
 
 
 def is_finished(result: Mapping[str, Any]) -> bool:
@@ -102,6 +182,16 @@ def objective_function(
     """What RecBole's HyperTuning calls for each point of its search."""
     name = _required("model", None, config_file_list, config_dict)
     return {"model": name, **run_recbole_llmtrsr(name, None, config_file_list, config_dict, saved)}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _mean_metrics(results: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    known = [result for result in results if result is not None]
+    return {name: fmean(result[name] for result in known) for name in known[0]} if known else None
 
 
 def _required(name: str, value: str | None, files: Sequence[str] | None, options: Mapping[str, Any] | None) -> str:

@@ -15,11 +15,12 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
+from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
 from recbole_llmtrsr.trainer import LLMTRSRTrainer
 
-MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR}
-DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset}
-TRAINERS: dict[str, type] = {"LLMTRSR": LLMTRSRTrainer}
+MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec}
+DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset, "TALLRec": LLMTRSRDataset}
+TRAINERS: dict[str, type] = {"LLMTRSR": LLMTRSRTrainer, "TALLRec": LLMTRSRTrainer}
 
 _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
 

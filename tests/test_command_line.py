@@ -42,7 +42,7 @@ def left_behind(folder: Path) -> set[str]:
 BEFORE_ANY_WORK = {
     "unknown model": (
         ["--model=SASRek"],
-        r"model 'SASRek' is neither ours (LLMTRSR) nor one of RecBole's 93 models; did you mean 'SASRec'?",
+        r"model 'SASRek' is neither ours (LLMTRSR, TALLRec) nor one of RecBole's 93 models; did you mean 'SASRec'?",
     ),
     "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither ours"),
     "no model": (["--model=,"], "no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec"),
@@ -60,7 +60,7 @@ BEFORE_ANY_WORK = {
     "contradicting flags": (["--epochs=3", "--epochs=4"], "flag --epochs is given twice, with '3' and '4': keep one"),
     "missing file": (["--config_files=no.yaml"], "property file no.yaml cannot be read"),
     "unknown metric": (["--metrics=['Recal']"], "There is no metric named 'Recal'"),
-    "unknown mode": (["--eval_args={mode: many}"], "the mode [many] in eval_args is not supported"),
+    "unknown mode": (["--eval_args={mode: many}"], "full or labeled, got 'many'"),
     "own template": (["--prompt_templates={'blok': 'x'}"], "no template 'blok', there are"),
     "result folder is a file": (
         ["--result_dir=data/tiny/tiny.inter"],
@@ -121,7 +121,7 @@ DURING_LOADING = {
         "leaves 4 items to draw from, 20 candidates were asked for",
     ),
     "no candidate": (None, None, ["--eval_args={'mode': 'uni0'}"], "mode 'uni0' ranks a target against nothing"),
-    "candidate folder": (None, None, ["--candidate_dir=data/tiny/tiny.item"], "set candidate_dir to a writable folder"),
+    "candidate folder": (None, None, ["--candidate_dir=data/tiny/tiny.item"], "set candidate_dir to one"),
 }
 
 
@@ -141,7 +141,7 @@ def test_a_changed_candidate_set_is_refused(refused, tmp_path):
     flags = ["--eval_args={'mode': 'uni2'}", "--model=LLMTRSR", "--max_prompt_tokens=16"]
     refused(*flags)
     saved = sorted((tmp_path / "saved" / "candidates").iterdir())
-    assert [path.name.rsplit("-", 1)[0] for path in saved] == ["tiny-test-uniform2", "tiny-valid-uniform2"]
+    assert [path.name.rsplit("-", 1)[0] for path in saved] == ["tiny-test-uni2", "tiny-valid-uni2"]
     saved[1].write_bytes(b"changed")
     assert "delete it to draw it again" in refused(*flags)[0]
 

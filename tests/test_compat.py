@@ -40,12 +40,13 @@ SERVED = {
     "measure_sequences_one_by_one": PANDAS_3,
     "load_own_checkpoints": True,
     "keep_anomaly_detection_off": True,
+    "count_every_event_in_pop": True,
 }
 
 SHOW_THE_HOST = r"""
 import json, logging, sys, warnings
 from types import SimpleNamespace
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, torch
 import recbole.config, recbole.data, recbole.model, recbole.trainer, recbole.utils
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -119,6 +120,12 @@ def graph():
     made.interaction_matrix = coo_matrix(([1.0, 1.0, 1.0], ([0, 0, 1], [0, 1, 1])), shape=(2, 2))
     return np.round(LightGCN.get_norm_adj_mat(made).to_dense().numpy().astype(float), 4).tolist()
 
+def popularity():
+    from recbole.model.general_recommender.pop import Pop
+    counting = SimpleNamespace(ITEM_ID="item", item_cnt=torch.zeros(3, 1, dtype=torch.long), device="cpu")
+    Pop.calculate_loss(counting, {"item": torch.tensor([1, 2, 1, 1])})
+    return counting.item_cnt[:, 0].tolist()
+
 def checkpoint():
     trainer.torch.save({"config": SimpleNamespace(model="BPR"), "epoch": 3}, "own.pth", pickle_protocol=4)
     return trainer.torch.load("own.pth", map_location="cpu")["config"].model
@@ -129,7 +136,7 @@ def cases():
             "settings": outcome(lambda: recbole.config.Config.compatibility_settings(None)),
             "quotes": outcome(quotes), "missing": outcome(missing), "missing_ids": outcome(missing_ids),
             "fill": outcome(fill), "remap": outcome(remap), "lengths": outcome(lengths),
-            "graph": outcome(graph), "checkpoint": outcome(checkpoint),
+            "graph": outcome(graph), "checkpoint": outcome(checkpoint), "popularity": outcome(popularity),
         }
     shown["chained"] = any(warning.category.__name__ == "ChainedAssignmentError" for warning in caught)
     return shown
@@ -193,6 +200,7 @@ ADJACENCY = [
         ("lengths", PANDAS_3, [2, 2], [2, 1]),
         ("checkpoint", TORCH_2_6, "UnpicklingError", "BPR"),
         ("chained", PANDAS_3, True, False),
+        ("popularity", True, [0, 1, 1], [0, 3, 1]),
     ],
 )
 def test_the_host_fails_bare_where_a_patch_serves_and_works_with_it(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_llmtrsr.config import Config, option_from_sources, preset_file, properties_dir
+from recbole_llmtrsr.config import Config, option_from_sources, preset_files, properties_dir
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.settings import OPTION_NAMES
@@ -252,8 +252,6 @@ def test_an_empty_property_file_says_nothing_and_a_missing_one_is_named(config, 
         {"topk": [0]},
         {"topk": "three"},
         {"eval_args": "uni20"},
-        {"eval_args": {"mode": "unix"}},
-        {"eval_args": {"mode": "some"}},
         {"train_neg_sample_args": 4},
         {"repeatable": False},
     ],
@@ -286,25 +284,78 @@ def test_effective_options_are_plain_and_complete(config):
     assert yaml.safe_load(yaml.safe_dump(own)) == own
 
 
+@pytest.mark.parametrize("mode", ["unix", "some", "uni", "impression", "file:"])
+def test_a_candidate_mode_that_does_not_exist_is_refused_with_those_that_do(config, mode):
+    with pytest.raises(UserError, match=rf"eval_args mode must be uni<n>, .* full or labeled, got '{mode}'"):
+        config(options={"eval_args": {"mode": mode}})
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments"),
+    [
+        ("match20", {"distribution": "uniform", "sample_num": 1}),
+        ("impressions", {"distribution": "uniform", "sample_num": 1}),
+        ("full", {"distribution": "uniform", "sample_num": "none"}),
+    ],
+)
+def test_recbole_is_told_of_a_mode_in_words_of_its_own(config, mode, arguments):
+    made = config(options={"eval_args": {"mode": {"valid": "uni5", "test": mode}}})
+    assert made["test_neg_sample_args"] == arguments
+    assert made["eval_args"]["mode"] == {"valid": "uni5", "test": mode}
+
+
+@pytest.mark.parametrize("split", [{"XS": [1]}, {"LS": "valid_and_test", "US": [1, 1, 1]}, "US", None])
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(config, split):
+    with pytest.raises(UserError, match=r"eval_args split must be one of {LS: .*{US: \[0.8, 0.1, 0.1\]} \(by user\)"):
+        config(options={"eval_args": {"split": split}})
+
+
+def test_a_label_is_spoken_to_behind_its_model(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--LLMTRSR@short.block_size=3", "--LLMTRSR.block_size=4"])
+    options = {"block_size": 6}
+    made = {
+        label: Config(get_model("LLMTRSR"), "tiny", [], options, label).settings.summary.block_size
+        for label in ("LLMTRSR@short", "LLMTRSR@long", "LLMTRSR")
+    }
+    assert made == {"LLMTRSR@short": 3, "LLMTRSR@long": 4, "LLMTRSR": 4}
+    assert Config(get_model("LLMTRSR"), "tiny", [], options).label == "LLMTRSR"
+
+
+def test_the_data_seed_is_the_seed_unless_it_is_set(config):
+    assert config(options={"seed": 3}).data_seed == 3
+    assert config(options={"seed": 3, "data_seed": 0}).data_seed == 0
+
+
 @pytest.mark.parametrize("name", [path.stem for path in (properties_dir() / "presets").glob("*.yaml")])
 def test_every_preset_makes_a_config(monkeypatch, name):
     monkeypatch.setattr("sys.argv", ["x"])
-    content = yaml.safe_load(preset_file(name).read_text(encoding="utf-8"))
-    made = Config(get_model("LLMTRSR"), "tiny", [preset_file(name)])
+    content = yaml.safe_load(preset_files(name)[-1].read_text(encoding="utf-8"))
+    made = Config(get_model("LLMTRSR"), "tiny", preset_files(name))
     assert {key: made[key] for key in content if key in OPTION_NAMES} == {
         key: value for key, value in content.items() if key in OPTION_NAMES
     }
 
 
+def test_a_preset_may_build_on_another(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--preset=paper_mind"])
+    assert [file.stem for file in preset_files("paper_mind")] == ["paper", "paper_mind"]
+    made = Config(get_model("LLMTRSR"), "mind", [], {})
+    assert made["eval_args"]["split"] == {"US": [10000, 1000, 1000]}
+    assert made["eval_args"]["order"] == "TO"
+    assert made["val_interval"] == {"from_impression": "[0,0]"}
+    assert made.settings.training.loss_on == "full"
+    assert made["train_neg_sample_args"]["sample_num"] == 1
+
+
 def test_the_paper_preset_exists_and_an_unknown_one_names_it():
     with pytest.raises(UserError, match=r"preset must be one of .*paper.*, got 'papr'"):
-        preset_file("papr")
+        preset_files("papr")
 
 
 @pytest.mark.parametrize("name", ["../model/LLMTRSR", "/etc/passwd", ""])
 def test_a_preset_is_a_name_and_no_path(name):
     with pytest.raises(UserError, match="preset must be one of"):
-        preset_file(name)
+        preset_files(name)
 
 
 def test_a_value_needed_early_comes_from_the_dictionary_then_the_last_file(tmp_path):

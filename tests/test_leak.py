@@ -1,5 +1,6 @@
 """Nothing at or after a target reaches its summary or its prompt."""
 
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,8 +56,7 @@ def prefixes(folder, paradigm, monkeypatch):
     builder = PromptBuilder(Words(), templates, config.settings.prompt, catalogue, with_summary=True)
     made = {}
     for user, i in zip(users, ids, strict=True):
-        builder._prefixes.clear()
-        prefix = builder._build(summaries[i], dataset.histories[i])
+        prefix = chain.from_iterable(builder._parts(builder._fit(summaries[i], dataset.histories[i])))
         made[str(user), len(dataset.histories[i])] = (summaries[i], tuple(prefix))
     return made
 

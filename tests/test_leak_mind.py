@@ -59,7 +59,7 @@ def test_no_token_of_a_target_or_a_later_event_reaches_a_summary_or_prompt(
         max_prompt_tokens=2048,
     )
     dataset = get_dataset(get_model("LLMTRSR"))(config)
-    loaders, _ = make_loaders(config, dataset)
+    loaders, *_ = make_loaders(config, dataset)
     summaries = make_summaries(config, dataset, loaders).summaries
 
     words, templates = Words(), templates_for("news")

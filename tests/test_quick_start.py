@@ -1,6 +1,7 @@
 """The pipeline, end to end on a tiny data set: results, comparison, checkpoints, tuning."""
 
 import json
+from itertools import combinations
 
 import pytest
 import torch
@@ -92,15 +93,95 @@ def test_several_models_meet_on_one_candidate_set_in_one_table(tmp_path):
     assert len({r["candidates"]["valid"]["hash"] for r in results}) == 1
     assert [r["n_test"] for r in results] == [8, 8, 8, 8]
     table = (folder / "comparison.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split("|")[1].strip() for line in table[4:]] == models
+    assert [line.split("|")[1].strip() for line in table[4:9]] == [*models, "random ranking"]
     written = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    assert [r["model"] for r in written["results"]] == models
+    assert [row["label"] for row in written["rows"]] == models
+    assert {(test["first"], test["second"]) for test in written["tests"]} == set(combinations(models, 2))
     assert all((folder / name / "result.json").is_file() for name in models)
 
 
-def test_the_same_run_twice_gives_the_same_metrics():
-    first = run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=TINY)
-    assert run_recbole_llmtrsr("LLMTRSR", "toy", config_dict=TINY) == first
+TIMES = ("seconds", "cost", "checkpoint")  # a checkpoint is named by the time
+
+
+def without_times(path):
+    result = {key: value for key, value in json.loads(path.read_text()).items() if key not in TIMES}
+    result["options"].pop("result_dir")
+    for validation in result["validations"]:
+        assert validation.pop("seconds") > 0
+    return result
+
+
+def test_the_same_run_twice_gives_the_same_result_but_for_times(tmp_path):
+    for folder in ("first", "second"):
+        run_recbole_llmtrsr(
+            "LLMTRSR", "toy", config_dict={**TINY, "summary_store": None, "probe": True, "result_dir": folder}
+        )
+    assert without_times(tmp_path / "first" / "result.json") == without_times(tmp_path / "second" / "result.json")
+    tables = [path.relative_to(tmp_path / "first") for path in sorted((tmp_path / "first").rglob("*.csv"))]
+    assert len(tables) == 7
+    for table in tables:
+        assert (tmp_path / "first" / table).read_bytes() == (tmp_path / "second" / table).read_bytes()
+
+
+def test_seeds_share_split_and_candidates_and_become_one_row_each_model(tmp_path):
+    options = {**TINY, "seeds": [3, 1], "result_dir": "out", "report": True}
+    results, folder = compare(["LLMTRSR", "Pop"], "toy", config_dict=options)
+    assert [(r["label"], r["seed"]) for r in results] == [("LLMTRSR", 3), ("LLMTRSR", 1), ("Pop", 3), ("Pop", 1)]
+    assert len({r["candidates"]["test"]["hash"] for r in results}) == 1
+    assert {r["options"]["data_seed"] for r in results} == {3}
+    assert results[0]["train_loss"] != results[1]["train_loss"]
+    comparison = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    llm, pop = comparison["rows"]
+    assert (llm["seeds"], pop["seeds"]) == ([3, 1], [3, 1])
+    means = [r["test_result"]["recall@10"] for r in results[:2]]
+    assert llm["metrics"]["recall@10"]["mean"] == pytest.approx(sum(means) / 2, abs=1e-4)
+    assert pop["metrics"]["recall@10"]["spread"] == 0
+    assert all(
+        (folder / label / f"seed-{seed}" / "per_history.csv").is_file()
+        for label in ("LLMTRSR", "Pop")
+        for seed in (1, 3)
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        "LLMTRSR",
+        "Pop",
+        "comparison.json",
+        "comparison.md",
+        "comparison.csv",
+        "comparison.tex",
+        "report.html",
+    }
+
+
+def test_one_model_may_run_as_several_variants():
+    options = {**TINY, "LLMTRSR@recurrent.summary": "recurrent"}
+    results, folder = compare(["LLMTRSR", "LLMTRSR@recurrent"], "toy", config_dict=options)
+    assert [(r["label"], r["model"], r["options"]["summary"]) for r in results] == [
+        ("LLMTRSR", "LLMTRSR", "hierarchical"),
+        ("LLMTRSR@recurrent", "LLMTRSR", "recurrent"),
+    ]
+    assert (folder / "LLMTRSR@recurrent" / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        (["Pop", "Pop"], {}, "named twice in Pop, Pop.*Pop@recurrent"),
+        (["Pop"], {"seeds": [1, 1]}, "seeds names one twice"),
+        (["Pop", "SASRec"], {"seeds": [1, 2], "SASRec.seeds": [1]}, "seeds must be the same for all models"),
+        (["Pop", "Pop@b"], {"Pop@c.epochs": 1}, "options speak to 'Pop@c', which is not compared"),
+        (["TALLRec"], {"summary": "recurrent"}, "summary must be none for TALLRec"),
+        (["LLMTRSR"], {"seeds": [1, 2], "checkpoint": __file__}, "checkpoint belongs to one model and one seed"),
+    ],
+)
+def test_what_makes_no_sense_for_several_runs_is_refused(models, options, message):
+    with pytest.raises(UserError, match=message):
+        compare(models, "toy", config_dict={**TINY, **options})
+
+
+def test_a_seed_beside_seeds_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--seed=1", "--seeds=[1,2]"])
+    with pytest.raises(UserError, match=r"seed 1 and seeds \[1, 2\] are both set"):
+        compare(["Pop"], "toy", config_dict=TINY)
 
 
 def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary():
@@ -171,7 +252,7 @@ def test_a_folder_loads_trains_with_lora_and_reloads_to_the_same_scores(tmp_path
     model_class = get_model("LLMTRSR")
     config = Config(model_class, "toy", [], options)
     dataset = get_dataset(model_class)(config)
-    (train, _, test), _ = make_loaders(config, dataset)
+    (train, _, test), *_ = make_loaders(config, dataset)
     dataset.set_summaries({i: "a summary" for i in range(200)})
     scores = []
     for _ in range(2):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.config import Config, preset_file, properties_dir
+from recbole_llmtrsr.config import Config, preset_files, properties_dir
 from recbole_llmtrsr.options_table import options_table
 from recbole_llmtrsr.registry import get_model
 
@@ -28,6 +28,6 @@ def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch,
     monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.chdir(tmp_path)
     assert f"| `{name}` |" in README
-    config = Config(get_model("LLMTRSR"), "ml-100k", [preset_file(name)], {})
+    config = Config(get_model("LLMTRSR"), "ml-100k", preset_files(name), {})
     assert config.settings.backbone.backbone != "builtin"
     assert config.settings.summary.max_blocks == 5

@@ -50,10 +50,10 @@ def test_a_data_set_of_a_models_own_is_kept():
     [("LLMTRS", "LLMTRSR"), ("llmtrsr", "LLMTRSR"), ("sasrec", "SASRec"), ("bpr", "BPR"), ("GRU4Rek", "GRU4Rec")],
 )
 def test_an_unknown_model_is_told_with_the_nearest(name, near):
-    with pytest.raises(
-        UserError,
-        match=rf"model '{name}' is neither ours \(LLMTRSR\) nor one of RecBole's \d+ models; did you mean '{near}'\?",
-    ):
+    text = (
+        rf"model '{name}' is neither ours \(LLMTRSR, TALLRec\) nor one of RecBole's \d+ models; did you mean '{near}'\?"
+    )
+    with pytest.raises(UserError, match=text):
         registry.get_model(name)
 
 

@@ -51,7 +51,7 @@ def prepared(**options):
     config = Config(get_model("LLMTRSR"), "toy", [], {**TINY, **options})
     torch.manual_seed(0)
     dataset = get_dataset(get_model("LLMTRSR"))(config)
-    (train, _, _), _ = make_loaders(config, dataset)
+    (train, _, _), *_ = make_loaders(config, dataset)
     trainer = LLMTRSRTrainer(config, get_model("LLMTRSR")(config, train._dataset))
     batches = []
     for part in (slice(0, 4), slice(4, 8)):
@@ -219,13 +219,13 @@ def test_no_validation_data_evaluate_to_nothing():
 def test_prompts_are_made_on_another_thread():
     trainer, batches = prepared()
     threads = set()
-    build = trainer.model.prompts._build
+    build = trainer.model.prompts._fit
 
     def watched(*args):
         threads.add(threading.current_thread())
         return build(*args)
 
-    trainer.model.prompts._build = watched
+    trainer.model.prompts._fit = watched
     trainer._train_epoch(batches, 0)
     assert len(threads) == 1
     assert threading.main_thread() not in threads

@@ -42,7 +42,7 @@ def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Wa
         passes = way.passes(parts, on, size)
         while (one := _next(backbone, passes)) is not None:
             scores, places = one
-            is_first = [place % len(on.candidates[0]) == 0 for place in places]  # the target of its history
+            is_first = [place % len(on.candidates[0]) == 0 for place in places]  # as if it were the target
             labels = torch.tensor(is_first, dtype=scores.dtype, device=device)
             F.binary_cross_entropy_with_logits(scores, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -58,10 +58,9 @@ class Prompts:
 def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Prompts, float]:
     """Prompts of test histories, evenly spaced over all, and the seconds that making one prefix took."""
     chosen, items = [], []
-    for rows, _, positives, _ in run.loaders[2]:
-        n = len(positives)
-        chosen += rows[HISTORY_ID][:n].tolist()
-        items += rows[run.asked.iid_field].view(-1, n).T.tolist()
+    for rows, history, *_ in run.loaders[2]:
+        chosen += rows[HISTORY_ID].unique_consecutive().tolist()
+        items += [part.tolist() for part in rows[run.asked.iid_field].split(history.bincount().tolist())]
     wanted = min(n_histories, len(chosen))
     picked = [i * len(chosen) // wanted for i in range(wanted)]
     start = time.perf_counter()

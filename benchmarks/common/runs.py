@@ -45,6 +45,6 @@ def load_run(data: str, data_path: str | None, folder: Path, **options: Any) -> 
     fixed |= {"data_path": data_path} if data_path else {}
     config = Config(get_model("LLMTRSR"), data, [], fixed | options)
     dataset = load_dataset(get_dataset(get_model("LLMTRSR")), config)
-    loaders, _ = make_loaders(config, dataset)
+    loaders, *_ = make_loaders(config, dataset)
     make_summaries(config, dataset, loaders)
     return Run(config, loaders)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from recbole.data.dataset import SequentialDataset
 
-from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows
+from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows, latest_rows
 from recbole_llmtrsr.data.item_text import Item, ItemText, read_item_text
 from recbole_llmtrsr.errors import UserError
 
@@ -62,7 +61,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         if limit is not None:
             train = datasets[0]
             users = train.inter_feat[self.uid_field].numpy()
-            datasets[0] = train.copy(train.inter_feat[_latest(users, train.inter_feat[HISTORY_ID].numpy(), limit)])
+            datasets[0] = train.copy(train.inter_feat[latest_rows(users, train.inter_feat[HISTORY_ID].numpy(), limit)])
         return datasets
 
     def item(self, item_id: int) -> Item:
@@ -97,15 +96,6 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         """At most n summaries of this split's rows, evenly spread: what a tokenizer trained on it should have read."""
         ids = self.inter_feat[HISTORY_ID].tolist() if self._summaries else []
         return [self._summaries[i] for i in ids[:: max(1, -(-len(ids) // n))]]
-
-
-def _latest(users: np.ndarray, history_ids: np.ndarray, limit: int) -> np.ndarray:
-    """Positions of each user's ``limit`` latest rows, in their present order."""
-    order = np.lexsort((-history_ids, users))
-    sorted_users = users[order]
-    starts = np.r_[0, np.flatnonzero(sorted_users[1:] != sorted_users[:-1]) + 1]
-    rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
-    return np.sort(order[rank < limit])
 
 
 def load_dataset(dataset_class: Any, config: Any) -> Any:

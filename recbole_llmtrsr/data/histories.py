@@ -7,16 +7,21 @@ target in every model's view of the data set, so that all models meet on one spl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
 
+from recbole_llmtrsr.data.item_text import item_tokens
+from recbole_llmtrsr.data.user_split import US, split_by_user
 from recbole_llmtrsr.errors import UserError
 
 HISTORY_ID = "history_id"
@@ -46,10 +51,53 @@ class Histories:
         return self.items[self.begin[history_id] : self.end[history_id]]
 
 
-class SequentialRows:
-    """For sequential models: a history id on every augmented row, and the whole history behind it."""
+class _Rows:
+    """What the views of sequential and of other models share.
+
+    Attributes:
+        histories: of all rows.
+        popularity: training events of every item; 0 is a cold item. [n_items]
+    """
 
     histories: Histories
+    popularity: npt.NDArray[np.int64]
+
+    def _load_data(self: Any, token: str, dataset_path: str) -> None:
+        super()._load_data(token, dataset_path)  # type: ignore[misc]
+        if self.config.settings.evaluation.catalogue == "items":
+            _add_item_file(self, Path(dataset_path) / f"{token}.item")
+
+    def _split(self: Any) -> list[Any]:
+        """The splits of ``eval_args``, US among them."""
+        split = self.config["eval_args"]["split"]
+        if US not in split or self.config["benchmark_filename"] is not None:
+            return list(super().build())  # type: ignore[misc]
+        self._change_feat_format()
+        users, tokens = self.inter_feat[self.uid_field].numpy(), self.field2id_token[self.uid_field]
+        parts, n_unused = split_by_user(users, tokens, split[US], self.config.data_seed)
+        n_users = ", ".join(f"{len(np.unique(users[part])):,}" for part in parts)
+        self.logger.info(f"split by user: {n_users} users train, validate and test; {n_unused:,} do neither")
+        return [self.copy(self.inter_feat[part]) for part in parts]
+
+    def _count_training_events(self: Any, datasets: Sequence[Any]) -> None:
+        """Popularity by the events that training may see: no target of validation or test, no user of them in US."""
+        train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
+        if self.config["benchmark_filename"] is not None:
+            seen = datasets[0].inter_feat[self.iid_field].numpy()
+        else:
+            past = self.histories
+            is_training = np.ones(len(past), dtype=bool)
+            is_training[np.concatenate(held_out)] = False
+            if US in self.config["eval_args"]["split"]:
+                is_training &= np.isin(past.begin, past.begin[train])
+            seen = past.items[is_training]
+        counts = np.bincount(seen, minlength=self.item_num)
+        for dataset in (self, *datasets):
+            dataset.popularity = counts
+
+
+class SequentialRows(_Rows):
+    """For sequential models: a history id on every augmented row, and the whole history behind it."""
 
     def data_augmentation(self: Any) -> None:
         """RecBole's rows, each with the id of its history."""
@@ -73,16 +121,17 @@ class SequentialRows:
 
     def build(self: Any) -> list[Any]:
         """RecBole's splits; also in random order, which RecBole refuses for sequences and which is warned of here."""
-        if self.config["eval_args"]["order"] == "RO":
+        if self.config["eval_args"]["order"] == "RO" and US not in self.config["eval_args"]["split"]:
             self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
-            return list(super(SequentialDataset, self).build())  # type: ignore[misc]
-        return list(super().build())  # type: ignore[misc]
+            datasets = list(super(SequentialDataset, self).build())  # type: ignore[misc]
+        else:
+            datasets = self._split()
+        self._count_training_events(datasets)
+        return datasets
 
 
-class GeneralRows:
+class GeneralRows(_Rows):
     """For all other models: the rows and splits of the sequential view; each user's first event goes to training."""
-
-    histories: Histories
 
     def _change_feat_format(self: Any) -> None:
         _sort_by_exact_time(self)
@@ -100,10 +149,35 @@ class GeneralRows:
 
     def build(self: Any) -> list[Any]:
         """The sequential view's splits, with each user's first event added to the training rows."""
-        datasets = list(super().build())  # type: ignore[misc]
+        datasets = self._split()
+        self._count_training_events(datasets)
         if self.config["benchmark_filename"] is None:
-            datasets[0].inter_feat = cat_interactions([self._first_events, datasets[0].inter_feat])
+            first = self._first_events
+            if US in self.config["eval_args"]["split"]:
+                users = datasets[0].inter_feat[self.uid_field].numpy()
+                first = first[np.flatnonzero(np.isin(first[self.uid_field].numpy(), users))]
+            datasets[0].inter_feat = cat_interactions([first, datasets[0].inter_feat])
         return datasets
+
+
+def latest_rows(users: npt.NDArray[np.int64], history_ids: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    """Positions of each user's n latest rows, in their present order."""
+    order = np.lexsort((-history_ids, users))
+    sorted_users = users[order]
+    starts = np.r_[0, np.flatnonzero(sorted_users[1:] != sorted_users[:-1]) + 1]
+    rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
+    return np.sort(order[rank < n])
+
+
+def _add_item_file(dataset: Any, path: Path) -> None:
+    """Let all items of the .item file exist, as RecBole does where it loads one; the file is read without quoting."""
+    if not path.is_file():
+        raise UserError(f"catalogue: items needs the file {path}: write it, or set catalogue: interactions")
+    tokens = item_tokens(path, dataset.iid_field, dataset.config["field_separator"], dataset.config["encoding"])
+    known = dataset.item_feat
+    missing = tokens if known is None else sorted(set(tokens) - set(known[dataset.iid_field]))
+    added = pd.DataFrame({dataset.iid_field: pd.Series(missing, dtype=dataset.inter_feat[dataset.iid_field].dtype)})
+    dataset.item_feat = added if known is None else pd.concat([known, added], ignore_index=True)
 
 
 def _sort_by_exact_time(dataset: Any) -> None:

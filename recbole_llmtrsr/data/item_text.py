@@ -98,25 +98,15 @@ def read_item_text(
             f"no item file {path}: LLMTRSR reads item texts from it; write one with the header"
             f" '{id_column}:token{separator}title:token_seq' and one line per item"
         )
-    try:
-        text = path.read_bytes().decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
-    except (OSError, UnicodeDecodeError, LookupError) as error:
-        raise UserError(
-            f"item file {path} cannot be read ({error}): save it as UTF-8, or set encoding to its own"
-        ) from error
-    # Lines end with \n alone: text mode and str.splitlines would also cut at characters that occur inside texts.
-    lines = text.replace("\r\n", "\n").split("\n")
-    header = [name.rsplit(":", 1) for name in lines[0].split(separator)]
+    header, lines = _lines(path, id_column, separator, encoding)
     names = [name for name, *_ in header]
-    if id_column not in names:
-        raise UserError(f"{path} has no column '{id_column}'; its columns are {', '.join(names)}")
     if columns is None:
         columns = [name for name, *kind in header if name != id_column and kind not in (["float"], ["float_seq"])]
     _check_columns(path, columns, [name for name in names if name != id_column])
     id_position, positions = names.index(id_column), [names.index(column) for column in columns]
     items: dict[str, Item] = {}
     ragged = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line:
             continue
         values = line.split(separator)
@@ -126,6 +116,35 @@ def read_item_text(
         values += [""] * (len(names) - len(values))
         items.setdefault(values[id_position], _item(columns, [values[p] for p in positions], labels))
     return ItemText(tuple(columns), items, labels, tuple(ragged))
+
+
+def item_tokens(path: Path, id_column: str, separator: str = "\t", encoding: str | None = None) -> list[str]:
+    """Tokens of all items of an atomic .item file, each once, in the order of their lines.
+
+    Raises:
+        UserError: an unreadable file, or one without the id column.
+    """
+    header, lines = _lines(path, id_column, separator, encoding or "utf-8")
+    position = [name for name, *_ in header].index(id_column)
+    columns = (line.split(separator) for line in lines if line)
+    return list(dict.fromkeys(values[position] for values in columns if position < len(values) and values[position]))
+
+
+def _lines(path: Path, id_column: str, separator: str, encoding: str) -> tuple[list[list[str]], list[str]]:
+    """Header as [name, type] lists, and the lines behind it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
+    except (OSError, UnicodeDecodeError, LookupError) as error:
+        raise UserError(
+            f"item file {path} cannot be read ({error}): save it as UTF-8, or set encoding to its own"
+        ) from error
+    # Lines end with \n alone: text mode and str.splitlines would also cut at characters that occur inside texts.
+    first, *lines = text.replace("\r\n", "\n").split("\n")
+    header = [name.rsplit(":", 1) for name in first.split(separator)]
+    names = [name for name, *_ in header]
+    if id_column not in names:
+        raise UserError(f"{path} has no column '{id_column}'; its columns are {', '.join(names)}")
+    return header, lines
 
 
 def _check_columns(path: Path, columns: Sequence[str], available: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,60 +14,93 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
-from recbole_llmtrsr.data.candidates import CandidateSet, candidate_set, sampled_mode
-from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
+from recbole_llmtrsr.data.candidates.make import candidate_set
+from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
+from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
-    """Batches of histories, each with its target and its saved negatives.
+    """Batches of histories, each with the candidates of its saved list.
 
     Args:
         config: our Config.
-        dataset: the built data set of one split.
-        candidates: its candidate set.
+        dataset: the built data set of one split; its candidate set has every row.
+        candidates: the candidate set.
 
     Deviation:
-        each target is ranked in a list of its own; RecBole joins the lists of a user who has several.
+        each target is ranked in a list of its own; RecBole joins the lists of a user who has several. Batches are made
+        in this process, whatever ``worker`` says.
     """
 
     def __init__(self, config: Any, dataset: Any, candidates: CandidateSet) -> None:
         self.candidates = candidates
-        self.n_candidates = 1 + candidates.items.shape[1]
         self.sample_size = len(dataset)
         self.label_field = config["LABEL_FIELD"]
         dataset.set_field_property(self.label_field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
         super().__init__(config, dataset, None, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = max(1, self.config["eval_batch_size"] // self.n_candidates)
-        self.set_batch_size(self.step * self.n_candidates)
+        # Lists differ in length, so RecBole's fixed number of histories would leave most batches nearly empty. A batch
+        # of more rows than RecBole's trainer scores at once it would cut in two; that is left to a history which alone
+        # has more, and changes no score.
+        ids = self._dataset.inter_feat[HISTORY_ID].tolist()
+        self._batches = packed([len(self.candidates[i][0]) for i in ids], self.config["eval_batch_size"])
+        self.step = 1
+        self.set_batch_size(self.config["eval_batch_size"])
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[Interaction, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        return map(self.collate_fn, self._batches)
 
     def collate_fn(self, index: Any) -> tuple[Interaction, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows of all candidates: targets first, then the first negative of each history, the second, and so on.
+        """Rows of all candidates, history by history.
 
         Returns:
-            rows [n_histories * n_candidates], their history in the batch, and history and item of each target.
+            rows [n_rows], their history in the batch, and history and item of each positive.
         """
         targets = self.transform(self._dataset, self._dataset[np.array(index)])
-        n = len(targets)
-        negatives = torch.from_numpy(self.candidates.negatives(targets[HISTORY_ID].numpy()))  # [n, n_negatives]
-        rows = targets.repeat(self.n_candidates)
-        iid = self._dataset.iid_field
-        rows[iid] = torch.cat([targets[iid], negatives.T.reshape(-1)])
+        lists = [self.candidates[history_id] for history_id in targets[HISTORY_ID].tolist()]
+        history = torch.from_numpy(np.repeat(np.arange(len(lists)), [len(items) for items, _ in lists]))
+        items = torch.from_numpy(np.concatenate([items for items, _ in lists]))
+        is_positive = torch.from_numpy(np.concatenate([positive for _, positive in lists]))
+        rows = targets[history]
+        rows[self._dataset.iid_field] = items
         rows = self._dataset.join(rows)
-        rows.update(Interaction({self.label_field: (torch.arange(len(rows)) < n).float()}))
-        return rows, torch.arange(n).repeat(self.n_candidates), torch.arange(n), targets[iid]
+        rows.update(Interaction({self.label_field: is_positive.float()}))
+        return rows, history, history[is_positive], items[is_positive]
 
 
-def make_loaders(config: Any, dataset: Any) -> tuple[tuple[Any, Any, Any], Mapping[str, CandidateSet]]:
+def packed(lengths: Sequence[int], most: int) -> list[range]:
+    """Neighbours together as long as their lengths add up to at most so many; one that is longer stands alone.
+
+    >>> packed([3, 4, 9, 2, 2], 7)
+    [range(0, 2), range(2, 3), range(3, 5)]
+    """
+    begins, total = [0], 0
+    for i, length in enumerate(lengths):
+        total += length
+        if total > most and i > begins[-1]:
+            begins.append(i)
+            total = length
+    return [range(*ends) for ends in pairwise([*begins, len(lengths)])] if lengths else []
+
+
+def make_loaders(
+    config: Any, dataset: Any
+) -> tuple[tuple[Any, Any, Any], Mapping[str, CandidateSet], Mapping[str, CandidateEvalDataLoader]]:
     """Split a data set and make its loaders.
 
     Returns:
-        (train, valid, test) loaders, and the candidate sets by split where the mode samples.
+        (train, valid, test) loaders, the candidate sets of the splits that have one, and the test's loaders among other
+        candidates, by the modes of ``also_test``.
 
     Raises:
-        UserError: nothing to train or test on.
+        UserError: nothing to train or test on, or candidates that cannot be had.
     """
     built = dataset.build()
     if len(built[0]) == 0:
@@ -83,9 +117,32 @@ def make_loaders(config: Any, dataset: Any) -> tuple[tuple[Any, Any, Any], Mappi
     candidates: dict[str, CandidateSet] = {}
     loaders = [train]
     for split, part, sampler in zip(("valid", "test"), built[1:], samplers[1:], strict=True):
-        if sampled_mode(config["eval_args"]["mode"][split]) is None:
-            loaders.append(get_dataloader(config, split)(config, part, sampler, shuffle=False))
+        mode = candidate_mode(config["eval_args"]["mode"][split])
+        if mode is None:
+            loaders.append(get_dataloader(config, split)(config, _targets(config, part), sampler, shuffle=False))
         else:
-            candidates[split] = candidate_set(config, part, split)
-            loaders.append(CandidateEvalDataLoader(config, part, candidates[split]))
-    return (loaders[0], loaders[1], loaders[2]), candidates
+            loaders.append(_candidate_loader(config, part, split, mode))
+            candidates[split] = loaders[-1].candidates
+    further = {
+        text: _candidate_loader(config, built[2], "test", mode)
+        for text in config.settings.evaluation.also_test
+        if (mode := candidate_mode(text)) is not None
+    }
+    return (loaders[0], loaders[1], loaders[2]), candidates, further
+
+
+def _candidate_loader(config: Any, part: Any, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:
+    # Impressions tell themselves which events are targets: the first clicks.
+    targets = part if mode.kind == "impressions" else _targets(config, part)
+    candidates = candidate_set(config, targets, split, mode)
+    is_ranked = np.isin(targets.inter_feat[HISTORY_ID].numpy(), candidates.history_ids)
+    ranked = targets if is_ranked.all() else targets.copy(targets.inter_feat[np.flatnonzero(is_ranked)])
+    return CandidateEvalDataLoader(config, ranked, candidates)
+
+
+def _targets(config: Any, part: Any) -> Any:
+    """The rows to rank: after a split by user each user's latest one, as in the paper, else all."""
+    if US not in config["eval_args"]["split"] or config["benchmark_filename"] is not None:
+        return part
+    users, ids = part.inter_feat[part.uid_field].numpy(), part.inter_feat[HISTORY_ID].numpy()
+    return part.copy(part.inter_feat[latest_rows(users, ids, 1)])

@@ -1,4 +1,4 @@
-"""What a run leaves behind: result.json, and for several models comparison.json and comparison.md."""
+"""What a run leaves behind: its folder and result.json, with versions and commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import Any
 
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.cost import peak_memory_gib
 from recbole_llmtrsr.whole_file import whole_file
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
@@ -47,42 +46,13 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write as a whole or not at all; a number that JSON does not know (-inf: no validation data) becomes null."""
-    _write(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
-def write_comparison(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write comparison.json and comparison.md.
-
-    Args:
-        folder: where to.
-        results: the content of each model's result.json.
-    """
-    write_json(folder / "comparison.json", {"results": list(results)})
-    _write(folder / "comparison.md", comparison_table(results))
-
-
-def comparison_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Test metrics of several models side by side, in the order in which they ran, with what makes them comparable."""
-    # A split without test rows has no test result.
-    metrics = list(next((result["test_result"] for result in results if result["test_result"]), {}))
-    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", "peak memory (GiB)", "candidates"]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 2) + ["---"]]
-    for result in results:
-        hashes = result["candidates"].get("test", {})
-        lines.append(
-            [
-                result["model"],
-                *(f"{result['test_result'][metric]:.4f}" if result["test_result"] else "-" for metric in metrics),
-                str(result["epochs_trained"]),
-                f"{result['seconds']['training']:.0f}",
-                _figure(result["cost"]["evaluation"]["seconds_per_1000_users"], ".1f"),
-                _figure(peak_memory_gib(result["cost"]), ".2f"),
-                hashes.get("hash", "all items")[:12],
-            ]
-        )
-    first = results[0]
-    caption = f"{first['dataset']}, test, {first['n_test']} targets, seed {first['options'].get('seed')}"
-    return caption + "\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
+def write_text(path: Path, text: str) -> None:
+    """Write as a whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def versions() -> dict[str, str]:
@@ -125,18 +95,9 @@ def _new_folder(path: Path) -> Path:
     raise AssertionError("unreachable: count never ends")
 
 
-def _figure(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text.encode())

@@ -67,6 +67,12 @@ class Backbone(nn.Module):
         """The linear layer from hidden states to vocabulary logits."""
         return self.transformer.get_output_embeddings()  # type: ignore[return-value]
 
+    def before_head(self, states: torch.Tensor) -> torch.Tensor:
+        """What the output head is given for these last hidden states: BERT's kind transforms them first. [..., H]"""
+        path = next((name for name, module in self.transformer.named_modules() if module is self.output_head), "")
+        transform = getattr(self.transformer.get_submodule(path.rpartition(".")[0]), "transform", None)
+        return transform(states) if isinstance(transform, nn.Module) else states
+
     @property
     def device(self) -> torch.device:
         """Where input ids must be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -21,6 +21,9 @@ from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.settings import Settings
+
+# Wording that the builtin backbone does not read in training: its tokenizer need not know it.
+_UNREAD = ("retry", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,13 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
         device: where the backbone is to run.
         seed: of the builtin backbone's weights.
     """
-    templates = _templates(settings)
+    templates = recommender_templates(settings)
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
     builtin = settings.backbone.backbone == BUILTIN
     _check_load_in(settings, device)
     if builtin:
-        wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name != "retry"]
-        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens. `retry` is in
-        # none that this backbone reads.
+        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens.
+        wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name not in _UNREAD]
         texts = [*catalogue, *dataset.summary_sample(), *wording * 100]
         backbone = build_builtin(
             texts,
@@ -116,14 +118,43 @@ def _check_load_in(settings: Settings, device: torch.device) -> None:
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
 
 
-def _templates(settings: Settings) -> Templates:
+def recommender_templates(settings: Settings) -> Templates:
+    """The wording of the recommender's prompts: with or without a summary, asking for the answers that were set.
+
+    Raises:
+        UserError: `prompt_templates` is faulty, or replaces an instruction that prompts without a summary do not read.
+    """
+    overrides = settings.prompt.prompt_templates
     first, second = settings.prompt.answers
-    return templates_for(settings.prompt.domain, settings.prompt.prompt_templates, (first, second))
+    templates = templates_for(settings.prompt.domain, overrides, (first, second))
+    if settings.summary.summary != "none":
+        return templates
+    if "instruction" in overrides and "instruction_without_summary" not in overrides:
+        raise UserError(
+            "prompt_templates replaces instruction, which prompts without a summary do not read: replace"
+            " instruction_without_summary (beside it, where models with a summary are compared)"
+        )
+    return templates.without_summary()
+
+
+def prompt_builder(settings: Settings, templates: Templates, tokenizer: Any, catalogue: Sequence[str]) -> PromptBuilder:
+    """A maker of prompts that has made none.
+
+    Args:
+        settings: our options.
+        templates: the wording.
+        tokenizer: of the backbone.
+        catalogue: what prompts show of every item, by item id.
+
+    Raises:
+        UserError: a prompt limit too small.
+    """
+    with_summary = settings.summary.summary != "none"
+    return PromptBuilder(tokenizer, templates, settings.prompt, catalogue, with_summary=with_summary)
 
 
 def _prompts(settings: Settings, tokenizer: Any, catalogue: list[str]) -> tuple[PromptBuilder, int, int]:
-    with_summary = settings.summary.summary != "none"
-    prompts = PromptBuilder(tokenizer, _templates(settings), settings.prompt, catalogue, with_summary=with_summary)
+    prompts = prompt_builder(settings, recommender_templates(settings), tokenizer, catalogue)
     first, second = settings.prompt.answers
     return prompts, *answer_token_ids(tokenizer, prompts.slot_text, (first, second), prompts.separator)
 

@@ -116,5 +116,5 @@ def _cross_entropy(backbone: Backbone, states: Tensor, following: NextTokens) ->
 
 def _weighted_sum(backbone: Backbone, states: Tensor, token: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     head = HeadScale.of(backbone.config)
-    logits = head.applied(backbone.output_head(states[token]).float())
+    logits = head.applied(backbone.output_head(backbone.before_head(states[token])).float())
     return (F.cross_entropy(logits, target, reduction="none") * weight).sum()

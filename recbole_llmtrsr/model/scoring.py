@@ -136,4 +136,4 @@ def log_odds(backbone: Backbone, hidden: Tensor, yes_id: int, no_id: int) -> Ten
     """`answer_log_odds` with the head of a backbone."""
     head: Any = backbone.output_head
     scale = HeadScale.of(backbone.config)
-    return answer_log_odds(hidden, head.weight, getattr(head, "bias", None), yes_id, no_id, scale)
+    return answer_log_odds(backbone.before_head(hidden), head.weight, getattr(head, "bias", None), yes_id, no_id, scale)

@@ -58,6 +58,7 @@ class PromptBuilder:
         slot_text: the text right before the answer, for deriving the answers' token ids.
         separator: what stands between ``slot_text`` and an answer.
         trims: counts of what was cut: items, summaries, and recent items that were left out.
+        trimmed: ids of the histories whose summary or recent items were.
 
     Raises:
         UserError: ``max_prompt_tokens`` cannot hold what is never cut.
@@ -77,6 +78,7 @@ class PromptBuilder:
         with_summary: bool,
     ) -> None:
         self.trims: Counter[str] = Counter(prompts=0, items_cut=0, summaries_cut=0, recent_items_left_out=0)
+        self.trimmed: set[int] = set()
         self._tokenizer = tokenizer
         self._settings = settings
         self._with_summary = with_summary
@@ -111,8 +113,13 @@ class PromptBuilder:
             history: item ids, oldest first.
         """
         if history_id not in self._prefixes:
-            self._prefixes[history_id] = np.asarray(self._build(summary, history), dtype=np.int32)
+            shown = self._fit(summary, history)
+            self._prefixes[history_id] = np.fromiter(chain.from_iterable(self._parts(shown)), dtype=np.int32)
             self.trims["prompts"] += 1
+            self.trims["summaries_cut"] += shown.summary_cut > 0
+            self.trims["recent_items_left_out"] += len(shown.items_left_out)
+            if shown.summary_cut or shown.items_left_out:
+                self.trimmed.add(history_id)
         return self._prefixes[history_id]
 
     def sections(self, summary: str, history: Sequence[int], item_id: int) -> list[PromptSection]:
@@ -155,12 +162,6 @@ class PromptBuilder:
             ),
             self._section("answer slot", self._slot),
         ]
-
-    def _build(self, summary: str, history: Sequence[int]) -> list[int]:
-        shown = self._fit(summary, history)
-        self.trims["summaries_cut"] += shown.summary_cut > 0
-        self.trims["recent_items_left_out"] += len(shown.items_left_out)
-        return list(chain.from_iterable(self._parts(shown)))
 
     def _parts(self, shown: _History) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
         return self._head, shown.summary, self._recent_header, shown.recent, self._candidate_header

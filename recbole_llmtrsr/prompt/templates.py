@@ -22,6 +22,9 @@ class Templates:
 
     Attributes:
         instruction: opens the recommender's prompt.
+        instruction_without_summary: opens it where prompts have no summary section.
+        paraphrase: says what the instruction says, for the probe that asks a trained model in other words.
+        paraphrase_without_summary: likewise, where prompts have no summary section.
         summary_header: stands before the preference summary.
         recent_header: stands before the recent items, one per line.
         candidate_header: stands before the candidate; with it ends the prefix that all candidates share.
@@ -34,6 +37,9 @@ class Templates:
     """
 
     instruction: str
+    instruction_without_summary: str
+    paraphrase: str
+    paraphrase_without_summary: str
     summary_header: str
     recent_header: str
     candidate_header: str
@@ -43,6 +49,14 @@ class Templates:
     update: str
     merge: str
     retry: str
+
+    def without_summary(self) -> Templates:
+        """These templates for prompts without a summary section."""
+        return replace(self, instruction=self.instruction_without_summary, paraphrase=self.paraphrase_without_summary)
+
+    def paraphrased(self) -> Templates:
+        """These templates with the instruction in other words."""
+        return replace(self, instruction=self.paraphrase)
 
     def with_overrides(self, overrides: Mapping[str, str]) -> Templates:
         """These templates with some replaced.
@@ -88,6 +102,8 @@ FIELDS: dict[str, frozenset[str]] = {
 }
 
 
+RECOMMENDER_INSTRUCTIONS = ("instruction", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")
+
 _ANSWERS = ("yes", "no")
 
 
@@ -100,6 +116,19 @@ def _wording(thing: str, things: str, acted: str, act: str, details: str) -> Tem
         instruction=(
             f"Below are a summary of what a user has long been interested in and the {things} the user {acted} last."
             f" Weigh both: will the user {act} the candidate {thing} next? {_asks_for(_ANSWERS)}\n"
+        ),
+        instruction_without_summary=(
+            f"Below are the {things} a user {acted} last. Will the user {act} the candidate {thing} next?"
+            f" {_asks_for(_ANSWERS)}\n"
+        ),
+        paraphrase=(
+            f"You are told what has appealed to somebody for a long time, and which {things} this person {acted} most"
+            f" recently. Considering the two together, is the candidate {thing} the one this person is going to {act}"
+            f" now? {_asks_for(_ANSWERS)}\n"
+        ),
+        paraphrase_without_summary=(
+            f"You are told which {things} somebody {acted} most recently. Is the candidate {thing} the one this person"
+            f" is going to {act} now? {_asks_for(_ANSWERS)}\n"
         ),
         summary_header="Long-term interest:\n",
         recent_header=f"\nLast {things}, oldest first:\n",
@@ -146,5 +175,8 @@ def templates_for(
     if domain not in DOMAINS:
         raise UserError(f"domain must be one of {', '.join(DOMAINS)}, got '{domain}'")
     wording = DOMAINS[domain]
-    asked = wording.instruction.replace(_asks_for(_ANSWERS), _asks_for(answers))
-    return replace(wording, instruction=asked).with_overrides(overrides or {})
+    asking = {
+        name: getattr(wording, name).replace(_asks_for(_ANSWERS), _asks_for(answers))
+        for name in RECOMMENDER_INSTRUCTIONS
+    }
+    return replace(wording, **asking).with_overrides(overrides or {})

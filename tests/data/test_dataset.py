@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.data.dataset import LLMTRSRDataset, _latest, load_dataset
-from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
+from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
 from recbole_llmtrsr.errors import UserError
 
@@ -159,9 +159,9 @@ def test_the_latest_training_targets_of_each_user_stay(make_config):
 
 def test_latest_counts_history_ids_whatever_the_order_of_rows():
     users, ids = np.array([2, 1, 2, 1, 2]), np.array([9, 1, 7, 3, 8])
-    assert _latest(users, ids, 1).tolist() == [0, 3]
-    assert _latest(users, ids, 2).tolist() == [0, 1, 3, 4]
-    assert _latest(users[:0], ids[:0], 2).tolist() == []
+    assert latest_rows(users, ids, 1).tolist() == [0, 3]
+    assert latest_rows(users, ids, 2).tolist() == [0, 1, 3, 4]
+    assert latest_rows(users[:0], ids[:0], 2).tolist() == []
 
 
 def test_items_answer_with_their_text_and_the_padding_with_the_placeholder(make_config):

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import init_seed
 
-from recbole_llmtrsr.data.candidates import CandidateSet
+from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader, make_loaders
+from recbole_llmtrsr.data.prepare.mind import convert_mind
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.registry import get_dataset
+from recbole_llmtrsr.registry import get_dataset, get_trainer
 
 
 def loaders(config):
     init_seed(config["seed"], True)
-    return make_loaders(config, get_dataset(config.model_class)(config))
+    return make_loaders(config, get_dataset(config.model_class)(config))[:2]
 
 
 def test_every_model_is_shown_the_same_candidates(make_config):
@@ -27,36 +32,106 @@ def test_every_model_is_shown_the_same_candidates(make_config):
     assert all(own == digests["LLMTRSR"] for own in digests.values())
 
 
-def test_a_batch_is_all_targets_then_each_round_of_negatives(make_config):
-    config = make_config("SASRec")
-    part = get_dataset(config.model_class)(config).build()[2]
-    ids = np.sort(part.inter_feat[HISTORY_ID].numpy())
-    negatives = np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
-    loader = CandidateEvalDataLoader(config, part, CandidateSet(ids, negatives, ""))
-    (rows, history, targets_of, targets), *more = list(loader)
-    assert not more
-    by_id = dict(zip(ids.tolist(), negatives.tolist(), strict=True))
-    order = rows[HISTORY_ID][:4].tolist()
-    assert sorted(order) == ids.tolist()
-    assert rows["item_id"].tolist() == [
-        *targets.tolist(),
-        *(by_id[i][0] for i in order),
-        *(by_id[i][1] for i in order),
-    ]
-    assert rows[HISTORY_ID].tolist() == order * 3
-    assert rows["label"].tolist() == [1.0] * 4 + [0.0] * 8
-    assert history.tolist() == [0, 1, 2, 3] * 3
-    assert targets_of.tolist() == [0, 1, 2, 3]
-    assert (rows["item_length"][:4] == rows["item_length"][4:8]).all()
+# The test targets of the tiny data set, with candidates of different number; 'six' has two positives.
+LISTS = """\
+{"user": "six", "n_events": 5, "positives": ["i6", "i8"], "negatives": ["i9"]}
+{"user": "thrice", "n_events": 2, "positives": ["i5"], "negatives": ["i2"]}
+{"user": "ties", "n_events": 4, "positives": ["i5"], "negatives": ["i1", "i2", "i4", "i3"]}
+{"user": "unix", "n_events": 6, "positives": ["i1"], "negatives": ["i6", "i4"]}
+"""
+RANKED = {
+    "six": {"i6": 1.0, "i8": 1.0, "i9": 0.0},
+    "thrice": {"i5": 1.0, "i2": 0.0},
+    "ties": {"i5": 1.0, "i1": 0.0, "i2": 0.0, "i4": 0.0, "i3": 0.0},
+    "unix": {"i1": 1.0, "i6": 0.0, "i4": 0.0},
+}
+
+
+@pytest.fixture
+def lists(tmp_path):
+    """A value of eval_args that takes the test candidates from a file."""
+    (tmp_path / "lists.jsonl").write_text(LISTS)
+    return {"mode": {"valid": "uni2", "test": f"file:{tmp_path}/lists.jsonl"}}
+
+
+@pytest.mark.parametrize("model", ["LLMTRSR", "SASRec", "BPR"])
+@pytest.mark.parametrize("batch_size", [1, 10, 1000])
+def test_batches_hold_each_history_with_all_its_candidates(make_config, lists, model, batch_size):
+    (_, _, test), _ = loaders(make_config(model, eval_args=lists, eval_batch_size=batch_size))
+    tokens = test._dataset.field2id_token
+    found: dict[str, dict[str, float]] = {}
+    positives: list[tuple[str, str]] = []
+    for rows, history, positive_rows, positive_items in test:
+        users = [str(tokens["user_id"][i]) for i in rows["user_id"]]
+        items = [str(tokens["item_id"][i]) for i in rows["item_id"]]
+        for user, item, label in zip(users, items, rows["label"].tolist(), strict=True):
+            assert item not in found.setdefault(user, {})
+            found[user][item] = label
+        # What RecBole's trainer relies on: histories numbered from 0, that of the last positive the last.
+        assert history.tolist() == sorted(history.tolist())
+        assert set(history.tolist()) == set(range(int(positive_rows[-1]) + 1))
+        first = [history.tolist().index(i) for i in positive_rows.tolist()]
+        positives += [(users[i], str(tokens["item_id"][item])) for i, item in zip(first, positive_items)]
+        assert all(len(set(rows[HISTORY_ID][history == i].tolist())) == 1 for i in history.tolist())
+    assert found == RANKED
+    assert sorted(positives) == [("six", "i6"), ("six", "i8"), ("thrice", "i5"), ("ties", "i5"), ("unix", "i1")]
+
+
+def test_a_place_in_a_list_tells_no_label(make_config, lists):
+    (_, _, test), _ = loaders(make_config("SASRec", eval_args=lists))
+    ((rows, history, _, _),) = test
+    assert [rows["label"][history == i].tolist()[0] for i in range(4)].count(1.0) < 4
+
+
+def test_sequences_go_with_their_candidates(make_config, lists):
+    (_, _, test), _ = loaders(make_config("SASRec", eval_args=lists))
+    ((rows, *_),) = test
+    lengths = dict(zip(rows["user_id"].tolist(), rows["item_length"].tolist(), strict=True))
+    tokens = test._dataset.field2id_token["user_id"]
+    assert {str(tokens[user]): n for user, n in lengths.items()} == {"six": 5, "thrice": 2, "ties": 4, "unix": 6}
+    assert len({(user, n) for user, n in zip(rows["user_id"].tolist(), rows["item_length"].tolist())}) == 4
 
 
 @pytest.mark.parametrize(("batch_size", "histories"), [(1, 1), (3, 1), (7, 2), (12, 4), (1000, 4)])
 def test_a_batch_holds_whole_histories_and_at_least_one(make_config, batch_size, histories):
     config = make_config("SASRec", eval_batch_size=batch_size)
     test = loaders(config)[0][2]
-    sizes = [len(targets) for _, _, _, targets in test]
+    sizes = [int(positives[-1]) + 1 for _, _, positives, _ in test]
     assert max(sizes) == histories
     assert sum(sizes) == 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 8, 9, 13])
+def test_as_many_whole_lists_as_fit_make_a_batch(make_config, lists, batch_size):
+    (_, _, test), _ = loaders(make_config("SASRec", eval_args=lists, eval_batch_size=batch_size))
+    batches = [torch.bincount(history).tolist() for _, history, _, _ in test]
+    assert sorted(length for batch in batches for length in batch) == [2, 3, 3, 5]
+    assert len(batches) == len(test)
+    assert all(sum(batch) <= batch_size or len(batch) == 1 for batch in batches)
+    assert all(sum(batch) + following[0] > batch_size for batch, following in pairwise(batches))
+
+
+def score_rows(config, batch_size):
+    """The scores by history and item that RecBole's trainer gathers; a row of them is -inf but for candidates."""
+    config["eval_batch_size"] = batch_size
+    init_seed(1, True)
+    (train, _, test), *_ = make_loaders(config, get_dataset(config.model_class)(config))
+    init_seed(1, True)
+    model = config.model_class(config, train._dataset).eval()
+    trainer = get_trainer(config.model_class)(config, model)
+    trainer.tot_item_num = test._dataset.item_num
+    with torch.no_grad():
+        return torch.cat([trainer._neg_sample_batch_eval(batch)[1] for batch in test])
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "LLMTRSR"])
+def test_lists_longer_than_a_batch_are_cut_without_changing_a_score(make_config, lists, model):
+    tiny = {"builtin_hidden_size": 16, "builtin_n_layers": 1, "builtin_n_heads": 2, "builtin_vocab_size": 400}
+    tiny = {**tiny, "summary": "none"} if model == "LLMTRSR" else {}
+    config = make_config(model, eval_args=lists, **tiny)
+    whole, cut = score_rows(config, 1000), score_rows(config, 2)
+    assert sorted((whole > -torch.inf).sum(dim=1).tolist()) == [2, 3, 3, 5]
+    torch.testing.assert_close(cut, whole, rtol=0, atol=1e-5)
 
 
 def test_epoch_after_epoch_shows_the_same_candidates(make_config):
@@ -73,11 +148,26 @@ def test_full_ranking_draws_no_candidates(make_config):
     assert set(candidates) == {"valid"}
 
 
+def test_of_impressions_only_rows_with_an_entry_are_ranked(make_config, atomic_folder):
+    rows = [("six", 5, ["i6"], ["i9", "i7"]), ("unix", 6, ["i1"], ["i6"]), ("unix", 5, ["i8"], ["i4"])]
+    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(rows))
+    for model in ("LLMTRSR", "SASRec", "BPR"):
+        (_, valid, test), candidates = loaders(make_config(model, eval_args={"mode": "impressions"}))
+        assert (len(valid._dataset), len(test._dataset)) == (1, 2)
+        assert [report["n_histories"] for report in (candidates[split].report() for split in ("valid", "test"))] == [
+            1,
+            2,
+        ]
+        tokens = test._dataset.field2id_token["user_id"]
+        assert {str(tokens[i]) for rows, *_ in test for i in rows["user_id"]} == {"six", "unix"}
+        assert [candidates[split].report()["left_out_rows"] for split in ("valid", "test")] == [2, 2]
+
+
 @pytest.mark.parametrize(("split", "empty"), [("test_only", 1), ("valid_only", 2)])
 def test_a_split_without_rows_has_an_empty_loader(make_config, split, empty):
     made, candidates = loaders(make_config("SASRec", eval_args={"split": {"LS": split}}))
     assert [len(list(loader)) > 0 for loader in made] == [True, empty != 1, empty != 2]
-    assert len(candidates[("valid", "test")[empty - 1]].items) == 0
+    assert candidates[("valid", "test")[empty - 1]].report()["n_histories"] == 0
 
 
 def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
@@ -86,3 +176,32 @@ def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
     )
     with pytest.raises(UserError, match=r"'tiny' leaves no row to train on after the split \{'LS': 'valid_and_test'\}"):
         loaders(make_config("LLMTRSR"))
+
+
+MIND = Path(__file__).parents[3] / "shared" / "data" / "mind_small_5k"
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not MIND.is_dir(), reason=f"real data missing: {MIND}")
+def test_minds_impressions_are_ranked_as_they_were_shown(make_config, tmp_path):
+    convert_mind(MIND, tmp_path / "dataset" / "mind")
+    mind = {"dataset": "mind", "data_path": str(tmp_path / "dataset"), "eval_args": {"mode": "impressions"}}
+    (_, _, test), candidates = loaders(make_config("Pop", catalogue="items", **mind))
+    shown = read_candidate_file(tmp_path / "dataset" / "mind" / "mind.impressions.npz")
+    assert (len(shown), len(shown.items), int((shown.n_positives > 1).sum())) == (5_000, 189_359, 1_377)
+    report = candidates["test"].report()
+    assert report["n_histories"] + report["left_out_rows"] == 4_509  # all targets of the split
+    assert report["n_histories"] == len(test._dataset) == 3_264
+    assert report["n_per_history"] == [2, 29.507, 255]
+    assert report["positives_per_history"] == 1
+    assert report["left_out_candidates"] == 0
+    whole = {(user, n): (positives, negatives) for user, n, positives, negatives in shown.rows()}
+    assert all(
+        whole[user, n] == (positives, negatives) for user, n, positives, negatives in candidates["test"].file.rows()
+    )
+    assert sum(len(rows) for rows, *_ in test) == len(candidates["test"].file.items) == 96_312
+    # Some of what was shown was never clicked by anyone, so that it exists only with the .item file.
+    with pytest.raises(
+        UserError, match=r"2362 candidates in .* are no items of data set 'mind', .*set catalogue: items"
+    ):
+        loaders(make_config("Pop", **mind))

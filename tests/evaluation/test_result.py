@@ -11,73 +11,12 @@ import pytest
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.result import (
-    comparison_table,
     git_commit,
     make_result_dir,
     versions,
-    write_comparison,
     write_json,
+    write_text,
 )
-
-
-def costs(seconds_per_1000_users: float | None, *peaks: float | None) -> dict:
-    stages = zip(("training", "validation", "evaluation"), peaks)
-    rate = {"seconds_per_1000_users": seconds_per_1000_users}
-    return {name: {"peak_memory_gib": peak, **(rate if name == "evaluation" else {})} for name, peak in stages}
-
-
-def result(model: str, test: dict[str, float] | None, **changes) -> dict:
-    return {
-        "model": model,
-        "dataset": "tiny",
-        "test_result": test,
-        "epochs_trained": 2,
-        "seconds": {"training": 12.6},
-        "cost": costs(61.25, 0.5, 1.254, 0.75),
-        "n_test": 4,
-        "candidates": {"test": {"hash": "0123456789abcdef"}},
-        "options": {"seed": 7},
-        **changes,
-    }
-
-
-TABLE = """\
-tiny, test, 4 targets, seed 7
-
-| model | recall@3 | mrr@3 | epochs | training (s) | s per 1,000 users | peak memory (GiB) | candidates |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
-| LLMTRSR | 0.5000 | 0.1235 | 2 | 13 | 61.2 | 1.25 | 0123456789ab |
-| Pop | 1.0000 | 0.0000 | 1 | 0 | - | - | all items |
-"""
-
-
-def test_a_table_has_a_row_per_model_in_the_order_they_ran():
-    rows = [
-        result("LLMTRSR", {"recall@3": 0.5, "mrr@3": 0.12346}),
-        result(
-            "Pop",
-            {"recall@3": 1, "mrr@3": 0},
-            candidates={},
-            epochs_trained=1,
-            seconds={"training": 0.2},
-            cost=costs(None, None, None, None),
-        ),
-    ]
-    assert comparison_table(rows) == TABLE
-
-
-def test_a_run_without_test_rows_has_dashes():
-    rows = [result("A", None), result("B", {"mrr@3": 0.5})]
-    assert "| A | - | 2 | 13 |" in comparison_table(rows)
-    assert "| A | 2 | 13 |" in comparison_table(rows[:1])
-
-
-def test_a_comparison_is_written_as_table_and_json(tmp_path):
-    rows = [result("LLMTRSR", {"recall@3": 0.5, "mrr@3": 0.12346})]
-    write_comparison(tmp_path, rows)
-    assert (tmp_path / "comparison.md").read_text() == comparison_table(rows)
-    assert json.loads((tmp_path / "comparison.json").read_text()) == {"results": rows}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "comparison.md"]
 
 
 def test_numbers_that_json_does_not_know_become_null(tmp_path):
@@ -95,6 +34,11 @@ def test_writing_replaces_as_a_whole(tmp_path):
         write_json(tmp_path / "r.json", {("not", "a name"): 3})  # type: ignore[dict-item]
     assert json.loads((tmp_path / "r.json").read_text()) == {"n": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_text_is_written_as_it_is(tmp_path):
+    write_text(tmp_path / "t.md", "Ærø\n± 1\n")
+    assert (tmp_path / "t.md").read_bytes() == "Ærø\n± 1\n".encode()
 
 
 def test_a_named_folder_is_made_with_its_parents_and_may_exist(tmp_path):

@@ -52,7 +52,7 @@ def splits(make_config):
 
     def make(**options):
         config = make_config(item_text_fields=["title"], block_size=2, **options)
-        loaders, _ = make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))
+        loaders, *_ = make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))
         return config, loaders
 
     return make
@@ -178,7 +178,8 @@ def test_the_candidates_are_those_of_the_evaluation(splits, trainer):
     config, (_, _, test) = splits()
     scores = candidate_scores(trainer, test, "six")
     row, _ = find_row("six", test._dataset)
-    negatives = test.candidates.negatives(test._dataset.inter_feat[HISTORY_ID].numpy()[[row]])[0].tolist()
+    items, is_positive = test.candidates[int(test._dataset.inter_feat[HISTORY_ID][row])]
+    negatives = items[~is_positive].tolist()
     assert scores == {i: float(i) for i in [item_id(test._dataset, "i6"), *negatives]}
 
 

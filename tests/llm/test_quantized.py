@@ -282,7 +282,7 @@ def test_it_trains_and_its_checkpoint_holds_only_lora(tmp_path, folder, make_con
         state="ERROR",
     )
     dataset = get_dataset(model_class)(config)
-    (train, _, test), _ = make_loaders(config, dataset)
+    (train, _, test), *_ = make_loaders(config, dataset)
     batch = next(iter(test))[0]
     model = model_class(config, train._dataset).to(config["device"])
     trainer = get_trainer(model_class)(config, model)

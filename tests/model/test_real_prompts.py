@@ -21,7 +21,7 @@ def trained(tmp_path_factory):
             get_model("LLMTRSR"), "ml-100k", [], {**options, "builtin_hidden_size": 64, "builtin_n_layers": 2}
         )
         dataset = get_dataset(get_model("LLMTRSR"))(config)
-        loaders, _ = make_loaders(config, dataset)
+        loaders, *_ = make_loaders(config, dataset)
         make_summaries(config, dataset, loaders)
         torch.manual_seed(0)
         model = get_model("LLMTRSR")(config, loaders[0]._dataset)

@@ -12,6 +12,9 @@ from recbole_llmtrsr.settings import PromptSettings
 
 SHORT = Templates(
     instruction="Next?\n",
+    instruction_without_summary="Next item?\n",
+    paraphrase="What now?\n",
+    paraphrase_without_summary="What item now?\n",
     summary_header="Taste:\n",
     recent_header="\nLast:\n",
     candidate_header="Item:\n",

@@ -22,11 +22,71 @@ def test_every_domain_speaks_in_its_own_words():
     assert templates_for("movies").recent_header == "\nLast movies, oldest first:\n"
 
 
-def test_the_generic_instruction_in_full():
-    assert templates_for("generic").instruction == (
-        "Below are a summary of what a user has long been interested in and the items the user chose last."
-        " Weigh both: will the user choose the candidate item next? Answer yes or no.\n"
+@pytest.mark.parametrize(
+    ("domain", "instruction"),
+    [
+        (
+            "generic",
+            "Below are a summary of what a user has long been interested in and the items the user chose last."
+            " Weigh both: will the user choose the candidate item next? Answer yes or no.\n",
+        ),
+        (
+            "news",
+            "Below are a summary of what a user has long been interested in and the articles the user read last."
+            " Weigh both: will the user read the candidate article next? Answer yes or no.\n",
+        ),
+        (
+            "products",
+            "Below are a summary of what a user has long been interested in and the products the user bought last."
+            " Weigh both: will the user buy the candidate product next? Answer yes or no.\n",
+        ),
+        (
+            "movies",
+            "Below are a summary of what a user has long been interested in and the movies the user watched last."
+            " Weigh both: will the user watch the candidate movie next? Answer yes or no.\n",
+        ),
+    ],
+)
+def test_the_instruction_in_full(domain, instruction):
+    assert templates_for(domain).instruction == instruction
+
+
+def test_the_other_instructions_in_full():
+    movies = templates_for("movies")
+    assert movies.instruction_without_summary == (
+        "Below are the movies a user watched last. Will the user watch the candidate movie next? Answer yes or no.\n"
     )
+    assert movies.paraphrase == (
+        "You are told what has appealed to somebody for a long time, and which movies this person watched most"
+        " recently. Considering the two together, is the candidate movie the one this person is going to watch now?"
+        " Answer yes or no.\n"
+    )
+    assert movies.paraphrase_without_summary == (
+        "You are told which movies somebody watched most recently. Is the candidate movie the one this person is going"
+        " to watch now? Answer yes or no.\n"
+    )
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_wording_without_a_summary_speaks_of_none(domain):
+    wording = templates_for(domain).without_summary()
+    for text in (wording.instruction, wording.paraphrased().instruction):
+        assert not any(word in text for word in ("summary", "long", "both", "two"))
+
+
+def test_each_instruction_has_its_own_paraphrase():
+    wording = templates_for("news")
+    assert wording.paraphrased().instruction == wording.paraphrase
+    assert wording.without_summary().instruction == wording.instruction_without_summary
+    assert wording.without_summary().paraphrased().instruction == wording.paraphrase_without_summary
+    assert wording.paraphrased().summary_header == wording.without_summary().summary_header == wording.summary_header
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_instruction_asks_for_the_answers_that_were_set(domain):
+    wording = templates_for(domain, answers=("like", "pass"))
+    for name in ("instruction", "instruction_without_summary", "paraphrase", "paraphrase_without_summary"):
+        assert getattr(wording, name).endswith("? Answer like or pass.\n"), name
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

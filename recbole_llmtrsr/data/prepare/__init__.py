@@ -6,10 +6,44 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from recbole_llmtrsr.data.prepare.amazon_m2 import convert_amazon_m2
+from recbole_llmtrsr.data.prepare.amazon_reviews import convert_amazon_reviews
 from recbole_llmtrsr.data.prepare.mind import convert_mind
+from recbole_llmtrsr.data.prepare.movielens import convert_movielens
 from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.table import convert_table
 from recbole_llmtrsr.errors import UserError
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _core(text: str) -> int | None:
+    if text == "~":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--k_core must be a whole number >= 1, or ~ for none, got '{text}'")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a converter.
+
+    Attributes:
+        name: on the command line, and of the converter's argument.
+        help: for the command line's help.
+        read: value from its text.
+        is_required: whether it has to be given; else the converter knows a default.
+    """
+
+    name: str
+    help: str
+    read: Callable[[str], Any] = str
+    is_required: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,14 +53,54 @@ class Converter:
     Attributes:
         source: what the source folder has to hold, for the command line's help.
         convert: reads the source folder, writes ``<out>/<name of out>.inter`` and ``.item``, returns the counts.
+        options: what it takes beside the two folders.
     """
 
     source: str
-    convert: Callable[[Path, Path], Report]
+    convert: Callable[..., Report]
+    options: tuple[Option, ...] = ()
 
 
 CONVERTERS: dict[str, Converter] = {
     "mind": Converter("behaviors.tsv and news.tsv, as in the official MIND archives", convert_mind),
+    "amazon-m2": Converter(
+        "products_train.csv and sessions_train.csv, as in the KDD Cup 2023",
+        convert_amazon_m2,
+        (Option("locale", "locales to take, such as UK or DE,UK; all where it is not given", _names),),
+    ),
+    "amazon-reviews": Converter(
+        "the reviews and the metadata (meta_...) of a category, as collected in 2018 or 2023, also with .gz",
+        convert_amazon_reviews,
+        (
+            Option("category", "file name of the reviews up to .json, where there are several"),
+            Option(
+                "k_core", "least number of reviews of every user and product, 5 where not given; ~ keeps all", _core
+            ),
+        ),
+    ),
+    "movielens": Converter(
+        "ratings and movies of an official archive: 100k, 1M, 10M, 25M, 32M or latest",
+        convert_movielens,
+        (
+            Option("plots", "table of plots (.csv, .tsv, .jsonl, .parquet), which become the column overview", Path),
+            Option("plot_id", "its column of ids: movieId (where not given), imdbId, imdb_id, tmdbId or tmdb_id"),
+            Option("plot_text", "its column of texts, overview where not given"),
+        ),
+    ),
+    "table": Converter(
+        "a table of events and one of items, each .csv, .tsv, .jsonl or .parquet",
+        convert_table,
+        (
+            Option("interactions", "file name of the events", is_required=True),
+            Option("items", "file name of the items", is_required=True),
+            Option("user", "the events' column of users", is_required=True),
+            Option("item", "the events' column of items", is_required=True),
+            Option("text", "the items' columns of texts, such as title,brand", _names, is_required=True),
+            Option("time", "the events' column of times, numbers or ISO 8601; without it the order of the rows counts"),
+            Option("rating", "the events' column of a number to keep as rating"),
+            Option("items_id", "the items' column of ids, that of the events where not given"),
+        ),
+    ),
 }
 
 

@@ -26,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Ahead of argparse, whose own message for an unknown name has no nearest one.
             converter(arguments[0])
         options = _parser().parse_args(arguments)
-        report = converter(options.converter).convert(options.source, options.out)
+        chosen = converter(options.converter)
+        given = {option.name: getattr(options, option.name) for option in chosen.options}
+        values = {
+            option.name: option.read(given[option.name]) for option in chosen.options if given[option.name] is not None
+        }
+        report = chosen.convert(options.source, options.out, **values)
     except UserError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
@@ -51,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             help=f"folder for the atomic files, made if missing; its last part names the dataset: dataset/{name} gets"
             f" {name}.inter and {name}.item, replacing older ones",
         )
+        for option in entry.options:
+            command.add_argument(f"--{option.name}", required=option.is_required, help=option.help)
     return parser
 
 

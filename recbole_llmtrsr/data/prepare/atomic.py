@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,14 @@ from typing import TextIO
 
 from recbole_llmtrsr.data.item_text import GAPS
 from recbole_llmtrsr.errors import UserError
+
+BAD_ID = "not an id (empty, with a blank, or NA, null, None...)"
+# As pandas has them: RecBole takes out the events of users and items called so.
+_MISSING = frozenset(
+    ["", "#N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None", "NaN", "-NaN", "nan", "-nan"]
+) | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class AtomicFile:
@@ -33,31 +43,27 @@ class AtomicFile:
 
 
 @contextmanager
-def atomic_files(out: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
-    """Open ``<out>/<name of out>.<suffix>`` for every suffix.
+def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
+    """Drafts of the files ``<out>/<name of out>.<suffix>``, to be written by the block.
 
-    The rows go to hidden files beside the final ones, which they replace when the block ends without a fault and all of
+    The drafts are hidden files beside the final ones, which they replace when the block ends without a fault and all of
     them are on disk. Otherwise they are removed and older files stay as they were.
 
     Args:
         out: folder, made if missing; RecBole finds a dataset by the name of its folder.
-        columns: suffix, such as "inter" -> header.
+        suffixes: such as "inter".
 
     Raises:
         UserError: the folder has no name or can not be written.
     """
-    paths = dict(zip(columns, atomic_paths(out, columns), strict=True))
+    suffixes = list(suffixes)
+    paths = dict(zip(suffixes, atomic_paths(out, suffixes), strict=True))
     drafts = {suffix: path.with_name(f".{path.name}.{os.getpid()}.tmp") for suffix, path in paths.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            files = {
-                suffix: stack.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
-                for suffix, draft in drafts.items()
-            }
-            yield {suffix: AtomicFile(file, columns[suffix]) for suffix, file in files.items()}
-            for file in files.values():
-                file.flush()
+        yield drafts
+        for draft in drafts.values():
+            with draft.open("rb") as file:
                 # Without it, a power cut after the renaming could leave the new name on an empty file.
                 os.fsync(file.fileno())
         for suffix, draft in drafts.items():
@@ -69,6 +75,32 @@ def atomic_files(out: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[di
     finally:
         for draft in drafts.values():
             _remove(draft)
+
+
+@contextmanager
+def atomic_tables(drafts: Mapping[str, Path], columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
+    """Open those of the drafts that are tables.
+
+    Args:
+        drafts: suffix -> path, of ``whole_set``.
+        columns: suffix, such as "inter" -> header.
+    """
+    with ExitStack() as stack:
+        yield {
+            suffix: AtomicFile(stack.enter_context(drafts[suffix].open("w", encoding="utf-8", newline="\n")), header)
+            for suffix, header in columns.items()
+        }
+
+
+@contextmanager
+def atomic_files(out: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
+    """A whole set of tables alone: ``<out>/<name of out>.<suffix>`` for every suffix.
+
+    Raises:
+        UserError: the folder has no name or can not be written.
+    """
+    with whole_set(out, columns) as drafts, atomic_tables(drafts, columns) as files:
+        yield files
 
 
 def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -85,8 +117,13 @@ def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be an id: not empty, no white space, no control character."""
-    return bool(text) and not GAPS.search(text)
+    """Whether a text can be an id: no white space or control character, nothing that RecBole reads as missing."""
+    return text not in _MISSING and not GAPS.search(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text can be a value of a float column; Python reads more, such as 1_000, than pandas does."""
+    return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,10 @@ order events within a user only (``eval_args: {order: TO, split: {LS: valid_and_
 Texts keep their quotes, which the atomic format does not define. RecBole's own reader (pandas' default quoting) takes a
 quote at the start of a field for quoting and stops at a MIND text; with ``quoting=csv.QUOTE_NONE`` it reads all rows.
 Where ``load_col`` has no ``item`` it does not open the file, and its catalogue is the clicked news alone.
+
+``from_impression`` is 1 for the clicks of impressions and 0 for the click history. The impressions themselves become
+candidate sets (``mind_impressions``). Kept in memory are the click sequences and, at the end, the numbers of all
+candidates; the impressions are read in a second pass.
 """
 
 from __future__ import annotations
@@ -19,18 +23,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from recbole_llmtrsr.data.candidate_file import write_candidate_file
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.atomic import AtomicFile, atomic_files, atomic_paths, is_token
-from recbole_llmtrsr.data.prepare.raw import read_tsv, require_files
+from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_paths, atomic_tables, is_token, whole_set
+from recbole_llmtrsr.data.prepare.mind_impressions import N_BEHAVIOR_COLUMNS, impression_entries, read_impressions
+from recbole_llmtrsr.data.prepare.raw import read_columns, require_files
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {
-    "inter": ("user_id:token", "item_id:token", "timestamp:float"),
+    "inter": ("user_id:token", "item_id:token", "timestamp:float", "from_impression:float"),
     "item": ("item_id:token", "category:token", "subcategory:token", "title:token_seq", "abstract:token_seq"),
 }
+IMPRESSIONS = "impressions.npz"
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
-N_BEHAVIOR_COLUMNS = 5
 N_NEWS_COLUMNS = 8
 _REMEDY = "give the folder of an unpacked official MIND archive (MINDsmall_train, ...), with behaviors.tsv and news.tsv"
 
@@ -41,18 +47,36 @@ class _Behaviors:
 
     Attributes:
         histories: user -> the longest history of the user's lines.
-        clicks: user -> (time, news) of the clicked impression entries, in file order.
+        clicks: user -> (time, line number, clicked news) of every impression with a click, in file order.
+        differing: users whose lines differ in history.
     """
 
     histories: dict[str, list[str]] = field(default_factory=dict)
-    clicks: defaultdict[str, list[tuple[datetime, str]]] = field(default_factory=lambda: defaultdict(list))
+    clicks: defaultdict[str, list[tuple[datetime, int, list[str]]]] = field(default_factory=lambda: defaultdict(list))
     differing: set[str] = field(default_factory=set)
     n_impressions: int = 0
     n_entries: int = 0
 
 
+@dataclass
+class _Events:
+    """What was written.
+
+    Attributes:
+        n: events.
+        n_unknown: events of news without a line.
+        items: the different news.
+        first_clicks: line number of an impression with a click -> position of its first click in the user's sequence.
+    """
+
+    n: int = 0
+    n_unknown: int = 0
+    items: set[str] = field(default_factory=set)
+    first_clicks: dict[int, int] = field(default_factory=dict)
+
+
 def convert_mind(source: Path, out: Path) -> Report:
-    """Write ``<out>/<name of out>.inter`` and ``.item``.
+    """Write ``<out>/<name of out>.inter``, ``.item`` and ``.impressions.npz``.
 
     Args:
         source: folder with behaviors.tsv and news.tsv.
@@ -66,13 +90,17 @@ def convert_mind(source: Path, out: Path) -> Report:
         UserError: a missing file, no valid line in one, or an out folder that can not be written.
     """
     behaviors_path, news_path = require_files(source, ["behaviors.tsv", "news.tsv"], _REMEDY)
-    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, COLUMNS))))
-    with atomic_files(out, COLUMNS) as files:
-        news, n_changed = _convert_news(news_path, files["item"], report)
-        behaviors = _read_behaviors(behaviors_path, report)
-        n_events, clicked, n_unknown_events = _write_events(behaviors, files["inter"], news)
-        if not n_events:
+    suffixes = [*COLUMNS, IMPRESSIONS]
+    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, suffixes))))
+    with whole_set(out, suffixes) as drafts:
+        with atomic_tables(drafts, COLUMNS) as files:
+            news, n_changed = _convert_news(news_path, files["item"], report)
+            behaviors = _read_behaviors(behaviors_path, report)
+            events = _write_events(behaviors, files["inter"], news)
+        if not events.n:
             raise UserError(f"{behaviors_path} has no click, neither in a history nor in an impression: {_REMEDY}")
+        candidates, candidate_counts = read_impressions(behaviors_path, events.first_clicks, news)
+        write_candidate_file(drafts[IMPRESSIONS], candidates)
     n_history = sum(map(len, behaviors.histories.values()))
     report.counts = {
         "users": len(behaviors.histories),
@@ -81,15 +109,17 @@ def convert_mind(source: Path, out: Path) -> Report:
             not history and user not in behaviors.clicks for user, history in behaviors.histories.items()
         ),
         "users whose lines differ in history (longest taken)": len(behaviors.differing),
-        "events": n_events,
+        "events": events.n,
         "history events": n_history,
-        "impression clicks": n_events - n_history,
-        "events of news without a line (kept)": n_unknown_events,
+        "impression clicks": events.n - n_history,
+        "events of news without a line (kept)": events.n_unknown,
         "impressions": behaviors.n_impressions,
         "impression entries": behaviors.n_entries,
+        "impressions without a click (no candidate set)": behaviors.n_impressions - len(candidates),
+        **candidate_counts,
         "news": len(news),
-        "clicked news": len(clicked),
-        "clicked news without a line": len(clicked - news),
+        "clicked news": len(events.items),
+        "clicked news without a line": len(events.items - news),
         "text fields with white space or control characters changed": n_changed,
     }
     return report
@@ -99,9 +129,9 @@ def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str
     """Write one row per news item; return the ids and the number of text fields that cleaning changed."""
     news: set[str] = set()
     n_changed = 0
-    for number, (item, *texts) in read_tsv(path, N_NEWS_COLUMNS, report):
+    for number, (item, *texts) in read_columns(path, N_NEWS_COLUMNS, report):
         if not is_token(item):
-            report.fault(path.name, number, "empty or blank-holding news id", "line skipped")
+            report.fault(path.name, number, f"news id is {BAD_ID}", "line skipped")
         elif item in news:
             report.fault(path.name, number, "news id seen before", "line skipped, first kept")
         else:
@@ -117,9 +147,9 @@ def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str
 
 def _read_behaviors(path: Path, report: Report) -> _Behaviors:
     behaviors = _Behaviors()
-    for number, (_, user, time_text, history_text, impression_text) in read_tsv(path, N_BEHAVIOR_COLUMNS, report):
+    for number, (_, user, time_text, history_text, impression_text) in read_columns(path, N_BEHAVIOR_COLUMNS, report):
         if not is_token(user):
-            report.fault(path.name, number, "empty or blank-holding user id", "line skipped")
+            report.fault(path.name, number, f"user id is {BAD_ID}", "line skipped")
             continue
         try:
             time = datetime.strptime(time_text, TIME_FORMAT)
@@ -128,13 +158,15 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
             continue
         _add_history(behaviors, user, _tokens(history_text, path, number, report))
         behaviors.n_impressions += 1
-        for entry in impression_text.split():
+        clicked = []
+        for item, is_clicked in impression_entries(impression_text):
             behaviors.n_entries += 1
-            item, _, label = entry.rpartition("-")
-            if label not in ("0", "1") or not is_token(item):
+            if item is None:
                 report.fault(path.name, number, "impression entry not as N123-0 or N123-1", "entry skipped")
-            elif label == "1":
-                behaviors.clicks[user].append((time, sys.intern(item)))
+            elif is_clicked:
+                clicked.append(sys.intern(item))
+        if clicked:
+            behaviors.clicks[user].append((time, number, clicked))
     if not behaviors.histories:
         raise _no_valid_line(path, "impression id, user id, time, history, impressions", report)
     return behaviors
@@ -159,19 +191,20 @@ def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
     return tokens
 
 
-def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> tuple[int, set[str], int]:
-    """Write all sequences; return the number of events, the clicked news, the number of events of unknown news."""
-    n_events = n_unknown = 0
-    clicked: set[str] = set()
+def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> _Events:
+    """Write all sequences."""
+    events = _Events()
     for user, history in behaviors.histories.items():
-        by_time = sorted(behaviors.clicks.get(user, ()), key=lambda click: click[0])
-        sequence = history + [item for _, item in by_time]
-        for position, item in enumerate(sequence):
-            file.write(user, item, str(position))
-        n_events += len(sequence)
-        n_unknown += sum(item not in news for item in sequence)
-        clicked.update(sequence)
-    return n_events, clicked, n_unknown
+        sequence = [(item, "0") for item in history]
+        for _, number, clicked in sorted(behaviors.clicks.get(user, ()), key=lambda impression: impression[0]):
+            events.first_clicks[number] = len(sequence)
+            sequence += [(item, "1") for item in clicked]
+        for position, (item, from_impression) in enumerate(sequence):
+            file.write(user, item, str(position), from_impression)
+            events.items.add(item)
+            events.n_unknown += item not in news
+        events.n += len(sequence)
+    return events
 
 
 def _no_valid_line(path: Path, columns: str, report: Report) -> UserError:

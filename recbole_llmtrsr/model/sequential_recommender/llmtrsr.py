@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.assembly import assemble
+from recbole_llmtrsr.model.assembly import assemble, recommender_templates
 from recbole_llmtrsr.model.language_loss import language_loss
 from recbole_llmtrsr.model.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
 from recbole_llmtrsr.model.rows import Section
@@ -25,6 +26,7 @@ from recbole_llmtrsr.model.scorer import Scorer
 from recbole_llmtrsr.model.scoring import scores_with_gradients
 from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
 class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
@@ -35,6 +37,8 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         dataset: an LLMTRSRDataset that holds the summaries.
 
     Attributes:
+        score_resolution: scores that differ by less may differ by the engine's rounding alone (other batch mates,
+            another back-end); the evaluation takes them as equal.
         meter: what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
         attention_refused: why attention back-ends faster than the one in use are not, by name.
@@ -45,15 +49,12 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
     """
 
     input_type = InputType.POINTWISE
+    score_resolution = 2.0**-16
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        self.check_config(config)
         super().__init__(config, dataset)
         self.settings = config.settings
-        if config["train_neg_sample_args"]["distribution"] == "none":
-            raise UserError(
-                "train_neg_sample_args: ~ leaves LLMTRSR without a no to learn: set train_neg_sample_args:"
-                " {distribution: uniform, sample_num: 8}"
-            )
         parts = assemble(self.settings, dataset, self.device, config["seed"])
         self.backbone, self.prompts = parts.backbone, parts.prompts
         self.yes_id, self.no_id = parts.yes_id, parts.no_id
@@ -66,6 +67,42 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
         self._history = dataset.histories.__getitem__
         self._summary = dataset.summary
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """Refuse options that this model cannot work with, before any work is done.
+
+        Raises:
+            UserError: no training negatives, or wording that is faulty or that no prompt would read.
+        """
+        recommender_templates(config.settings)
+        if config["train_neg_sample_args"]["distribution"] == "none":
+            raise UserError(
+                f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
+                " {distribution: uniform, sample_num: 8}"
+            )
+
+    @contextmanager
+    def reading(
+        self, prompts: PromptBuilder, summary: Callable[[int], str], history: Callable[[int], Sequence[int]]
+    ) -> Iterator[None]:
+        """Read other prompts for a while, without counting it as the model's work.
+
+        Args:
+            prompts: makes them, and has made none of other summaries or histories before.
+            summary: preference summary of a history id.
+            history: item ids of a history id, oldest first.
+        """
+        own, mark = (self.prompts, self._summary, self._history), self.meter.mark()
+        self.prompts, self._summary, self._history = prompts, summary, history
+        try:
+            yield
+        finally:
+            # The prompts last: batches prefetched when an error came up may still be in the making on their thread, and
+            # prompts kept among the model's own must be of its own summaries.
+            _, self._summary, self._history = own
+            self.prompts = own[0]
+            self.meter.back_to(mark)
 
     def forward(self, interaction: Interaction) -> Tensor:
         """The training loss: what a distributed wrapper calls."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, is_token
+from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, is_number, is_token, whole_set
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {"inter": ("user_id:token", "item_id:token"), "item": ("item_id:token",)}
@@ -81,6 +81,43 @@ def test_one_line_keeps_everything_else(text: str) -> None:
     assert one_line(text) == text
 
 
-@pytest.mark.parametrize(("text", "expected"), [("N1", True), ("", False), ("N 1", False), ("N\x001", False)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("N1", True), ("", False), ("N 1", False), ("N\x001", False), ("null", False), ("nan", False), ("NULLS", True)],
+)
 def test_a_token_is_not_empty_and_has_no_blank(text: str, expected: bool) -> None:
     assert is_token(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4", True),
+        ("-4.5e3", True),
+        (".5", True),
+        ("1_000", False),
+        ("nan", False),
+        ("1e999", False),
+        (" 4", False),
+        ("", False),
+    ],
+)
+def test_a_number_is_what_pandas_reads_as_one(text: str, expected: bool) -> None:
+    assert is_number(text) is expected
+
+
+def test_a_set_of_files_appears_at_once_whoever_writes_them(tmp_path: Path) -> None:
+    with whole_set(tmp_path / "tiny", ["inter", "extra.bin"]) as drafts:
+        drafts["inter"].write_text("rows")
+        drafts["extra.bin"].write_bytes(b"\0")
+        assert not (tmp_path / "tiny" / "tiny.inter").exists()
+    assert names(tmp_path / "tiny") == ["tiny.extra.bin", "tiny.inter"]
+
+
+def test_a_set_with_a_file_that_was_not_written_is_not_taken(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="can not write"),
+        whole_set(tmp_path / "tiny", ["inter", "extra.bin"]) as drafts,
+    ):
+        drafts["inter"].write_text("rows")
+    assert names(tmp_path / "tiny") == []

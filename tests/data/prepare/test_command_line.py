@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def test_the_module_converts_and_prints_its_counts(tmp_path: Path) -> None:
     flags = [f"--source={raw_folder(tmp_path / 'raw')}", f"--out={tmp_path / 'dataset' / 'tiny'}"]
     done = subprocess.run(command + flags, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert lines[0] == f"mind: {tmp_path}/dataset/tiny/tiny.inter, {tmp_path}/dataset/tiny/tiny.item"
+    files = [f"{tmp_path}/dataset/tiny/tiny.{suffix}" for suffix in ("inter", "item", "impressions.npz")]
+    assert lines[0] == f"mind: {', '.join(files)}"
     assert [line.split() for line in lines[1:3]] == [["users", "1"], ["users", "with", "an", "empty", "history", "0"]]
     assert (tmp_path / "dataset" / "tiny" / "tiny.inter").read_text().count("\n") == 3
 
@@ -49,15 +51,23 @@ def test_a_fault_of_the_user_gives_code_2_and_its_text_without_a_traceback(tmp_p
 
 def test_an_unknown_name_lists_the_accepted_and_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mnd", "--source=a", "--out=b"]) == 2
-    assert capsys.readouterr().err == "error: unknown converter 'mnd': accepted are mind; did you mean 'mind'?\n"
+    known = "mind, amazon-m2, amazon-reviews, movielens, table"
+    expected = f"error: unknown converter 'mnd': accepted are {known}; did you mean 'mind'?\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_name_like_no_other_gets_the_list_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["netflix"]) == 2
-    assert capsys.readouterr().err == "error: unknown converter 'netflix': accepted are mind\n"
+    assert (
+        capsys.readouterr().err
+        == "error: unknown converter 'netflix': accepted are mind, amazon-m2, amazon-reviews, movielens, table\n"
+    )
 
 
-@pytest.mark.parametrize("arguments", [[], ["mind"], ["mind", "--source=a"], ["mind", "--sourc=a", "--out=b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["mind"], ["mind", "--source=a"], ["mind", "--sourc=a", "--out=b"], ["table", "--source=a", "--out=b"]],
+)
 def test_missing_or_misspelt_flags_give_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -70,4 +80,32 @@ def test_every_converter_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
         assert stop.value.code == 0
-        assert entry.source in " ".join(capsys.readouterr().out.split())
+        page = " ".join(capsys.readouterr().out.split())
+        assert entry.source in page
+        assert all(f"--{option.name} " in page and option.help in page for option in entry.options)
+
+
+def test_options_are_those_of_the_converter_s_own_arguments() -> None:
+    for entry in CONVERTERS.values():
+        arguments = inspect.signature(entry.convert).parameters
+        assert ["source", "out", *(option.name for option in entry.options)] == list(arguments)
+        for option in entry.options:
+            assert option.is_required == (arguments[option.name].default is inspect.Parameter.empty)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "five", ""])
+def test_a_core_that_is_no_number_is_refused_with_what_is_accepted(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["amazon-reviews", "--source=a", "--out=b", f"--k_core={text}"]) == 2
+    wanted = f"--k_core must be a whole number >= 1, or ~ for none, got '{text}'"
+    assert capsys.readouterr().err == f"error: {wanted}\n"
+
+
+def test_options_reach_the_converter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.csv").write_text("who,what\nu1,i1\nu1,i2\n")
+    (tmp_path / "items.csv").write_text("what,title,maker\ni1,One,A\ni2,Two,B\n")
+    files = [f"--source={tmp_path}", f"--out={tmp_path}/tiny", "--interactions=events.csv", "--items=items.csv"]
+    assert main(["table", *files, "--user=who", "--item=what", "--text=maker,title"]) == 0
+    assert (tmp_path / "tiny" / "tiny.item").read_text().splitlines()[1:] == ["i1\tA\tOne", "i2\tB\tTwo"]
+    assert ["events", "2"] in [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_llmtrsr.data.candidate_file import read_candidate_file
+from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.mind import convert_mind
 from recbole_llmtrsr.errors import UserError
 
@@ -26,23 +28,23 @@ BEHAVIORS = """\
 9\tu6\t11/14/2019 2:14:46 PM\t\tn9-0
 """
 INTER = """\
-user_id:token\titem_id:token\ttimestamp:float
-u1\tn1\t0
-u1\tn2\t1
-u1\tn1\t2
-u1\tn6\t3
-u1\tn5\t4
-u1\tn3\t5
-u2\tn2\t0
-u2\tn9\t1
-u2\tn6\t2
-u3\tn3\t0
-u3\tn2\t1
-u3\tn4\t2
-u3\tn7\t3
-u4\tn404\t0
-u5\tn7\t0
-u5\tn8\t1
+user_id:token\titem_id:token\ttimestamp:float\tfrom_impression:float
+u1\tn1\t0\t0
+u1\tn2\t1\t0
+u1\tn1\t2\t0
+u1\tn6\t3\t1
+u1\tn5\t4\t1
+u1\tn3\t5\t1
+u2\tn2\t0\t0
+u2\tn9\t1\t1
+u2\tn6\t2\t1
+u3\tn3\t0\t0
+u3\tn2\t1\t0
+u3\tn4\t2\t1
+u3\tn7\t3\t1
+u4\tn404\t0\t1
+u5\tn7\t0\t0
+u5\tn8\t1\t0
 """
 NEWS = """\
 n1\tsports\tgolf\tThe "Masters" in 2019\t"Amen" corner\thttps://x/1\t[]\t[]
@@ -107,6 +109,13 @@ def test_counts_are_those_of_the_raw_folder(tmp_path: Path) -> None:
         "events of news without a line (kept)": 1,
         "impressions": 9,
         "impression entries": 13,
+        "impressions without a click (no candidate set)": 2,
+        "impressions with several clicks": 1,
+        "impressions with nothing but clicks": 4,
+        "impressions whose clicks are the user's first events (no history)": 1,
+        "impression entries repeated within an impression (one kept)": 0,
+        "news clicked and not clicked in one impression (clicked taken)": 0,
+        "candidates of news without a line (kept)": 1,
         "news": 9,
         "clicked news": 10,
         "clicked news without a line": 1,
@@ -118,14 +127,14 @@ def test_counts_are_those_of_the_raw_folder(tmp_path: Path) -> None:
 def test_a_shorter_history_in_a_later_line_is_not_taken(tmp_path: Path) -> None:
     behaviors = "1\tu1\t11/9/2019 1:00:00 AM\tn1 n2\tn3-0\n2\tu1\t11/9/2019 1:00:00 AM\tn4\tn3-0\n"
     report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
-    assert converted(tmp_path / "mind")[0].split("\n")[1:] == ["u1\tn1\t0", "u1\tn2\t1", ""]
+    assert converted(tmp_path / "mind")[0].split("\n")[1:] == ["u1\tn1\t0\t0", "u1\tn2\t1\t0", ""]
     assert report.counts["users whose lines differ in history (longest taken)"] == 1
 
 
 def test_the_files_are_named_after_the_out_folder(tmp_path: Path) -> None:
     convert_mind(write_raw(tmp_path / "raw"), tmp_path / "dataset" / "mind-small")
     names = sorted(path.name for path in (tmp_path / "dataset" / "mind-small").iterdir())
-    assert names == ["mind-small.inter", "mind-small.item"]
+    assert names == ["mind-small.impressions.npz", "mind-small.inter", "mind-small.item"]
 
 
 def test_a_second_run_replaces_the_files_by_the_same_bytes(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_a_second_run_replaces_the_files_by_the_same_bytes(tmp_path: Path) -> No
     (out / "mind.item").write_text("damaged")
     convert_mind(raw, out)
     assert converted(out) == first
-    assert sorted(path.name for path in out.iterdir()) == ["mind.inter", "mind.item"]
+    assert sorted(path.name for path in out.iterdir()) == ["mind.impressions.npz", "mind.inter", "mind.item"]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
@@ -152,8 +161,8 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) 
         ("", "not 5 columns: 1 (line skipped); line 10"),
         ("10\tu9\t2019-11-09 01:00\tn1\tn2-1", "time not as 11/12/2019 2:14:46 PM: 1 (line skipped); line 10"),
         ("10\tu9\t11/9/2019 13:00:00 PM\tn1\tn2-1", "time not as 11/12/2019 2:14:46 PM: 1 (line skipped); line 10"),
-        ("10\t\t11/9/2019 1:00:00 AM\tn1\tn2-1", "empty or blank-holding user id: 1 (line skipped); line 10"),
-        ("10\tu 9\t11/9/2019 1:00:00 AM\tn1\tn2-1", "empty or blank-holding user id: 1 (line skipped); line 10"),
+        ("10\t\t11/9/2019 1:00:00 AM\tn1\tn2-1", f"user id is {BAD_ID}: 1 (line skipped); line 10"),
+        ("10\tu 9\t11/9/2019 1:00:00 AM\tn1\tn2-1", f"user id is {BAD_ID}: 1 (line skipped); line 10"),
     ],
 )
 def test_a_malformed_behaviors_line_is_skipped_and_reported_by_number(tmp_path: Path, line: str, expected: str) -> None:
@@ -180,7 +189,7 @@ def test_a_control_character_in_a_history_entry_is_skipped_and_reported(tmp_path
     [
         ("n10\tnews\t\ttitle", "not 8 columns: 1 (line skipped); line 10"),
         ("n2\tnews\t\tanother title\t\t\t\t", "news id seen before: 1 (line skipped, first kept); line 10"),
-        ("\tnews\t\ttitle\t\t\t\t", "empty or blank-holding news id: 1 (line skipped); line 10"),
+        ("\tnews\t\ttitle\t\t\t\t", f"news id is {BAD_ID}: 1 (line skipped); line 10"),
     ],
 )
 def test_a_malformed_news_line_is_skipped_and_reported_by_number(tmp_path: Path, line: str, expected: str) -> None:
@@ -233,7 +242,7 @@ def test_a_source_without_anything_usable_is_an_error_and_leaves_older_files_alo
     with pytest.raises(UserError, match=expected):
         convert_mind(write_raw(tmp_path / "raw", behaviors, news), out)
     assert converted(out) == (INTER, ITEM)
-    assert sorted(path.name for path in out.iterdir()) == ["mind.inter", "mind.item"]
+    assert sorted(path.name for path in out.iterdir()) == ["mind.impressions.npz", "mind.inter", "mind.item"]
 
 
 @pytest.mark.realdata
@@ -251,6 +260,13 @@ def test_real_mind_has_its_known_counts(tmp_path: Path) -> None:
         "events of news without a line (kept)": 0,
         "impressions": 5_000,
         "impression entries": 189_359,
+        "impressions without a click (no candidate set)": 0,
+        "impressions with several clicks": 1_377,
+        "impressions with nothing but clicks": 0,
+        "impressions whose clicks are the user's first events (no history)": 101,
+        "impression entries repeated within an impression (one kept)": 0,
+        "news clicked and not clicked in one impression (clicked taken)": 0,
+        "candidates of news without a line (kept)": 0,
         "news": 51_282,
         "clicked news": 17_628,
         "clicked news without a line": 0,
@@ -261,3 +277,71 @@ def test_real_mind_has_its_known_counts(tmp_path: Path) -> None:
     inter, item = converted(tmp_path / "mind")
     assert inter.count("\n") == 1 + 146_474
     assert item.count("\n") == len(item.splitlines()) == 1 + 51_282
+
+
+def impressions(tmp_path: Path, behaviors: str = BEHAVIORS) -> tuple[list[tuple[str, int, list[str], list[str]]], dict]:
+    report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
+    return list(read_candidate_file(tmp_path / "mind" / "mind.impressions.npz").rows()), report.counts
+
+
+def test_every_impression_with_a_click_is_a_candidate_set_after_all_that_came_before_it(tmp_path: Path) -> None:
+    assert impressions(tmp_path)[0] == [
+        ("u1", 3, ["n6"], []),
+        ("u1", 4, ["n3", "n5"], ["n4"]),
+        ("u2", 1, ["n9"], []),
+        ("u2", 2, ["n6"], ["n7"]),
+        ("u3", 2, ["n4"], []),
+        ("u3", 3, ["n7"], ["n1"]),
+        ("u4", 0, ["n404"], []),
+    ]
+
+
+def test_news_that_an_impression_lists_twice_counts_once_and_a_click_wins(tmp_path: Path) -> None:
+    line = "1\tu1\t11/9/2019 1:00:00 AM\tn1\tn2-0 n2-0 n3-1 n3-0 n4-0 n4-1 n9-0\n"
+    rows, counts = impressions(tmp_path, line)
+    assert rows == [("u1", 1, ["n3", "n4"], ["n2", "n9"])]
+    assert counts["impression entries repeated within an impression (one kept)"] == 1
+    assert counts["news clicked and not clicked in one impression (clicked taken)"] == 2
+
+
+def test_malformed_lines_and_entries_are_no_candidates(tmp_path: Path) -> None:
+    line = "1\tu1\t11/9/2019 1:00:00 AM\tn1\tn2-1 n3 n4-0\n2\tu1\tnever\tn1\tn5-1 n6-0\n"
+    assert impressions(tmp_path, line)[0] == [("u1", 1, ["n2"], ["n4"])]
+
+
+def test_impressions_of_one_time_keep_the_order_of_the_file_and_their_clicks_stay_together(tmp_path: Path) -> None:
+    behaviors = "".join(
+        f"{i}\tu1\t11/9/2019 1:00:00 AM\tn1\t{entries}\n"
+        for i, entries in enumerate(["n2-1 n3-1 n4-0", "n5-1 n2-0"], start=1)
+    )
+    assert impressions(tmp_path, behaviors)[0] == [("u1", 1, ["n2", "n3"], ["n4"]), ("u1", 3, ["n5"], ["n2"])]
+    assert converted(tmp_path / "mind")[0].splitlines()[1:] == [
+        "u1\tn1\t0\t0",
+        "u1\tn2\t1\t1",
+        "u1\tn3\t2\t1",
+        "u1\tn5\t3\t1",
+    ]
+
+
+def test_a_source_without_labels_has_no_candidate_set(tmp_path: Path) -> None:
+    rows, counts = impressions(tmp_path, "1\tu1\t11/9/2019 1:00:00 AM\tn1 n2\tn3 n4\n")
+    assert rows == []
+    assert counts["impressions without a click (no candidate set)"] == 1
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"real data missing: {REAL}")
+def test_real_impressions_follow_the_events_before_them(tmp_path: Path) -> None:
+    convert_mind(REAL, tmp_path / "mind")
+    candidates = read_candidate_file(tmp_path / "mind" / "mind.impressions.npz")
+    assert len(candidates) == 5_000
+    assert len(candidates.items) == 189_359
+    assert candidates.is_positive.sum() == 7_542
+    events: dict[str, list[tuple[str, str]]] = {}
+    for line in converted(tmp_path / "mind")[0].splitlines()[1:]:
+        user, item, position, from_impression = line.split("\t")
+        assert int(position) == len(events.setdefault(user, []))
+        events[user].append((item, from_impression))
+    for user, n_events, positives, _ in candidates.rows():
+        clicks = events[user][n_events : n_events + len(positives)]
+        assert sorted(clicks) == sorted((item, "1") for item in positives)

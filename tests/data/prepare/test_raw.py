@@ -1,19 +1,21 @@
-"""Raw tab-separated lines: what ends a line, what is malformed."""
+"""Raw lines: what ends them, what is malformed."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.data.prepare.raw import read_tsv
+from recbole_llmtrsr.data.prepare.raw import read_columns, read_csv, read_json_lines
 from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.errors import UserError
 
 
 def test_only_line_feeds_end_lines_and_only_tabs_end_columns(tmp_path: Path) -> None:
     path = tmp_path / "raw.tsv"
     path.write_bytes('a\u2028b\tc\x85\n"d\te\x0b\x1c"\r\nf\rg\th'.encode())
-    assert list(read_tsv(path, 2, Report(""))) == [
+    assert list(read_columns(path, 2, Report(""))) == [
         (1, ["a\u2028b", "c\x85"]),
         (2, ['"d', 'e\x0b\x1c"']),
         (3, ["f\rg", "h"]),
@@ -24,7 +26,7 @@ def test_lines_that_are_not_utf8_or_of_another_width_are_reported(tmp_path: Path
     path = tmp_path / "raw.tsv"
     path.write_bytes(b"a\tb\n\xff\tb\na\na\tb\tc\n\xe9\tb\nc\td\n")
     report = Report("")
-    assert [number for number, _ in read_tsv(path, 2, report)] == [1, 6]
+    assert [number for number, _ in read_columns(path, 2, report)] == [1, 6]
     assert report.fault_text() == [
         "raw.tsv: not UTF-8: 2 (line skipped); line 2, 5",
         "raw.tsv: not 2 columns: 2 (line skipped); line 3, 4",
@@ -34,7 +36,91 @@ def test_lines_that_are_not_utf8_or_of_another_width_are_reported(tmp_path: Path
 def test_the_progress_bar_is_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "raw.tsv"
     path.write_bytes(b"a\tb\n")
-    list(read_tsv(path, 2, Report("")))
+    list(read_columns(path, 2, Report("")))
     output = capsys.readouterr()
     assert output.out == ""
     assert "raw.tsv: 100%" in output.err
+
+
+def test_lines_of_another_encoding_are_read_where_a_fallback_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "movies.dat"
+    path.write_bytes("1::Les Misérables".encode("latin-1") + b"\n" + "2::Amélie::x\n2::Amélie\n".encode())
+    report = Report("")
+    rows = list(read_columns(path, 2, report, "::", fallback="latin-1"))
+    assert rows == [(1, ["1", "Les Misérables"]), (3, ["2", "Amélie"])]
+    assert report.fault_text() == ["movies.dat: not 2 columns: 1 (line skipped); line 2"]
+
+
+def test_csv_fields_may_be_quoted_and_hold_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'\xef\xbb\xbfid,text,more\r\n1,"a ""b"", c\r\nd",x\r\n2,plain \'q\',y\r\n')
+    report = Report("")
+    rows = list(read_csv(path, ["text", "id"], report, "mend it"))
+    assert rows == [(2, ['a "b", c\r\nd', "1"]), (4, ["plain 'q'", "2"])]
+    assert report.faults == {}
+
+
+def test_malformed_csv_rows_are_reported_by_their_first_line_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'id,text\n1,a\n2\n\n"x\ny"z,4\n5,b\n6,\xff\n7,c\rd\n8,e\n"9,open\n10,f\n')
+    report = Report("")
+    assert list(read_csv(path, ["id", "text"], report, "")) == [(2, ["1", "a"]), (7, ["5", "b"]), (10, ["8", "e"])]
+    texts = [
+        text.replace(" - do you need to open the file in universal-newline mode?", "") for text in report.fault_text()
+    ]
+    assert texts == [
+        "a.csv: not 2 columns: 2 (row skipped); line 3, 4",
+        "a.csv: broken quoting or line end (',' expected after '\"'): 1 (row skipped); line 5",
+        "a.csv: not UTF-8: 1 (row skipped); line 8",
+        "a.csv: broken quoting or line end (new-line character seen in unquoted field): 1 (row skipped); line 9",
+        "a.csv: broken quoting or line end (unexpected end of data): 1 (row skipped); line 11",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"), [("id,titel", "title"), ("id,title,title", "title"), ("", "id and title")]
+)
+def test_a_csv_file_without_a_column_once_is_an_error_and_names_its_own(
+    tmp_path: Path, header: str, wanted: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(header + "\n1,a\n")
+    with pytest.raises(UserError, match=f"column {wanted} once, it has {header.replace(',', ', ') or 'none'}: mend it"):
+        list(read_csv(path, ["id", "title"], Report(""), "mend it"))
+
+
+def test_a_packed_file_is_read_like_the_plain_one(tmp_path: Path) -> None:
+    text = "".join(f"{i}\ta\u2028{i}\n" for i in range(3000))
+    (tmp_path / "plain.tsv").write_text(text)
+    (tmp_path / "packed.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    plain = list(read_columns(tmp_path / "plain.tsv", 2, Report("")))
+    assert len(plain) == 3000
+    assert list(read_columns(tmp_path / "packed.tsv.gz", 2, Report(""))) == plain
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"a\n" * 9999)[:-20], b"not gzip", gzip.compress(b"ab")[:-8] + b"12345678"]
+)
+def test_a_damaged_packed_file_is_an_error_and_not_a_short_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tsv.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"can not read .*a\.tsv\.gz .* download it again"):
+        list(read_columns(tmp_path / "a.tsv.gz", 1, Report("")))
+
+
+def test_json_lines_that_are_no_object_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [
+        '{"a": "\\ud83d\\ude00"}',
+        "[1]",
+        "{'a': 1}",
+        "",
+        '{"a": "\\ud83d"}',
+        '{"a": ' + "[" * 100_000,
+        '{"a": NaN}',
+    ]
+    path.write_bytes("\n".join(lines).encode() + b'\n{"a": "\xff"}\n{}')
+    report = Report("")
+    found = list(read_json_lines(path, report))
+    assert [number for number, _ in found] == [1, 7, 9]
+    assert found[0][1] == {"a": "😀"}
+    assert report.fault_text() == ["a.jsonl: not a JSON object in UTF-8: 6 (line skipped); line 2, 3, 4, 5, 6, 8"]

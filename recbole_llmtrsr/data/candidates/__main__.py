@@ -1,0 +1,72 @@
+"""Command line: ``python -m recbole_llmtrsr.data.candidates show --source=saved/candidates/<name>.npz``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.errors import UserError
+
+_FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Look into a candidate file, or carry one to and from lines of JSON.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command in _FORMS:
+            for name, form in zip(("source", "out"), _FORMS[options.command], strict=True):
+                if getattr(options, name).suffix != form:
+                    raise UserError(f"{options.command}: --{name}={getattr(options, name)} must end in {form}")
+        file = read_candidate_file(options.source)
+        if options.command in _FORMS:
+            write_candidate_file(options.out, file)
+        print(f"{options.source if options.command == 'show' else options.out}: {_told(file)}")
+    except UserError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _told(file: CandidateFile) -> str:
+    n_rows, n_items, n_positives = len(file), len(file.items), int(file.is_positive.sum())
+    lengths = f" ({file.lengths.min()} to {file.lengths.max()} a row)" if n_rows else ""
+    return (
+        f"{n_rows:,} rows of {len(set(file.users.tolist())):,} users; {n_items:,} candidates{lengths}, {n_positives:,}"
+        f" of them positive; {len(file.tokens):,} different items\nhash {file.digest}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.data.candidates",
+        description="Look into a candidate file, or carry one to and from lines of JSON.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, text in {
+        "show": "check a file; print its counts and its hash",
+        "export": "write a .npz file as .jsonl: user, n_events, positives and negatives of a row on each line",
+        "import": "write such lines as .npz, checked; use it with --eval_args={mode: 'file:<path>'}",
+    }.items():
+        made = commands.add_parser(command, help=text, allow_abbrev=False)
+        made.add_argument("--source", type=Path, required=True, help="candidate file to read")
+        if command != "show":
+            made.add_argument(
+                "--out", type=Path, required=True, help="candidate file to write; an older one is replaced"
+            )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""CandidateSet: a candidate file in the ids of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.data.candidates.split_rows import Ids
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateSet:
+    """The candidates of every ranked history of one split.
+
+    Attributes:
+        file: the set by its tokens.
+        history_ids: of each row of the file. [n_rows]
+        item_ids: of each token of the file. [n_tokens]
+        mode: the evaluation mode it was made for.
+        path: where it is saved.
+        counts: what else is to be told of it.
+    """
+
+    file: CandidateFile
+    history_ids: Ids
+    item_ids: Ids
+    mode: str
+    path: Path
+    counts: Mapping[str, int]
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {history_id: row for row, history_id in enumerate(self.history_ids.tolist())}
+
+    def __getitem__(self, history_id: int) -> tuple[Ids, npt.NDArray[np.bool_]]:
+        """Item ids of a history's candidates, and which of them are positive; in an order without meaning.
+
+        Raises:
+            KeyError: the history is not ranked in this split.
+        """
+        if history_id not in self._rows:
+            raise KeyError(f"history {history_id} has no candidate set: it belongs to another split, or was left out")
+        row = self._rows[history_id]
+        where = slice(self.file.offsets[row], self.file.offsets[row + 1])
+        return self.item_ids[self.file.items[where]], self.file.is_positive[where]
+
+    @property
+    def digest(self) -> str:
+        """Of the file."""
+        return self.file.digest
+
+    def report(self) -> dict[str, Any]:
+        """For result.json: hash, numbers of candidates and positives (or their least, mean and most), and counts."""
+        return {
+            "hash": self.digest,
+            "mode": self.mode,
+            "file": str(self.path),
+            "n_histories": len(self.file),
+            "n_per_history": _spread(self.file.lengths),
+            "positives_per_history": _spread(self.file.n_positives),
+            **self.counts,
+        }
+
+
+def _spread(numbers: Ids) -> int | list[float]:
+    """The number that all are, or their least, mean and most."""
+    if len(np.unique(numbers)) < 2:
+        return int(numbers[0]) if len(numbers) else 0
+    return [int(numbers.min()), round(float(numbers.mean()), 3), int(numbers.max())]

@@ -1,0 +1,43 @@
+"""Categories of items, for negatives as near to the target as a catalogue can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llmtrsr.data.candidates.modes import CandidateMode
+from recbole_llmtrsr.data.candidates.split_rows import Ids, Tokens
+from recbole_llmtrsr.data.item_text import read_item_text
+from recbole_llmtrsr.errors import UserError
+
+
+def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> Ids:
+    """A number for each item's category: the whole value of ``candidate_category``; -1 for an empty one.
+
+    Args:
+        config: our Config.
+        mode: for messages.
+        item_tokens: of the catalogue. [n_items]
+
+    Returns:
+        [n_items]
+
+    Raises:
+        UserError: no .item file, or no such column in it.
+    """
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    column = config.settings.evaluation.candidate_category
+    # All columns: a fault should name this option and what the file has.
+    text = read_item_text(
+        path, config["ITEM_ID_FIELD"], separator=config["field_separator"], encoding=config["encoding"] or "utf-8"
+    )
+    if column not in text.columns:
+        raise UserError(
+            f"eval_args mode '{mode.text}' needs the column '{column}' of {path}, which has"
+            f" {', '.join(text.columns)}: set candidate_category to one of these"
+        )
+    values = [dict(text[token].fields).get(column, "") for token in item_tokens.tolist()]
+    names, numbers = np.unique(values, return_inverse=True)
+    return np.where(names[numbers] == "", -1, numbers)

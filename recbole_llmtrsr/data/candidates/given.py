@@ -1,0 +1,96 @@
+"""Candidates that a file gives: a data set's impressions, or a set of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file
+from recbole_llmtrsr.data.candidates.modes import CandidateMode
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
+from recbole_llmtrsr.errors import UserError
+
+_N_NAMED = 5
+
+
+def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
+    """The part of a candidate file that speaks of a split.
+
+    Of impressions, rows whose target is no impression's first click are left out, and with ``catalogue: items``
+    negatives that the .item file does not know; both are counted. A file of the user's own must fit as it is.
+
+    Args:
+        config: our Config.
+        rows: of the split.
+        mode: 'impressions' or 'file'.
+
+    Returns:
+        candidates of the ranked rows, these rows, and counts.
+
+    Raises:
+        UserError: no such file, a faulty one, or one that does not fit the rows or the catalogue.
+    """
+    path = mode.path or Path(config["data_path"]) / f"{config['dataset']}.impressions.npz"
+    if mode.path is None and not path.is_file():
+        raise UserError(
+            f"eval_args mode 'impressions' needs {path}, which 'python -m recbole_llmtrsr.data.prepare mind' writes:"
+            " make it, or choose another mode, such as uni20"
+        )
+    file = read_candidate_file(path)
+    places = rows.places(file)
+    if mode.path is not None and (places < 0).any():
+        missing = np.flatnonzero(places < 0)
+        raise UserError(
+            f"candidate file {path} has no row for {len(missing)} of {len(rows)} targets, such as"
+            f" {_names(rows, missing)}: every target of the split needs one, as in the set a run with mode: uni20 saves"
+        )
+    if len(rows) and (places < 0).all():
+        raise UserError(
+            f"none of the {len(rows)} targets is the first click of an impression in {path}: split off each user's last"
+            " events (eval_args: {split: {LS: valid_and_test}}) and filter none away"
+        )
+    ranked = rows.where(places >= 0)
+    is_item = ranked.item_ids(file.tokens)[file.items] > 0
+    whole = file.select(places[places >= 0])
+    found = file.select(places[places >= 0], is_item | file.is_positive)
+    may_leave_out = mode.path is None and config.settings.evaluation.catalogue == "items"
+    _check_items(path, found if may_leave_out else whole, ranked, config)
+    _check_targets(path, found, ranked)
+    counts = {"rows_without_negatives": int((found.lengths == found.n_positives).sum())}
+    if mode.path is None:
+        counts["left_out_rows"] = int((places < 0).sum())
+        counts["left_out_candidates"] = len(whole.items) - len(found.items)
+    return found, ranked, counts
+
+
+def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Any) -> None:
+    unknown = file.tokens[rows.item_ids(file.tokens) == 0]
+    if len(unknown):
+        is_whole = config.settings.evaluation.catalogue == "items"
+        remedy = (
+            "give them lines in the .item file, or leave them out of the candidates"
+            if is_whole
+            else "set catalogue: items, so that those of the .item file that nobody chose are items too"
+        )
+        raise UserError(
+            f"{len(unknown)} candidates in {path} are no items of data set '{config['dataset']}', such as"
+            f" {', '.join(unknown[:_N_NAMED].tolist())}: {remedy}"
+        )
+
+
+def _check_targets(path: Path, file: CandidateFile, rows: SplitRows) -> None:
+    """Refuse candidates in which a row's target is no positive; the rows of both are the same."""
+    missing = np.flatnonzero(~has_target(file, rows))
+    if len(missing):
+        raise UserError(
+            f"the target of {len(missing)} of {len(rows)} rows is no positive in {path}, such as"
+            f" {_names(rows, missing)}: the file was made from other events; use the same files, and filters that take"
+            " no event away"
+        )
+
+
+def _names(rows: SplitRows, where: Any) -> str:
+    return ", ".join(rows.name(row) for row in where[:_N_NAMED])

@@ -1,0 +1,127 @@
+"""One call for the candidate set of a split, however its mode comes by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
+from recbole_llmtrsr.data.candidates.category import category_numbers
+from recbole_llmtrsr.data.candidates.draws import draw
+from recbole_llmtrsr.data.candidates.given import given
+from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows, has_target
+from recbole_llmtrsr.errors import UserError
+
+
+def candidate_set(config: Any, dataset: Any, split: str, mode: CandidateMode | None = None) -> CandidateSet:
+    """The candidate set of a split, which then lies in ``candidate_dir`` for other programs too.
+
+    Args:
+        config: our Config.
+        dataset: the built data set of the split, with history ids on its rows.
+        split: 'valid' or 'test'.
+        mode: where its candidates come from; None takes it from ``eval_args``.
+
+    Raises:
+        UserError: candidates that cannot be drawn or read, or that do not fit the split.
+    """
+    mode = mode or candidate_mode(config["eval_args"]["mode"][split])
+    assert mode is not None
+    rows = SplitRows.of(dataset)
+    folder, stem = Path(config.settings.evaluation.candidate_dir), f"{config['dataset']}-{split}"
+    if mode.is_drawn:
+        categories = category_numbers(config, mode, rows.item_tokens) if mode.kind == "category" else None
+        file, path = _drawn(config, rows, mode, split, folder / stem, categories)
+        counts: Mapping[str, int] = {} if categories is None else _topped_up(file, rows, categories)
+        if mode.kind == "matched":
+            counts = _unmatched(file, rows)
+    else:
+        file, rows, counts = given(config, rows, mode)
+        path = folder / f"{stem}-{mode.kind}-{file.digest[:12]}.npz"
+        _save(path, file)
+    counts = {"negatives_from_history": _from_history(file, rows), **counts}
+    made = CandidateSet(file, rows.history_ids, rows.item_ids(file.tokens), mode.text, path, counts)
+    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
+    getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{told and ': '}{told}")
+    return made
+
+
+def _drawn(
+    config: Any, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
+) -> tuple[CandidateFile, Path]:
+    """Read what was drawn before, else draw and save."""
+    settings = config.settings.evaluation
+    seed = f"{config.data_seed}|{split}"
+    choices = f"{seed}|{mode.text}|{settings.candidate_exclusion}"
+    if categories is not None:
+        choices += f"|{categories.tolist()}"
+    if mode.kind == "matched":
+        choices += f"|{rows.popularity.tolist()}"
+    path = stem.with_name(f"{stem.name}-{mode.text}-{rows.fingerprint(choices)[:12]}.npz")
+    if path.is_file():
+        return _saved(path, rows, mode.n), path
+    items = draw(rows, mode, seed, settings.candidate_exclusion == "history", categories)
+    tokens = rows.item_tokens
+    file = CandidateFile.from_rows(
+        zip(rows.users.tolist(), rows.n_events.tolist(), tokens[rows.targets][:, None].tolist(), tokens[items].tolist())
+    )
+    _save(path, file)
+    return file, path
+
+
+def _save(path: Path, file: CandidateFile) -> None:
+    try:
+        write_candidate_file(path, file)
+    except UserError as error:
+        raise UserError(f"{error}: set candidate_dir to one") from error
+
+
+def _saved(path: Path, rows: SplitRows, n: int) -> CandidateFile:
+    try:
+        file = read_candidate_file(path)
+    except UserError as error:
+        raise UserError([f"{fault}; delete it to draw it again" for fault in error.faults]) from error
+    if not (
+        np.array_equal(file.users, rows.users)
+        and np.array_equal(file.n_events, rows.n_events)
+        and (file.lengths == 1 + n).all()
+        and (file.n_positives == 1).all()
+        and has_target(file, rows).all()
+        and (rows.item_ids(file.tokens) > 0).all()
+    ):
+        raise UserError(f"candidate file {path} was changed since it was drawn: delete it to draw it again")
+    return file
+
+
+def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[str, int]:
+    """Negatives of another category than their target, which is short of others, or has none."""
+    own = categories[rows.targets][file.row_of_item]
+    found = categories[rows.item_ids(file.tokens)[file.items]]
+    is_other = ~file.is_positive & ((found != own) | (own < 0))
+    return {
+        "topped_up_histories": len(np.unique(file.row_of_item[is_other])),
+        "topped_up_candidates": int(is_other.sum()),
+    }
+
+
+def _unmatched(file: CandidateFile, rows: SplitRows) -> dict[str, int]:
+    """Negatives with more training events than their target, and with fewer: popular targets have few peers."""
+    own = rows.popularity[rows.targets][file.row_of_item]
+    found = rows.popularity[rows.item_ids(file.tokens)[file.items]]
+    return {"more_popular_candidates": int((found > own).sum()), "less_popular_candidates": int((found < own).sum())}
+
+
+def _from_history(file: CandidateFile, rows: SplitRows) -> int:
+    """Negatives that are items of their history."""
+    ids = rows.item_ids(file.tokens)[file.items]
+    n = 0
+    for history_id, begin, end in zip(rows.history_ids, file.offsets, file.offsets[1:], strict=False):
+        row = slice(begin, end)
+        n += int(np.isin(ids[row][~file.is_positive[row]], rows.histories[history_id]).sum())
+    return n

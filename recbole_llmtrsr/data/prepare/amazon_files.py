@@ -1,0 +1,86 @@
+"""The files of Amazon Reviews: which there are, and how 2018 and 2023 name their fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_llmtrsr.data.prepare.raw import read_json_lines
+from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.errors import UserError
+
+REMEDY = (
+    "give the folder of the reviews and the metadata of a category, such as Video_Games.jsonl.gz and"
+    " meta_Video_Games.jsonl.gz (2023), or Video_Games_5.json.gz and meta_Video_Games.json.gz (2018)"
+)
+_SUFFIXES = (".jsonl.gz", ".json.gz", ".jsonl", ".json")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the fields.
+
+    Attributes:
+        name: year of the collection.
+        per_second: units of ``time`` in a second.
+    """
+
+    name: str
+    user: str
+    item: str
+    rating: str
+    time: str
+    per_second: int
+    brand: str
+    categories: str
+    features: str
+
+
+LAYOUTS = (
+    Layout("2018", "reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "category", "feature"),
+    Layout("2023", "user_id", "parent_asin", "rating", "timestamp", 1000, "store", "categories", "features"),
+)
+
+
+def layout_of(path: Path) -> Layout:
+    """The layout that the first object of a file of reviews has.
+
+    Raises:
+        UserError: an unreadable file, or none of the layouts.
+    """
+    first = next((line for _, line in read_json_lines(path, Report(""))), {})
+    for layout in LAYOUTS:
+        if {layout.user, layout.item, layout.rating, layout.time} <= first.keys():
+            return layout
+    wanted = " nor ".join(f"{each.user}, {each.item}, {each.rating}, {each.time} ({each.name})" for each in LAYOUTS)
+    raise UserError(f"the first review of {path} has neither {wanted}, only {', '.join(first) or 'nothing'}: {REMEDY}")
+
+
+def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
+    """The reviews and the metadata.
+
+    Args:
+        source: the folder.
+        category: file name of the reviews up to .json; None takes the one that is there.
+
+    Raises:
+        UserError: no such folder, no such file, or several to choose from.
+    """
+    if not source.is_dir():
+        raise UserError(f"no source folder {source}: {REMEDY}")
+    stems = {path: path.name.removesuffix(_suffix(path)) for path in sorted(source.iterdir()) if _suffix(path)}
+    reviews = [path for path, stem in stems.items() if not stem.startswith("meta_") and category in (None, stem)]
+    if len(reviews) != 1:
+        found = ", ".join(path.name for path in stems) or "no .json or .jsonl file"
+        advice = "choose one with --category" if len(reviews) > 1 and category is None else REMEDY
+        wanted = f"reviews of '{category}'" if category else "file of reviews"
+        raise UserError(f"{len(reviews) or 'no'} {wanted} in {source} ({found}): {advice}")
+    of = stems[reviews[0]].removesuffix("_5")  # the 5-core of 2018 shares the metadata of all
+    meta = [path for path, stem in stems.items() if stem == f"meta_{of}"]
+    if len(meta) != 1:
+        raise UserError(f"{len(meta) or 'no'} files meta_{of}.json or .jsonl in {source}, one is needed: {REMEDY}")
+    return reviews[0], meta[0]
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), "")

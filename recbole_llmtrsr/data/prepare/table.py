@@ -1,0 +1,167 @@
+"""Any pair of tables, of events and of items -> atomic files.
+
+Both are CSV, TSV, JSON lines or Parquet; options name their columns. Times are numbers, kept as they are, or ISO 8601,
+which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. Without a column of times
+the order of the rows is that of each user's events, and ``timestamp`` the position, 0, 1, 2...
+
+Both files are streamed; kept in memory are the ids of users and items.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from recbole_llmtrsr.data.item_text import one_line
+from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_number, is_token
+from recbole_llmtrsr.data.prepare.records import read_records
+from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.errors import UserError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FRACTION = re.compile(r"[.,](\d+)")
+
+
+def convert_table(
+    source: Path,
+    out: Path,
+    *,
+    interactions: str,
+    items: str,
+    user: str,
+    item: str,
+    text: Sequence[str],
+    time: str | None = None,
+    rating: str | None = None,
+    items_id: str | None = None,
+) -> Report:
+    """Write ``<out>/<name of out>.inter`` and ``.item``.
+
+    Args:
+        source: folder of the tables.
+        out: folder for the atomic files.
+        interactions: file name of the events.
+        items: file name of the items.
+        user: the events' column of users.
+        item: the events' column of items.
+        text: the items' columns of texts, in the order wanted.
+        time: the events' column of times; None goes by the order of the rows.
+        rating: the events' column of a number to keep as ``rating``.
+        items_id: the items' column of ids; None is that of the events.
+
+    Returns:
+        Counts.
+
+    Raises:
+        UserError: a missing file or column, no valid row in one, or an out folder that can not be written.
+    """
+    columns = {
+        "inter": ("user_id:token", "item_id:token", *(["rating:float"] if rating else []), "timestamp:float"),
+        "item": ("item_id:token", *(f"{name}:token_seq" for name in _header_names(text))),
+    }
+    report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))))
+    with atomic_files(out, columns) as files:
+        known, n_empty = _convert_items(source / items, items_id or item, text, files["item"], report)
+        wanted = [user, item, *filter(None, (rating, time))]
+        per_user, chosen, n_unknown = _convert_events(
+            source / interactions, wanted, time is not None, known, files["inter"], report
+        )
+    report.counts = {
+        "users": len(per_user),
+        "items with an event": len(chosen),
+        "events": per_user.total(),
+        "events of items without a row (kept)": n_unknown,
+        "items": len(known),
+        "items without an event (in .item)": len(known - chosen),
+        "items without any text": n_empty,
+    }
+    return report
+
+
+def seconds(text: str) -> str | None:
+    """A time of ISO 8601 as seconds since 1970; None if it is none.
+
+    >>> seconds("1970-01-02"), seconds("1970-01-01T01:00:00.25+01:00"), seconds("1970-01-01 00:00:01Z"), seconds("x")
+    ('86400', '0.25', '1', None)
+    """
+    # Before Python 3.11 neither Z nor fractions of other lengths are understood.
+    plain = _FRACTION.sub(lambda digits: f".{digits[1][:6]:0<6}", re.sub(r"[zZ]$", "+00:00", text.strip()))
+    try:
+        time = datetime.fromisoformat(plain)
+    except ValueError:
+        return None
+    since = (time if time.tzinfo else time.replace(tzinfo=timezone.utc)) - _EPOCH
+    return f"{since / timedelta(seconds=1):.6f}".rstrip("0").rstrip(".")
+
+
+def _number(text: str) -> str | None:
+    return text if is_number(text) else None
+
+
+def _convert_items(
+    path: Path, id_column: str, text: Sequence[str], file: AtomicFile, report: Report
+) -> tuple[set[str], int]:
+    """Write one row per item; return the ids, and how many have no text."""
+    known: set[str] = set()
+    n_empty = 0
+    for number, (item, *values) in read_records(path, [id_column, *text], report):
+        if not is_token(item):
+            report.fault(path.name, number, f"{id_column} is {BAD_ID}", "row skipped")
+        elif item in known:
+            report.fault(path.name, number, f"{id_column} seen before", "row skipped, first kept")
+        else:
+            known.add(item)
+            cleaned = list(map(one_line, values))
+            n_empty += not any(cleaned)
+            file.write(item, *cleaned)
+    if not known:
+        raise _nothing_in(path, report)
+    return known, n_empty
+
+
+def _convert_events(
+    path: Path, columns: Sequence[str], is_timed: bool, known: set[str], file: AtomicFile, report: Report
+) -> tuple[Counter[str], set[str], int]:
+    """Write one row per event; return events by user, the items, and how many events are of items without a row."""
+    per_user, chosen = Counter[str](), set[str]()
+    n_unknown = 0
+    forms: Sequence[Callable[[str], str | None]] = (_number, seconds)
+    for number, (user, item, *numbers) in read_records(path, columns, report):
+        time = str(per_user[user])
+        if is_timed:
+            text = numbers.pop()
+            read = [(form, value) for form in forms if (value := form(text)) is not None]
+            if not read:
+                kind = "number or time of ISO 8601" if len(forms) > 1 else "time of the first row's form"
+                report.fault(path.name, number, f"{columns[-1]} is no {kind}", "row skipped")
+                continue
+            # Numbers among dates would be other times than they look: one form for all rows.
+            forms, time = (read[0][0],), read[0][1]
+        if not is_token(user) or not is_token(item):
+            report.fault(path.name, number, f"{columns[0]} or {columns[1]} is {BAD_ID}", "row skipped")
+        elif not all(map(is_number, numbers)):
+            report.fault(path.name, number, f"{columns[2]} is no number", "row skipped")
+        else:
+            file.write(user, item, *numbers, time)
+            per_user[user] += 1
+            chosen.add(item)
+            n_unknown += item not in known
+    if not per_user:
+        raise _nothing_in(path, report)
+    return per_user, chosen, n_unknown
+
+
+def _header_names(columns: Sequence[str]) -> list[str]:
+    """Names that RecBole's headers, ``name:type``, can hold."""
+    names = [re.sub(r"[\s:]+", "_", column) for column in columns]
+    if not names or len({*names, "item_id"}) != len(names) + 1:
+        raise UserError(f"--text={','.join(columns)} gives the columns item_id, {', '.join(names)}: name others")
+    return names
+
+
+def _nothing_in(path: Path, report: Report) -> UserError:
+    found = "; ".join(report.fault_text()) or "it is empty"
+    return UserError(f"no valid row in {path} ({found}): mend the file, or name other columns")

@@ -1,0 +1,81 @@
+"""Split by user, as in the paper: every user trains, validates or tests, and none does two of these.
+
+    eval_args: {split: {US: [10000, 1000, 1000]}}     users of training, validation and test
+    eval_args: {split: {US: [0.8, 0.1, 0.1]}}         the same as shares
+
+Source: Zheng et al. (WWW 2024), experiments. Deviation: there each training user has one target, here every event of a
+training user but the first is one (``max_train_targets_per_user: 1`` restores it for LLMTRSR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.errors import UserError
+
+US = "US"
+_EXAMPLE = "set split: {US: [0.8, 0.1, 0.1]} or numbers of users, such as {US: [10000, 1000, 1000]}"
+
+
+def n_users_of(sizes: Any, n_users: int) -> list[int]:
+    """How many users train, validate and test.
+
+    Args:
+        sizes: three shares of at most 1 in sum, one with a decimal point at least, or three whole numbers.
+        n_users: users there are.
+
+    Raises:
+        UserError: sizes of another form, or more than there are.
+
+    >>> n_users_of([0.8, 0.1, 0.1], 55), n_users_of([10, 2, 2], 55)
+    ([44, 6, 5], [10, 2, 2])
+    """
+    is_numbers = isinstance(sizes, list | tuple) and all(
+        isinstance(size, int | float) and not isinstance(size, bool) and size >= 0 for size in sizes
+    )
+    if not is_numbers or len(sizes) != 3 or not sum(sizes) > 0:
+        raise UserError(f"eval_args split US must be three numbers >= 0, got {sizes!r}: {_EXAMPLE}")
+    if any(isinstance(size, float) for size in sizes):
+        if sum(sizes) > 1 + 1e-9:
+            raise UserError(
+                f"eval_args split US: {list(sizes)} are taken for shares, as one has a decimal point, but are more than"
+                f" 1 in sum: {_EXAMPLE}"
+            )
+        ends = [round(n_users * share) for share in np.cumsum(sizes)]
+        return [ends[0], ends[1] - ends[0], ends[2] - ends[1]]
+    if sum(sizes) > n_users:
+        raise UserError(
+            f"eval_args split US asks for {int(sum(sizes)):,} users ({list(sizes)}), {n_users:,} have a target after"
+            " filtering: ask for fewer, or for shares such as [0.8, 0.1, 0.1]"
+        )
+    return list(sizes)
+
+
+def split_by_user(
+    users: npt.NDArray[np.int64],
+    tokens: Sequence[str],
+    sizes: Any,
+    seed: int,
+) -> tuple[list[npt.NDArray[np.int64]], int]:
+    """Rows of training, validation and test users.
+
+    Args:
+        users: user id of every row. [n_rows]
+        tokens: user token by user id.
+        sizes: as for ``n_users_of``.
+        seed: of the draw, which depends on the tokens and on nothing else.
+
+    Returns:
+        positions of the rows in their present order, by split, and the number of users in none.
+    """
+    present = np.unique(users)
+    by_token = present[np.argsort(np.asarray([tokens[user] for user in present], dtype=str))]
+    drawn = np.random.default_rng(seed).permutation(by_token)
+    ends = np.cumsum(n_users_of(sizes, len(drawn)))
+    parts = [np.flatnonzero(np.isin(users, drawn[begin:end])) for begin, end in pairwise([0, *ends])]
+    return parts, len(drawn) - int(ends[-1])

@@ -1,0 +1,76 @@
+"""Command line: ``python -m recbole_llmtrsr.evaluation score --candidates=c.npz --scores=s.csv --name=N --out=o``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_llmtrsr.data.candidate_file import read_candidate_file
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
+from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
+from recbole_llmtrsr.evaluation.metrics import EXPECTED
+
+_METRICS, _TOPK = ("recall", "mrr", "ndcg"), (3, 5, 10)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure another program's scores on a candidate file.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        candidates = read_candidate_file(options.candidates)
+        scores = align_scores(candidates, read_scores(options.scores))
+        table, found = evaluate_scores(candidates, scores, options.metrics, options.topk)
+        dataset = options.dataset or options.candidates.name.split(".")[0]
+        write_external(options.out, options.name, dataset, options.seed, candidates, table, found)
+    except UserError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    print("\n".join(f"{name:<16}{value:.4f}" for name, value in found.items()))
+    print(f"{len(table):,} histories, candidates {candidates.digest[:12]}, results: {options.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.evaluation",
+        description="Measure another program's scores on the candidates of a comparison.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    score = commands.add_parser("score", help="per_history.csv and result.json of scores", allow_abbrev=False)
+    score.add_argument("--candidates", type=Path, required=True, help="candidate file, .npz or .jsonl")
+    score.add_argument(
+        "--scores",
+        type=Path,
+        required=True,
+        help=f".csv or .tsv with the columns {', '.join(COLUMNS)}, or .jsonl with these keys: one line per candidate",
+    )
+    score.add_argument("--name", required=True, help="the program's name in a comparison")
+    score.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
+    score.add_argument("--metrics", type=_names, default=_METRICS, help=f"of {','.join(EXPECTED)} (recall,mrr,ndcg)")
+    score.add_argument("--topk", type=_numbers, default=_TOPK, help="numbers of best items (3,5,10)")
+    score.add_argument("--dataset", help="its name (the candidate file's, up to the first dot)")
+    score.add_argument("--seed", type=int, default=0, help="of the program's run, to tell several apart (0)")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

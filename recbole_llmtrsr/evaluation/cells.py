@@ -1,0 +1,59 @@
+"""What the tables of a comparison have in common: numbers as text, the order of metrics, marks for the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from recbole.evaluator.register import smaller_metrics
+
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate
+
+RANDOM = "random ranking"
+MISSING = "-"
+
+
+def figure(value: float | None, spec: str = ".4f") -> str:
+    """A number, or the sign for a missing one.
+
+    >>> figure(0.61078), figure(None), figure(float("nan")), figure(-0.00001, "+.4f")
+    ('0.6108', '-', '-', '+0.0000')
+    """
+    # Added to 0, a rounded -0.00001 loses its sign.
+    return MISSING if value is None or not math.isfinite(value) else format(round(value, 4) + 0.0, spec)
+
+
+def short(value: float) -> str:
+    """A number of a smaller kind, without the leading zero.
+
+    >>> short(0.4662), short(-0.0124), short(1), short(-0.0001)
+    ('.466', '-.012', '1.000', '.000')
+    """
+    text = f"{round(value, 3) + 0.0:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
+
+
+def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
+    """Mean, deviation over seeds and interval over users, as far as there are any.
+
+    >>> cell(Estimate(0.4918, 0.466, 0.517, None)), cell(Estimate(0.4918, 0.466, 0.517, 0.004))
+    ('0.4918 [.466, .517]', '0.4918 ±.004 [.466, .517]')
+    """
+    if estimate is None or not math.isfinite(estimate.mean):
+        return MISSING
+    spread = "" if estimate.spread is None else f" ±{short(estimate.spread)}"
+    interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
+    return figure(estimate.mean, spec) + spread + interval
+
+
+def metrics_of(comparison: Comparison) -> list[str]:
+    """Names of the metrics of any row, in the order in which they were measured."""
+    return list(dict.fromkeys(name for row in comparison.rows for name in row.metrics))
+
+
+def places(rows: Sequence[Mapping[str, Estimate]], metric: str) -> list[int | None]:
+    """0 for the best row, 1 for the next, equal means sharing a place; None for rows without the metric."""
+    sign = 1 if metric.partition("@")[0] in smaller_metrics else -1
+    found = [sign * row[metric].mean if metric in row else math.nan for row in rows]
+    steps = sorted({value for value in found if math.isfinite(value)})
+    return [steps.index(value) if math.isfinite(value) else None for value in found]

@@ -1,0 +1,136 @@
+"""Exact metrics under ties in RecBole's own evaluation, for every model alike.
+
+RecBole ranks by ``torch.topk``, which leaves equal scores in the order of their columns, and columns are item ids in
+the order of the .inter file: popular items first. On ml-100k a model that scores everything alike then has an MRR@10
+far above chance. Here it has that of chance, to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.evaluator import Collector, Evaluator
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.register import Register
+from torch import Tensor
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.metrics import EXPECTED, Floats, expected_ranks, mean_values, row_values
+from recbole_llmtrsr.evaluation.tie_groups import Ints, tie_groups
+
+
+class RankingCollector(Collector):  # type: ignore[misc]
+    """RecBole's Collector, with the values of every row in the loader's order, of the latest evaluation.
+
+    What `EXPECTED` does not name (coverage, popularity and the like of the recommended items; metrics without a
+    ranking) is collected as RecBole does it.
+
+    Args:
+        config: our Config.
+        score_resolution: scores are rounded to multiples of it first, so that noise in a model's last bits, which
+            may depend on the candidates' places, breaks no ties; None compares them as they are.
+
+    Attributes:
+        values: by "recall@3" and the like, unrounded. [n_rows]
+        ranks: expected rank, the mean over a row's positives. [n_rows]
+        n_candidates: of each row, positives included. [n_rows]
+        n_positives: of each row. [n_rows]
+    """
+
+    def __init__(self, config: Any, score_resolution: float | None = None) -> None:
+        super().__init__(config)
+        if score_resolution is not None and not score_resolution > 0:
+            raise ValueError(f"score_resolution must be > 0, got {score_resolution}")
+        names = [metric.lower() for metric in config["metrics"]]
+        self.register = Register({"metrics": [name for name in names if name not in EXPECTED]})
+        self._expected = [name for name in names if name in EXPECTED]
+        self._resolution = score_resolution
+        self._batches: list[dict[str, npt.NDArray[Any]]] = []
+        self.values: dict[str, Floats] = {}
+        self.ranks: Floats = np.zeros(0)
+        self.n_candidates: Ints = np.zeros(0, dtype=np.int64)
+        self.n_positives: Ints = np.zeros(0, dtype=np.int64)
+
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor | None, positive_i: Tensor | None
+    ) -> None:
+        """Collect one batch.
+
+        Args:
+            scores_tensor: [n_rows, n_items], -inf for what is no candidate; [n_rows] for value metrics.
+            interaction: the rows.
+            positive_u: row of each positive.
+            positive_i: item of each positive.
+
+        Raises:
+            UserError: a score is nan, or a positive's is -inf.
+        """
+        if torch.isnan(scores_tensor).any():
+            raise UserError(
+                "the model's scores hold nan: it diverged in training; lower learning_rate or set"
+                " clip_grad_norm: {max_norm: 1.0}"
+            )
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if positive_u is None or positive_i is None:
+            return
+        compared = scores_tensor if self._resolution is None else torch.round(scores_tensor / self._resolution)
+        groups = tie_groups(compared, positive_u, positive_i)
+        self._batches.append(
+            {
+                "rank": expected_ranks(groups),
+                "n_candidates": groups.row_candidates,
+                "n_positives": groups.row_positives,
+                **row_values(groups, self._expected, self.topk),
+            }
+        )
+
+    def get_data_struct(self) -> Any:
+        """What the evaluator reads of this evaluation; the next one begins anew.
+
+        Deviation:
+            RecBole's own ends in an error where it holds counts, which coverage and popularity need.
+        """
+        joined = {name: np.concatenate([b[name] for b in self._batches]) for name in next(iter(self._batches), {})}
+        self._batches = []
+        if joined:  # metrics without a ranking have no rows
+            self.ranks = joined.pop("rank")
+            self.n_candidates, self.n_positives = joined.pop("n_candidates"), joined.pop("n_positives")
+        self.values = joined
+        struct = DataStruct()
+        for name, value in list(self.data_struct._data_dict.items()):
+            struct.set(name, value.cpu() if isinstance(value, Tensor) else value)
+            if name.startswith("rec.") or name == "data.label":
+                del self.data_struct[name]
+        struct.set("rec.values", self.values)
+        struct.set("rec.n_positives", self.n_positives)
+        return struct
+
+
+class ExpectedEvaluator(Evaluator):  # type: ignore[misc]
+    """RecBole's Evaluator on what `RankingCollector` collected.
+
+    Args:
+        config: our Config.
+    """
+
+    def evaluate(self, dataobject: Any) -> OrderedDict[str, float]:
+        """All metrics in the order of `metrics`, rounded as RecBole does."""
+        values = dataobject.get("rec.values")
+        means = mean_values(values, dataobject.get("rec.n_positives"))
+        for name, of_rows in values.items():
+            n_unknown = int(np.isnan(of_rows).sum())
+            if n_unknown:
+                getLogger().warning(f"{name}: {n_unknown} of {len(of_rows)} rows have no negatives and are left out")
+        result: OrderedDict[str, float] = OrderedDict()
+        for metric in self.metrics:
+            if metric in EXPECTED:
+                own = {name: mean for name, mean in means.items() if name.split("@")[0] == metric}
+                result.update({name: round(mean, self.config["metric_decimal_place"]) for name, mean in own.items()})
+            else:
+                result.update(self.metric_class[metric].calculate_metric(dataobject))
+        return result

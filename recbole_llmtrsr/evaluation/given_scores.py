@@ -1,0 +1,119 @@
+"""Scores that another program gave to the candidates of a file: one line each, none missing, none twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.metrics import Floats
+
+COLUMNS = ("user", "n_events", "item", "score")
+
+_KEY = list(COLUMNS[:3])
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_N_NAMED = 5
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read scores: .csv and .tsv with a header, or .jsonl with an object per line.
+
+    Returns:
+        columns user (text), n_events (int64), item (text) and score (float64); nan for what is no number.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or holds an n_events that is no whole number.
+    """
+    if path.suffix not in (*_SEPARATORS, ".jsonl"):
+        raise UserError(f"scores {path} have no known form: the file must end in .csv, .tsv or .jsonl")
+    try:
+        if path.suffix == ".jsonl":
+            table = pd.DataFrame(list(_lines(path)), columns=list(COLUMNS))
+        else:
+            separator = _SEPARATORS[path.suffix]
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"scores {path} cannot be read: {error.strerror or error}") from error
+    except UserError:
+        raise
+    except ValueError as error:  # pandas' own errors, and text that is not UTF-8
+        raise UserError(f"scores {path} cannot be read: {error}") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(
+            f"scores {path} lack the columns {', '.join(missing)}: the header must name {', '.join(COLUMNS)}"
+        )
+    n_events = pd.to_numeric(table["n_events"], errors="coerce").astype(np.float64)
+    wrong = table[~((n_events >= 0) & (n_events % 1 == 0))]
+    if len(wrong):
+        raise UserError(
+            f"scores {path}: {len(wrong)} lines have an n_events that is no whole number >= 0: {_named(wrong)}"
+        )
+    return pd.DataFrame(
+        {
+            "user": table["user"].astype(object),
+            "n_events": n_events.astype(np.int64),
+            "item": table["item"].astype(object),
+            "score": pd.to_numeric(table["score"], errors="coerce").astype(np.float64),
+        }
+    )
+
+
+def align_scores(candidates: CandidateFile, scores: pd.DataFrame) -> Floats:
+    """The score of every candidate, in the file's order.
+
+    Args:
+        candidates: who is ranked against whom.
+        scores: from `read_scores`, in any order.
+
+    Returns:
+        [candidates.offsets[-1]]
+
+    Raises:
+        UserError: candidates without a score or with several, scores of what is no candidate, scores that are not
+            finite; all at once, with counts and the first few.
+    """
+    rows = np.repeat(np.arange(len(candidates.users)), np.diff(candidates.offsets))
+    wanted = pd.DataFrame(
+        {
+            "user": candidates.users[rows].astype(object),
+            "n_events": candidates.n_events[rows],
+            "item": candidates.tokens[candidates.items].astype(object),
+        }
+    )
+    both = wanted.merge(scores, on=_KEY, how="outer", indicator="side")
+    found = {
+        "candidates have no score": both[both["side"] == "left_only"],
+        "scores are of no candidate": both[both["side"] == "right_only"],
+        "scores name a candidate again": scores[scores.duplicated(_KEY)],
+        "scores are not finite numbers": scores[~np.isfinite(scores["score"])],
+    }
+    faults = [f"{len(table)} {what}: {_named(table)}" for what, table in found.items() if len(table)]
+    if faults:
+        raise UserError([*faults, f"every one of the {len(wanted)} candidates needs exactly one finite score"])
+    return wanted.merge(scores, on=_KEY, how="left")["score"].to_numpy()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int, str, float]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                content = json.loads(line)
+                user, n_events, item, score = (content[name] for name in COLUMNS)
+                yield str(user), int(n_events), str(item), float("nan" if score is None else score)
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                raise UserError(
+                    f"scores {path}, line {number}: must be an object with {', '.join(COLUMNS)}, got {line[:80]!r}"
+                ) from error
+
+
+def _named(table: pd.DataFrame) -> str:
+    """The first few lines of a table, in words."""
+    first = table.head(_N_NAMED)
+    texts = [f"'{item}' of user '{user}' after {n} events" for user, n, item in zip(*(first[name] for name in _KEY))]
+    return ", ".join(texts) + (", ..." if len(table) > _N_NAMED else "")

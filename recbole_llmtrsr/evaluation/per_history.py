@@ -1,0 +1,121 @@
+"""The per-history table: what every ranked history was worth, in the run's folder for whoever wants to look closer."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
+
+FILE_NAME = "per_history.csv"
+PROBE_DIR = "probes"  # beside it: a table for every probe
+
+_TEXT = ("user_id", "target")
+_COUNTS = ("n_candidates", "n_positives")
+_BEFORE = ("user_id", "n_events", "target", *_COUNTS, "rank")
+# Features, and the types that tell "unknown" from 0 and False.
+_FEATURES = {"target_popularity": "Int64", "target_words": "Int64", "prompt_trimmed": "boolean"}
+_TRUTH = {"True": True, "False": False, "": None}
+
+
+def per_history(
+    users: Sequence[str],
+    n_events: npt.ArrayLike,
+    targets: Sequence[str],
+    values: Mapping[str, npt.ArrayLike],
+    ranks: npt.ArrayLike,
+    n_candidates: npt.ArrayLike,
+    n_positives: npt.ArrayLike,
+    features: Mapping[str, npt.ArrayLike | Sequence[int | bool | None] | None],
+) -> pd.DataFrame:
+    """The table of an evaluation, its rows in the order in which they were ranked.
+
+    Args:
+        users: user tokens. [n_rows]
+        n_events: events before the target. [n_rows]
+        targets: item tokens, of a row's first positive. [n_rows]
+        values: of the metrics, by "recall@3" and the like. [n_rows] each
+        ranks: expected rank of the target, the mean over a row's positives. [n_rows]
+        n_candidates: positives included. [n_rows]
+        n_positives: [n_rows]
+        features: target_popularity (events), target_words, prompt_trimmed; [n_rows] each, None where unknown; one that
+            is missing, or None, is unknown for all.
+
+    Raises:
+        ValueError: a column has another length or an unknown name.
+    """
+    unknown = sorted(set(features) - set(_FEATURES))
+    if unknown:
+        raise ValueError(f"features {unknown} are unknown: known are {list(_FEATURES)}")
+    taken = sorted(set(values) & {*_BEFORE, *_FEATURES})
+    if taken:
+        raise ValueError(f"metrics {taken} have names of other columns")
+    columns: dict[str, pd.Series] = {
+        "user_id": pd.Series(list(map(str, users)), dtype=object),
+        "n_events": pd.Series(np.asarray(n_events, dtype=np.int64)),
+        "target": pd.Series(list(map(str, targets)), dtype=object),
+        "n_candidates": pd.Series(np.asarray(n_candidates, dtype=np.int64)),
+        "n_positives": pd.Series(np.asarray(n_positives, dtype=np.int64)),
+        "rank": pd.Series(np.asarray(ranks, dtype=np.float64)),
+        **{name: pd.Series(np.asarray(of_rows, dtype=np.float64)) for name, of_rows in values.items()},
+    }
+    for name, dtype in _FEATURES.items():
+        feature = features.get(name)
+        columns[name] = pd.Series([None] * len(users) if feature is None else list(feature), dtype=dtype)  # type: ignore[arg-type]
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns must have one value per history, got lengths {lengths}")
+    return pd.DataFrame(columns)
+
+
+def metric_names(table: pd.DataFrame) -> list[str]:
+    """Names of the metrics in a table, in its order."""
+    return [str(name) for name in table.columns if name not in _BEFORE and name not in _FEATURES]
+
+
+def write_per_history(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as a whole or not at all; every number is read again as it was, to the last bit."""
+    text = StringIO()
+    # All text is quoted: left to itself, Python before 3.13 lets a carriage return in a name end the line.
+    table.to_csv(text, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_per_history(path: Path) -> pd.DataFrame:
+    """Read a table; user "007" stays what it is, and so do "1e5", "NA" and a user without a name.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    try:
+        text = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path} cannot be read as a per-history table: {error}") from error
+    missing = [name for name in (*_BEFORE, *_FEATURES) if name not in text]
+    if missing:
+        raise UserError(f"{path} is no per-history table: it lacks {', '.join(missing)}; make it by a run")
+    try:
+        return per_history(
+            list(text["user_id"]),
+            [int(number) for number in text["n_events"]],
+            list(text["target"]),
+            {name: [float(number or "nan") for number in text[name]] for name in metric_names(text)},
+            [float(number) for number in text["rank"]],
+            [int(number) for number in text["n_candidates"]],
+            [int(number) for number in text["n_positives"]],
+            {
+                "target_popularity": [int(number) if number else None for number in text["target_popularity"]],
+                "target_words": [int(number) if number else None for number in text["target_words"]],
+                "prompt_trimmed": [_TRUTH[word] for word in text["prompt_trimmed"]],
+            },
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds a value that is no number, or no True or False: {error}") from error

@@ -1,0 +1,79 @@
+"""Finished runs: from memory, or from the folders in which they left their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, read_per_history
+
+ALSO = "also"  # in a run's folder: what the model was worth among other candidates
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One model with one seed.
+
+    Attributes:
+        label: name of its row in a comparison: the model's, or 'Model@variant'.
+        seed: of its training.
+        result: content of result.json.
+        per_history: what every ranked history was worth; None where nothing was ranked.
+        probes: the same with changed prompts, by probe.
+        also: the same model tested among other candidates, by their mode.
+    """
+
+    label: str
+    seed: int
+    result: dict[str, Any]
+    per_history: pd.DataFrame | None
+    probes: dict[str, pd.DataFrame]
+    also: Mapping[str, Run] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.label} (seed {self.seed})"
+
+
+def load_runs(folders: Path | Iterable[Path]) -> list[Run]:
+    """Finished runs at any depth of the folders, in the order of the folders, then of labels and seeds.
+
+    A result without a test (a run that stopped with its summaries) is no finished run. Tests among other candidates,
+    below a folder named ``also``, are left alone unless that folder is named itself.
+
+    Raises:
+        UserError: a folder has none, or a file cannot be read.
+    """
+    runs: list[Run] = []
+    for folder in [folders] if isinstance(folders, Path) else folders:
+        paths = [path for path in sorted(folder.rglob("result.json")) if ALSO not in path.relative_to(folder).parts]
+        found = [run for path in paths if (run := _load_run(path)) is not None]
+        if not found:
+            raise UserError(f"{folder} holds no finished run: name folders with a result.json and a {FILE_NAME}")
+        runs += sorted(found, key=lambda run: (run.label, run.seed is not None, run.seed))
+    return runs
+
+
+def _load_run(path: Path) -> Run | None:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as the result of a run: {error}") from error
+    if not isinstance(result, dict) or "test_result" not in result:
+        return None
+    missing = [name for name in ("label", "seed", "dataset") if name not in result]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: it was written by an older version; make the run again")
+    table, probes = path.with_name(FILE_NAME), sorted(path.with_name(PROBE_DIR).glob("*.csv"))
+    return Run(
+        str(result["label"]),
+        result["seed"],
+        result,
+        read_per_history(table) if table.is_file() else None,
+        {probe.stem: read_per_history(probe) for probe in probes},
+    )

@@ -1,0 +1,169 @@
+"""The rows that all runs of a comparison ranked, in one order for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.per_history import metric_names
+from recbole_llmtrsr.evaluation.runs import Run
+from recbole_llmtrsr.evaluation.statistics import Floats
+
+_KEY = ["user_id", "n_events"]
+_SET = ["n_positives", "n_candidates"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a label's runs were worth, row by row.
+
+    Attributes:
+        seeds: of the runs.
+        of_seeds: nan where a metric was not measured or has no value. [n_seeds, n_rows, n_metrics]
+        changes: by probe, against the unchanged prompts; of the seeds that have it. [n_seeds, n_rows, n_metrics]
+        trimmed: whether a row's prompt was trimmed with any seed; unknown where there are no prompts. [n_rows]
+    """
+
+    seeds: tuple[int, ...]
+    of_seeds: Floats
+    changes: dict[str, Floats]
+    trimmed: pd.Series
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """The rows of a comparison.
+
+    Attributes:
+        rows: keys and features; what one run does not know of a target another may.
+        metrics: names, in the order in which they were measured.
+        weights: of a row in a metric's mean; 0 where it has no value. [n_rows, n_metrics]
+        scores: by label.
+    """
+
+    rows: pd.DataFrame
+    metrics: list[str]
+    weights: Floats
+    scores: dict[str, Scores]
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs that are no comparison.
+
+    Raises:
+        UserError: they are of several data sets or candidate sets, or one is there twice.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.result["dataset"] != first.result["dataset"]:
+            raise UserError(
+                f"{run} ran on {run.result['dataset']}, {first} on {first.result['dataset']}: compare runs of one data"
+                " set"
+            )
+        expected, found = (_candidate_hash(r.result) for r in (first, run))
+        if found != expected:
+            raise UserError(
+                f"{run} met other test candidates ({found[:12]}) than {first} ({expected[:12]}): give all runs of a"
+                " comparison the same eval_args, data_seed, filters and columns"
+            )
+    named = [(run.label, run.seed) for run in runs]
+    twice = sorted({f"{label} with seed {seed}" for label, seed in named if named.count((label, seed)) > 1})
+    if twice:
+        raise UserError(
+            f"{', '.join(twice)} is there twice: name each run once, and run other settings of a model under a name of"
+            " their own, such as LLMTRSR@recurrent"
+        )
+
+
+def share_rows(runs: Sequence[Run]) -> SharedRows | None:
+    """Bring the rows of all runs into one order, that of users and events.
+
+    Returns:
+        None if no run ranked anything.
+
+    Raises:
+        UserError: two runs did not rank the same histories among as many candidates.
+    """
+    ranked = [run for run in runs if run.per_history is not None]
+    if not ranked:
+        return None
+    for run in runs:
+        if run.per_history is None and run.label in {other.label for other in ranked}:
+            raise UserError(f"{run} has no table of ranked histories, other seeds of {run.label} have: make it again")
+    tables = [_sorted(run.per_history) for run in ranked]
+    for run, table in zip(ranked[1:], tables[1:]):
+        _check_same_rows(str(run), table, str(ranked[0]), tables[0])
+    metrics = list(dict.fromkeys(name for table in tables for name in metric_names(table)))
+    values = [_values(table, metrics) for table in tables]
+    scores: dict[str, Scores] = {}
+    for label in dict.fromkeys(run.label for run in ranked):
+        own = [i for i, run in enumerate(ranked) if run.label == label]
+        changes: dict[str, list[Floats]] = {}
+        for i in own:
+            for name, probe in ranked[i].probes.items():
+                probed = _sorted(probe)
+                _check_same_rows(f"{ranked[i]} under '{name}'", probed, str(ranked[i]), tables[i])
+                changes.setdefault(name, []).append(_values(probed, metrics) - values[i])
+        scores[label] = Scores(
+            tuple(ranked[i].seed for i in own),
+            np.stack([values[i] for i in own]),
+            {name: np.stack(found) for name, found in changes.items()},
+            pd.concat([tables[i]["prompt_trimmed"] for i in own], axis=1).max(axis=1).astype("boolean"),
+        )
+    return SharedRows(_with_features(tables), metrics, _weights(tables[0], values, metrics), scores)
+
+
+def _candidate_hash(result: dict[str, Any]) -> str:
+    return str((result.get("candidates") or {}).get("test", {}).get("hash", "all items"))
+
+
+def _sorted(table: Any) -> pd.DataFrame:
+    """In the order of the keys; several rows with one key, which pre-split files may hold, in that of their targets."""
+    return table.sort_values([*_KEY, *_SET, "target"], kind="stable", ignore_index=True)
+
+
+def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expected: pd.DataFrame) -> None:
+    remedy = "compare runs with the same eval_args, data_seed and filters"
+    if not table[_KEY].equals(expected[_KEY]):
+        found, wanted = (pd.MultiIndex.from_frame(t[_KEY]) for t in (table, expected))
+        only = found.difference(wanted)
+        example = f", such as user {only[0][0]} after {only[0][1]} events" if len(only) else ""
+        raise UserError(
+            f"{name} ranked {len(found)} histories, {expected_name} {len(wanted)}; {len(only)} of the former and"
+            f" {len(wanted.difference(found))} of the latter are not among the other's{example}: {remedy}"
+        )
+    # Which of several positives is named as the target is arbitrary, unless it alone tells rows apart.
+    must_agree = (table["n_positives"] == 1) | table.duplicated(_KEY, keep=False)
+    differing = {
+        **{column: table[column] != expected[column] for column in _SET},
+        "target": (table["target"] != expected["target"]) & must_agree,
+    }
+    for column, differs in differing.items():
+        if differs.any():
+            raise UserError(
+                f"{name} has another {column} than {expected_name} in {int(differs.sum())} of {len(table)} histories:"
+                f" {remedy}"
+            )
+
+
+def _values(table: pd.DataFrame, metrics: Sequence[str]) -> Floats:
+    """[n_rows, n_metrics], nan for a metric that was not measured."""
+    return table.reindex(columns=list(metrics)).to_numpy(dtype=np.float64)
+
+
+def _weights(table: pd.DataFrame, values: Sequence[Floats], metrics: Sequence[str]) -> Floats:
+    known = ~np.isnan(np.stack(values)).all(axis=0)
+    by_metric = [table["n_positives"] if name == "gauc" else np.ones(len(table)) for name in metrics]
+    return np.stack(by_metric, axis=1).astype(np.float64) * known
+
+
+def _with_features(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    rows = tables[0].copy()
+    for name in ("target_popularity", "target_words"):
+        rows[name] = next((table[name] for table in tables if table[name].notna().any()), rows[name])
+    return rows

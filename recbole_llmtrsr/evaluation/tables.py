@@ -1,0 +1,168 @@
+"""A comparison as tables in Markdown, and all its files but the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from recbole_llmtrsr.evaluation.cells import MISSING, RANDOM, cell, figure, metrics_of, places, short
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
+from recbole_llmtrsr.evaluation.cost import peak_memory_gib
+from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
+from recbole_llmtrsr.evaluation.result import write_json, write_text
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> None:
+    """Write comparison.json, which holds everything, and its tables as comparison.md, .csv and .tex."""
+    write_json(folder / "comparison.json", to_json(comparison))
+    write_text(folder / "comparison.md", as_markdown(comparison))
+    write_text(folder / "comparison.csv", as_csv(comparison))
+    write_text(folder / "comparison.tex", as_latex(comparison))
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """All tables."""
+    parts = [
+        comparison_table(comparison),
+        _section("Differences", difference_table(comparison)),
+        _section("Probes", probe_table(comparison)),
+        _section("Groups", group_tables(comparison)),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def as_printed(comparison: Comparison) -> str:
+    """For the end of a run: differences and probes, then the comparison itself, where the eye is."""
+    parts = [difference_table(comparison), probe_table(comparison), comparison_table(comparison)]
+    return "\n".join(part for part in parts if part)
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Test metrics of all rows side by side, with what they cost and what makes them comparable."""
+    metrics = metrics_of(comparison)
+    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", "peak memory (GiB)", "candidates"]
+    lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_costs(row)] for row in comparison.rows]
+    if comparison.random is not None:
+        chance = [figure(comparison.random.get(name)) for name in metrics]
+        lines.append([RANDOM, *chance, *[MISSING] * 4, _candidates(comparison.rows[0])])
+    return f"{_caption(comparison)}\n\n{_table(header, lines, n_names=1, is_last_text=True)}"
+
+
+def difference_table(comparison: Comparison) -> str:
+    """The best row, by the metric that chose the epochs, minus every other; all pairs are in comparison.csv."""
+    best = _best(comparison)
+    tests: dict[str, dict[str, str]] = {}
+    for test in comparison.tests:
+        if best in (test.first, test.second):
+            other = test.second if test.first == best else test.first
+            tests.setdefault(other, {})[test.metric] = _difference(test, 1 if test.first == best else -1)
+    if not tests:
+        return ""
+    metrics = [name for name in metrics_of(comparison) if any(name in found for found in tests.values())]
+    lines = [[other, *(found.get(name, MISSING) for name in metrics)] for other, found in tests.items()]
+    caption = (
+        f"{best} minus the other: difference [95 % interval over users], p of a paired randomization test,"
+        f" Holm-corrected for all pairs of {len(comparison.rows)} models"
+    )
+    return f"{caption}\n\n{_table([f'{best} minus', *metrics], lines, n_names=1)}"
+
+
+def probe_table(comparison: Comparison) -> str:
+    """What changed prompts do to each probed row."""
+    probes = [(row, probe) for row in comparison.rows for probe in row.probes]
+    metrics = [name for name in metrics_of(comparison) if any(name in probe.metrics for _, probe in probes)]
+    lines = [
+        [row.label, probe.name, *(cell(probe.metrics.get(name), "+.4f") for name in metrics)] for row, probe in probes
+    ]
+    caption = "Change of each metric when prompts are changed [95 % interval over users]"
+    return f"{caption}\n\n{_table(['model', 'probe', *metrics], lines, n_names=2)}" if lines else ""
+
+
+def group_tables(comparison: Comparison) -> str:
+    """A table for each kind of group."""
+    groups = [(row, group) for row in comparison.rows for group in row.groups]
+    metrics = [name for name in metrics_of(comparison) if any(name in group.metrics for _, group in groups)]
+    tables = []
+    for kind in dict.fromkeys(group.kind for _, group in groups):
+        names = list(dict.fromkeys(group.name for _, group in groups if group.kind == kind))
+        lines = [
+            [name, row.label, str(group.n), *(cell(group.metrics.get(m)) for m in metrics)]
+            for name in names
+            for row, group in groups
+            if (group.kind, group.name) == (kind, name)
+        ]
+        tables.append(_table([kind, "model", "histories", *metrics], lines, n_names=2))
+    return "\n".join(tables)
+
+
+def _caption(comparison: Comparison) -> str:
+    first = comparison.rows[0]
+    by_label = {row.label: ", ".join(map(str, row.seeds)) for row in comparison.rows}
+    of_all = set(by_label.values())
+    differing = len(of_all) > 1
+    seeds = "; ".join(f"{seeds} of {label}" for label, seeds in by_label.items()) if differing else of_all.pop()
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    legend = [
+        *(["± standard deviation over seeds"] if several else []),
+        *(["[95 % interval over users]"] if comparison.random is not None else []),
+    ]
+    parts = [
+        f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(first)}",
+        f"{'seeds' if several or differing else 'seed'} {seeds}",
+        *([f"mean {' '.join(legend)}"] if legend else []),
+    ]
+    return "; ".join(parts) if differing else ", ".join(parts)
+
+
+def _mode(row: Row) -> str:
+    candidates = (row.results[0].get("candidates") or {}).get("test", {})
+    return f"candidates {candidates['mode']}" if "mode" in candidates else "all items"
+
+
+def _costs(row: Row) -> list[str]:
+    evaluation = [(result.get("cost") or {}).get("evaluation", {}) for result in row.results]
+    memory = [peak_memory_gib(result["cost"]) for result in row.results if result.get("cost")]
+    return [
+        _mean((result.get("epochs_trained") for result in row.results), lambda n: f"{n:.1f}".removesuffix(".0")),
+        _mean(((result.get("seconds") or {}).get("training") for result in row.results), lambda s: f"{s:.0f}"),
+        _mean((stage.get("seconds_per_1000_users") for stage in evaluation), lambda s: f"{s:.1f}"),
+        figure(max((gib for gib in memory if gib is not None), default=None), ".2f"),
+        _candidates(row),
+    ]
+
+
+def _candidates(row: Row) -> str:
+    return str((row.results[0].get("candidates") or {}).get("test", {}).get("hash", "all items"))[:12]
+
+
+def _mean(values: Iterable[Any], text: Callable[[float], str]) -> str:
+    known = [value for value in values if value is not None]
+    return text(fmean(known)) if known else MISSING
+
+
+def _best(comparison: Comparison) -> str:
+    metrics = metrics_of(comparison)
+    chosen_by = str((comparison.rows[0].results[0].get("options") or {}).get("valid_metric", "")).lower()
+    metric = chosen_by if chosen_by in metrics else next(iter(metrics), "")
+    placed = places([row.metrics for row in comparison.rows], metric)
+    return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
+
+
+def _difference(test: PairTest, sign: int) -> str:
+    d = test.difference
+    turned = d if sign == 1 else Estimate(-d.mean, -d.high, -d.low, d.spread)
+    return f"{cell(turned, '+.4f')} {'p<.001' if test.p_holm < 0.001 else f'p={short(test.p_holm)}'}"
+
+
+def _section(title: str, content: str) -> str:
+    return f"## {title}\n\n{content}" if content else ""
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]], n_names: int, is_last_text: bool = False) -> str:
+    """Columns of names to the left, of numbers to the right; a pipe in a name starts no column."""
+    n_numbers = len(header) - n_names - is_last_text
+    rule = ["---"] * n_names + ["---:"] * n_numbers + ["---"] * is_last_text
+    rows = [header, rule, *lines]
+    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)

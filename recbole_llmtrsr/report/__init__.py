@@ -1,0 +1,5 @@
+"""A comparison as one HTML page that needs nothing else: tables with intervals, plots, settings and versions."""
+
+from recbole_llmtrsr.report.page import REPORT, page, write_report
+
+__all__ = ["REPORT", "page", "write_report"]

@@ -1,0 +1,85 @@
+"""Command line: ``python -m recbole_llmtrsr.report <folders of results> --out=<folder>``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison import load_runs, make_comparison
+from recbole_llmtrsr.evaluation.tables import as_printed, write_comparison
+from recbole_llmtrsr.options import EvaluationSettings
+from recbole_llmtrsr.report.page import write_report
+
+_N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare runs that were made apart, and write the comparison's files and the report.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except UserError as fault:
+        for one in fault.faults:
+            print(f"error: {one}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    comparison = make_comparison(load_runs(options.folders), options.n_resamples)
+    try:
+        write_comparison(options.out, comparison)
+    except OSError as error:
+        raise UserError(
+            f"the comparison cannot be written to {options.out} ({error.strerror or error}): set --out to a writable"
+            " folder"
+        ) from error
+    report = write_report(options.out, comparison)
+    print(f"{as_printed(comparison)}\nreport: {report}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.report",
+        description="Compare finished runs of one data set and candidate set: report.html, and its tables as"
+        " comparison.json, comparison.md, comparison.csv and comparison.tex.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="folder",
+        help="results of runs, at any depth: each result.json with the per_history.csv beside it",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files, made if missing")
+    parser.add_argument(
+        "--n_resamples",
+        type=_enough,
+        default=_N_RESAMPLES.default,
+        help=f"{_N_RESAMPLES.metadata['doc']} ({_N_RESAMPLES.default})",
+    )
+    return parser
+
+
+def _enough(text: str) -> int:
+    number = int(text)
+    least = _N_RESAMPLES.metadata["minimum"]
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be >= {least}, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

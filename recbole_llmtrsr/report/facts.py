@@ -1,0 +1,108 @@
+"""What the rows of a comparison were made with: what differs first, what is the same in all after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from recbole_llmtrsr.evaluation.cells import MISSING, figure
+from recbole_llmtrsr.evaluation.comparison import Row
+from recbole_llmtrsr.options import BackboneSettings, PromptSettings, SummarySettings, TrainingSettings
+
+# RecBole's own models have these too, at their defaults, and read none of them.
+_OF_PROMPTS = {
+    option.name
+    for group in (SummarySettings, PromptSettings, BackboneSettings, TrainingSettings)
+    for option in fields(group)
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Named values of the rows.
+
+    Attributes:
+        differing: (name, value of each row), where at least two rows have one and not all of them are alike.
+        partial: (name, value, labels), where some rows have none and the others are alike.
+        common: (name, value), the same in all rows.
+        silent: labels of rows that say nothing at all, and are left out of the above.
+    """
+
+    differing: tuple[tuple[str, tuple[str, ...]], ...]
+    partial: tuple[tuple[str, str, str], ...]
+    common: tuple[tuple[str, str], ...]
+    silent: tuple[str, ...]
+
+
+def facts(rows: Sequence[Row], of_result: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Facts:
+    """Compare what the results of all rows say.
+
+    Args:
+        rows: of the comparison; where one row's seeds differ, its value lists all of theirs.
+        of_result: from the content of a result.json to facts by name.
+    """
+    found = [[of_result(result) for result in row.results] for row in rows]
+    silent = tuple(row.label for row, seeds in zip(rows, found) if not any(seeds))
+    differing, partial, common = [], [], []
+    for name in dict.fromkeys(name for seeds in found for of_seed in seeds for name in of_seed):
+        values = [_distinct(of_seed[name] for of_seed in seeds if name in of_seed) for seeds in found]
+        having = [row.label for row, value in zip(rows, values) if value]
+        known = {value for value in values if value}
+        if len(known) > 1:
+            differing.append((name, tuple(value or MISSING for value in values)))
+        elif len(having) < len(rows) - len(silent):
+            partial.append((name, known.pop(), ", ".join(having)))
+        else:
+            common.append((name, known.pop()))
+    return Facts(tuple(differing), tuple(partial), tuple(common), silent)
+
+
+def look_up(result: Mapping[str, Any], *path: str) -> Any:
+    """A value deep in a result.json; None where it has none: programs of others report less than ours."""
+    found: Any = result
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every option that a run read."""
+    reads_prompts = look_up(result, "tokens") is not None
+    unread = set() if reads_prompts else _OF_PROMPTS
+    return {name: value for name, value in (look_up(result, "options") or {}).items() if name not in unread}
+
+
+def software(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Versions, the commit and what was patched."""
+    named = {"git_commit": look_up(result, "git_commit"), "host_patches": look_up(result, "host_patches")}
+    return {**(look_up(result, "versions") or {}), **{name: value for name, value in named.items() if value}}
+
+
+def hardware(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The device as a run saw it."""
+    peak = look_up(result, "cost", "measured_peak_flops_per_second")
+    named = {
+        "device": look_up(result, "cost", "device"),
+        "number format": look_up(result, "cost", "number_format"),
+        "measured peak": None if peak is None else f"{figure(peak / 1e9, ',.0f')} GFLOP/s",
+        "peak memory is that of": look_up(result, "cost", "peak_memory_of"),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def data(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sizes of the data set and the candidate sets."""
+    counts = {"training rows": "n_train", "validation rows": "n_valid", "test rows": "n_test", "items": "n_items"}
+    named = {name: f"{result[key]:,}" for name, key in counts.items() if look_up(result, key) is not None}
+    for split, drawn in (look_up(result, "candidates") or {}).items():
+        named |= {f"{split} candidates, {name.replace('_', ' ')}": value for name, value in drawn.items()}
+    return named
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    """Values as text, each once; empty for none."""
+    return " · ".join(
+        dict.fromkeys(v if isinstance(v, str) and v else json.dumps(v, ensure_ascii=False) for v in values)
+    )

@@ -1,0 +1,145 @@
+"""A comparison as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.cells import MISSING, figure, metrics_of, places
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.report import facts, numbers, plot
+from recbole_llmtrsr.report.axis import linear_axis
+from recbole_llmtrsr.report.costs import costs
+from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
+from recbole_llmtrsr.report.plot import Series
+from recbole_llmtrsr.report.table import LEVEL, find_test, group_tables, main_lines
+from recbole_llmtrsr.whole_file import whole_file
+
+REPORT = "report.html"
+
+
+def page(comparison: Comparison) -> str:
+    """The page, with style sheet and pictures inside and without script; all texts are escaped.
+
+    Raises:
+        UserError: there is nothing to show.
+    """
+    metrics = metrics_of(comparison)
+    if not metrics:
+        raise UserError("report: no run has test metrics: give the split a test part (eval_args.split)")
+    metric = main_metric(comparison, metrics)
+    placed = zip(comparison.rows, places([row.metrics for row in comparison.rows], metric))
+    ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
+    pairs = (find_test(comparison.tests, ranked[0].label, other.label, metric) for other in ranked[1:])
+    tests = [test for test in pairs if test is not None]
+    return _template().render(
+        c=comparison,
+        metrics=metrics,
+        metric=metric,
+        ranked=ranked,
+        first_test=tests[0] if tests and tests[0].second == ranked[1].label else None,
+        lines=main_lines(comparison, metrics),
+        plots_by_k=plots_by_k(comparison, metrics),
+        plots_by_group=plots_by_group(comparison, metric),
+        plots_by_cost=plots_by_cost(comparison, metric),
+        tests=tests,
+        groups=group_tables(comparison, metrics),
+        costs=costs(comparison),
+        facts=[
+            ("Options", facts.facts(comparison.rows, facts.options)),
+            ("Data and candidates", facts.facts(comparison.rows, facts.data)),
+            ("Versions", facts.facts(comparison.rows, facts.software)),
+            ("Hardware", facts.facts(comparison.rows, facts.hardware)),
+        ],
+        commands=list(dict.fromkeys(r["command"] for row in comparison.rows for r in row.results if r.get("command"))),
+        keys=[Series(row.label, number, ()) for number, row in enumerate(comparison.rows)],
+        chips=_chips(comparison),
+        has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
+        probed=[(row, _told_of_probes(row)) for row in comparison.rows if row.probes],
+        others_last=[metric, *(other for other in metrics if other != metric)],
+        main_changes=lambda row: [probe.metrics[metric] for probe in row.probes if metric in probe.metrics],
+        strip_axis=_strip_axis,
+        level=LEVEL,
+        figure=figure,
+        interval=numbers.interval,
+        missing=MISSING,
+        canvas=plot,
+    )
+
+
+def main_metric(comparison: Comparison, metrics: Sequence[str]) -> str:
+    """The metric that the runs were selected by, or the first; the page's plots of groups and costs show it."""
+    chosen = (facts.look_up(result, "options", "valid_metric") for row in comparison.rows for result in row.results)
+    return next((name.lower() for name in chosen if isinstance(name, str) and name.lower() in metrics), metrics[0])
+
+
+def write_report(folder: Path, comparison: Comparison) -> Path:
+    """Write report.html, whole or not at all.
+
+    Returns:
+        its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = folder / REPORT
+    try:
+        with whole_file(path) as file:
+            file.write(page(comparison).encode())
+    except OSError as error:
+        raise UserError(
+            f"report: {path} cannot be written ({error.strerror or error}): choose a writable folder with room in it"
+        ) from error
+    return path
+
+
+def _chips(comparison: Comparison) -> list[str]:
+    """What all rows share, in a few words."""
+    first = next((result for row in comparison.rows for result in row.results), {})
+    n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
+    seeds = list(dict.fromkeys(seed for row in comparison.rows for seed in row.seeds if seed is not None))
+    chips = []
+    if n_test is not None:
+        chips.append(f"{n_test:,} test targets")
+    if "n_per_history" in drawn:
+        n = drawn["n_per_history"]  # of each, or the least, mean and most
+        chips.append(f"{f'{n[0]:g} to {n[-1]:g}' if isinstance(n, list) else n} candidates each")
+    if "mode" in drawn:
+        chips.append(f"mode {drawn['mode']}")
+    chips.append(f"candidate set {str(drawn['hash'])[:12]}" if "hash" in drawn else "all items are candidates")
+    return [*chips, *([f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else [])]
+
+
+def _told_of_probes(row: Row) -> dict[str, dict[str, str]]:
+    """What the runs say of their probes beside the metrics, by probe: prompts that were changed, why none were."""
+    told = [facts.look_up(result, "probes") or {} for result in row.results]
+    changed = [(name, found["n_changed"]) for one in told for name, found in (one.get("changed") or {}).items()]
+    counts = {name: sorted({n for other, n in changed if other == name}) for name, _ in changed}
+    return {
+        "changed": {name: " · ".join(f"{n:,}" for n in found) for name, found in counts.items()},
+        "left_out": {name: reason for one in told for name, reason in (one.get("left_out") or {}).items()},
+    }
+
+
+def _strip_axis(estimates: Iterable[Estimate]) -> Callable[[float], str]:
+    """From a value to its place on the strips of these estimates, which all hold 0."""
+    values = [value for e in estimates for value in (e.mean, e.low, e.high) if numbers.is_number(value)]
+    axis = linear_axis("", [0.0, *values])
+    return lambda value: f"{plot.STRIP_WIDTH * axis.place(value):.1f}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["finite"] = numbers.is_number
+    return environment.get_template("page.html")

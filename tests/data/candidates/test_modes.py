@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "is_drawn"),
+    [
+        ("uni20", CandidateMode("uni20", "uniform", 20), True),
+        ("pop1", CandidateMode("pop1", "popularity", 1), True),
+        ("cat5", CandidateMode("cat5", "category", 5), True),
+        ("impressions", CandidateMode("impressions", "impressions"), False),
+        ("file:a b/ours.jsonl", CandidateMode("file:a b/ours.jsonl", "file", path=Path("a b/ours.jsonl")), False),
+    ],
+)
+def test_a_mode_tells_where_candidates_come_from(text, mode, is_drawn):
+    assert candidate_mode(text) == mode
+    assert mode.is_drawn is is_drawn
+
+
+def test_what_ranks_everything_or_nothing_has_no_candidate_sets():
+    assert [candidate_mode(text) for text in ("full", "labeled")] == [None, None]
+
+
+@pytest.mark.parametrize("text", ["uni", "uni2x", "xuni2", "file:", "impression", "Full", ""])
+def test_any_other_mode_is_refused_with_those_there_are(text):
+    with pytest.raises(UserError, match=rf"^eval_args mode must be uni<n>.*impressions, file:<path>.*got '{text}'$"):
+        candidate_mode(text)
+
+
+@pytest.mark.parametrize("text", ["uni0", "pop0", "cat0"])
+def test_a_target_needs_something_to_be_ranked_against(text):
+    with pytest.raises(UserError, match=f"mode '{text}' ranks a target against nothing: ask for at least {text[:3]}1"):
+        candidate_mode(text)

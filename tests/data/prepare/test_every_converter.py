@@ -1,0 +1,155 @@
+"""What holds for all converters: the same bytes again, whole files or none, and RecBole reads what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmtrsr.data.item_text import read_item_text
+from recbole_llmtrsr.data.prepare import CONVERTERS
+from recbole_llmtrsr.data.prepare.atomic import AtomicFile
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+TITLES = {"i1": 'A "red" kettle', "i2": "A lamp", "i3": "A rug"}
+USERS = {"1": ["i1", "i2", "i3"], "2": ["i2", "i3", "i1"], "3": ["i3", "i2"]}
+
+
+def write_mind(raw: Path) -> dict[str, Any]:
+    rows = [
+        f"{u}\tu{u}\t11/12/2019 2:14:46 PM\t{' '.join(items[:-1])}\t{items[-1]}-1 i9-0" for u, items in USERS.items()
+    ]
+    (raw / "behaviors.tsv").write_text("\n".join(rows))
+    (raw / "news.tsv").write_text("\n".join(f"{item}\tnews\tx\t{title}\t\t\t\t" for item, title in TITLES.items()))
+    return {}
+
+
+def write_m2(raw: Path) -> dict[str, Any]:
+    rows = [f'"{items[:-1]}",{items[-1]},UK' for items in USERS.values()]
+    (raw / "sessions_train.csv").write_text("\n".join(["prev_items,next_item,locale", *rows]))
+    quoted = {item: title.replace('"', '""') for item, title in TITLES.items()}
+    rows = [f'{item},UK,"{title}",,,,,,,,' for item, title in quoted.items()]
+    header = "id,locale,title,price,brand,color,size,model,material,author,desc"
+    (raw / "products_train.csv").write_text("\n".join([header, *rows]))
+    return {"locale": ["UK"]}
+
+
+def write_reviews(raw: Path) -> dict[str, Any]:
+    events = [(user, item, time) for user, items in USERS.items() for time, item in enumerate(items)]
+    lines = [{"user_id": u, "parent_asin": i, "rating": 5.0, "timestamp": t * 1000} for u, i, t in events]
+    (raw / "All.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (raw / "meta_All.jsonl").write_text(
+        "\n".join(json.dumps({"parent_asin": item, "title": title}) for item, title in TITLES.items())
+    )
+    return {"k_core": 2}
+
+
+def write_movies(raw: Path) -> dict[str, Any]:
+    rows = [f"{user}::{item}::5::{time}" for user, items in USERS.items() for time, item in enumerate(items)]
+    (raw / "ratings.dat").write_text("\n".join(rows))
+    (raw / "movies.dat").write_text("\n".join(f"{item}::{title}::Drama" for item, title in TITLES.items()))
+    return {}
+
+
+def write_table(raw: Path) -> dict[str, Any]:
+    rows = [f"{user}\t{item}" for user, items in USERS.items() for item in items]
+    (raw / "events.tsv").write_text("\n".join(["u\ti", *rows]))
+    (raw / "items.tsv").write_text("\n".join(["i\ttitle", *(f"{item}\t{title}" for item, title in TITLES.items())]))
+    return {"interactions": "events.tsv", "items": "items.tsv", "user": "u", "item": "i", "text": ["title"]}
+
+
+RAW: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "mind": write_mind,
+    "amazon-m2": write_m2,
+    "amazon-reviews": write_reviews,
+    "movielens": write_movies,
+    "table": write_table,
+}
+
+
+def test_every_converter_is_tested_here() -> None:
+    assert list(RAW) == list(CONVERTERS)
+
+
+@pytest.fixture(params=RAW)
+def convert(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path]:
+    """Converts a tiny raw folder, and tells the folder of the result."""
+    raw, out = tmp_path / "raw", tmp_path / "data" / "tiny"
+    raw.mkdir()
+    options = RAW[request.param](raw)
+
+    def run() -> Path:
+        report = CONVERTERS[request.param].convert(raw, out, **options)
+        assert report.faults == {}
+        return out
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_second_run_gives_the_same_bytes(convert: Callable[[], Path]) -> None:
+    first = contents(convert())
+    assert contents(convert()) == first
+    assert {"tiny.inter", "tiny.item"} <= first.keys()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("has_older", [False, True])
+def test_an_interrupted_run_leaves_older_files_or_nothing(
+    convert: Callable[[], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException],
+    has_older: bool,
+) -> None:
+    out = tmp_path / "data" / "tiny"
+    older = contents(convert()) if has_older else {}
+    write, n_rows = AtomicFile.write, 0
+
+    def write_some(self: AtomicFile, *values: str) -> None:
+        nonlocal n_rows
+        n_rows += 1
+        if n_rows == 9:  # two headers, three items, and some events
+            raise stop
+        write(self, *values)
+
+    monkeypatch.setattr(AtomicFile, "write", write_some)
+    with pytest.raises(stop):
+        convert()
+    assert contents(out) == older
+
+
+def test_a_full_disk_is_an_error_of_the_user_s(
+    convert: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(self: AtomicFile, *values: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AtomicFile, "write", full)
+    with pytest.raises(ValueError, match="can not write to --out=.*No space left.*choose a writable folder"):
+        convert()
+    assert contents(tmp_path / "data" / "tiny") == {}
+
+
+def test_recbole_reads_every_event_in_its_order_and_every_text(
+    convert: Callable[[], Path], make_config: Callable[..., Any]
+) -> None:
+    out = convert()
+    options = {"data_path": str(out.parent), "item_text_fields": ["title"]}
+    columns = ["user_id", "item_id", "timestamp"]
+    config = make_config(dataset="tiny", load_col={"inter": columns}, **options)
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    assert [dataset.item_text[item].fields for item in TITLES] == [(("title", title),) for title in TITLES.values()]
+    assert len(read_item_text(out / "tiny.item", "item_id").items) == 3
+    dataset.build()
+    events = dataset.histories
+    sequences = {
+        tuple(dataset.field2id_token["item_id"][events.items[a : b + 1]]) for a, b in zip(events.begin, events.end)
+    }
+    assert {tuple(items) for items in USERS.values()} <= sequences

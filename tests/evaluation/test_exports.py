@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import csv
+import math
+from io import StringIO
+
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest, ProbeEstimate, Row
+from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
+
+NAN = math.nan
+
+
+def comparison() -> Comparison:
+    results = [{"n_test": 4, "test_result": {"mrr@3": value}} for value in (0.4, 0.6)]
+    first = Row(
+        "LLMTRSR@a_b",
+        (1, 2),
+        {"mrr@3": Estimate(0.5, 0.25, 0.75, 0.125), "itemcoverage@3": Estimate(0.1, NAN, NAN, None)},
+        (GroupEstimate("target popularity", "cold", 1, {"mrr@3": Estimate(1 / 3, NAN, NAN, 0.5)}),),
+        (ProbeEstimate("no summary", {"mrr@3": Estimate(-0.125, -0.25, 0.0, None)}),),
+        tuple(results),
+    )
+    second = Row(
+        "100% Pop", (1,), {"mrr@3": Estimate(0.4375, 0.25, 0.5, None)}, (), (), ({"n_test": 4, "test_result": None},)
+    )
+    test = PairTest("LLMTRSR@a_b", "100% Pop", "mrr@3", Estimate(0.0625, -0.5, 0.5, None), 0.25, 0.75)
+    return Comparison("tiny", (first, second), (test,), {"mrr@3": 0.375})
+
+
+CSV = """\
+label,seed,kind,group,metric,mean,low,high,spread,n,p,p_holm
+LLMTRSR@a_b,all,,,mrr@3,0.5,0.25,0.75,0.125,4,,
+LLMTRSR@a_b,all,,,itemcoverage@3,0.1,,,,4,,
+LLMTRSR@a_b,1,,,mrr@3,0.4,,,,4,,
+LLMTRSR@a_b,2,,,mrr@3,0.6,,,,4,,
+LLMTRSR@a_b,all,target popularity,cold,mrr@3,0.3333333333333333,,,0.5,1,,
+LLMTRSR@a_b,all,probe,no summary,mrr@3,-0.125,-0.25,0.0,,4,,
+100% Pop,all,,,mrr@3,0.4375,0.25,0.5,,4,,
+LLMTRSR@a_b,all,minus,100% Pop,mrr@3,0.0625,-0.5,0.5,,4,0.25,0.75
+random ranking,all,,,mrr@3,0.375,,,,4,,
+"""
+
+LATEX = r"""
+\begin{tabular}{lrr}
+\toprule
+Model & mrr@3 & itemcoverage@3 \\
+\midrule
+LLMTRSR@a\_b & \textbf{0.5000} {\scriptsize $\pm$.125 [.250, .750]} & \textbf{0.1000} \\
+100\% Pop & \underline{0.4375} {\scriptsize [.250, .500]} & - \\
+\midrule
+random ranking & 0.3750 & - \\
+\bottomrule
+\end{tabular}
+"""
+
+
+def test_csv_has_every_number_unrounded():
+    assert as_csv(comparison()) == CSV
+
+
+def test_a_name_with_a_comma_stays_one_column():
+    row = Row('a,"b"', (1,), {"x": Estimate(1, NAN, NAN, None)}, (), (), ({"test_result": {}},))
+    lines = list(csv.reader(StringIO(as_csv(Comparison("d", (row,), (), None)))))
+    assert lines[1] == ['a,"b"', "all", "", "", "x", "1", "", "", "", "", "", ""]
+
+
+def test_latex_marks_the_best_and_the_second():
+    found = as_latex(comparison())
+    assert found.endswith(LATEX)
+    assert found.startswith("% Needs \\usepackage{booktabs}.")
+
+
+def test_latex_escapes_names():
+    row = Row("a_b&c%d$e#f{g}~^\\", (1,), {}, (), (), ({"test_result": {}},))
+    name = r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\"
+    assert name in as_latex(Comparison("d", (row,), (), None)).splitlines()

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.per_history import per_history
+from recbole_llmtrsr.evaluation.runs import Run
+from recbole_llmtrsr.evaluation.shared_rows import check_comparable, share_rows
+
+
+def table(values: list[float], metrics: dict[str, list[float]] | None = None, **changes) -> pd.DataFrame:
+    n = len(values)
+    arguments = {
+        "users": ["a", "b", "b", "c"][:n],
+        "n_events": [5, 9, 7, 5][:n],
+        "targets": ["i1", "i2", "i3", "i4"][:n],
+        "values": metrics or {"mrr@3": values},
+        "ranks": [1.0] * n,
+        "n_candidates": [3] * n,
+        "n_positives": [1] * n,
+        "features": {},
+        **changes,
+    }
+    return per_history(**arguments)
+
+
+def run(
+    label: str, seed: int, ranked: pd.DataFrame | None, probes=None, hash_: str = "0123456789abcdef", **result
+) -> Run:
+    content = {"dataset": "tiny", "test_result": {}, "candidates": {"test": {"hash": hash_}}, **result}
+    return Run(label, seed, content, ranked, probes or {})
+
+
+def test_rows_come_in_one_order_whatever_order_they_were_ranked_in():
+    shuffled = table([1.0, 2.0, 3.0, 4.0]).iloc[[2, 0, 3, 1]].reset_index(drop=True)
+    shared = share_rows([run("A", 1, table([1.0, 2.0, 3.0, 4.0])), run("B", 1, shuffled)])
+    assert shared.rows["user_id"].tolist() == ["a", "b", "b", "c"]
+    assert shared.rows["n_events"].tolist() == [5, 7, 9, 5]
+    for label in ("A", "B"):
+        assert shared.scores[label].of_seeds[0, :, 0].tolist() == [1.0, 3.0, 2.0, 4.0]
+
+
+def test_seeds_of_a_label_are_kept_apart_and_probes_are_changes():
+    one = run("A", 1, table([1.0, 0.0, 0.5, 0.5]), {"no summary": table([0.5, 0.0, 0.5, 0.0])})
+    two = run("A", 2, table([0.0, 0.0, 0.5, 1.0]))
+    scores = share_rows([one, two]).scores["A"]
+    assert scores.seeds == (1, 2)
+    assert scores.of_seeds[:, :, 0].tolist() == [[1.0, 0.5, 0.0, 0.5], [0.0, 0.5, 0.0, 1.0]]
+    assert scores.changes["no summary"][:, :, 0].tolist() == [[-0.5, 0.0, 0.0, -0.5]]
+
+
+def test_gauc_weighs_a_row_by_its_positives_and_one_without_a_value_by_0():
+    ranked = table(
+        [1.0, 1.0, 1.0],
+        metrics={"mrr@3": [1, 1, 1], "gauc": [0.5, np.nan, 1.0]},
+        n_positives=[1, 3, 2],
+        n_events=[5, 6, 7],
+    )
+    assert share_rows([run("A", 1, ranked)]).weights.tolist() == [[1, 1], [1, 0], [1, 2]]
+
+
+def test_what_one_run_does_not_know_of_a_target_another_may():
+    knows = table([1.0, 1.0], features={"target_words": [4, 5], "target_popularity": [0, 2]})
+    shared = share_rows([run("Pop", 1, table([1.0, 1.0])), run("LLMTRSR", 1, knows)])
+    assert shared.rows["target_words"].tolist() == [4, 5]
+    assert shared.rows["target_popularity"].tolist() == [0, 2]
+
+
+def test_a_prompt_is_trimmed_if_it_was_with_any_seed():
+    first = table([1.0] * 3, features={"prompt_trimmed": [False, False, True]})
+    second = table([1.0] * 3, features={"prompt_trimmed": [False, True, True]})
+    # In the order of the keys the third row comes second.
+    shared = share_rows([run("A", 1, first), run("A", 2, second), run("Pop", 1, table([1.0] * 3))])
+    assert shared.scores["A"].trimmed.tolist() == [False, True, True]
+    assert shared.scores["Pop"].trimmed.isna().all()
+
+
+def test_a_metric_that_one_run_did_not_measure_is_unknown_there():
+    other = table([0.5, 0.5], metrics={"ndcg@3": [0.1, 0.2]})
+    shared = share_rows([run("A", 1, table([1.0, 0.0])), run("B", 1, other)])
+    assert shared.metrics == ["mrr@3", "ndcg@3"]
+    assert np.isnan(shared.scores["B"].of_seeds[0, :, 0]).all()
+    assert shared.scores["B"].of_seeds[0, :, 1].tolist() == [0.1, 0.2]
+    assert shared.weights.tolist() == [[1, 1], [1, 1]]
+
+
+def test_runs_on_other_histories_are_refused_with_their_numbers():
+    other = table([1.0, 1.0, 1.0], users=["a", "b", "x"], n_events=[5, 9, 7])
+    message = re.escape(
+        "B (seed 2) ranked 3 histories, A (seed 1) 4; 1 of the former and 2 of the latter are not among the other's,"
+        " such as user x after 7 events: compare runs with the same"
+    )
+    with pytest.raises(UserError, match=message):
+        share_rows([run("A", 1, table([1.0] * 4)), run("B", 2, other)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"n_candidates": [3, 4, 5, 3]}, "another n_candidates than A (seed 1) in 2 of 4 histories"),
+        ({"n_positives": [2, 1, 1, 1]}, "another n_positives than A (seed 1) in 1 of 4 histories"),
+        ({"targets": ["i1", "i2", "i3", "x"]}, "another target than A (seed 1) in 1 of 4 histories"),
+    ],
+)
+def test_runs_on_other_targets_or_sets_are_refused(changes, fault):
+    with pytest.raises(UserError, match=re.escape(f"B (seed 1) has {fault}: compare runs")):
+        share_rows([run("A", 1, table([1.0] * 4)), run("B", 1, table([1.0] * 4, **changes))])
+
+
+def test_which_of_several_positives_is_called_the_target_does_not_matter():
+    several = {"n_positives": [2, 2, 2, 2]}
+    other = table([2.0] * 4, targets=["i1", "i2", "i3", "x"], **several)
+    assert share_rows([run("A", 1, table([1.0] * 4, **several)), run("B", 1, other)]) is not None
+
+
+def test_where_rows_share_user_and_length_the_target_tells_them_apart():
+    twice = {"users": ["a", "a"], "n_events": [5, 5]}
+    first = table([1.0, 2.0], targets=["i1", "i2"], **twice)
+    turned = table([2.0, 1.0], targets=["i2", "i1"], **twice)
+    shared = share_rows([run("A", 1, first), run("B", 1, turned)])
+    assert shared.scores["B"].of_seeds[0, :, 0].tolist() == [1.0, 2.0]
+    several = {**twice, "n_positives": [2, 2]}
+    first = table([1.0, 2.0], targets=["i1", "i2"], **several)
+    with pytest.raises(UserError, match="another target"):
+        share_rows([run("A", 1, first), run("B", 1, table([2.0, 1.0], targets=["i2", "i3"], **several))])
+
+
+def test_a_probe_must_have_ranked_the_same_rows():
+    with pytest.raises(UserError, match=re.escape("A (seed 1) under 'no summary' ranked 3 histories, A (seed 1) 4")):
+        share_rows([run("A", 1, table([1.0] * 4), {"no summary": table([1.0] * 3)})])
+
+
+def test_a_seed_without_a_table_beside_seeds_with_one_is_refused():
+    with pytest.raises(
+        UserError, match=re.escape("A (seed 2) has no table of ranked histories, other seeds of A have")
+    ):
+        share_rows([run("A", 1, table([1.0])), run("A", 2, None)])
+    assert share_rows([run("A", 1, None)]) is None
+    assert list(share_rows([run("A", 1, None), run("B", 1, table([1.0]))]).scores) == ["B"]
+
+
+def test_runs_that_met_other_candidates_or_data_are_refused():
+    a = run("A", 1, None)
+    with pytest.raises(
+        UserError, match=re.escape("B (seed 1) met other test candidates (ffff) than A (seed 1) (0123456789ab)")
+    ):
+        check_comparable([a, run("B", 1, None, hash_="ffff")])
+    with pytest.raises(UserError, match=re.escape("met other test candidates (all items) than")):
+        check_comparable([a, run("B", 1, None, candidates={})])
+    with pytest.raises(UserError, match=re.escape("B (seed 1) ran on ml-1m, A (seed 1) on tiny: compare runs of one")):
+        check_comparable([a, run("B", 1, None, dataset="ml-1m")])
+    check_comparable([run("A", 1, None, candidates={}), run("B", 1, None, candidates={})])
+
+
+def test_a_run_that_is_there_twice_is_refused():
+    with pytest.raises(UserError, match="A with seed 1 is there twice: .*LLMTRSR@recurrent"):
+        check_comparable([run("A", 1, None), run("A", 2, None), run("A", 1, None)])

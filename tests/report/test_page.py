@@ -1,0 +1,191 @@
+"""The page as text: what it says, what it escapes, what it does not need."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison import Estimate, GroupEstimate, PairTest, ProbeEstimate, from_json, to_json
+from recbole_llmtrsr.report.page import main_metric, page, write_report
+
+VOID = {"meta", "wbr", "br"}
+NASTY = """x"'><script>alert(1)</script><b onload=y>&amp;{{ 7 * 7 }}"""
+
+
+class Reader(HTMLParser):
+    """Tags, ids, attributes and the text that is seen; refuses tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.seen: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title", "desc"):
+            self.seen.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.seen))
+
+
+def test_the_verdict_says_who_leads_by_how_much_and_whether_that_is_certain(comparison):
+    text = Reader(page(comparison)).text
+    assert "LLMTRSR@ recurrent leads with mrr@2 = 0.6000 [.550, .650]" in text
+    assert "That is 0.0200 [-.010, .050] above Pop, the next." in text
+    assert "A paired test does not tell them apart (Holm-corrected p = 0.0800)" in text
+    assert "Random ranking of the same candidates would reach 0.5000." in text
+    certain = replace(comparison, tests=(replace(comparison.tests[0], p_holm=0.049),))
+    assert "A paired test tells them apart (Holm-corrected p = 0.0490)." in Reader(page(certain)).text
+
+
+def test_the_candidates_and_seeds_are_said_at_the_top(comparison):
+    top = Reader(page(comparison)).text.split("Results")[0]
+    for chip in ("1,200 test targets", "3 candidates each", "mode uni2", "candidate set abcdef012345", "seeds 1, 2, 0"):
+        assert chip in top
+    several = {**comparison.rows[0].results[0], "candidates": {"test": {"n_per_history": [2, 30.5, 299], "hash": "ab"}}}
+    rows = (replace(comparison.rows[0], results=(several,)), *comparison.rows[1:])
+    assert "2 to 299 candidates each" in Reader(page(replace(comparison, rows=rows))).text
+
+
+def test_every_part_of_the_comparison_is_on_the_page(comparison):
+    text = Reader(page(comparison)).text
+    for heading in (
+        "Results",
+        "Which differences are real",
+        "Quality against time and cost",
+        "For whom it works",
+        "Does the model read its prompt?",
+        "How it was made",
+    ):
+        assert heading in text
+    assert "0.7500 ★ [.700, .800] ±.010" in text
+    assert "Pop +0.0200 [-.010, .050] 0.0800 not told apart 0.0400" in text
+    assert "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150]" in text
+    assert "shuffled history -0.0100 [-.030, .010]" in text
+    assert "Left out, no summary: no history has a summary." in text
+    assert "python run.py --model=LLMTRSR@recurrent,Pop --seeds=1,2" in text
+    assert "epochs 4 1 -" in text
+    assert "summary recurrent (LLMTRSR@recurrent)" in text
+    assert "Not told: elsewhere." in text
+    assert "test candidates, hash abcdef0123456789" in text
+
+
+def test_every_picture_has_a_name_and_says_its_numbers(comparison):
+    made = page(comparison)
+    pictures = re.findall(r"<svg class=\"plot\".*?</svg>", made, re.DOTALL)
+    assert len(pictures) == 6
+    for picture in pictures:
+        name, said = re.search(r'aria-labelledby="(\S+) (\S+)"', picture).groups()
+        assert re.search(f'<title id="{name}">[^<]+</title>', picture)
+        assert re.search(f'<desc id="{said}">[^<]*0[.]\\d{{4}}[^<]*</desc>', picture)
+    ids = re.findall(r'\bid="([^"]+)"', made)
+    assert len(ids) == len(set(ids)) == 18
+
+
+def test_the_page_needs_nothing_else(comparison):
+    made = page(comparison)
+    read = Reader(made)
+    assert read.tags["script"] == read.tags["link"] == read.tags["img"] == 0
+    names = {name for name, _ in read.attributes}
+    assert not names & {"src", "href", "srcset", "action", "style"}
+    assert not [name for name in names if name.startswith("on")]
+    assert not re.search(r"url\(|@import|https?:", made)
+
+
+def test_names_of_users_are_text_and_nothing_more(comparison, renamed):
+    made = page(renamed(comparison, NASTY))
+    read = Reader(made)
+    assert NASTY in "".join(read.seen)
+    assert (read.tags["script"], read.tags["b"]) == (0, 0)
+    assert "onload" not in {name for name, _ in read.attributes}
+    assert "49" not in re.sub(r"0[.]\d+|[.]\d+", "", "".join(read.seen)).split()
+    assert read.tags == Reader(page(renamed(comparison, "six words and no tag within"))).tags
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+def test_few_runs_that_know_little_make_a_page_too(comparison, n_rows):
+    bare = replace(comparison.rows[2], metrics={"recall@1": Estimate(0.2, float("nan"), float("nan"), None)})
+    rows = tuple(replace(bare, label=f"bare {n}", results=({"dataset": "tiny"},)) for n in range(n_rows))
+    text = Reader(page(replace(comparison, rows=rows, tests=(), random=None))).text
+    assert ("bare 0 reaches recall@1 = 0.2000" in text) == (n_rows == 1)
+    assert ("bare 0 leads with recall@1 = 0.2000" in text) == (n_rows == 2)
+    assert "nan" not in text
+    assert "Which differences are real" not in text
+
+
+def test_a_comparison_without_metrics_is_refused(comparison):
+    rows = tuple(replace(row, metrics={}) for row in comparison.rows)
+    with pytest.raises(UserError, match=r"report: no run has test metrics: give the split a test part"):
+        page(replace(comparison, rows=rows))
+
+
+def test_the_metric_that_chose_the_epochs_leads_the_page(comparison):
+    assert main_metric(comparison, ["recall@1", "mrr@2"]) == "mrr@2"
+    assert main_metric(comparison, ["recall@1", "recall@2"]) == "recall@1"
+
+
+def test_the_page_of_a_comparison_read_from_its_file_is_the_same(comparison):
+    assert page(from_json(to_json(comparison))) == page(comparison)
+
+
+def test_a_large_comparison_makes_a_small_page(comparison):
+    """Six models, nine metrics, three seeds, all groups and probes."""
+    names = [f"{metric}@{k}" for metric in ("recall", "mrr", "ndcg") for k in (3, 5, 10)]
+    metrics = {name: Estimate(0.512345, 0.49, 0.53, 0.01) for name in names}
+    groups = tuple(
+        GroupEstimate(kind, f"{n}-{n + 9} {kind}", 1000, metrics)
+        for kind in ("history length", "target popularity", "target text")
+        for n in range(5)
+    )
+    probes = tuple(ProbeEstimate(f"probe number {n}", metrics) for n in range(6))
+    options = {f"option_{n}": f"its value {n}" for n in range(200)}
+    results = tuple({**one, "options": options} for one in comparison.rows[0].results) * 2
+    rows = tuple(
+        replace(
+            comparison.rows[0], label=f"Model{n}", metrics=metrics, groups=groups, probes=probes, results=results[:3]
+        )
+        for n in range(6)
+    )
+    tests = tuple(
+        PairTest(f"Model{a}", f"Model{b}", name, metrics[name], 0.01, 0.02)
+        for name in names
+        for a in range(6)
+        for b in range(a)
+    )
+    assert 50_000 < len(page(replace(comparison, rows=rows, tests=tests)).encode()) < 300_000
+
+
+def test_the_report_is_written_into_the_folder(comparison, tmp_path):
+    path = write_report(tmp_path / "new", comparison)
+    assert path == tmp_path / "new" / "report.html"
+    assert path.read_text(encoding="utf-8") == page(comparison)
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend(comparison, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"report: .*report[.]html cannot be written .*choose a writable folder"):
+        write_report(tmp_path / "file", comparison)
