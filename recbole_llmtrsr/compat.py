@@ -105,6 +105,8 @@ def read_atomic_files_verbatim() -> bool:
     category = getattr(pd.errors, "ChainedAssignmentError", None)
     if category is not None:
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.data\.dataset\.dataset$")
+    # It hands pandas' read-only arrays to torch, and writes to none of them.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable", module=r"recbole\.data")
     return True
 
 

@@ -184,6 +184,12 @@ class BackboneSettings:
 class TrainingSettings:
     """What the trainer adds to RecBole's own options."""
 
+    train_on: str = option(
+        "targets",
+        "Learn from every target of training, beside sampled negatives, or from the impressions of training alone, with"
+        " what was shown and not clicked as negatives.",
+        choices=("targets", "impressions"),
+    )
     loss_on: str = option(
         "answer",
         "Loss on the answer alone, or on every token of prompt and answer (paper).",

@@ -3,6 +3,7 @@
 import json
 from itertools import combinations
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,8 +20,10 @@ from transformers import (
 
 from recbole_llmtrsr.__main__ import main
 from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.runs import load_runs
 from recbole_llmtrsr.quick_start import compare, objective_function, run_recbole_llmtrsr
 from recbole_llmtrsr.registry import get_dataset, get_model
 
@@ -150,6 +153,73 @@ def test_seeds_share_split_and_candidates_and_become_one_row_each_model(tmp_path
         "comparison.tex",
         "report.html",
     }
+
+
+def test_a_trained_model_is_tested_among_other_candidates_too(tmp_path):
+    options = {**TINY, "also_test": ["pop4", "match2"], "result_dir": "out", "report": True, "epochs": 2}
+    results, folder = compare(["LLMTRSR", "Pop"], "toy", config_dict=options)
+    alone, _ = compare(["LLMTRSR"], "toy", config_dict={**options, "also_test": [], "eval_args": {"mode": "pop4"}})
+    for mode, n_candidates in (("pop4", 5), ("match2", 3)):
+        tested = [
+            json.loads((folder / name / "also" / mode / "result.json").read_text()) for name in ("LLMTRSR", "Pop")
+        ]
+        assert {result["candidates"]["test"]["mode"] for result in tested} == {mode}
+        assert {result["candidates"]["test"]["n_per_history"] for result in tested} == {n_candidates}
+        assert len({result["candidates"]["test"]["hash"] for result in tested}) == 1
+        # All but the test is the run's own.
+        assert tested[0]["train_loss"] == results[0]["train_loss"]
+        assert tested[0]["candidates"]["valid"] == results[0]["candidates"]["valid"]
+        assert tested[0]["tokens"] == results[0]["tokens"]
+        names = {"comparison.json", "comparison.md", "comparison.csv", "comparison.tex", "report.html"}
+        assert {path.name for path in (folder / "also" / mode).iterdir()} == names
+    assert results[0]["candidates"]["test"]["mode"] == "uni3"
+    # The same weights would be tested alone: candidates of the test have no part in training.
+    of_pop4 = json.loads((folder / "LLMTRSR" / "also" / "pop4" / "result.json").read_text())
+    assert of_pop4["candidates"]["test"]["hash"] == alone[0]["candidates"]["test"]["hash"]
+    loaded = load_runs(folder)
+    assert [(run.label, run.result["candidates"]["test"]["mode"]) for run in loaded] == [
+        ("LLMTRSR", "uni3"),
+        ("Pop", "uni3"),
+    ]
+    assert [run.label for run in load_runs(folder / "LLMTRSR" / "also" / "pop4")] == ["LLMTRSR"]
+
+
+def test_after_a_split_by_user_each_test_user_has_one_target_but_all_impressions(tmp_path):
+    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(4 + u)]
+    sequences = {}
+    for line in events:
+        user, item, _ = line.split("\t")
+        sequences.setdefault(user, []).append(item)
+    rows = [
+        (user, n, [items[n]], [i for i in ("i0", "i1", "i2", "i3") if i != items[n]])
+        for user, items in sequences.items()
+        for n in (1, 3)
+    ]
+    write_candidate_file(tmp_path / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
+    options = {**TINY, "eval_args": {"split": {"US": [5, 1, 2]}, "mode": "uni3"}, "also_test": ["impressions"]}
+    results, folder = compare(["SASRec", "Pop"], "toy", config_dict={**options, "result_dir": "out"})
+    assert [r["n_test"] for r in results] == [2, 2]
+    assert [r["n_valid"] for r in results] == [1, 1]
+    shown = json.loads((folder / "Pop" / "also" / "impressions" / "result.json").read_text())
+    assert shown["n_test"] == 4
+    assert len(pd.read_csv(folder / "Pop" / "also" / "impressions" / "per_history.csv")["user_id"].unique()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"also_test": ["full"]}, "also_test names 'full', but only modes with candidates"),
+        ({"also_test": ["uni3"]}, "also_test names 'uni3', which is the mode of the test itself"),
+        ({"also_test": ["unix"]}, "eval_args mode must be uni<n>"),
+        (
+            {"also_test": ["uni2"], "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
+            "also_test",
+        ),
+    ],
+)
+def test_other_candidates_that_cannot_be_are_refused_first(options, message):
+    with pytest.raises(UserError, match=message):
+        compare(["Pop"], "toy", config_dict={**TINY, **options})
 
 
 def test_one_model_may_run_as_several_variants():

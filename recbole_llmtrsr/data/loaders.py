@@ -17,7 +17,9 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
+from recbole_llmtrsr.data.train_impressions import impression_loader
 from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
 
@@ -109,13 +111,8 @@ def make_loaders(
             " target needs an event before it, and users long enough for the split must remain"
         )
     samplers = create_samplers(config, dataset, built)
-    arguments: list[Any] = [config, built[0], samplers[0]]
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        train_args = config["train_neg_sample_args"]
-        arguments.append(KGSampler(dataset, train_args["distribution"], train_args["alpha"]))
-    train = get_dataloader(config, "train")(*arguments, shuffle=config["shuffle"])
     candidates: dict[str, CandidateSet] = {}
-    loaders = [train]
+    loaders = [_train_loader(config, dataset, built[0], samplers[0])]
     for split, part, sampler in zip(("valid", "test"), built[1:], samplers[1:], strict=True):
         mode = candidate_mode(config["eval_args"]["mode"][split])
         if mode is None:
@@ -129,6 +126,16 @@ def make_loaders(
         if (mode := candidate_mode(text)) is not None
     }
     return (loaders[0], loaders[1], loaders[2]), candidates, further
+
+
+def _train_loader(config: Any, dataset: Any, train: Any, sampler: Any) -> Any:
+    if config.settings.training.train_on == "impressions" and isinstance(dataset, LLMTRSRDataset):
+        return impression_loader(config, train)
+    arguments: list[Any] = [config, train, sampler]
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        train_args = config["train_neg_sample_args"]
+        arguments.append(KGSampler(dataset, train_args["distribution"], train_args["alpha"]))
+    return get_dataloader(config, "train")(*arguments, shuffle=config["shuffle"])
 
 
 def _candidate_loader(config: Any, part: Any, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:

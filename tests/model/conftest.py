@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BambaConfig,
+    BertConfig,
     BloomConfig,
     Cohere2Config,
     CohereConfig,
@@ -95,6 +96,19 @@ CONFIGS = {
         word_embed_proj_dim=16,
         init_std=0.2,
         dropout=0.0,
+    ),
+    # Its head transforms hidden states before the output embeddings.
+    "bert": lambda: BertConfig(
+        is_decoder=True,
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     ),
     "bloom": lambda: BloomConfig(hidden_size=32, n_layer=2, n_head=4, **COMMON),
     "falcon": lambda: FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **COMMON),

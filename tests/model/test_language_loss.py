@@ -11,7 +11,7 @@ from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX
 
 YES, NO = 5, 6
 ANSWERS = [[YES, NO, NO], [NO, YES, YES], [NO, NO, NO], [YES, YES, NO]]  # of `ragged`; some slots are dummies
-ARCHITECTURES = ["llama", "gpt2", "opt", "gemma2", "granite", "cohere", "gpt_oss"]  # heads: capped, scaled, with a bias
+ARCHITECTURES = ["llama", "gpt2", "opt", "bert", "gemma2", "granite", "cohere", "gpt_oss"]  # heads of all kinds
 
 
 def expected_loss(backbone, prefixes, candidates, answers):

@@ -21,7 +21,7 @@ from recbole_llmtrsr.model.scoring import score_plain, score_shared_prefix
 
 YES, NO = 5, 6
 ARCHITECTURES = [
-    *["llama", "qwen2", "qwen3", "granite", "cohere", "gpt_neox", "phi", "gpt2", "opt"],
+    *["llama", "qwen2", "qwen3", "granite", "cohere", "gpt_neox", "phi", "gpt2", "opt", "bert"],
     *["mistral", "gemma3", "phi3", "cohere2"],  # sliding windows
     *["gemma2", "gpt_oss"],  # soft caps, sinks
     *["olmoe", "deepseek_v3"],  # experts, values of another size than keys

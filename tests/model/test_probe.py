@@ -28,7 +28,7 @@ needs_states_that_continue = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     "architecture",
-    ["llama", "mistral", "gemma3", "gpt_neox", "gpt2", "opt", "gemma2", "gpt_oss", "olmoe", "deepseek_v3"],
+    ["llama", "mistral", "gemma3", "gpt_neox", "gpt2", "opt", "bert", "gemma2", "gpt_oss", "olmoe", "deepseek_v3"],
 )
 def test_on_a_cpu_an_exact_backbone_gets_flash_attention(tiny, architecture, caplog):
     backbone = tiny(architecture, **LONGER.get(architecture, {}))

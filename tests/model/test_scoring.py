@@ -40,7 +40,7 @@ def test_bfloat16_states_are_multiplied_in_float32(autocast):
 
 
 @pytest.mark.parametrize(
-    "architecture", ["llama", "gpt2", "opt", "gpt_neox", "phi", "gemma2", "gemma3", "granite", "cohere"]
+    "architecture", ["llama", "gpt2", "opt", "bert", "gpt_neox", "phi", "gemma2", "gemma3", "granite", "cohere"]
 )
 @torch.no_grad()
 def test_two_rows_of_the_head_give_what_all_logits_give(tiny, architecture):

@@ -1,0 +1,107 @@
+"""Training on impressions: one click and what was shown beside it, of training users alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+# Of 'six' the impressions at the third and the fifth event, of 'ties' at the second, where all was clicked.
+ROWS = [
+    ("six", 2, ["i3"], ["i7", "i8", "i9"]),
+    ("six", 4, ["i5", "i6"], ["i1"]),
+    ("ties", 1, ["i8"], []),
+    ("unix", 3, ["i9"], ["i4", "i5"]),
+]
+SPLIT = {"US": [5, 0, 0]}
+
+
+def loader(make_config, atomic_folder, model="LLMTRSR", rows=ROWS, **options):
+    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(rows))
+    options = {"eval_args": {"split": SPLIT}, "train_on": "impressions", **options}
+    config = make_config(model, **options)
+    return make_loaders(config, get_dataset(get_model(model))(config))[0][0]
+
+
+def shown(train, batch):
+    tokens = train._dataset.field2id_token
+    rows = zip(
+        batch["user_id"].tolist(), batch[HISTORY_ID].tolist(), batch["item_id"].tolist(), batch["label"].tolist()
+    )
+    found = {}
+    for user, history_id, item, label in rows:
+        name = tokens["user_id"][user], len(train._dataset.histories[history_id])
+        found.setdefault(name, ([], []))[int(label == 0)].append(tokens["item_id"][item])
+    return found
+
+
+def test_a_row_has_one_click_and_some_of_what_was_not_clicked(make_config, atomic_folder):
+    negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
+    train = loader(make_config, atomic_folder, train_neg_sample_args=negatives)
+    seen = {}
+    for _ in range(40):
+        for batch in train:
+            for name, (clicked, others) in shown(train, batch).items():
+                seen.setdefault(name, (set(), set(), set()))
+                seen[name][0].update(clicked)
+                seen[name][1].update(others)
+                seen[name][2].add((len(clicked), len(others)))
+    assert seen == {
+        ("six", 2): ({"i3"}, {"i7", "i8", "i9"}, {(1, 2)}),
+        ("six", 4): ({"i5", "i6"}, {"i1"}, {(1, 1)}),
+        ("unix", 3): ({"i9"}, {"i4", "i5"}, {(1, 2)}),
+    }
+
+
+def test_rows_keep_the_history_of_their_impression(make_config, atomic_folder):
+    train = loader(make_config, atomic_folder)
+    batch = next(iter(train))
+    dataset = train._dataset
+    for user, length, history_id in zip(batch["user_id"], batch["item_length"], batch[HISTORY_ID].tolist()):
+        assert len(dataset.histories[history_id]) == int(length)
+        assert dataset.field2id_token["user_id"][user] in ("six", "unix")
+    assert batch["label"].dtype == torch.float32
+
+
+def test_a_seed_repeats_the_draws(make_config, atomic_folder):
+    epochs = []
+    for _ in range(2):
+        train = loader(make_config, atomic_folder)
+        np.random.seed(7)
+        epochs.append([shown(train, batch) for _ in range(3) for batch in train])
+    assert epochs[0] == epochs[1]
+
+
+def test_impressions_of_test_users_are_not_trained_on(make_config, atomic_folder):
+    split = {"eval_args": {"split": {"US": [3, 1, 1]}}, "candidate_exclusion": "target"}
+    for seed in range(6):
+        write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(ROWS))
+        config = make_config("LLMTRSR", train_on="impressions", data_seed=seed, **split)
+        try:
+            (train, *others), *_ = make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))
+        except UserError as error:
+            assert "train" in str(error) or "none of the" in str(error)  # no training user has an impression
+            continue
+        users = {int(user) for batch in train for user in batch["user_id"]}
+        assert users
+        assert not users & {int(user) for part in others for user in part._dataset.inter_feat["user_id"]}
+
+
+def test_models_of_recbole_train_as_ever(make_config, atomic_folder):
+    train = loader(make_config, atomic_folder, "SASRec")
+    assert len(train._dataset) > len(ROWS)
+    assert type(train).__name__ == "TrainDataLoader"
+
+
+def test_impressions_without_anything_to_learn_are_refused(make_config, atomic_folder):
+    with pytest.raises(UserError, match="finds none in the training split in which something was not clicked"):
+        loader(make_config, atomic_folder, rows=[("ties", 1, ["i8"], [])])
+    with pytest.raises(UserError, match=r"set train_neg_sample_args: {dynamic: False}"):
+        negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": True, "candidate_num": 2}
+        loader(make_config, atomic_folder, train_neg_sample_args=negatives)
