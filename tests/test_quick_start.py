@@ -158,7 +158,11 @@ def test_seeds_share_split_and_candidates_and_become_one_row_each_model(tmp_path
 def test_a_trained_model_is_tested_among_other_candidates_too(tmp_path):
     options = {**TINY, "also_test": ["pop4", "match2"], "result_dir": "out", "report": True, "epochs": 2}
     results, folder = compare(["LLMTRSR", "Pop"], "toy", config_dict=options)
-    alone, _ = compare(["LLMTRSR"], "toy", config_dict={**options, "also_test": [], "eval_args": {"mode": "pop4"}})
+    alone, _ = compare(
+        ["LLMTRSR"],
+        "toy",
+        config_dict={**options, "also_test": [], "eval_args": {"mode": "pop4"}, "result_dir": "alone"},
+    )
     for mode, n_candidates in (("pop4", 5), ("match2", 3)):
         tested = [
             json.loads((folder / name / "also" / mode / "result.json").read_text()) for name in ("LLMTRSR", "Pop")

@@ -78,19 +78,19 @@ def test_a_seed_repeats_the_draws(make_config, atomic_folder):
     assert epochs[0] == epochs[1]
 
 
-def test_impressions_of_test_users_are_not_trained_on(make_config, atomic_folder):
-    split = {"eval_args": {"split": {"US": [3, 1, 1]}}, "candidate_exclusion": "target"}
-    for seed in range(6):
-        write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(ROWS))
-        config = make_config("LLMTRSR", train_on="impressions", data_seed=seed, **split)
-        try:
-            (train, *others), *_ = make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))
-        except UserError as error:
-            assert "train" in str(error) or "none of the" in str(error)  # no training user has an impression
-            continue
-        users = {int(user) for batch in train for user in batch["user_id"]}
-        assert users
-        assert not users & {int(user) for part in others for user in part._dataset.inter_feat["user_id"]}
+@pytest.mark.parametrize("data_seed", range(6))
+def test_impressions_of_test_users_are_not_trained_on(make_config, atomic_folder, data_seed):
+    # Every user but the two shortest has an impression at its second event.
+    rows = [("six", 1, ["i2"], ["i9"]), ("ties", 1, ["i8"], ["i1"]), ("unix", 1, ["i2"], ["i4"])]
+    rows += [("twice", 1, ["i3"], ["i5"]), ("thrice", 1, ["i4"], ["i7"])]
+    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(rows))
+    options = {"eval_args": {"split": {"US": [2, 1, 2]}}, "train_on": "impressions", "data_seed": data_seed}
+    config = make_config("LLMTRSR", **options)
+    (train, valid, test), *_ = make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))
+    trained = {int(user) for batch in train for user in batch["user_id"]}
+    held_out = {int(user) for part in (valid, test) for user in part._dataset.inter_feat["user_id"]}
+    assert (len(trained), len(held_out)) == (2, 3)
+    assert not trained & held_out
 
 
 def test_models_of_recbole_train_as_ever(make_config, atomic_folder):
