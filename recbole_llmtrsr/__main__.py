@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", "-m", default=None, help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop")
     parser.add_argument("--dataset", "-d", default=None, help="folder name under data_path; ml-100k needs no download")
     parser.add_argument("--config_files", default=None, help="property files, separated by spaces or commas")
-    parser.add_argument("--preset", default=None, help="whole settings by name: paper, pretrained")
+    parser.add_argument(
+        "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
+    )
     known, others = parser.parse_known_args(arguments)
     try:
         _refuse_odd_flags(others)

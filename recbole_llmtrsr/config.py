@@ -220,7 +220,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _check_also_test(self) -> None:
         modes = self.settings.evaluation.also_test
-        faults = [
+        faults = [f"also_test names '{mode}' twice: leave one out" for mode in modes if modes.count(mode) > 1]
+        faults += [
             f"also_test names '{mode}', but only modes with candidates of their own can be tested beside another"
             for mode in modes
             if candidate_mode(mode) is None

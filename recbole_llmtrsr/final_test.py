@@ -56,14 +56,17 @@ class FinalTest:
             result: of the run, of which all but the test itself holds here too.
             folder: the run's.
         """
+        self._trainer.eval_collector.forget()
         with self._apart():
             metrics = self._trainer.evaluate(loader, load_best_model=False, show_progress=self._config["show_progress"])
         getLogger().info(f"test among {mode}: {metrics}")
-        table = self.table(loader)
+        table = self.table(loader) if metrics else None
         found = {
             **result,
-            "test_result": {name: float(value) for name, value in metrics.items()},
+            "test_result": {name: float(value) for name, value in metrics.items()} if metrics else None,
             "n_test": len(loader._dataset),
+            # Unknown rather than that of the other candidates.
+            "cost": {**result["cost"], "evaluation": dict.fromkeys(result["cost"]["evaluation"])},
             "candidates": {**result["candidates"], "test": loader.candidates.report()},
         }
         own = folder / ALSO / folder_name(mode)
@@ -74,7 +77,7 @@ class FinalTest:
     def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by probe, and what result.json tells of the probes."""
         if not isinstance(loader._dataset, LLMTRSRDataset) or not len(self._trainer.eval_collector.ranks):
-            getLogger().warning("probe: only prompts of LLM models can be changed, and only rankings change with them")
+            getLogger().info("probe: only prompts of LLM models can be changed, and only rankings change with them")
             return {}, {}
         probes = run_probes(self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"])
         tables = {name: self._table(loader, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}

@@ -242,7 +242,8 @@ class EvaluationSettings:
     )
     n_resamples: int = option(
         2_000,
-        "Bootstrap resamples of users behind every interval, and random sign flips behind every p value.",
+        "Bootstrap resamples of users behind every interval, and the least random sign flips behind every p value (1,000"
+        " for each pair of models where that is more).",
         minimum=100,
     )
     probe: bool = option(
@@ -250,7 +251,9 @@ class EvaluationSettings:
         "Test the trained LLM again with parts of its prompts taken away or changed, and tell what each is worth.",
     )
     report: bool = option(
-        False, "Write the comparison as report.html, with plots, and its tables as Markdown, CSV and LaTeX."
+        False,
+        "Write report.html, a page with plots, beside the tables (comparison.md, .csv, .tex) that several runs get"
+        " anyway.",
     )
     max_full_sort_scores: int = option(
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,7 +92,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
     clock = _Clock()
     with _logging(config) as logger:
         logger.info(config)
-        init_seed(config["seed"], config["reproducibility"])
+        init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
         with clock("data"):
             dataset = load_dataset(get_dataset(model_class), config)
             logger.info(dataset)
@@ -126,6 +127,9 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             model = model_class(config, train_data._dataset).to(config["device"])
             logger.info(model)
             trainer = get_trainer(model_class)(config, model)
+            # RecBole names the file by model and second, which seeds, variants and runs side by side share.
+            own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
+            trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
             trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
             trainer.evaluator = ExpectedEvaluator(config)
             costs.watch(trainer, getattr(model, "meter", None))
@@ -142,11 +146,14 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             best_valid_score, best_valid_result = trainer.fit(
                 train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=validated
             )
+        trainer.eval_collector.forget()
         with clock("evaluation"), costs("evaluation"):
             test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
         cost = costs.report({"validation": len(valid_data._dataset), "evaluation": len(test_data._dataset)})
         final_test = FinalTest(config, trainer)
         ranked = final_test.table(test_data) if test_result else None
+        if not test_result:
+            logger.warning(f"nothing was tested: the split {config['eval_args']['split']} leaves no test target")
         result = {
             "label": config.label,
             "model": config.model,
@@ -178,12 +185,14 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             "command": shlex.join(["python", *sys.argv]),
             "options": config.effective_options(),
         }
+        write_json(folder / "result.json", result)  # before what may fail or take long
+        write_tables(folder, ranked, {})
         further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in also.items()}
         probes: dict[str, pd.DataFrame] = {}
         if config.settings.evaluation.probe and ranked is not None:
             probes, result["probes"] = final_test.probed(test_data)
-        write_tables(folder, ranked, probes)
-        write_json(folder / "result.json", result)
+            write_tables(folder, ranked, probes)
+            write_json(folder / "result.json", result)
         logger.info(set_color("cost", "yellow") + f": {cost_line(cost)}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_llmtrsr.config import Config, option_from_sources
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
@@ -104,31 +106,46 @@ def compared_runs(
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models)
     settings = configs[0].settings.evaluation
+    if settings.result_dir is not None:
+        _refuse_used(Path(settings.result_dir))
     folder = make_result_dir(settings.result_dir, models, dataset_name)
     runs: list[Run] = []
-    comparisons: dict[str, Comparison] = {}
-    hashes: dict[str, str] = {}
-    for config in configs:
-        parts = ([config.label] if len(models) > 1 else []) + ([f"seed-{config['seed']}"] if settings.seeds else [])
-        own_folder = folder.joinpath(*parts)
-        own_folder.mkdir(parents=True, exist_ok=True)
-        try:
-            runs.append(run_pipeline(config, saved, own_folder, hashes))
-        finally:
-            for empty in (own_folder.parent, folder):  # nothing was written: leave no empty folder behind
-                with suppress(OSError):
-                    empty.rmdir()
+    try:
+        for config in configs:
+            parts = ([config.label] if len(models) > 1 else []) + ([f"seed-{config['seed']}"] if settings.seeds else [])
+            own_folder = folder.joinpath(*parts)
+            own_folder.mkdir(parents=True, exist_ok=True)
+            runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
+    finally:  # also of the runs before one that failed
+        _remove_empty(folder)
         finished = [run for run in runs if is_finished(run.result)]
-        if finished:
-            hashes = {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()}
-            comparisons = _comparisons(finished, settings.n_resamples)
-            if len(configs) > 1:
-                for name, comparison in comparisons.items():
-                    write_comparison(folder / name, comparison)
-    if settings.report:
+        comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
         for name, comparison in comparisons.items():
-            write_report(folder / name, comparison)
+            if len(configs) > 1 or settings.report:
+                write_comparison(folder / name, comparison)
+            if settings.report:
+                write_report(folder / name, comparison)
     return runs, list(comparisons.values()), folder
+
+
+def _candidate_hashes(runs: Sequence[Run]) -> dict[str, str]:
+    """Candidate sets, by split, that further runs have to meet."""
+    finished = [run for run in runs if is_finished(run.result)]
+    return {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()} if finished else {}
+
+
+def _refuse_used(folder: Path) -> None:
+    """Results of two commands in one folder would be taken for one comparison."""
+    found = next(folder.rglob("result.json"), None) if folder.is_dir() else None
+    if found is not None:
+        raise UserError(f"result_dir {folder} holds results already ({found}): choose another folder, or remove them")
+
+
+def _remove_empty(folder: Path) -> None:
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        if path.is_dir():
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _comparisons(runs: Sequence[Run], n_resamples: int) -> dict[str, Comparison]:
@@ -141,8 +158,10 @@ def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Map
     """The options of one row of a comparison, once for every seed."""
     config = checked_config(label, dataset, files, options)
     seeds = config.settings.evaluation.seeds
-    if not seeds:
+    if seeds is None:
         return [config]
+    if not seeds:
+        raise UserError("seeds names none: give some, such as seeds=1,2,3, or leave it out")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds names one twice, got {list(seeds)}: name each once")
     data_seed = config.settings.evaluation.data_seed
@@ -159,8 +178,15 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
     checkpoints = [config.settings.evaluation.checkpoint for config in configs]
     if any(c is not None and checkpoints.count(c) > 1 for c in checkpoints):
         faults.append("checkpoint belongs to one model and one seed: write --<model>.checkpoint=<file>, without seeds")
-    if len({config.settings.evaluation.seeds for config in configs}) > 1:
-        faults.append("seeds must be the same for all models of a comparison: leave the model's name away")
+    for name in ("seeds", "also_test", "report", "n_resamples", "result_dir"):
+        if len({getattr(config.settings.evaluation, name) for config in configs}) > 1:
+            faults.append(f"{name} must be the same for all models of a comparison: leave the model's name away")
+    kinds = {config["MODEL_TYPE"] == ModelType.SEQUENTIAL: config.label for config in configs}
+    if len(kinds) > 1 and any(config["eval_args"]["mode"]["test"] == "full" for config in configs):
+        faults.append(
+            f"RecBole's full ranking leaves a user's history out for {kinds[False]} and not for {kinds[True]}: compare"
+            " models of both kinds on candidates (eval_args: {mode: uni100}), or run them apart"
+        )
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [
         f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)

@@ -138,7 +138,8 @@ def _as_type(kind: Any, value: Any) -> Any:
             return None
         return _as_type(next(a for a in arguments if a is not type(None)), value)
     if get_origin(kind) is tuple:
-        sequence = [value] if isinstance(value, str | int | float) else value
+        # A flag's title,brand is a list; a name with a comma in it takes a list in brackets.
+        sequence = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
         if not isinstance(sequence, list | tuple):
             raise TypeError
         return tuple(_as_type(arguments[0], v) for v in sequence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,8 +43,6 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
         super().__init__(config, model)
-        # RecBole names the file by the second, which runs side by side share.
-        self.saved_model_file = self.saved_model_file.removesuffix(".pth") + f"-{uuid.uuid4().hex[:8]}.pth"
         # Accelerate keeps one state for a process, and a process may train several models.
         AcceleratorState._reset_state(reset_partial_state=True)
         bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16

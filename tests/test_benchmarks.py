@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from recbole_llmtrsr import trainer
 from recbole_llmtrsr.data import prefetch
+from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.model import scorer, scoring
 from recbole_llmtrsr.model.operations import Work
+from recbole_llmtrsr.model.probe import probe
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ["--builtin_hidden_size=16", "--builtin_n_layers=1", "--builtin_n_heads=2", "--builtin_vocab_size=400"]
@@ -280,3 +283,24 @@ def test_time_is_charged_to_the_innermost_part(common, monkeypatch):
 
     assert clock.seconds == {"outer": 1.0 + 5.0, "inner": 3.0}
     assert clock.table(["inner"]).splitlines()[-1] == "| **outside inner** | 6.00 | 66.7% |"
+
+
+def test_an_encoder_becomes_a_causal_model_with_its_own_weights(tmp_path, monkeypatch, capsys):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", *(f"w{i}" for i in range(50))]
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizerFast(str(tmp_path / "encoder" / "vocab.txt")).save_pretrained(tmp_path / "encoder")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    encoder = BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=600, **sizes))
+    encoder.save_pretrained(tmp_path / "encoder")
+    flags = [f"--source={tmp_path / 'encoder'}", f"--out={tmp_path / 'decoder'}"]
+    monkeypatch.setattr(sys, "argv", ["encoder_as_decoder.py", *flags])
+    runpy.run_path(str(BENCHMARKS / "encoder_as_decoder.py"), run_name="__main__")
+    assert f"{tmp_path / 'decoder'}: " in capsys.readouterr().out
+    backbone = load_backbone(str(tmp_path / "decoder"), dtype=torch.float32)
+    own = dict(backbone.decoder.named_parameters())
+    for name, weight in encoder.named_parameters():
+        assert name.startswith("pooler") or torch.equal(own[name], weight), name
+    assert not probe(backbone, 5, 6, longest_prompt=100)
+    assert backbone.attention == "flash"

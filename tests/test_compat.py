@@ -122,8 +122,10 @@ def graph():
 
 def popularity():
     from recbole.model.general_recommender.pop import Pop
-    counting = SimpleNamespace(ITEM_ID="item", item_cnt=torch.zeros(3, 1, dtype=torch.long), device="cpu")
-    Pop.calculate_loss(counting, {"item": torch.tensor([1, 2, 1, 1])})
+    fields = {"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "NEG_PREFIX": "neg_", "LABEL_FIELD": "y"}
+    counting = Pop({**fields, "device": "cpu"}, SimpleNamespace(num=lambda field: 4))
+    counting.calculate_loss({"item": torch.tensor([1, 2, 1, 1, 3]), "y": torch.tensor([1, 1, 1, 1, 0])})
+    counting.calculate_loss({"item": torch.tensor([2])})
     return counting.item_cnt[:, 0].tolist()
 
 def checkpoint():
@@ -200,7 +202,7 @@ ADJACENCY = [
         ("lengths", PANDAS_3, [2, 2], [2, 1]),
         ("checkpoint", TORCH_2_6, "UnpicklingError", "BPR"),
         ("chained", PANDAS_3, True, False),
-        ("popularity", True, [0, 1, 1], [0, 3, 1]),
+        ("popularity", True, [0, 1, 2, 1], [0, 3, 2, 0]),
     ],
 )
 def test_the_host_fails_bare_where_a_patch_serves_and_works_with_it(

@@ -347,6 +347,17 @@ def test_a_preset_may_build_on_another(monkeypatch):
     assert made["train_neg_sample_args"]["sample_num"] == 1
 
 
+@pytest.mark.parametrize("preset", [None, *(path.stem for path in (properties_dir() / "presets").glob("*.yaml"))])
+def test_tallrec_differs_from_llmtrsr_in_the_summary_alone(monkeypatch, preset):
+    monkeypatch.setattr("sys.argv", ["x"])
+    files = preset_files(preset) if preset else []
+    ours, theirs = (Config(get_model(name), "tiny", files).effective_options() for name in ("LLMTRSR", "TALLRec"))
+    differing = {name for name in ours if ours[name] != theirs[name]}
+    # What only summaries ask for is not said again for a model that has none.
+    assert differing <= {"model", "summary", "block_size", "summarizer"}
+    assert (ours["summary"], theirs["summary"]) == ("hierarchical", "none")
+
+
 def test_the_paper_preset_exists_and_an_unknown_one_names_it():
     with pytest.raises(UserError, match=r"preset must be one of .*paper.*, got 'papr'"):
         preset_files("papr")

@@ -1,6 +1,5 @@
 """Nothing at or after a target reaches its summary or its prompt."""
 
-from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,13 +29,20 @@ def write(folder, sequences):
 
 
 class Words:
-    """A tokenizer whose ids are readable: one per word."""
+    """A tokenizer with an id per word."""
 
     bos_token_id = None
     chat_template = None
 
+    def __init__(self):
+        self.words = []
+
     def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
-        return {"input_ids": text.split() if isinstance(text, str) else [t.split() for t in text]}
+        return {"input_ids": self.ids(text) if isinstance(text, str) else [self.ids(t) for t in text]}
+
+    def ids(self, text):
+        self.words += [word for word in dict.fromkeys(text.split()) if word not in self.words]
+        return [self.words.index(word) for word in text.split()]
 
 
 def prefixes(folder, paradigm, monkeypatch):
@@ -53,11 +59,13 @@ def prefixes(folder, paradigm, monkeypatch):
     loaders = [SimpleNamespace(_dataset=SimpleNamespace(inter_feat=part)) for part in rows]
     summaries = make_summaries(config, dataset, loaders).summaries
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
-    builder = PromptBuilder(Words(), templates, config.settings.prompt, catalogue, with_summary=True)
+    tokenizer = Words()
+    builder = PromptBuilder(tokenizer, templates, config.settings.prompt, catalogue, with_summary=True)
     made = {}
     for user, i in zip(users, ids, strict=True):
-        prefix = chain.from_iterable(builder._parts(builder._fit(summaries[i], dataset.histories[i])))
-        made[str(user), len(dataset.histories[i])] = (summaries[i], tuple(prefix))
+        builder._prefixes.clear()
+        prefix = builder.prefix(i, summaries[i], dataset.histories[i])
+        made[str(user), len(dataset.histories[i])] = (summaries[i], tuple(tokenizer.words[n] for n in prefix))
     return made
 
 

@@ -246,11 +246,65 @@ def test_one_model_may_run_as_several_variants():
         (["Pop", "Pop@b"], {"Pop@c.epochs": 1}, "options speak to 'Pop@c', which is not compared"),
         (["TALLRec"], {"summary": "recurrent"}, "summary must be none for TALLRec"),
         (["LLMTRSR"], {"seeds": [1, 2], "checkpoint": __file__}, "checkpoint belongs to one model and one seed"),
+        (["Pop"], {"seeds": []}, "seeds names none"),
+        (["Pop", "SASRec"], {"Pop.also_test": ["pop2"]}, "also_test must be the same for all models"),
+        (["Pop", "SASRec"], {"SASRec.result_dir": "x"}, "result_dir must be the same for all models"),
+        (
+            ["SASRec", "Pop"],
+            {"eval_args": {"mode": "full"}},
+            "RecBole's full ranking leaves a user's history out for Pop and not for SASRec",
+        ),
     ],
 )
 def test_what_makes_no_sense_for_several_runs_is_refused(models, options, message):
     with pytest.raises(UserError, match=message):
         compare(models, "toy", config_dict={**TINY, **options})
+
+
+def test_results_of_two_commands_do_not_meet_in_one_folder(tmp_path):
+    compare(["Pop"], "toy", config_dict={**TINY, "result_dir": "out"})
+    before = (tmp_path / "out" / "result.json").read_text()
+    with pytest.raises(UserError, match=r"result_dir out holds results already \(out/result\.json\)"):
+        compare(["Pop"], "toy", config_dict={**TINY, "seed": 1, "result_dir": "out"})
+    assert (tmp_path / "out" / "result.json").read_text() == before
+
+
+def test_runs_before_one_that_fails_keep_their_results_and_their_comparison(tmp_path):
+    options = {**TINY, "result_dir": "out", "report": True, "GRU4Rec.seed": 1}
+    with pytest.raises(UserError, match="would meet other valid candidates"):
+        compare(["Pop", "SASRec", "GRU4Rec"], "toy", config_dict=options)
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["label"] for row in rows] == ["Pop", "SASRec"]
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert not (tmp_path / "out" / "GRU4Rec").exists()
+
+
+def test_a_test_that_fails_among_other_candidates_costs_no_result(tmp_path, monkeypatch):
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("recbole_llmtrsr.pipeline.FinalTest.among", fail)
+    with pytest.raises(MemoryError):
+        compare(["Pop"], "toy", config_dict={**TINY, "also_test": ["pop2"], "result_dir": "out"})
+    assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["test_result"]["recall@10"] == 1
+    assert (tmp_path / "out" / "per_history.csv").is_file()
+
+
+def test_every_run_has_a_checkpoint_of_its_own(tmp_path):
+    results, _ = compare(["Pop", "Pop@b"], "toy", config_dict={**TINY, "seeds": [1, 2]})
+    paths = [result["checkpoint"] for result in results]
+    assert len(set(paths)) == 4
+    assert all((tmp_path / path).is_file() for path in paths)
+    assert "Pop@b-seed-2-" in paths[3]
+
+
+def test_pop_counts_what_training_may_see():
+    results, _ = compare(["Pop"], "toy", config_dict=TINY)
+    counted = torch.load(results[0]["checkpoint"], weights_only=False)["other_parameter"]["item_cnt"]
+    config = Config(get_model("Pop"), "toy", [], TINY)
+    dataset = get_dataset(get_model("Pop"))(config)
+    dataset.build()
+    assert counted[:, 0].tolist() == dataset.popularity.tolist()
 
 
 def test_a_seed_beside_seeds_is_refused(monkeypatch):

@@ -71,6 +71,8 @@ def test_choices_are_those_that_exist():
         ("max_full_sort_scores", 1e6, 1_000_000),
         ("max_blocks", None, None),
         ("result_dir", "a=b", "a=b"),
+        ("also_test", "pop20,match20", ("pop20", "match20")),
+        ("item_text_fields", ["a,b"], ("a,b",)),
         ("adam_betas", [0, 0.5], (0.0, 0.5)),
     ],
 )

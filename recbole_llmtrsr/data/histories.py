@@ -80,7 +80,7 @@ class _Rows:
         return [self.copy(self.inter_feat[part]) for part in parts]
 
     def _count_training_events(self: Any, datasets: Sequence[Any]) -> None:
-        """Popularity by the events that training may see: no target of validation or test, no user of them in US."""
+        """Popularity by the events that training may see: the targets and first events of training, as in Pop."""
         train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
         if self.config["benchmark_filename"] is not None:
             seen = datasets[0].inter_feat[self.iid_field].numpy()
@@ -88,7 +88,7 @@ class _Rows:
             past = self.histories
             is_training = np.ones(len(past), dtype=bool)
             is_training[np.concatenate(held_out)] = False
-            if US in self.config["eval_args"]["split"]:
+            if not _splits_every_user(self.config):
                 is_training &= np.isin(past.begin, past.begin[train])
             seen = past.items[is_training]
         counts = np.bincount(seen, minlength=self.item_num)
@@ -131,7 +131,7 @@ class SequentialRows(_Rows):
 
 
 class GeneralRows(_Rows):
-    """For all other models: the rows and splits of the sequential view; each user's first event goes to training."""
+    """For all other models: the rows and splits of the sequential view, and of training users the first event."""
 
     def _change_feat_format(self: Any) -> None:
         _sort_by_exact_time(self)
@@ -148,12 +148,12 @@ class GeneralRows(_Rows):
         self.inter_feat = self.inter_feat[np.flatnonzero(ids != begin)]
 
     def build(self: Any) -> list[Any]:
-        """The sequential view's splits, with each user's first event added to the training rows."""
+        """The sequential view's splits, with first events, which are no targets, added to the training rows."""
         datasets = self._split()
         self._count_training_events(datasets)
         if self.config["benchmark_filename"] is None:
             first = self._first_events
-            if US in self.config["eval_args"]["split"]:
+            if not _splits_every_user(self.config):
                 users = datasets[0].inter_feat[self.uid_field].numpy()
                 first = first[np.flatnonzero(np.isin(first[self.uid_field].numpy(), users))]
             datasets[0].inter_feat = cat_interactions([first, datasets[0].inter_feat])
@@ -167,6 +167,15 @@ def latest_rows(users: npt.NDArray[np.int64], history_ids: npt.NDArray[np.int64]
     starts = np.r_[0, np.flatnonzero(sorted_users[1:] != sorted_users[:-1]) + 1]
     rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
     return np.sort(order[rank < n])
+
+
+def _splits_every_user(config: Any) -> bool:
+    """Whether every user with a target trains, so that each user's first event is one of training.
+
+    After any other split the first event of a user without a training row may lie after the test, or is the test's own.
+    """
+    by_ratio = "RS" in config["eval_args"]["split"] and config["eval_args"]["group_by"] == "user"
+    return by_ratio or "LS" in config["eval_args"]["split"]
 
 
 def _add_item_file(dataset: Any, path: Path) -> None:

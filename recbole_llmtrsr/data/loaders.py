@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
-from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode, impression_faults
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.train_impressions import impression_loader
@@ -102,14 +103,23 @@ def make_loaders(
         candidates, by the modes of ``also_test``.
 
     Raises:
-        UserError: nothing to train or test on, or candidates that cannot be had.
+        UserError: nothing to train on, a split that impressions would undo, no labels where these are evaluated, or
+            candidates that cannot be had.
     """
+    _check_modes(config, dataset)
     built = dataset.build()
     if len(built[0]) == 0:
         raise UserError(
             f"dataset '{config['dataset']}' leaves no row to train on after the split {config['eval_args']['split']}: a"
             " target needs an event before it, and users long enough for the split must remain"
         )
+    n_rows = [len(part) for part in built]
+    for split, n in zip(("validation", "test"), n_rows[1:], strict=True):
+        if n == 0:
+            getLogger().warning(
+                f"the {split} split is empty: of {sum(n_rows):,} targets {n_rows[0]:,} are for training,"
+                f" {n_rows[1]:,} for validation and {n_rows[2]:,} for the test"
+            )
     samplers = create_samplers(config, dataset, built)
     candidates: dict[str, CandidateSet] = {}
     loaders = [_train_loader(config, dataset, built[0], samplers[0])]
@@ -121,15 +131,37 @@ def make_loaders(
             loaders.append(_candidate_loader(config, part, split, mode))
             candidates[split] = loaders[-1].candidates
     further = {
-        text: _candidate_loader(config, built[2], "test", mode)
+        mode.text: _candidate_loader(config, built[2], "test", mode)
         for text in config.settings.evaluation.also_test
         if (mode := candidate_mode(text)) is not None
     }
     return (loaders[0], loaders[1], loaders[2]), candidates, further
 
 
+def _check_modes(config: Any, dataset: Any) -> None:
+    modes = config["eval_args"]["mode"]
+    every = [*modes.values(), *config.settings.evaluation.also_test]
+    if _trains_on_impressions(config, dataset):
+        every.append("impressions")
+    is_presplit = config["benchmark_filename"] is not None
+    faults = impression_faults(config["eval_args"]["split"], every, is_presplit)
+    label, columns = config["LABEL_FIELD"], list(dataset.inter_feat.columns)
+    if "labeled" in modes.values() and label not in columns:
+        faults.append(
+            f"eval_args mode 'labeled' needs the column '{label}' (LABEL_FIELD) of the .inter file, loaded are"
+            f" {', '.join(columns)}: list it in load_col: {{inter: [..., {label}]}}, or let RecBole make it of another"
+            " column that is loaded, such as threshold: {rating: 4}"
+        )
+    if faults:
+        raise UserError(faults)
+
+
+def _trains_on_impressions(config: Any, dataset: Any) -> bool:
+    return config.settings.training.train_on == "impressions" and isinstance(dataset, LLMTRSRDataset)
+
+
 def _train_loader(config: Any, dataset: Any, train: Any, sampler: Any) -> Any:
-    if config.settings.training.train_on == "impressions" and isinstance(dataset, LLMTRSRDataset):
+    if _trains_on_impressions(config, dataset):
         return impression_loader(config, train)
     arguments: list[Any] = [config, train, sampler]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:

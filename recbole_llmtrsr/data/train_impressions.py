@@ -14,7 +14,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.candidates.modes import candidate_mode
-from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.errors import UserError
 
 
@@ -25,7 +25,7 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
 
     Args:
         config: our Config.
-        dataset: training rows whose histories all have an impression with something not clicked.
+        dataset: training rows that all have an impression.
         candidates: their impressions.
     """
 
@@ -65,17 +65,19 @@ def impression_loader(config: Any, train: Any) -> ImpressionTrainDataLoader:
         train: the built training split.
 
     Raises:
-        UserError: no impressions, or negatives that depend on the model.
+        UserError: no impressions, no negatives asked for, or such that depend on the model.
     """
-    if config["train_neg_sample_args"]["dynamic"]:
+    arguments = config["train_neg_sample_args"]
+    if arguments.get("dynamic") or arguments["sample_num"] == "none":
         raise UserError(
-            "train_on: impressions has the negatives that were shown: set train_neg_sample_args: {dynamic: False}"
+            "train_on: impressions takes a fixed number of negatives from what was shown, got train_neg_sample_args:"
+            f" {arguments}: set it to {{distribution: uniform, sample_num: 8, dynamic: False}}"
         )
     candidates = candidate_set(config, train, "train", candidate_mode("impressions"))
-    lengths, n_positives = candidates.file.lengths, candidates.file.n_positives
-    usable = candidates.history_ids[lengths > n_positives]
-    rows = np.flatnonzero(np.isin(train.inter_feat[HISTORY_ID].numpy(), usable))
-    if not len(rows):
-        raise UserError("train_on: impressions finds none in the training split in which something was not clicked")
+    rows = np.flatnonzero(np.isin(train.inter_feat[HISTORY_ID].numpy(), candidates.history_ids))
+    limit = config.settings.data.max_train_targets_per_user
+    if limit is not None:
+        feat = train.inter_feat[rows]
+        rows = rows[latest_rows(feat[train.uid_field].numpy(), feat[HISTORY_ID].numpy(), limit)]
     getLogger().info(f"training on {len(rows):,} impressions; {len(train) - len(rows):,} other targets are left out")
     return ImpressionTrainDataLoader(config, train.copy(train.inter_feat[rows]), candidates)

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.evaluation score --candidates=c.npz --scores=s.csv --name=N --out=o``."""
+"""Command line: ``python -m recbole_llmtrsr.evaluation score``, which measures another program's scores."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         candidates = read_candidate_file(options.candidates)
         scores = align_scores(candidates, read_scores(options.scores))
         table, found = evaluate_scores(candidates, scores, options.metrics, options.topk)
-        dataset = options.dataset or options.candidates.name.split(".")[0]
-        write_external(options.out, options.name, dataset, options.seed, candidates, table, found)
+        write_external(options.out, options.name, options.dataset, options.seed, candidates, table, found)
     except UserError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
@@ -59,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
     score.add_argument("--metrics", type=_names, default=_METRICS, help=f"of {','.join(EXPECTED)} (recall,mrr,ndcg)")
     score.add_argument("--topk", type=_numbers, default=_TOPK, help="numbers of best items (3,5,10)")
-    score.add_argument("--dataset", help="its name (the candidate file's, up to the first dot)")
+    score.add_argument("--dataset", required=True, help="its name, as the runs to compare with have it")
     score.add_argument("--seed", type=int, default=0, help="of the program's run, to tell several apart (0)")
     return parser
 

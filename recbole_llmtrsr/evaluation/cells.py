@@ -8,9 +8,17 @@ from collections.abc import Mapping, Sequence
 from recbole.evaluator.register import smaller_metrics
 
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate
+from recbole_llmtrsr.evaluation.groups import LEAST_USERS
 
 RANDOM = "random ranking"
 MISSING = "-"
+
+
+# Under tables and in the report: what the numbers do and do not say.
+GIVEN_WEIGHTS = (
+    "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
+)
+SMALL_GROUPS = f"Groups of fewer than {LEAST_USERS} users have no interval."
 
 
 def figure(value: float | None, spec: str = ".4f") -> str:
@@ -49,6 +57,23 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
 def metrics_of(comparison: Comparison) -> list[str]:
     """Names of the metrics of any row, in the order in which they were measured."""
     return list(dict.fromkeys(name for row in comparison.rows for name in row.metrics))
+
+
+def chosen_by(comparison: Comparison) -> list[str]:
+    """Metrics that chose the epochs of a row, among those that were tested; of other programs it is not known."""
+    known = metrics_of(comparison)
+    options = [result.get("options") or {} for row in comparison.rows for result in row.results]
+    named = dict.fromkeys(str(option.get("valid_metric", "")).lower() for option in options)
+    return [name for name in named if name in known]
+
+
+def correction(comparison: Comparison) -> str:
+    """What Holm's correction covers, and which metric can bear a conclusion."""
+    primary = chosen_by(comparison)
+    told = ", not over metrics"
+    if len(primary) == 1:
+        told = f": {primary[0]}, which chose the epochs, is the primary one, the others are exploratory"
+    return f"Holm's correction is over the pairs of one metric{told}."
 
 
 def places(rows: Sequence[Mapping[str, Estimate]], metric: str) -> list[int | None]:

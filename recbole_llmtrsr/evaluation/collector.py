@@ -19,6 +19,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import Register
 from torch import Tensor
 
+from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.metrics import EXPECTED, Floats, expected_ranks, mean_values, row_values
 from recbole_llmtrsr.evaluation.tie_groups import Ints, tie_groups
@@ -50,6 +51,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self.register = Register({"metrics": [name for name in names if name not in EXPECTED]})
         self._expected = [name for name in names if name in EXPECTED]
         self._resolution = score_resolution
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave nothing of earlier evaluations; RecBole tells no collector of one that has no rows."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
         self.values: dict[str, Floats] = {}
         self.ranks: Floats = np.zeros(0)
@@ -68,7 +73,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
             positive_i: item of each positive.
 
         Raises:
-            UserError: a score is nan, or a positive's is -inf.
+            UserError: a score is nan, or a candidate's is -inf.
         """
         if torch.isnan(scores_tensor).any():
             raise UserError(
@@ -76,10 +81,11 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 " clip_grad_norm: {max_norm: 1.0}"
             )
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if positive_u is None or positive_i is None:
+        if positive_u is None or positive_i is None or scores_tensor.dim() == 1:
             return
         compared = scores_tensor if self._resolution is None else torch.round(scores_tensor / self._resolution)
         groups = tie_groups(compared, positive_u, positive_i)
+        _check_candidates(scores_tensor, interaction, self.config)
         self._batches.append(
             {
                 "rank": expected_ranks(groups),
@@ -96,7 +102,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
             RecBole's own ends in an error where it holds counts, which coverage and popularity need.
         """
         joined = {name: np.concatenate([b[name] for b in self._batches]) for name in next(iter(self._batches), {})}
-        self._batches = []
+        self.forget()
         if joined:  # metrics without a ranking have no rows
             self.ranks = joined.pop("rank")
             self.n_candidates, self.n_positives = joined.pop("n_candidates"), joined.pop("n_positives")
@@ -109,6 +115,23 @@ class RankingCollector(Collector):  # type: ignore[misc]
         struct.set("rec.values", self.values)
         struct.set("rec.n_positives", self.n_positives)
         return struct
+
+
+def _check_candidates(scores: Tensor, interaction: Any, config: Any) -> None:
+    """Refuse -inf for a candidate, which would leave its list unseen.
+
+    In full ranking there is one row of the interaction for each of the scores, its target, which was looked at already.
+    """
+    if interaction is None or len(interaction) <= len(scores) or HISTORY_ID not in interaction:
+        return
+    _, row = torch.unique_consecutive(interaction[HISTORY_ID], return_inverse=True)
+    items = interaction[config["ITEM_ID_FIELD"]].to(scores.device)
+    n_gone = int(torch.isneginf(scores[row.to(scores.device), items]).sum())
+    if n_gone:
+        raise UserError(
+            f"the model scored {n_gone} of {len(items)} candidates -inf, which says that they are no candidates: scores"
+            " must be finite; if the model diverged in training, lower learning_rate"
+        )
 
 
 class ExpectedEvaluator(Evaluator):  # type: ignore[misc]

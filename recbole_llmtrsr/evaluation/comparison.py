@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_llmtrsr.evaluation.estimates import differences, estimates, random_metrics
-from recbole_llmtrsr.evaluation.groups import prompt_groups, shared_groups
+from recbole_llmtrsr.evaluation.groups import LEAST_USERS, prompt_groups, shared_groups
 from recbole_llmtrsr.evaluation.runs import Run, load_runs
 from recbole_llmtrsr.evaluation.shared_rows import SharedRows, check_comparable, share_rows
 from recbole_llmtrsr.evaluation.statistics import Estimate, spread_of
@@ -37,7 +37,7 @@ class GroupEstimate:
         kind: "history length", "target popularity", "target text" or "prompt".
         name: of the group: "cold", "1-4 events" and so on.
         n: histories in it.
-        metrics: by name.
+        metrics: by name; without an interval where fewer than `LEAST_USERS` users have one.
     """
 
     kind: str
@@ -118,7 +118,7 @@ def make_comparison(runs: Sequence[Run], n_resamples: int) -> Comparison:
 
     Args:
         runs: at least one.
-        n_resamples: of the users behind every interval, and sign flips behind every p.
+        n_resamples: of the users behind every interval, and the least number of sign flips behind every p.
 
     Raises:
         UserError: they did not rank the same histories among the same candidates.
@@ -181,12 +181,14 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
     seeds = [scores.of_seeds for scores in shared.scores.values()]
     all_rows = np.ones(len(shared.rows), dtype=bool)
     whole = estimates(shared, seeds, all_rows, n_resamples)
-    of_groups = [(group, estimates(shared, seeds, group.rows, n_resamples)) for group in shared_groups(shared.rows)]
+    of_groups = [
+        (group, estimates(shared, seeds, group.rows, n_resamples, LEAST_USERS)) for group in shared_groups(shared.rows)
+    ]
     found = {}
     for number, (label, scores) in enumerate(shared.scores.items()):
         groups = [(group, of_labels[number]) for group, of_labels in of_groups]
         for group in prompt_groups(scores.trimmed):
-            groups.append((group, estimates(shared, [scores.of_seeds], group.rows, n_resamples)[0]))
+            groups.append((group, estimates(shared, [scores.of_seeds], group.rows, n_resamples, LEAST_USERS)[0]))
         changes = estimates(shared, list(scores.changes.values()), all_rows, n_resamples)
         found[label] = _Measured(
             whole[number],

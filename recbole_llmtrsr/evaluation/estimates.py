@@ -17,8 +17,8 @@ from recbole_llmtrsr.evaluation.statistics import (
     bootstrap,
     estimate,
     holm,
-    p_value,
-    sign_flips,
+    n_sign_flips,
+    p_values,
     spread_of,
     user_sums,
 )
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 def estimates(
-    shared: SharedRows, columns: Sequence[Floats], rows: npt.NDArray[np.bool_], n_resamples: int
+    shared: SharedRows, columns: Sequence[Floats], rows: npt.NDArray[np.bool_], n_resamples: int, least_users: int = 2
 ) -> list[dict[str, Estimate]]:
     """Metrics of every column, without those it has no values of.
 
@@ -46,6 +46,7 @@ def estimates(
         columns: [n_seeds, n_rows, n_metrics] each.
         rows: those to look at. [n_rows]
         n_resamples: of their users.
+        least_users: with values of a metric, that its interval needs.
     """
     if not columns:
         return []
@@ -53,13 +54,13 @@ def estimates(
     sums = user_sums(
         shared.rows["user_id"][rows], np.stack([c[:, rows].mean(axis=0) for c in columns], axis=1), weights
     )
-    means, resampled = sums.means, bootstrap(sums, n_resamples)
+    means, resampled, n_users = sums.means, bootstrap(sums, n_resamples), (sums.weights > 0).sum(axis=0)
     found: list[dict[str, Estimate]] = []
     for i, column in enumerate(columns):
         of_seeds = _seed_means(column[:, rows], weights)
         found.append(
             {
-                name: estimate(means[i, j], resampled[:, i, j], len(sums), spread_of(of_seeds[:, j]))
+                name: estimate(means[i, j], resampled[:, i, j], int(n_users[j]), spread_of(of_seeds[:, j]), least_users)
                 for j, name in enumerate(shared.metrics)
                 if np.isfinite(means[i, j])
             }
@@ -68,13 +69,20 @@ def estimates(
 
 
 def differences(shared: SharedRows, n_resamples: int) -> Iterator[Difference]:
-    """Paired tests of all pairs, by metric; a pair in which one did not measure the metric has none."""
+    """Paired tests of all pairs, by metric; a pair in which one did not measure the metric has none.
+
+    Args:
+        shared: the rows.
+        n_resamples: of the users behind every interval, and the least number of sign flips behind every p.
+    """
     scores = list(shared.scores.values())
     if len(scores) < 2:
         return
     values = np.stack([s.of_seeds.mean(axis=0) for s in scores], axis=1)
     sums = user_sums(shared.rows["user_id"], values, shared.weights)
-    means, resampled, flipped = sums.means, bootstrap(sums, n_resamples), sign_flips(sums, n_resamples)
+    means, resampled = sums.means, bootstrap(sums, n_resamples)
+    pairs = list(combinations(range(len(scores)), 2))
+    p_of = dict(zip(pairs, p_values(sums, pairs, n_sign_flips(len(sums), len(pairs), n_resamples))))
     of_seeds = [_seed_means(s.of_seeds, shared.weights) for s in scores]
     for j, metric in enumerate(shared.metrics):
         measured = [i for i in range(len(scores)) if np.isfinite(means[i, j])]
@@ -85,8 +93,7 @@ def differences(shared: SharedRows, n_resamples: int) -> Iterator[Difference]:
                 of_seeds[a][scores[a].seeds.index(s), j] - of_seeds[b][scores[b].seeds.index(s), j] for s in both
             ]
             mean, of_users = means[a, j] - means[b, j], resampled[:, a, j] - resampled[:, b, j]
-            p = p_value(mean, flipped[:, a, j] - flipped[:, b, j])
-            found.append((a, b, estimate(mean, of_users, len(sums), spread_of(by_seed)), p))
+            found.append((a, b, estimate(mean, of_users, len(sums), spread_of(by_seed)), float(p_of[a, b][j])))
         for (a, b, difference, p), p_holm in zip(found, holm([p for *_, p in found])):
             labels = list(shared.scores)
             yield Difference(labels[a], labels[b], metric, difference, p, p_holm)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+LEAST_USERS = 20  # for an interval: percentiles of fewer users' resamples are far too narrow
+
 HISTORY_LENGTH, TARGET_POPULARITY, TARGET_TEXT, PROMPT = "history length", "target popularity", "target text", "prompt"
 
 # Where groups begin. Fixed, so that data sets and runs can be compared.

@@ -16,6 +16,16 @@ from recbole_llmtrsr.evaluation.statistics import Floats
 
 _KEY = ["user_id", "n_events"]
 _SET = ["n_positives", "n_candidates"]
+# Options that decide which rows a run was trained, validated and tested on, beside its candidates.
+_PROTOCOL = (
+    ("eval_args", "split"),
+    ("eval_args", "order"),
+    ("user_inter_num_interval",),
+    ("item_inter_num_interval",),
+    ("val_interval",),
+    ("catalogue",),
+)
+_UNKNOWN = object()
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs that are no comparison.
 
     Raises:
-        UserError: they are of several data sets or candidate sets, or one is there twice.
+        UserError: they are of several data sets, candidate sets, splits, filters or catalogues, or one is there twice.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -71,6 +81,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"{run} met other test candidates ({found[:12]}) than {first} ({expected[:12]}): give all runs of a"
                 " comparison the same eval_args, data_seed, filters and columns"
             )
+    _check_same_protocol(runs)
     named = [(run.label, run.seed) for run in runs]
     twice = sorted({f"{label} with seed {seed}" for label, seed in named if named.count((label, seed)) > 1})
     if twice:
@@ -120,6 +131,26 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
 
 def _candidate_hash(result: dict[str, Any]) -> str:
     return str((result.get("candidates") or {}).get("test", {}).get("hash", "all items"))
+
+
+def _check_same_protocol(runs: Sequence[Run]) -> None:
+    """Refuse options that differ; what a run does not tell, such as that of another program, is let through."""
+    faults = []
+    for path in _PROTOCOL:
+        known = [(run, _option(run.result.get("options"), path)) for run in runs]
+        known = [(run, value) for run, value in known if value is not _UNKNOWN]
+        for run, value in known:
+            if value != known[0][1]:
+                faults.append(f"{run} ran with {'.'.join(path)} {value}, {known[0][0]} with {known[0][1]}")
+                break
+    if faults:
+        raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
+
+
+def _option(options: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        options = options.get(name, _UNKNOWN) if isinstance(options, dict) else _UNKNOWN
+    return options
 
 
 def _sorted(table: Any) -> pd.DataFrame:

@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 2**21  # bounds the temporary arrays to some tens of MiB
 _DECIMALS = 9  # of intervals: matrix products differ in their last bits from one call to the next
+_FLIPS_PER_PAIR = 1_000
+_MOST_SIGNS = 2 * 10**8  # of a comparison's flips: some seconds
 _ROUNDING = 1e-12  # flips that are equal but for the order of a sum are as extreme as each other
 
 
@@ -38,7 +40,7 @@ class Estimate:
 
     Attributes:
         mean: over all rows, and over the seeds.
-        low: of the 95 % interval over users; nan for a single user, who has none.
+        low: of the 95 % interval over users; nan where there are too few users for one.
         high: likewise.
         spread: standard deviation of the seeds' means; None with one seed.
     """
@@ -90,7 +92,7 @@ def bootstrap(users: UserSums, n_resamples: int, seed: int = 0) -> Floats:
     n_users, generator = len(users), np.random.default_rng(seed)
     flat = users.sums.reshape(n_users, -1)
     found = []
-    for n in _chunks(n_resamples, n_users):
+    for n in _chunks(n_resamples, max(flat.shape)):
         drawn = generator.integers(n_users, size=(n, n_users)) + np.arange(n)[:, None] * n_users
         counts = np.bincount(drawn.reshape(-1), minlength=n * n_users).reshape(n, n_users).astype(np.float64)
         sums = (counts @ flat).reshape(n, *users.sums.shape[1:])
@@ -98,22 +100,49 @@ def bootstrap(users: UserSums, n_resamples: int, seed: int = 0) -> Floats:
     return np.concatenate(found)
 
 
-def sign_flips(users: UserSums, n_flips: int, seed: int = 0) -> Floats:
-    """Means after every user's values took a random sign: the difference of two columns is that of flipped differences.
+def n_sign_flips(n_users: int, n_pairs: int, n_resamples: int) -> int:
+    """How many sign flips let p values stay small after Holm's correction.
+
+    A p is at least 1 / (n_flips + 1), so one that is corrected for n_pairs is at least n_pairs / (n_flips + 1). That is
+    0.001, unless n_users * n_pairs passes 200,000: the number of signs is bounded, and the least corrected p grows to
+    n_users * n_pairs / 2e8.
+
+    Args:
+        n_users: whose signs are drawn.
+        n_pairs: of a metric.
+        n_resamples: the least number of flips.
+    """
+    return max(n_resamples, min(_FLIPS_PER_PAIR * n_pairs, _MOST_SIGNS // n_users))
+
+
+def p_values(users: UserSums, pairs: Sequence[tuple[int, int]], n_flips: int, seed: int = 0) -> Floats:
+    """Two-sided p of the differences of columns, from random signs of the users' differences.
+
+    Args:
+        users: sums; a p has no meaning where a column's are unknown.
+        pairs: of columns.
+        n_flips: random; the differences themselves are one more, so that no p is below 1 / (n_flips + 1).
+        seed: of the signs.
 
     Returns:
-        [n_flips, n_columns, n_metrics]
+        [n_pairs, n_metrics]
     """
     n_users, generator = len(users), np.random.default_rng(seed)
-    flat = users.sums.reshape(n_users, -1)
-    found = []
-    for n in _chunks(n_flips, n_users):
-        signs = generator.integers(2, size=(n, n_users)) * 2.0 - 1
-        found.append(_ratio((signs @ flat).reshape(n, *users.sums.shape[1:]), users.weights.sum(axis=0)))
-    return np.concatenate(found)
+    flat, means, totals = users.sums.reshape(n_users, -1), users.means, users.weights.sum(axis=0)
+    least = [np.abs(means[a] - means[b]) - _ROUNDING for a, b in pairs]
+    as_extreme = np.zeros((len(pairs), users.sums.shape[2]))
+    for n in _chunks(n_flips, max(flat.shape)):
+        signs = generator.integers(2, size=(n, n_users), dtype=np.int8) * 2.0 - 1
+        flipped = _ratio((signs @ flat).reshape(n, *users.sums.shape[1:]), totals)
+        # The difference of two flipped columns is the flipped difference.
+        for i, (a, b) in enumerate(pairs):
+            as_extreme[i] += (np.abs(flipped[:, a] - flipped[:, b]) >= least[i]).sum(axis=0)
+    return (as_extreme + 1) / (n_flips + 1)
 
 
-def estimate(mean: float, resampled: Floats, n_users: int, spread: float | None = None) -> Estimate:
+def estimate(
+    mean: float, resampled: Floats, n_users: int, spread: float | None = None, least_users: int = 2
+) -> Estimate:
     """A mean with its percentile interval.
 
     Args:
@@ -121,9 +150,10 @@ def estimate(mean: float, resampled: Floats, n_users: int, spread: float | None 
         resampled: the same of resampled users. [n_resamples]
         n_users: behind the mean.
         spread: over seeds.
+        least_users: that an interval needs.
     """
     known = resampled[np.isfinite(resampled)]
-    if n_users < 2 or not len(known):
+    if n_users < least_users or not len(known):
         return Estimate(float(mean), float("nan"), float("nan"), spread)
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).round(_DECIMALS)
     return Estimate(float(mean), float(low), float(high), spread)
@@ -132,17 +162,6 @@ def estimate(mean: float, resampled: Floats, n_users: int, spread: float | None 
 def spread_of(means: Sequence[float] | Floats) -> float | None:
     """Standard deviation of the seeds' means, n - 1 below; None with one seed."""
     return float(np.std(means, ddof=1)) if len(means) > 1 else None
-
-
-def p_value(difference: float, flipped: Floats) -> float:
-    """Two-sided p of a difference; at least 1 / (n_flips + 1), since the difference itself is one of the flips.
-
-    Args:
-        difference: of two columns' means.
-        flipped: difference of their flipped means. [n_flips]
-    """
-    as_extreme = int((np.abs(flipped) >= abs(difference) - _ROUNDING).sum())
-    return (as_extreme + 1) / (len(flipped) + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -158,8 +177,8 @@ def _ratio(sums: Floats, weights: Floats) -> Floats:
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
 
 
-def _chunks(n: int, n_users: int) -> Iterator[int]:
-    """How many draws to make at once, so that memory does not grow with n times n_users."""
-    at_once = max(1, _DRAWS_AT_ONCE // n_users)
+def _chunks(n: int, n_numbers: int) -> Iterator[int]:
+    """How many draws of so many numbers each to make at once, so that memory does not grow with their product."""
+    at_once = max(1, _DRAWS_AT_ONCE // n_numbers)
     for begin in range(0, n, at_once):
         yield min(at_once, n - begin)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import MISSING, RANDOM, cell, figure, metrics_of, places, short
+from recbole_llmtrsr.evaluation.cells import (
+    GIVEN_WEIGHTS,
+    MISSING,
+    RANDOM,
+    SMALL_GROUPS,
+    cell,
+    chosen_by,
+    correction,
+    figure,
+    metrics_of,
+    places,
+    short,
+)
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
 from recbole_llmtrsr.evaluation.cost import peak_memory_gib
 from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
@@ -24,11 +37,13 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def as_markdown(comparison: Comparison) -> str:
     """All tables."""
+    has_intervals = any(isfinite(metric.low) for row in comparison.rows for metric in row.metrics.values())
     parts = [
         comparison_table(comparison),
-        _section("Differences", difference_table(comparison)),
+        f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
+        _section("Differences", difference_table(comparison), note=correction(comparison)),
         _section("Probes", probe_table(comparison)),
-        _section("Groups", group_tables(comparison)),
+        _section("Groups", group_tables(comparison), note=SMALL_GROUPS),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -109,16 +124,18 @@ def _caption(comparison: Comparison) -> str:
         *(["[95 % interval over users]"] if comparison.random is not None else []),
     ]
     parts = [
-        f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(first)}",
+        f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}",
         f"{'seeds' if several or differing else 'seed'} {seeds}",
         *([f"mean {' '.join(legend)}"] if legend else []),
     ]
     return "; ".join(parts) if differing else ", ".join(parts)
 
 
-def _mode(row: Row) -> str:
-    candidates = (row.results[0].get("candidates") or {}).get("test", {})
-    return f"candidates {candidates['mode']}" if "mode" in candidates else "all items"
+def _mode(comparison: Comparison) -> str:
+    """How the candidates were drawn, which not every program knows that was given them."""
+    of_rows = [(row.results[0].get("candidates") or {}).get("test", {}) for row in comparison.rows]
+    given = "candidates given" if any("hash" in drawn for drawn in of_rows) else "all items"
+    return next((f"candidates {drawn['mode']}" for drawn in of_rows if "mode" in drawn), given)
 
 
 def _costs(row: Row) -> list[str]:
@@ -144,8 +161,7 @@ def _mean(values: Iterable[Any], text: Callable[[float], str]) -> str:
 
 def _best(comparison: Comparison) -> str:
     metrics = metrics_of(comparison)
-    chosen_by = str((comparison.rows[0].results[0].get("options") or {}).get("valid_metric", "")).lower()
-    metric = chosen_by if chosen_by in metrics else next(iter(metrics), "")
+    metric = next(iter([*chosen_by(comparison), *metrics]), "")
     placed = places([row.metrics for row in comparison.rows], metric)
     return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
 
@@ -156,8 +172,10 @@ def _difference(test: PairTest, sign: int) -> str:
     return f"{cell(turned, '+.4f')} {'p<.001' if test.p_holm < 0.001 else f'p={short(test.p_holm)}'}"
 
 
-def _section(title: str, content: str) -> str:
-    return f"## {title}\n\n{content}" if content else ""
+def _section(title: str, content: str, note: str = "") -> str:
+    if not content:
+        return ""
+    return f"## {title}\n\n{content}" + (f"\n{note}\n" if note else "")
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]], n_names: int, is_last_text: bool = False) -> str:

@@ -12,6 +12,7 @@ the answer slot. What does not fit is taken from the oldest recent items, and fr
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from recbole_llmtrsr.prompt.templates import Templates
 from recbole_llmtrsr.settings import PromptSettings
 
 Ids = npt.NDArray[np.int32]
+
+_ITEMS_AT_ONCE = 10_000
 
 
 @dataclass(slots=True)
@@ -215,12 +218,18 @@ class PromptBuilder:
         """Ids of texts from outside: what looks like a special token in them stays text and ends no section."""
         return list(self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
-    def _encode_items(self, catalogue: Sequence[str]) -> list[list[int]]:
+    def _encode_items(self, catalogue: Sequence[str]) -> list[array[int]]:
+        """Ids of all items, 4 bytes a token: lists of a catalogue of 500,000 long texts would take ten gigabytes."""
         limit = self._settings.max_item_tokens
-        encoded = self._encode_text(catalogue)
-        self._items_cut = {item_id: len(ids) - limit for item_id, ids in enumerate(encoded) if len(ids) > limit}
+        self._items_cut: dict[int, int] = {}
+        items: list[array[int]] = []
+        for begin in range(0, len(catalogue), _ITEMS_AT_ONCE):
+            for ids in self._encode_text(catalogue[begin : begin + _ITEMS_AT_ONCE]):
+                if len(ids) > limit:
+                    self._items_cut[len(items)] = len(ids) - limit
+                items.append(array("i", ids[:limit]))
         self.trims["items_cut"] = len(self._items_cut)
-        return [list(ids[:limit]) for ids in encoded]
+        return items
 
 
 def _n_shared(head: Sequence[int], instruction: Sequence[int]) -> int:

@@ -9,7 +9,15 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.cells import MISSING, figure, metrics_of, places
+from recbole_llmtrsr.evaluation.cells import (
+    GIVEN_WEIGHTS,
+    MISSING,
+    SMALL_GROUPS,
+    correction,
+    figure,
+    metrics_of,
+    places,
+)
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report import facts, numbers, plot
 from recbole_llmtrsr.report.axis import linear_axis
@@ -64,6 +72,9 @@ def page(comparison: Comparison) -> str:
         main_changes=lambda row: [probe.metrics[metric] for probe in row.probes if metric in probe.metrics],
         strip_axis=_strip_axis,
         level=LEVEL,
+        given_weights=GIVEN_WEIGHTS,
+        small_groups=SMALL_GROUPS,
+        correction=correction(comparison),
         figure=figure,
         interval=numbers.interval,
         missing=MISSING,

@@ -49,8 +49,26 @@ def test_every_model_meets_the_same_rows_in_every_split(make_config, model, eval
     firsts = [row for row in theirs[0] if not row[3]]
     assert [row for row in theirs[0] if row[3]] == ours[0]
     assert theirs[1:] == ours[1:]
-    expected = [] if model == "SASRec" else ["once", "six", "thrice", "ties", "twice", "unix"]
-    assert sorted(row[0] for row in firsts) == expected
+    is_per_user = "LS" in eval_args["split"] or eval_args.get("group_by") == "user"
+    training = {"once", "six", "thrice", "ties", "twice", "unix"} if is_per_user else {row[0] for row in ours[0]}
+    assert sorted(row[0] for row in firsts) == ([] if model == "SASRec" else sorted(training))
+
+
+@pytest.mark.parametrize("eval_args", [*SPLITS.values(), {"split": {"US": [2, 1, 1]}}], ids=[*SPLITS, "split by user"])
+@pytest.mark.parametrize("model", ["LLMTRSR", "Pop"])
+def test_popularity_counts_the_events_that_pop_trains_on(make_config, model, eval_args):
+    train = built(make_config("Pop", eval_args=eval_args))[0]
+    trained = np.bincount(train.inter_feat["item_id"].numpy(), minlength=train.item_num)
+    assert built(make_config(model, eval_args=eval_args))[2].popularity.tolist() == trained.tolist()
+
+
+@pytest.mark.parametrize("eval_args", [{"split": {"TS": [0.4, 0.2, 0.4]}}, {"split": {"RS": [0.5, 0.2, 0.3]}}])
+def test_no_event_of_the_future_is_trained_on(make_config, eval_args):
+    """All events of 'unix' are later than those of the others."""
+    train, _, test = built(make_config("Pop", eval_args={"group_by": "none", **eval_args}))
+    assert "unix" in {row[0] for row in seen(test)}
+    assert "unix" not in {row[0] for row in seen(train)}
+    assert train.inter_feat["timestamp"].max() < test.inter_feat["timestamp"].min()
 
 
 def test_general_models_train_on_the_first_event_too(make_config):

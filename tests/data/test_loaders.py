@@ -14,7 +14,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader, make_loaders
 from recbole_llmtrsr.data.prepare.mind import convert_mind
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.registry import get_dataset, get_trainer
+from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 
 
 def loaders(config):
@@ -148,26 +148,68 @@ def test_full_ranking_draws_no_candidates(make_config):
     assert set(candidates) == {"valid"}
 
 
+TRAINS_TIES = 0  # the data seed with which 'ties' is the first user that is drawn
+
+
 def test_of_impressions_only_rows_with_an_entry_are_ranked(make_config, atomic_folder):
     rows = [("six", 5, ["i6"], ["i9", "i7"]), ("unix", 6, ["i1"], ["i6"]), ("unix", 5, ["i8"], ["i4"])]
+    rows += [("six", 0, ["i1"], ["i9"]), ("ties", 1, ["i8"], ["i9"])]  # no history; a user who trains
     write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(rows))
+    eval_args = {"mode": {"valid": "uni2", "test": "impressions"}, "split": {"US": [1, 0, 4]}}
     for model in ("LLMTRSR", "SASRec", "BPR"):
-        (_, valid, test), candidates = loaders(make_config(model, eval_args={"mode": "impressions"}))
-        assert (len(valid._dataset), len(test._dataset)) == (1, 2)
-        assert [report["n_histories"] for report in (candidates[split].report() for split in ("valid", "test"))] == [
-            1,
-            2,
-        ]
+        (_, _, test), candidates = loaders(make_config(model, eval_args=eval_args, data_seed=TRAINS_TIES))
         tokens = test._dataset.field2id_token["user_id"]
-        assert {str(tokens[i]) for rows, *_ in test for i in rows["user_id"]} == {"six", "unix"}
-        assert [candidates[split].report()["left_out_rows"] for split in ("valid", "test")] == [2, 2]
+        names = [(str(tokens[user]), len(test._dataset.histories[i])) for user, i in rows_of(test)]
+        assert sorted(names) == [("six", 5), ("unix", 5), ("unix", 6)]
+        report = candidates["test"].report()
+        assert (report["n_histories"], report["impressions_left_out"]) == (3, 1)
+
+
+def rows_of(loader):
+    """User and history ids of the rows."""
+    feat = loader._dataset.inter_feat
+    return zip(feat["user_id"].tolist(), feat[HISTORY_ID].tolist(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("Pop", {"eval_args": {"mode": "impressions"}}),
+        ("SASRec", {"eval_args": {"mode": {"valid": "impressions", "test": "uni2"}, "split": {"RS": [0.8, 0.1, 0.1]}}}),
+        ("Pop", {"also_test": ["impressions"], "eval_args": {"split": {"TS": [0.8, 0.1, 0.1]}}}),
+        ("LLMTRSR", {"train_on": "impressions"}),
+    ],
+)
+def test_impressions_are_refused_where_a_user_is_trained_and_tested(make_config, model, options):
+    # There is no file of impressions: the fault is told before any is looked for.
+    with pytest.raises(UserError, match=r"need a split by user.*got the split .* set eval_args: {split: {US: \[0.8"):
+        make_loaders(make_config(model, **options), get_dataset(get_model(model))(make_config(model)))
 
 
 @pytest.mark.parametrize(("split", "empty"), [("test_only", 1), ("valid_only", 2)])
-def test_a_split_without_rows_has_an_empty_loader(make_config, split, empty):
+def test_a_split_without_rows_has_an_empty_loader_and_is_told(make_config, caplog, split, empty):
     made, candidates = loaders(make_config("SASRec", eval_args={"split": {"LS": split}}))
     assert [len(list(loader)) > 0 for loader in made] == [True, empty != 1, empty != 2]
     assert candidates[("valid", "test")[empty - 1]].report()["n_histories"] == 0
+    told = [record.getMessage() for record in caplog.records if "split is empty" in record.getMessage()]
+    counts = {1: "14 are for training, 0 for validation and 4", 2: "14 are for training, 4 for validation and 0"}
+    name = ("validation", "test")[empty - 1]
+    assert told == [f"the {name} split is empty: of 18 targets {counts[empty]} for the test"]
+
+
+VALUES = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
+
+
+def test_labels_that_are_not_loaded_are_told_with_a_remedy_that_helps(make_config, atomic_folder):
+    path = atomic_folder / "tiny" / "tiny.inter"
+    header, *lines = path.read_text().splitlines()
+    rated = [f"{header}\trating:float", *(f"{line}\t{i % 5}" for i, line in enumerate(lines))]
+    path.write_text("\n".join(rated) + "\n")
+    with pytest.raises(UserError, match=r"'labeled' needs the column 'label' \(LABEL_FIELD\).*threshold: {rating: 4}"):
+        loaders(make_config("SASRec", **VALUES))
+    load_col = {"inter": ["user_id", "item_id", "timestamp", "rating"]}
+    (_, _, test), _ = loaders(make_config("SASRec", load_col=load_col, threshold={"rating": 4}, **VALUES))
+    assert {label for rows, *_ in test for label in rows["label"].tolist()} <= {0.0, 1.0}
 
 
 def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
@@ -185,23 +227,25 @@ MIND = Path(__file__).parents[3] / "shared" / "data" / "mind_small_5k"
 @pytest.mark.skipif(not MIND.is_dir(), reason=f"real data missing: {MIND}")
 def test_minds_impressions_are_ranked_as_they_were_shown(make_config, tmp_path):
     convert_mind(MIND, tmp_path / "dataset" / "mind")
-    mind = {"dataset": "mind", "data_path": str(tmp_path / "dataset"), "eval_args": {"mode": "impressions"}}
+    eval_args = {"mode": "impressions", "split": {"US": [0.5, 0.1, 0.4]}}
+    mind = {"dataset": "mind", "data_path": str(tmp_path / "dataset"), "eval_args": eval_args}
     (_, _, test), candidates = loaders(make_config("Pop", catalogue="items", **mind))
     shown = read_candidate_file(tmp_path / "dataset" / "mind" / "mind.impressions.npz")
     assert (len(shown), len(shown.items), int((shown.n_positives > 1).sum())) == (5_000, 189_359, 1_377)
     report = candidates["test"].report()
-    assert report["n_histories"] + report["left_out_rows"] == 4_509  # all targets of the split
-    assert report["n_histories"] == len(test._dataset) == 3_264
-    assert report["n_per_history"] == [2, 29.507, 255]
-    assert report["positives_per_history"] == 1
+    assert report["n_histories"] == len(test._dataset) == 1_955
+    assert len({user for user, _ in rows_of(test)}) == 1_822
+    assert report["impressions_left_out"] == 8
+    assert report["n_per_history"] == [2, 36.804, 276]
+    assert report["positives_per_history"] == [1, 1.526, 18]
     assert report["left_out_candidates"] == 0
     whole = {(user, n): (positives, negatives) for user, n, positives, negatives in shown.rows()}
     assert all(
         whole[user, n] == (positives, negatives) for user, n, positives, negatives in candidates["test"].file.rows()
     )
-    assert sum(len(rows) for rows, *_ in test) == len(candidates["test"].file.items) == 96_312
+    assert sum(len(rows) for rows, *_ in test) == len(candidates["test"].file.items) == 71_952
     # Some of what was shown was never clicked by anyone, so that it exists only with the .item file.
     with pytest.raises(
-        UserError, match=r"2362 candidates in .* are no items of data set 'mind', .*set catalogue: items"
+        UserError, match=r"1489 candidates in .* are no items of data set 'mind', .*set catalogue: items"
     ):
         loaders(make_config("Pop", **mind))

@@ -9,6 +9,7 @@ import torch
 from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.train_impressions import impression_loader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
 
@@ -99,9 +100,41 @@ def test_models_of_recbole_train_as_ever(make_config, atomic_folder):
     assert type(train).__name__ == "TrainDataLoader"
 
 
+def test_the_latest_impressions_of_a_user_count_not_the_latest_targets(make_config, atomic_folder):
+    rows = [("unix", 1, ["i2"], ["i4"]), ("unix", 2, ["i3"], ["i4"])]
+    train = loader(make_config, atomic_folder, rows=rows, max_train_targets_per_user=None)
+    assert sorted(name for batch in train for name in shown(train, batch)) == [("unix", 1), ("unix", 2)]
+    options = {"eval_args": {"split": SPLIT}, "train_on": "impressions", "max_train_targets_per_user": 1}
+    train = impression_loader(make_config("LLMTRSR", **options), train._dataset)
+    assert [name for batch in train for name in shown(train, batch)] == [("unix", 2)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_epoch_draws_anew(make_config, atomic_folder, workers):
+    rows = [("six", 2, ["i3", "i4"], [f"i{n}" for n in (1, 2, 5, 6, 7, 8, 9)])]
+    negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
+    train = loader(make_config, atomic_folder, rows=rows, train_neg_sample_args=negatives, worker=workers)
+    epochs = [str([shown(train, batch) for batch in train]) for _ in range(6)]
+    assert len(set(epochs)) > 1
+
+
 def test_impressions_without_anything_to_learn_are_refused(make_config, atomic_folder):
-    with pytest.raises(UserError, match="finds none in the training split in which something was not clicked"):
+    with pytest.raises(UserError, match="none of the 18 targets has a row with a negative in .*tiny.impressions.npz"):
         loader(make_config, atomic_folder, rows=[("ties", 1, ["i8"], [])])
-    with pytest.raises(UserError, match=r"set train_neg_sample_args: {dynamic: False}"):
-        negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": True, "candidate_num": 2}
+
+
+@pytest.mark.parametrize(
+    "negatives",
+    [
+        {"distribution": "uniform", "sample_num": 2, "dynamic": True, "candidate_num": 2},
+        None,
+    ],
+)
+def test_negatives_that_impressions_cannot_give_are_refused(make_config, atomic_folder, negatives):
+    with pytest.raises(UserError, match=r"set it to {distribution: uniform, sample_num: 8, dynamic: False}"):
         loader(make_config, atomic_folder, train_neg_sample_args=negatives)
+
+
+def test_the_number_of_negatives_is_enough(make_config, atomic_folder):
+    train = loader(make_config, atomic_folder, train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
+    assert all(len(others) == 1 for batch in train for _, others in shown(train, batch).values())

@@ -200,6 +200,57 @@ def test_scores_that_are_not_numbers_are_refused():
         ours(options(["MRR"]), scores, torch.arange(2), torch.tensor([1, 2]))
 
 
+def test_value_metrics_among_sampled_candidates_are_recbole_s():
+    config = options(["AUC"])
+    collector = RankingCollector(config)
+    scores, labels = torch.tensor([0.9, 0.2, 0.6, 0.3]), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    rows = Interaction({"label": labels})
+    collector.eval_batch_collect(scores, rows, torch.tensor([0, 1]), torch.tensor([5, 6]))
+    assert ExpectedEvaluator(config).evaluate(collector.get_data_struct()) == {"auc": 0.75}
+    assert (collector.values, len(collector.ranks)) == ({}, 0)
+
+
+def test_what_was_ranked_can_be_forgotten():
+    config = options(["MRR"])
+    collector = RankingCollector(config)
+    evaluate(collector, ExpectedEvaluator(config), *different_scores(2))
+    assert len(collector.ranks) == 60
+    collector.eval_batch_collect(torch.ones(1, 20), None, torch.tensor([0]), torch.tensor([1]))  # and broken off
+    collector.forget()
+    found = (collector.values, collector.ranks, collector.n_candidates, collector.n_positives)
+    assert [len(part) for part in found] == [0, 0, 0, 0]
+    evaluate(collector, ExpectedEvaluator(config), *different_scores(2))
+    assert len(collector.ranks) == 60
+
+
+def candidates_of(lists, item_field="item_id"):
+    """The interaction of sampled lists: history and item of every candidate, list by list."""
+    ids = [[7, 3, 9][i] for i, items in enumerate(lists) for _ in items]
+    return Interaction({"history_id": torch.tensor(ids), item_field: torch.tensor([i for one in lists for i in one])})
+
+
+def test_a_candidate_without_a_score_is_refused():
+    lists = [[2, 1, 3], [1, 4]]
+    scores = torch.tensor([[NONE, 1.0, 2.0, 0.0, NONE], [NONE, 1.0, NONE, NONE, 0.5]])
+    positives = (torch.tensor([0, 1]), torch.tensor([2, 1]))
+    collector = RankingCollector(options(["MRR"], ITEM_ID_FIELD="item_id"))
+    collector.eval_batch_collect(scores, candidates_of(lists), *positives)
+    collector.get_data_struct()
+    assert collector.n_candidates.tolist() == [3, 2]
+    scores[0, 3] = NONE
+    with pytest.raises(UserError, match="the model scored 1 of 5 candidates -inf, .*: scores must be finite"):
+        collector.eval_batch_collect(scores, candidates_of(lists), *positives)
+
+
+def test_in_full_ranking_what_has_no_score_is_no_candidate():
+    scores = torch.tensor([[NONE, 1.0, NONE, 0.0], [NONE, NONE, 2.0, 0.5]])
+    rows = candidates_of([[1], [2]])
+    collector = RankingCollector(options(["MRR"], ITEM_ID_FIELD="item_id"))
+    collector.eval_batch_collect(scores, rows, torch.tensor([0, 1]), torch.tensor([1, 2]))
+    collector.get_data_struct()
+    assert collector.n_candidates.tolist() == [2, 2]
+
+
 def test_recbole_s_own_evaluator_says_what_the_new_metrics_need():
     config = options(["ImpressionMRR"])
     with pytest.raises(NotImplementedError, match=r"needs trainer.evaluator = ExpectedEvaluator\(config\)"):

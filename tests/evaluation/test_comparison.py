@@ -74,7 +74,7 @@ def test_a_pair_is_tested_row_by_row():
     assert (test.first, test.second, test.metric) == ("A", "B", "mrr@3")
     assert test.difference.mean == pytest.approx((one - other).mean())
     assert 0.0190 < test.difference.low < test.difference.mean < test.difference.high < 0.0200
-    assert test.p == test.p_holm == 1 / 1000
+    assert test.p == test.p_holm == 1 / 1001
     assert stats.ttest_ind(one, other).pvalue > 0.3
 
 
@@ -95,8 +95,8 @@ def test_p_values_are_corrected_for_all_pairs_of_a_metric():
     runs = [run(label, 1, table(values(0, shift=0.1 * i) + 0.3 * values(i + 1))) for i, label in enumerate("ABC")]
     tests = make_comparison(runs, 999).tests
     assert [(test.first, test.second) for test in tests] == [("A", "B"), ("A", "C"), ("B", "C")]
-    assert [test.p for test in tests] == [0.001] * 3
-    assert [test.p_holm for test in tests] == pytest.approx([0.003] * 3)
+    assert [test.p for test in tests] == [1 / 3001] * 3
+    assert [test.p_holm for test in tests] == pytest.approx([3 / 3001] * 3)
 
 
 def test_the_spread_of_a_difference_is_over_seeds_that_both_have():
@@ -129,6 +129,28 @@ def test_groups_hold_the_means_of_their_rows():
         assert estimate.mean == pytest.approx(part.mean()), key
         assert estimate.low < part.mean() < estimate.high
     assert {group.kind for group in other.groups} == {"history length", "target popularity"}
+
+
+def test_a_group_of_few_users_has_means_without_an_interval():
+    # The prompts of 19 users were trimmed, in 38 rows; those of 20 others have no known history of it.
+    users = [f"u{i // 2}" for i in range(N)]
+    metrics = {"impressionauc": np.where(np.arange(N) < 40, values(1), np.nan)}
+    row = make_comparison([run("A", 1, table(values(0), users, [i < 38 for i in range(N)], **metrics))], 200).rows[0]
+    found = {group.name: group for group in row.groups if group.kind == "prompt"}
+    small = found["trimmed"].metrics["mrr@3"]
+    assert found["trimmed"].n == 38
+    assert small.mean == pytest.approx(values(0)[:38].mean())
+    assert (math.isnan(small.low), math.isnan(small.high)) == (True, True)
+    assert math.isfinite(found["whole"].metrics["mrr@3"].low)
+    # A row of one more user has this metric in the other group.
+    assert math.isnan(found["whole"].metrics["impressionauc"].low)
+    assert math.isfinite(row.metrics["impressionauc"].low)
+
+
+def test_all_rows_of_few_users_keep_their_interval():
+    row = make_comparison([run("A", 1, table(values(0)[:19]))], 200).rows[0]
+    assert row.metrics["mrr@3"].low < row.metrics["mrr@3"].mean < row.metrics["mrr@3"].high
+    assert all(math.isnan(group.metrics["mrr@3"].low) for group in row.groups)
 
 
 def test_a_probe_is_a_paired_change():

@@ -41,10 +41,10 @@ def score(tmp_path):
     """Runs the command line on scores given as text."""
 
     def run(text=SCORES, name="scores.csv", made=CANDIDATES, **options):
-        file, scores, out = tmp_path / "tiny.impressions.npz", tmp_path / name, tmp_path / "out"
+        file, scores, out = tmp_path / "candidates.npz", tmp_path / name, tmp_path / "out"
         write_candidate_file(file, made)
         scores.write_text(text, encoding="utf-8")
-        given = {"candidates": file, "scores": scores, "name": "NRMS", "out": out, **options}
+        given = {"candidates": file, "scores": scores, "name": "NRMS", "dataset": "tiny", "out": out, **options}
         return main(["score", *(f"--{key}={value}" for key, value in given.items())]), out
 
     return run
@@ -178,6 +178,14 @@ def test_a_decimal_comma_in_every_line_is_no_shifted_column(score, capsys):
     code, _ = score("\n".join(padded))
     assert code == 2
     assert "n_events that is no whole number" in capsys.readouterr().err
+
+
+def test_the_data_set_is_not_guessed(tmp_path, capsys):
+    given = [f"--{name}={tmp_path / name}" for name in ("candidates", "scores", "out")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", *given, "--name=NRMS"])
+    assert stopped.value.code == 2
+    assert "required: --dataset" in capsys.readouterr().err
 
 
 def test_missing_files_are_named(score, capsys, tmp_path):

@@ -156,6 +156,55 @@ def test_runs_that_met_other_candidates_or_data_are_refused():
     check_comparable([run("A", 1, None, candidates={}), run("B", 1, None, candidates={})])
 
 
+def options(**changes):
+    eval_args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": {"test": "uni2"}}
+    return {
+        "eval_args": {**eval_args, **changes.pop("eval_args", {})},
+        "user_inter_num_interval": "[5,inf)",
+        "item_inter_num_interval": "[0,inf)",
+        "val_interval": None,
+        "catalogue": "events",
+        "learning_rate": 0.001,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"eval_args": {"split": {"LS": "test_only"}}},
+            "eval_args.split {'LS': 'test_only'}, A (seed 1) with {'LS': 'valid_and_test'}",
+        ),
+        ({"eval_args": {"order": "RO"}}, "eval_args.order RO, A (seed 1) with TO"),
+        ({"user_inter_num_interval": "[0,inf)"}, "user_inter_num_interval [0,inf), A (seed 1) with [5,inf)"),
+        ({"item_inter_num_interval": "[3,inf)"}, "item_inter_num_interval [3,inf), A (seed 1) with [0,inf)"),
+        (
+            {"val_interval": {"rating": "[3,inf)"}, "catalogue": "items"},
+            "val_interval {'rating': '[3,inf)'}, A (seed 1) with None\nB (seed 1) ran with catalogue items, A (seed 1)",
+        ),
+    ],
+)
+def test_runs_of_another_split_filter_or_catalogue_are_refused_with_both_values(changes, fault):
+    a, b = run("A", 1, None, options=options()), run("B", 1, None, options=options(**changes))
+    with pytest.raises(UserError, match=re.escape(f"B (seed 1) ran with {fault}")) as found:
+        check_comparable([a, b])
+    assert found.value.faults[-1] == "give all runs of a comparison the same split, order, filters and catalogue"
+    check_comparable([b, run("C", 1, None, options=options(**changes))])
+
+
+def test_other_options_may_differ_and_other_programs_tell_none():
+    a = run("A", 1, None, options=options())
+    check_comparable([a, run("B", 1, None, options=options(learning_rate=0.1, eval_args={"mode": {"test": "file:x"}}))])
+    check_comparable([run("NRMS", 0, None, options={}), a, run("Ours", 0, None)])
+
+
+def test_what_another_program_does_not_tell_hides_no_difference_of_others():
+    a, b = run("A", 1, None, options=options()), run("B", 1, None, options=options(catalogue="items"))
+    with pytest.raises(UserError, match=re.escape("catalogue items, A (seed 1) with events")):
+        check_comparable([run("NRMS", 0, None, options={}), a, b])
+
+
 def test_a_run_that_is_there_twice_is_refused():
     with pytest.raises(UserError, match="A with seed 1 is there twice: .*LLMTRSR@recurrent"):
         check_comparable([run("A", 1, None), run("A", 2, None), run("A", 1, None)])

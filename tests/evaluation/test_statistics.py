@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from recbole_llmtrsr.evaluation.statistics import (
     bootstrap,
     estimate,
     holm,
-    p_value,
-    sign_flips,
+    n_sign_flips,
+    p_values,
     spread_of,
     user_sums,
 )
@@ -21,6 +22,14 @@ from recbole_llmtrsr.evaluation.statistics import (
 def one_column(users: list[str], values: list[float], weights: list[float] | None = None):
     weights = [1.0] * len(values) if weights is None else weights
     return user_sums(users, np.array(values)[:, None, None], np.array(weights)[:, None])
+
+
+def p_of(differences: list[float], n_flips: int, users: list[str] | None = None, seed: int = 0) -> float:
+    """The p of a column against one of zeros."""
+    users = users or [str(i) for i in range(len(differences))]
+    columns = np.stack([differences, np.zeros(len(differences))], axis=1)[:, :, None]
+    sums = user_sums(users, columns, np.ones((len(differences), 1)))
+    return float(p_values(sums, [(0, 1)], n_flips, seed)[0, 0])
 
 
 def test_rows_are_summed_by_user_and_a_mean_is_that_of_rows():
@@ -85,7 +94,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_the_same_rows_in_another_order_give_the_same_resamples():
     one, other = one_column(["a", "b", "c"], [1, 2, 4]), one_column(["c", "a", "b"], [4, 1, 2])
     assert np.array_equal(bootstrap(one, 50), bootstrap(other, 50))
-    assert np.array_equal(sign_flips(one, 50), sign_flips(other, 50))
+    assert p_of([1, 2, 4], 50, ["a", "b", "c"]) == p_of([4, 1, 2], 50, ["c", "a", "b"])
+    assert p_of([1, 2, 4], 50) != p_of([1, 2, 4], 50, seed=1)
     assert not np.array_equal(bootstrap(one, 50), bootstrap(one, 50, seed=1))
 
 
@@ -103,6 +113,12 @@ def test_a_single_user_has_no_interval():
     assert math.isnan(found.high)
 
 
+def test_an_interval_can_be_asked_to_have_more_users_behind_it():
+    resampled = np.array([0.25, 0.75])
+    assert math.isnan(estimate(0.5, resampled, n_users=19, least_users=20).low)
+    assert estimate(0.5, resampled, n_users=20, least_users=20).high == pytest.approx(0.7375)
+
+
 def test_users_who_agree_have_an_interval_of_one_point():
     found = estimate(1.0, bootstrap(one_column(["a", "b", "c"], [1, 1, 1]), 100)[:, 0, 0], 3)
     assert (found.mean, found.low, found.high, found.spread) == (1.0, 1.0, 1.0, None)
@@ -115,8 +131,7 @@ def test_the_spread_is_the_deviation_of_a_sample():
 
 def test_the_test_is_that_of_scipy():
     differences = np.random.default_rng(7).normal(0.15, 1, size=60)
-    sums = one_column([str(i) for i in range(60)], differences.tolist())
-    ours = p_value(differences.mean(), sign_flips(sums, 20_000)[:, 0, 0])
+    ours = p_of(differences.tolist(), 20_000)
     theirs = stats.permutation_test(
         (differences,),
         np.mean,
@@ -131,27 +146,73 @@ def test_the_test_is_that_of_scipy():
 
 def test_five_users_who_all_prefer_one_model_give_the_p_of_ten_flips():
     # All signs alike: 2 of 2**5 flips are as extreme.
-    sums = one_column(list("abcde"), [1, 2, 3, 4, 5])
-    assert p_value(3.0, sign_flips(sums, 50_000)[:, 0, 0]) == pytest.approx(2 / 32, abs=0.005)
+    assert p_of([1, 2, 3, 4, 5], 50_000) == pytest.approx(2 / 32, abs=0.005)
 
 
 def test_p_is_never_0_and_1_without_a_difference():
-    sums = one_column([str(i) for i in range(100)], [1.0] * 100)
-    assert p_value(1.0, sign_flips(sums, 999)[:, 0, 0]) == 1 / 1000
-    assert p_value(0.0, sign_flips(sums, 999)[:, 0, 0]) == 1.0
+    assert p_of([1.0] * 100, 999) == 1 / 1000
+    assert p_of([0.0] * 100, 999) == 1.0
 
 
 def test_sums_that_differ_in_their_last_bits_are_equally_extreme():
     # 0.1 + 0.2 and 0.3 are one difference, in whatever order they are summed.
-    assert p_value(0.1 + 0.2, np.array([0.3, -0.3, 0.0])) == 3 / 4
+    tenths = [1, 2, 3, -1, 4, 2, -3, 1, 3, -2]
+    flipped = [abs(sum(e * d for e, d in zip(signs, tenths))) for signs in product([1, -1], repeat=len(tenths))]
+    assert sum(one >= sum(tenths) for one in flipped) == 254
+    assert sum(one > sum(tenths) for one in flipped) == 156
+    assert p_of([d / 10 for d in tenths], 50_000) == pytest.approx(254 / 1024, abs=0.007)
+
+
+def test_pairs_and_metrics_are_tested_apart_with_the_same_signs():
+    generator = np.random.default_rng(2)
+    values = generator.normal(size=(30, 3, 2)) + np.array([[0.0, 0.0], [0.4, 0.0], [0.0, 0.5]])
+    weights = np.ones((30, 2))
+    users = [str(i) for i in range(30)]
+    together = p_values(user_sums(users, values, weights), [(0, 1), (0, 2), (2, 1)], 500)
+    for i, (a, b) in enumerate([(0, 1), (0, 2), (2, 1)]):
+        for j in range(2):
+            assert together[i, j] == p_of((values[:, a, j] - values[:, b, j]).tolist(), 500, users)
+    assert len(set(together.ravel().tolist())) == 6
+
+
+def test_flips_drawn_in_parts_are_those_drawn_at_once(monkeypatch):
+    differences = np.random.default_rng(4).normal(0.2, 1, size=30).tolist()
+    at_once = p_of(differences, 400)
+    monkeypatch.setattr("recbole_llmtrsr.evaluation.statistics._DRAWS_AT_ONCE", 4 * 30)
+    assert 0.1 < at_once < 0.9
+    assert p_of(differences, 400) == at_once
+
+
+@pytest.mark.parametrize(
+    ("n_users", "n_pairs", "n_resamples", "expected"),
+    [
+        (500, 1, 2_000, 2_000),
+        (500, 105, 2_000, 105_000),
+        (3_000, 105, 2_000, 66_666),
+        (1_000_000, 105, 2_000, 2_000),
+        (500, 3, 10_000, 10_000),
+    ],
+)
+def test_flips_grow_with_the_pairs_until_there_are_too_many_signs(n_users, n_pairs, n_resamples, expected):
+    assert n_sign_flips(n_users, n_pairs, n_resamples) == expected
+
+
+def test_certain_differences_of_many_pairs_stay_certain_when_corrected():
+    # 15 models without overlap: with 2,000 flips the least corrected p would be 105 / 2,001.
+    values = np.random.default_rng(0).random((100, 15, 1)) * 0.01 + np.arange(15)[:, None]
+    sums = user_sums([str(i) for i in range(100)], values, np.ones((100, 1)))
+    pairs = [(a, b) for a in range(15) for b in range(a)]
+    corrected = holm(p_values(sums, pairs, n_sign_flips(100, len(pairs), 2_000))[:, 0])
+    assert len(corrected) == 105
+    assert max(corrected) < 0.001
+    assert min(holm(p_values(sums, pairs, 2_000)[:, 0])) > 0.05
 
 
 def test_without_a_difference_every_p_is_as_likely():
     generator = np.random.default_rng(11)
     found = []
     for _ in range(300):
-        sums = one_column([str(i) for i in range(40)], generator.normal(size=40).tolist())
-        found.append(p_value(sums.means[0, 0], sign_flips(sums, 199)[:, 0, 0]))
+        found.append(p_of(generator.normal(size=40).tolist(), 199))
     assert stats.kstest(found, "uniform").pvalue > 0.01
 
 
@@ -167,7 +228,7 @@ def test_a_hundred_thousand_users_need_no_gigabytes():
     sums = user_sums([str(i) for i in range(100_000)], values, np.ones((100_000, 9)))
     tracemalloc.start()
     bootstrap(sums, 200)
-    sign_flips(sums, 200)
+    p_values(sums, [(0, 0)], 200)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200 * 2**20

@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from recbole_llmtrsr.evaluation.cells import places
+from recbole_llmtrsr.evaluation.cells import correction, places
 from recbole_llmtrsr.evaluation.comparison import (
     Comparison,
     Estimate,
@@ -59,7 +59,7 @@ def alone(*rows: Row, tests=(), random=None) -> Comparison:
 
 
 TABLE = """\
-tiny, test, 4 targets, all items, seed 7, mean [95 % interval over users]
+tiny, test, 4 targets, candidates given, seed 7, mean [95 % interval over users]
 
 | model | recall@3 | mrr@3 | epochs | training (s) | s per 1,000 users | peak memory (GiB) | candidates |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
@@ -89,7 +89,7 @@ def test_several_seeds_show_their_spread_and_mean_costs():
     ]
     table = comparison_table(alone(row("A", {"mrr@3": one(0.5, 0.25, 0.75, 0.0123)}, (1, 2), results), random={}))
     assert table.startswith(
-        "tiny, test, 4 targets, all items, seeds 1, 2,"
+        "tiny, test, 4 targets, candidates given, seeds 1, 2,"
         " mean ± standard deviation over seeds [95 % interval over users]\n"
     )
     assert "| A | 0.5000 ±.012 [.250, .750] | 2.5 | 15 | 62.2 | 2.00 | 0123456789ab |" in table
@@ -99,14 +99,24 @@ def test_rows_with_other_seeds_say_so():
     metrics = {"mrr@3": one(0.5, 0.25, 0.75)}
     table = comparison_table(alone(row("A", metrics, (1, 2)), row("B", metrics, (1,)), random={"mrr@3": 0.1}))
     assert table.startswith(
-        "tiny, test, 4 targets, all items; seeds 1, 2 of A; 1 of B; mean ± standard deviation over seeds [95 % interval"
+        "tiny, test, 4 targets, candidates given; seeds 1, 2 of A; 1 of B;"
+        " mean ± standard deviation over seeds [95 % interval"
     )
+
+
+def test_a_mode_that_another_program_does_not_know_is_that_of_the_runs_beside_it():
+    drawn = result(candidates={"test": {"hash": "0123456789abcdef", "mode": "uni20"}})
+    told = [row("NRMS", {}), row("A", {}, results=[drawn])]
+    assert comparison_table(alone(*told)).startswith("tiny, test, 4 targets, candidates uni20, seed 7\n")
+    assert comparison_table(alone(told[0])).startswith("tiny, test, 4 targets, candidates given, seed 7\n")
+    everything = row("A", {}, results=[result(candidates={})])
+    assert comparison_table(alone(everything)).startswith("tiny, test, 4 targets, all items, seed 7\n")
 
 
 def test_what_a_row_does_not_know_is_a_dash():
     bare = {"dataset": "tiny", "test_result": None, "epochs_trained": None, "cost": None, "candidates": {}}
     comparison = alone(row("A", {}, results=[bare]), row("B", {"rmse": one(1.25)}))
-    assert comparison_table(comparison).splitlines()[0] == "tiny, test, - targets, all items, seed 7"
+    assert comparison_table(comparison).splitlines()[0] == "tiny, test, - targets, candidates given, seed 7"
     assert "| A | - | - | - | - | - | all items |" in comparison_table(comparison)
     assert "| B | 1.2500 | 2 | 13 |" in comparison_table(comparison)
     assert "| A | - | - | - | - | all items |" in comparison_table(alone(comparison.rows[0]))
@@ -147,6 +157,17 @@ def test_without_that_metric_the_first_tells_the_best():
     rows = tuple(row(r.label, r.metrics, results=[result(options={})]) for r in comparison.rows)
     assert difference_table(Comparison("tiny", rows, comparison.tests, None)).startswith("A minus the other")
     assert difference_table(alone(*rows)) == ""
+
+
+def test_a_metric_is_primary_if_it_alone_chose_the_epochs_of_those_that_tell():
+    comparison = three()
+    a, b, c = comparison.rows
+    silent = row("A", a.metrics, results=[result(options={})])
+    assert "mrr@3, which chose the epochs, is the primary" in correction(alone(silent, b, c))
+    assert difference_table(alone(silent, b, c, tests=comparison.tests)).startswith("B minus the other")
+    other = row("C", c.metrics, results=[result(options={"valid_metric": "Recall@3"})])
+    assert correction(alone(a, b, other)) == "Holm's correction is over the pairs of one metric, not over metrics."
+    assert correction(alone(silent)) == correction(alone(a, b, other))
 
 
 def test_smaller_is_better_for_some():
@@ -200,8 +221,17 @@ def test_groups_are_listed_however_small_with_the_models_side_by_side():
 def test_the_printed_tables_end_with_the_comparison_and_those_of_the_file_begin_with_it():
     comparison = three()
     assert as_printed(comparison) == difference_table(comparison) + "\n" + comparison_table(comparison)
-    assert as_markdown(comparison).startswith(comparison_table(comparison) + "\n## Differences\n\nB minus")
-    assert as_markdown(grouped()).endswith("\n## Groups\n\n" + GROUPS)
+    note = "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
+    assert as_markdown(comparison) == (
+        f"{comparison_table(comparison)}\n{note}\n\n## Differences\n\n{difference_table(comparison)}\n"
+        "Holm's correction is over the pairs of one metric: mrr@3, which chose the epochs, is the primary one, the"
+        " others are exploratory.\n"
+    )
+    assert as_markdown(grouped()).endswith(
+        f"\n## Groups\n\n{GROUPS}\nGroups of fewer than 20 users have no interval.\n"
+    )
+    with_interval = alone(row("A", {"mrr@10": one(0.5, 0.4, 0.6)}))
+    assert as_markdown(with_interval) == f"{comparison_table(with_interval)}\n{note}\n"
     single = alone(row("A", {"recall@10": one(0.5), "mrr@10": one(0.5)}), random={"recall@10": 0.4, "mrr@10": 0.2})
     assert as_printed(single) == as_markdown(single) == comparison_table(single)
     assert re.search("recall@10.*mrr@10", as_printed(single).splitlines()[-4])

@@ -85,6 +85,9 @@ def test_every_part_of_the_comparison_is_on_the_page(comparison):
     assert "0.7500 ★ [.700, .800] ±.010" in text
     assert "Pop +0.0200 [-.010, .050] 0.0800 not told apart 0.0400" in text
     assert "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150]" in text
+    assert "p corrected by Holm's method. Holm's correction is over the pairs of one metric: mrr@2, which chose" in text
+    assert "intervals over users. Intervals and p values are over users, given the trained weights; values are" in text
+    assert "Groups of fewer than 20 users have no interval." in text
     assert "shuffled history -0.0100 [-.030, .010]" in text
     assert "Left out, no summary: no history has a summary." in text
     assert "python run.py --model=LLMTRSR@recurrent,Pop --seeds=1,2" in text

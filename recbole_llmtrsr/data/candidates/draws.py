@@ -7,7 +7,6 @@ seed: not on other users, on the order of lines or rows, or on what was drawn be
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,34 +36,33 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
         UserError: fewer items than asked for.
     """
     n, n_items = mode.n, len(rows.item_tokens)
-    weights = np.ones(n_items)
-    if mode.kind == "popularity":  # as RecBole: over all events of the data set
-        weights = np.bincount(rows.histories.events, minlength=n_items).astype(float)
-    weights[0] = 0  # the padding
     # Drawn by rank among the sorted tokens: RecBole's ids follow the order of lines in the .inter file.
     by_rank = np.r_[0, 1 + np.argsort(rows.item_tokens[1:])]
     rank = np.argsort(by_rank)
-    weights = weights[by_rank]
+    everything = np.arange(1, n_items)  # but the padding
+    weights = np.bincount(rows.histories.events, minlength=n_items)[by_rank]  # as RecBole: over all events
     peers = {} if categories is None else _members(categories[by_rank])
-    popularity = rows.popularity[by_rank]
-    nearest = cache(lambda count: _by_distance(popularity, count))
+    by_popularity = _ByPopularity(rows.popularity[by_rank])
     drawn = np.empty((len(rows), n), dtype=np.int64)
-    left = np.full(len(rows), n)
+    left = np.empty(len(rows), dtype=np.int64)
     for i, (history_id, user, target) in enumerate(zip(rows.history_ids, rows.users, rows.targets, strict=True)):
         history = rows.histories[history_id]
         excluded = np.unique(rank[np.append(history, target) if exclude_history else [target]])
         key = hashlib.blake2b(f"{seed}|{user}|{len(history)}|{rows.item_tokens[target]}".encode(), digest_size=16)
         rng = np.random.default_rng(int.from_bytes(key.digest(), "big"))
-        first = np.zeros(0, dtype=np.int64)
-        if categories is not None and categories[target] >= 0:
-            first = _by_clocks(rng, np.setdiff1d(peers[int(categories[target])], excluded), n)
-        if mode.kind == "matched":
-            first = _by_clocks(rng, _as_popular(*nearest(int(rows.popularity[target])), excluded, n), n)
-        rest = _draw_one(rng, weights, np.union1d(excluded, first), n - len(first)) if len(first) < n else first[:0]
-        if rest is None:
-            left[i] = (np.delete(weights, excluded) > 0).sum()
+        if mode.kind == "popularity":
+            chosen = _by_weights(rng, weights, excluded, n)
         else:
-            drawn[i] = by_rank[np.r_[first, rest]]
+            chosen = np.zeros(0, dtype=np.int64)
+            if mode.kind == "matched":
+                chosen = by_popularity.nearest(rng, int(rows.popularity[target]), excluded, n)
+            elif categories is not None and categories[target] >= 0:
+                chosen = _of_equals(rng, peers[int(categories[target])], excluded, n)
+            if len(chosen) < n:
+                others = np.union1d(excluded, chosen)
+                chosen = np.r_[chosen, _of_equals(rng, everything, others, n - len(chosen))]
+        left[i] = len(chosen)
+        drawn[i, : len(chosen)] = by_rank[chosen]
     if (left < n).any():
         scarcest = int(left.argmin())
         raise UserError(
@@ -75,18 +73,33 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
     return drawn
 
 
-def _by_distance(popularity: Ids, count: int) -> tuple[Ids, Weights]:
-    """All ranks but the padding's, those of about so many events first, and how far each is: |log (1 + events)|."""
-    distance = np.abs(np.log1p(popularity[1:]) - np.log1p(count))
-    order = np.argsort(distance, kind="stable")
-    return 1 + order, distance[order]
+class _ByPopularity:
+    """Ranks beside those of about as many training events."""
 
+    def __init__(self, popularity: Ids) -> None:
+        self._ranks = 1 + np.argsort(popularity[1:], kind="stable")
+        self._counts = popularity[self._ranks]
 
-def _as_popular(ranks: Ids, distance: Weights, excluded: Ids, n: int) -> Ids:
-    """At least n of the nearest that are allowed, where there are so many, and all that are as near as the n-th."""
-    is_allowed = ~np.isin(ranks, excluded)
-    ranks, distance = ranks[is_allowed], distance[is_allowed]
-    return ranks[distance <= distance[n - 1]] if n < len(ranks) else ranks
+    def _ends(self, count: int) -> tuple[int, int]:
+        begin, end = np.searchsorted(self._counts, (count, count + 1)).tolist()
+        return begin, end
+
+    def nearest(self, rng: np.random.Generator, count: int, excluded: Ids, n: int) -> Ids:
+        """The n nearest to a count by |log (1 + events)|, drawn among those as near as the n-th; fewer if all are."""
+        begin, end = self._ends(count)
+        n_around = n + len(excluded)
+        if end - begin >= n_around:
+            return _of_equals(rng, self._ranks[begin:end], excluded, n)
+        around = slice(max(0, begin - n_around), end)  # n allowed ones on either side, if there are
+        is_allowed = ~np.isin(self._ranks[around], excluded)
+        ranks, counts = self._ranks[around][is_allowed], self._counts[around][is_allowed]
+        if len(ranks) <= n:
+            return ranks
+        distance = np.abs(np.log1p(counts) - np.log1p(count))
+        of_nth = np.partition(distance, n - 1)[n - 1]
+        nearer = ranks[distance < of_nth]
+        as_near = [self._ranks[slice(*self._ends(own))] for own in np.unique(counts[distance == of_nth]).tolist()]
+        return np.r_[nearer, _of_equals(rng, np.concatenate(as_near), excluded, n - len(nearer))]
 
 
 def _members(categories: Ids) -> dict[int, Ids]:
@@ -96,19 +109,25 @@ def _members(categories: Ids) -> dict[int, Ids]:
     return dict(zip(values.tolist(), np.split(order, begins[1:]), strict=True))
 
 
-def _draw_one(rng: np.random.Generator, weights: Weights, excluded: Ids, n: int) -> Ids | None:
-    """n different items by weight, one after the other without replacement; None when there are not enough."""
-    if len(weights) > 50 * (n + len(excluded)) and (weights[1:] == 1).all():
-        # Few of many equals: rejection is the same distribution, without touching the whole catalogue.
-        chosen: dict[int, None] = {}
-        banned = set(excluded.tolist())
-        while len(chosen) < n:
-            chosen.update((i, None) for i in rng.integers(1, len(weights), 2 * n).tolist() if i not in banned)
-        return np.fromiter(chosen, dtype=np.int64)[:n]
+def _of_equals(rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
+    """n different ranks that are not excluded, each as likely as the others; all where there are fewer."""
+    if len(ranks) <= 50 * (n + len(excluded)):
+        return _by_clocks(rng, ranks[~np.isin(ranks, excluded)], n)
+    # Few of many: rejection is the same distribution, without touching all of them.
+    chosen: dict[int, None] = {}
+    banned = set(excluded.tolist())
+    while len(chosen) < n:
+        drawn = ranks[rng.integers(0, len(ranks), 2 * n)].tolist()
+        chosen.update((rank, None) for rank in drawn if rank not in banned)
+    return np.fromiter(chosen, dtype=np.int64)[:n]
+
+
+def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -> Ids:
+    """n different ranks by weight, one after the other without replacement; all where there are fewer."""
     allowed = weights.copy()
-    allowed[excluded] = 0
-    candidates = np.flatnonzero(allowed)
-    return None if len(candidates) < n else _by_clocks(rng, candidates, n, allowed[candidates])
+    allowed[[0, *excluded]] = 0
+    ranks = np.flatnonzero(allowed)
+    return _by_clocks(rng, ranks, n, allowed[ranks])
 
 
 def _by_clocks(rng: np.random.Generator, candidates: Ids, n: int, rates: Any = 1.0) -> Ids:

@@ -19,8 +19,10 @@ _N_NAMED = 5
 def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
     """The part of a candidate file that speaks of a split.
 
-    Of impressions, rows whose target is no impression's first click are left out, and with ``catalogue: items``
-    negatives that the .item file does not know; both are counted. A file of the user's own must fit as it is.
+    Of impressions, the targets that are an impression's first click are ranked, and with ``catalogue: items`` negatives
+    that the .item file does not know are left out. A file of the user's own must name every target. A row without any
+    negative, in which every model is right, is left out of both. What is left out is counted: of impressions those of
+    the split's users, also where the history is empty or filters took events away.
 
     Args:
         config: our Config.
@@ -47,23 +49,32 @@ def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateF
             f"candidate file {path} has no row for {len(missing)} of {len(rows)} targets, such as"
             f" {_names(rows, missing)}: every target of the split needs one, as in the set a run with mode: uni20 saves"
         )
-    if len(rows) and (places < 0).all():
-        raise UserError(
-            f"none of the {len(rows)} targets is the first click of an impression in {path}: split off each user's last"
-            " events (eval_args: {split: {LS: valid_and_test}}) and filter none away"
-        )
-    ranked = rows.where(places >= 0)
-    is_item = ranked.item_ids(file.tokens)[file.items] > 0
+    named = rows.where(places >= 0)
     whole = file.select(places[places >= 0])
-    found = file.select(places[places >= 0], is_item | file.is_positive)
+    is_known = named.item_ids(whole.tokens) > 0
+    found = whole.select(np.arange(len(whole)), is_known[whole.items] | whole.is_positive)
     may_leave_out = mode.path is None and config.settings.evaluation.catalogue == "items"
-    _check_items(path, found if may_leave_out else whole, ranked, config)
-    _check_targets(path, found, ranked)
-    counts = {"rows_without_negatives": int((found.lengths == found.n_positives).sum())}
-    if mode.path is None:
-        counts["left_out_rows"] = int((places < 0).sum())
-        counts["left_out_candidates"] = len(whole.items) - len(found.items)
-    return found, ranked, counts
+    _check_items(path, found if may_leave_out else whole, named, config)
+    _check_targets(path, found, named)
+    is_ranked = found.lengths > found.n_positives
+    if len(rows) and not is_ranked.any():
+        raise UserError(
+            f"none of the {len(rows)} targets has a row with a negative in {path}"
+            + (
+                ""
+                if mode.path is not None
+                else ", as the first click of an impression has: filter no events away, and put more users into every"
+                " part of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
+            )
+        )
+    ranked = found.select(np.flatnonzero(is_ranked))
+    if mode.path is not None:
+        return ranked, named.where(is_ranked), {"rows_without_negatives": int((~is_ranked).sum())}
+    counts = {
+        "impressions_left_out": int(np.isin(file.users, rows.users).sum()) - len(ranked),
+        "left_out_candidates": int((whole.lengths - found.lengths)[is_ranked].sum()),
+    }
+    return ranked, named.where(is_ranked), counts
 
 
 def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Any) -> None:

@@ -67,9 +67,13 @@ def _drawn(
     if path.is_file():
         return _saved(path, rows, mode.n), path
     items = draw(rows, mode, seed, settings.candidate_exclusion == "history", categories)
-    tokens = rows.item_tokens
-    file = CandidateFile.from_rows(
-        zip(rows.users.tolist(), rows.n_events.tolist(), tokens[rows.targets][:, None].tolist(), tokens[items].tolist())
+    file = CandidateFile(
+        users=rows.users,
+        n_events=rows.n_events,
+        tokens=rows.item_tokens,
+        offsets=np.arange(len(rows) + 1) * (1 + mode.n),
+        items=np.c_[rows.targets, items].ravel().astype(np.int32),
+        is_positive=np.tile(np.arange(1 + mode.n) == 0, len(rows)),
     )
     _save(path, file)
     return file, path

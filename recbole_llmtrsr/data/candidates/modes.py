@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
 
 _DRAWN = {"uni": "uniform", "pop": "popularity", "match": "matched", "cat": "category"}
@@ -16,7 +19,7 @@ class CandidateMode:
     """One way to candidates.
 
     Attributes:
-        text: as the user wrote it.
+        text: its name, the same for all spellings of its number.
         kind: 'uniform', 'popularity', 'matched' (in popularity) or 'category', which are drawn, or 'impressions' or
             'file', which are read.
         n: negatives of a history, where they are drawn.
@@ -40,7 +43,7 @@ def candidate_mode(text: str) -> CandidateMode | None:
     Raises:
         UserError: no such mode, or one that ranks a target against nothing.
 
-    >>> candidate_mode("uni20")
+    >>> candidate_mode("uni020")
     CandidateMode(text='uni20', kind='uniform', n=20, path=None)
     >>> candidate_mode("file:ours.npz").path.name, candidate_mode("full")
     ('ours.npz', None)
@@ -58,6 +61,29 @@ def candidate_mode(text: str) -> CandidateMode | None:
             " among items as popular as the target, or from its category), impressions, file:<path>, full or labeled,"
             f" got '{text}'"
         )
-    if int(match[2]) < 1:
-        raise UserError(f"eval_args mode '{text}' ranks a target against nothing: ask for at least {match[1]}1")
-    return CandidateMode(text, _DRAWN[match[1]], int(match[2]))
+    kind, n = match[1], int(match[2])
+    if n < 1:
+        raise UserError(f"eval_args mode '{text}' ranks a target against nothing: ask for at least {kind}1")
+    return CandidateMode(f"{kind}{n}", _DRAWN[kind], n)
+
+
+def impression_faults(split: Mapping[str, Any], modes: Iterable[str], is_presplit: bool = False) -> list[str]:
+    """Why impressions cannot be ranked or trained on after this split; empty where they can.
+
+    An impression may hold several clicks, all of them targets of the user's. Unless whole users are split off, its
+    candidates therefore label, in training or validation, what the test asks for.
+
+    Args:
+        split: ``eval_args: {split: ...}``.
+        modes: of validation and test, those of ``also_test``, and the value of ``train_on``.
+        is_presplit: ``benchmark_filename`` gives the splits, so that ``split`` has no effect.
+    """
+    if "impressions" not in modes or (US in split and not is_presplit):
+        return []
+    found = "the files of benchmark_filename" if is_presplit else f"the split {dict(split)}"
+    return [
+        "impressions (in eval_args mode, also_test or train_on) need a split by user, since other clicks of an"
+        f" impression are other targets of its user, got {found}: set eval_args: {{split: {{US: [0.8, 0.1, 0.1]}}}}"
+        + " and no benchmark_filename"
+        * is_presplit
+    ]

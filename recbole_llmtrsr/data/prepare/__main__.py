@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             required=True,
             help=f"folder for the atomic files, made if missing; its last part names the dataset: dataset/{name} gets"
-            f" {name}.inter and {name}.item, replacing older ones",
+            f" {name}.inter and {name}.item, replacing older ones; a name without a file"
+            " properties/dataset/<name>.yaml needs --domain and --item_text_fields in every run",
         )
         for option in entry.options:
             command.add_argument(f"--{option.name}", required=option.is_required, help=option.help)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
         category: file name of the reviews up to .json; None takes the one that is there.
 
     Raises:
-        UserError: no such folder, no such file, or several to choose from.
+        UserError: no such folder, no such file, several to choose from, or one in two forms, plain and packed.
     """
     if not source.is_dir():
         raise UserError(f"no source folder {source}: {REMEDY}")
@@ -72,14 +73,25 @@ def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
     reviews = [path for path, stem in stems.items() if not stem.startswith("meta_") and category in (None, stem)]
     if len(reviews) != 1:
         found = ", ".join(path.name for path in stems) or "no .json or .jsonl file"
-        advice = "choose one with --category" if len(reviews) > 1 and category is None else REMEDY
-        wanted = f"reviews of '{category}'" if category else "file of reviews"
-        raise UserError(f"{len(reviews) or 'no'} {wanted} in {source} ({found}): {advice}")
+        if not reviews:
+            wanted = f"reviews of '{category}'" if category else "file of reviews"
+            raise UserError(f"no {wanted} in {source} ({found}): {REMEDY}")
+        if len({stems[path] for path in reviews}) > 1:
+            raise UserError(f"{len(reviews)} files of reviews in {source} ({found}): choose one with --category")
+        raise _two_forms(reviews)
     of = stems[reviews[0]].removesuffix("_5")  # the 5-core of 2018 shares the metadata of all
     meta = [path for path, stem in stems.items() if stem == f"meta_{of}"]
-    if len(meta) != 1:
-        raise UserError(f"{len(meta) or 'no'} files meta_{of}.json or .jsonl in {source}, one is needed: {REMEDY}")
+    if not meta:
+        raise UserError(f"no file meta_{of}.json or .jsonl in {source}, one is needed: {REMEDY}")
+    if len(meta) > 1:
+        raise _two_forms(meta)
     return reviews[0], meta[0]
+
+
+def _two_forms(paths: Sequence[Path]) -> UserError:
+    # Which of them is whole only the user can know: a download or unpacking may have stopped half way.
+    names = " and ".join(path.name for path in paths)
+    return UserError(f"{names} in {paths[0].parent} have one name in several forms: keep one, move the others away")
 
 
 def _suffix(path: Path) -> str:

@@ -4,8 +4,8 @@ The two are told apart by the fields of their lines. Times are seconds since 197
 reviews of one user on one day keep the order of the file; those of 2023 keep their milliseconds.
 
 Of reviews equal in user, product and time the first is taken, then the k-core. The .item file has the products that are
-left. The files are streamed; kept in memory are numbers, at most about 100 bytes a review, and the ids of all users and
-products.
+left; the HTML in their texts becomes plain text. The files are streamed; kept in memory are numbers, at most about 100
+bytes a review, and the ids of all users and products.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.amazon_files import REMEDY, Layout, find_files, layout_of
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_token
 from recbole_llmtrsr.data.prepare.cores import core_mask, first_of_equals
+from recbole_llmtrsr.data.prepare.markup import without_markup
 from recbole_llmtrsr.data.prepare.raw import read_json_lines
 from recbole_llmtrsr.data.prepare.records import as_text
 from recbole_llmtrsr.data.prepare.report import Report
@@ -140,7 +141,15 @@ def _write_events(reviews: _Reviews, rows: npt.NDArray[np.int64], file: AtomicFi
 def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[str], report: Report) -> dict[str, int]:
     """Write one row per product that is left; return counts."""
     described: set[str] = set()
-    n_others = n_page_source = n_odd_prices = 0
+    n_others = n_page_source = n_odd_prices = n_marked_up = 0
+
+    def plain(value: Any, separator: str = ", ") -> str:
+        nonlocal n_marked_up
+        text = as_text(value, separator)
+        cleaned = without_markup(text)
+        n_marked_up += cleaned != text
+        return one_line(cleaned)
+
     for number, line in read_json_lines(path, report):
         item = line.get(layout.item)
         if not isinstance(item, str):
@@ -151,21 +160,21 @@ def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[s
             report.fault(path.name, number, "product seen before", "line skipped, first kept")
         else:
             described.add(item)
-            title, price = one_line(as_text(line.get("title"))), one_line(as_text(line.get("price")))
+            title, price = as_text(line.get("title")), one_line(as_text(line.get("price")))
             is_page_source, is_odd_price = bool(_PAGE_SOURCE.search(title)), not _PRICE.fullmatch(price or "0")
             n_page_source += is_page_source
             n_odd_prices += is_odd_price
             raw = line.get(layout.categories)
-            categories = [one_line(as_text(part)) for part in (raw if isinstance(raw, list) else [raw])]
+            categories = [plain(part) for part in (raw if isinstance(raw, list) else [raw])]
             file.write(
                 item,
-                "" if is_page_source else title,
-                one_line(as_text(line.get(layout.brand))),
+                "" if is_page_source else plain(title),
+                plain(line.get(layout.brand)),
                 # The first is the same all over the file.
                 (categories[1:2] or categories[:1] or [""])[0],
                 ", ".join(filter(None, categories)),
                 "" if is_odd_price else price,
-                *(one_line(as_text(line.get(name), " ")) for name in (layout.features, "description")),
+                *(plain(line.get(name), " ") for name in (layout.features, "description")),
             )
     if not described:
         raise UserError(f"no line of {path} has the {layout.item} of a reviewed product: {REMEDY}")
@@ -174,6 +183,7 @@ def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[s
         "lines of the metadata for other products (not in .item)": n_others,
         "titles that are the source of a page (left empty)": n_page_source,
         "prices that are no price (left empty)": n_odd_prices,
+        "texts with HTML entities or tags (made plain)": n_marked_up,
     }
 
 

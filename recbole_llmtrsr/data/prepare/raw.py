@@ -19,6 +19,7 @@ from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
 
 _BAR_STEP = 1024  # lines between two moves of the bar, which cost more than a short line
+_LONGEST_FIELD = 2**20  # characters; a quote that is never closed would take the rest of a file
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -77,15 +78,16 @@ def read_csv(
     Args:
         path: the file; .gz is unpacked on the way.
         columns: names in the header, in the order wanted.
-        report: told of the rows that are skipped, by their first line.
+        report: told of every line that is skipped; a malformed row may have taken several.
         remedy: what to do where a column is missing.
         separator: between columns.
         quoted: fields may be quoted, as RFC 4180 has it, and then hold line ends.
 
     Raises:
-        UserError: the file can not be read, or does not have each of the columns once.
+        UserError: the file can not be read, does not have each of the columns once, or has a quote
+            that no other closes.
     """
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(_LONGEST_FIELD)
     lines = (line.decode("utf-8", "surrogateescape") for line in _lines(path))
     rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
     try:
@@ -105,16 +107,24 @@ def read_csv(
         except StopIteration:
             return
         except csv.Error as fault:
-            report.fault(path.name, number, f"broken quoting or line end ({fault})", "row skipped")
-            continue
-        if len(row) != len(header):
-            report.fault(path.name, number, f"not {len(header)} columns", "row skipped")
-            continue
-        values = [row[position] for position in positions]
-        if any(not value.isascii() and _NOT_UTF8.search(value) for value in values):
-            report.fault(path.name, number, "not UTF-8", "row skipped")
-            continue
-        yield number, values
+            n_lines = rows.line_num - number + 1
+            if "end of data" in str(fault) or ("field larger" in str(fault) and n_lines > 1):
+                raise UserError(
+                    f"{path}: a quote in the row at line {number:,} is not closed within {n_lines:,} lines ({fault}),"
+                    ' which would all be lost: close it or, if it is part of the text, write the field as "a "" b"'
+                ) from fault
+            wrong_row = f"broken quoting, line end or length ({fault})"
+        else:
+            if len(row) == len(header):
+                values = [row[position] for position in positions]
+                if all(value.isascii() or not _NOT_UTF8.search(value) for value in values):
+                    yield number, values
+                    continue
+                wrong_row = "not UTF-8"
+            else:
+                wrong_row = f"not {len(header)} columns"
+        for line in range(number, rows.line_num + 1):
+            report.fault(path.name, line, wrong_row, "line skipped")
 
 
 def read_json_lines(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:

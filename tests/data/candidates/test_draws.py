@@ -198,6 +198,38 @@ def test_matched_negatives_are_as_popular_as_the_target_in_training(tmp_path, op
     }
 
 
+@pytest.mark.parametrize("n_unsold", [40, 4000])  # drawn by clocks, and by rejection
+def test_matched_negatives_are_the_nearest_and_the_last_of_them_drawn_among_equals(
+    tmp_path, options, make_dataset, n_unsold
+):
+    items = [f"i{n}" for n in range(n_unsold + 5)]
+    users = {f"u{n}": ["i0", "i4"] for n in range(1000)}
+    dataset = make_dataset(users, items)
+    dataset.popularity = np.r_[0, [9, 3, 3, 1, 2], np.zeros(n_unsold, dtype=np.int64)]  # i0 to i4, and the unsold
+    made = candidate_set(options(tmp_path, "match5"), dataset, "test")
+    drawn = [sorted(int(item[1:]) for item in negatives) for *_, negatives in made.file.rows()]
+    # The target i4 was sold twice: i1 and i2 (3 times) are nearest, then i3 (once), then the unsold; i0 is history.
+    assert {tuple(row[:3]) for row in drawn} == {(1, 2, 3)}
+    last = np.array([row[3:] for row in drawn])
+    assert last.min() >= 5
+    halves = (last - 5 >= n_unsold // 2).mean()
+    assert halves == pytest.approx(0.5, abs=0.05)  # 4 standard errors of 2,000 draws
+
+
+def test_matched_negatives_are_those_of_a_sort_of_everything(tmp_path, options, make_dataset):
+    rng = np.random.default_rng(0)
+    items = [f"i{n}" for n in range(200)]
+    sequences = {f"u{n}": [f"i{i}" for i in rng.permutation(200)[:10]] for n in range(60)}
+    dataset = make_dataset(sequences, items)
+    dataset.popularity = np.r_[0, np.sort(rng.zipf(1.3, 200) % 300)]
+    of = dict(zip(["[PAD]", *items], dataset.popularity.tolist()))
+    for user, _, (target,), negatives in candidate_set(options(tmp_path, "match7"), dataset, "test").file.rows():
+        distance = {item: abs(np.log1p(of[item]) - np.log1p(of[target])) for item in items}
+        nearest = sorted(distance[item] for item in items if item not in sequences[user])[:7]
+        assert sorted(distance[item] for item in negatives) == nearest
+        assert len(set(negatives) - set(sequences[user])) == 7
+
+
 def test_counting_does_not_help_among_matched_negatives(tmp_path, options, make_dataset):
     items = [f"i{n}" for n in range(300)]
     dataset = make_dataset({f"u{n}": ["i299", f"i{n % 250}"] for n in range(500)}, items)

@@ -46,16 +46,32 @@ def test_the_report_tells_of_lists_of_different_lengths(make):
     report = make(ANN, BOB, CAT).report()
     assert (report["n_per_history"], report["positives_per_history"]) == ([3, 3.667, 5], [1, 1.333, 2])
     assert report["negatives_from_history"] == 1  # bob's i4
-    assert report["rows_without_negatives"] == 0
-    assert make(ANN, ("bob", 3, ["i6"], []), CAT).report()["rows_without_negatives"] == 1
 
 
-def test_of_impressions_other_rows_are_left_out_and_counted(make, caplog):
+def test_impressions_of_the_splits_users_that_are_not_ranked_are_counted(make, caplog):
     caplog.set_level("INFO")
-    made = make(EARLIER, BOB)
+    made = make(EARLIER, BOB, STRANGER, ("ann", 0, ["i1"], ["i2"]), ("cat", 1, ["i1"], []))
     assert made.history_ids.tolist() == [6]
-    assert (made.report()["n_histories"], made.report()["left_out_rows"]) == (1, 2)
-    assert "2 left out rows" in caplog.text
+    assert (made.report()["n_histories"], made.report()["impressions_left_out"]) == (1, 3)
+    assert "3 impressions left out" in caplog.text
+    assert make(ANN, BOB).report()["impressions_left_out"] == 0  # cat's target is no click of an impression
+
+
+@pytest.mark.parametrize(
+    ("mode", "count"), [("impressions", "impressions_left_out"), ("file:ours.npz", "rows_without_negatives")]
+)
+def test_a_row_without_negatives_is_not_ranked_but_counted(make, mode, count):
+    made = make(ANN, ("bob", 3, ["i6", "i7"], []), CAT, mode=mode)
+    assert made.history_ids.tolist() == [2, 8]
+    assert [user for user, *_ in made.file.rows()] == ["ann", "cat"]
+    assert made.report()[count] == 1
+    assert make(ANN, BOB, CAT, mode=mode).report()[count] == 0
+
+
+def test_an_impression_whose_negatives_nobody_knows_is_not_ranked(make):
+    made = make(ANN, ("bob", 3, ["i6"], ["new"]), CAT, catalogue="items")
+    assert [user for user, *_ in made.file.rows()] == ["ann", "cat"]
+    assert (made.report()["impressions_left_out"], made.report()["left_out_candidates"]) == (1, 0)
 
 
 def test_the_ranked_part_is_saved_for_other_programs(make, tmp_path):
@@ -69,10 +85,15 @@ def test_the_ranked_part_is_saved_for_other_programs(make, tmp_path):
 
 
 def test_impressions_of_no_target_are_refused(make):
-    with pytest.raises(
-        UserError, match=r"none of the 3 targets is the first click of an impression in .*LS: valid_and_"
-    ):
-        make(EARLIER, STRANGER)
+    for rows in ((EARLIER, STRANGER), (("bob", 3, ["i6"], []),)):
+        with pytest.raises(UserError, match=r"none of the 3 targets has a row with a negative in .*split: {US: \[0.8"):
+            make(*rows)
+
+
+def test_a_file_without_any_negative_is_refused(make):
+    rows = [(*row[:3], []) for row in (ANN, BOB, CAT)]
+    with pytest.raises(UserError, match=r"none of the 3 targets has a row with a negative in .*ours.npz$"):
+        make(*rows, mode="file:ours.npz")
 
 
 def test_impressions_that_were_not_converted_are_told_with_the_command(tmp_path, options, make_dataset):
@@ -117,7 +138,7 @@ def test_shown_news_without_a_line_are_left_out_and_counted(make):
     made = make(ANN, BOB, ("cat", 1, ["i1"], ["new", "i2", "newer"]), catalogue="items")
     assert list(made.file.rows())[2] == ("cat", 1, ["i1"], ["i2"])
     assert made.report()["left_out_candidates"] == 2
-    assert made.report()["left_out_rows"] == 0
+    assert made.report()["impressions_left_out"] == 0
 
 
 def test_clicked_news_without_a_line_are_refused(make):

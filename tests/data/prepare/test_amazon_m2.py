@@ -108,7 +108,7 @@ def test_a_session_has_one_name_whatever_locales_are_taken(tmp_path: Path) -> No
         ("['B01' ... 'B02'],B03,UK", "prev_items not as ['B01' 'B02']: 1 (session skipped); line 7"),
         ("['B01'],,UK", f"an item or the locale is {BAD_ID}: 1 (session skipped); line 7"),
         ("['B 1'],B02,UK", f"an item or the locale is {BAD_ID}: 1 (session skipped); line 7"),
-        ("['B01'],B02", "not 3 columns: 1 (row skipped); line 7"),
+        ("['B01'],B02", "not 3 columns: 1 (line skipped); line 7"),
     ],
 )
 def test_a_malformed_session_is_skipped_and_reported_by_line(tmp_path: Path, line: str, expected: str) -> None:

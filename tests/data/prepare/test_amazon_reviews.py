@@ -103,6 +103,7 @@ def test_the_collection_of_2018_becomes_its_2_core(tmp_path: Path) -> None:
         "lines of the metadata for other products (not in .item)": 1,
         "titles that are the source of a page (left empty)": 0,
         "prices that are no price (left empty)": 0,
+        "texts with HTML entities or tags (made plain)": 0,
     }
 
 
@@ -186,7 +187,7 @@ def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
 def test_one_of_several_categories_is_chosen_and_a_5_core_shares_the_metadata_of_all(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", 2018)
     (raw / "Home_5.json.gz").write_bytes((raw / "Home.json.gz").read_bytes())
-    with pytest.raises(UserError, match=r"2 file of reviews in .*Home_5.json.gz.*choose one with --category"):
+    with pytest.raises(UserError, match=r"2 files of reviews in .*Home_5.json.gz.*choose one with --category"):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     convert_amazon_reviews(raw, tmp_path / "home", category="Home_5", k_core=2)
     assert converted(tmp_path / "home") == (INTER_2018, ITEM)
@@ -194,10 +195,42 @@ def test_one_of_several_categories_is_chosen_and_a_5_core_shares_the_metadata_of
         convert_amazon_reviews(raw, tmp_path / "home", category="Books")
 
 
+@pytest.mark.parametrize("name", ["Home", "meta_Home"])
+@pytest.mark.parametrize("category", [None, "Home"])
+def test_a_file_in_two_forms_is_an_error_until_one_is_gone(tmp_path: Path, name: str, category: str | None) -> None:
+    raw = write_raw(tmp_path / "raw", 2018)
+    twin = raw / f"{name}.json"
+    twin.write_bytes(gzip.decompress((raw / f"{name}.json.gz").read_bytes()))
+    with pytest.raises(UserError, match=rf"{name}\.json and {name}\.json\.gz in .* several forms: keep one"):
+        convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
+    (raw / f"{name}.json.gz").unlink()
+    convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
+    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+
+
+def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Path) -> None:
+    marked = {
+        "asin": "p1",
+        "title": "Salt &amp; Pepper&nbsp;Mill, 5&#34;",
+        "brand": "P&G",
+        "category": ["Home &amp; Kitchen", "Mills &amp; Co"],
+        "feature": ["Grinds <b>fine</b>, < 1 mm", "<br>"],
+        "description": ["<p>One.</p><p>Two", "<style>p {}</style>"],
+    }
+    report = convert_amazon_reviews(
+        write_raw(tmp_path / "raw", 2018, None, [marked, products(2018)[1]]), tmp_path / "home", k_core=2
+    )
+    assert converted(tmp_path / "home")[1].splitlines()[1:] == [
+        'p1\tSalt & Pepper Mill, 5"\tP&G\tMills & Co\tHome & Kitchen, Mills & Co\t\tGrinds fine, < 1 mm\tOne. Two',
+        "p2\tLamp\t\tHome\tHome\t\t\t",
+    ]
+    assert report.counts["texts with HTML entities or tags (made plain)"] == 5
+
+
 def test_missing_metadata_is_named(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", 2018)
     (raw / "meta_Home.json.gz").unlink()
-    with pytest.raises(UserError, match=r"no files meta_Home\.json or \.jsonl in "):
+    with pytest.raises(UserError, match=r"no file meta_Home\.json or \.jsonl in "):
         convert_amazon_reviews(raw, tmp_path / "home")
 
 

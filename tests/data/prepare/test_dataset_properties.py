@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import recbole
 
 from recbole_llmtrsr.config import properties_dir
-from recbole_llmtrsr.data.prepare import amazon_m2, amazon_reviews, mind, movielens
+from recbole_llmtrsr.data.prepare import CONVERTERS, amazon_m2, amazon_reviews, mind, movielens
 
 COLUMNS = {
     "mind": mind.COLUMNS,
     "amazon-m2": amazon_m2.COLUMNS,
+    "amazon-reviews": amazon_reviews.COLUMNS,
     "amazon-industrial": amazon_reviews.COLUMNS,
+    "movielens": movielens.COLUMNS,
     "movielens-1m": movielens.COLUMNS,
     "movielens-25m": movielens.COLUMNS,
     "movielens-tmdb": {**movielens.COLUMNS, "item": (*movielens.COLUMNS["item"], movielens.OVERVIEW)},
@@ -28,6 +31,19 @@ def names(header: tuple[str, ...]) -> set[str]:
 def test_every_property_file_of_a_converted_data_set_is_tested_here() -> None:
     files = {path.stem for path in (properties_dir() / "dataset").glob("*.yaml")}
     assert files - {"ml-100k"} == set(COLUMNS)
+
+
+def test_the_name_that_a_converter_s_help_suggests_has_a_property_file() -> None:
+    assert set(CONVERTERS) - {"table"} <= set(COLUMNS)  # the columns of a table are the user's
+
+
+def test_the_property_file_of_ml_100k_names_columns_that_recbole_s_files_have(make_config: Callable[..., Any]) -> None:
+    config = make_config(dataset="ml-100k")
+    folder = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
+    with (folder / "ml-100k.item").open(encoding="utf-8") as file:
+        header = names(tuple(next(file).split()))
+    assert config.settings.evaluation.candidate_category == "class"
+    assert {"class", *config.settings.data.item_text_fields} <= header
 
 
 @pytest.mark.parametrize("name", COLUMNS)

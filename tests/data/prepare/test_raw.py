@@ -62,18 +62,64 @@ def test_csv_fields_may_be_quoted_and_hold_line_ends(tmp_path: Path) -> None:
 
 def test_malformed_csv_rows_are_reported_by_their_first_line_and_the_rest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b'id,text\n1,a\n2\n\n"x\ny"z,4\n5,b\n6,\xff\n7,c\rd\n8,e\n"9,open\n10,f\n')
+    path.write_bytes(b'id,text\n1,a\n2\n\n"x\ny"z,4\n5,b\n6,\xff\n7,c\rd\n8,e\n')
     report = Report("")
     assert list(read_csv(path, ["id", "text"], report, "")) == [(2, ["1", "a"]), (7, ["5", "b"]), (10, ["8", "e"])]
     texts = [
         text.replace(" - do you need to open the file in universal-newline mode?", "") for text in report.fault_text()
     ]
     assert texts == [
-        "a.csv: not 2 columns: 2 (row skipped); line 3, 4",
-        "a.csv: broken quoting or line end (',' expected after '\"'): 1 (row skipped); line 5",
-        "a.csv: not UTF-8: 1 (row skipped); line 8",
-        "a.csv: broken quoting or line end (new-line character seen in unquoted field): 1 (row skipped); line 9",
-        "a.csv: broken quoting or line end (unexpected end of data): 1 (row skipped); line 11",
+        "a.csv: not 2 columns: 2 (line skipped); line 3, 4",
+        "a.csv: broken quoting, line end or length (',' expected after '\"'): 2 (line skipped); line 5, 6",
+        "a.csv: not UTF-8: 1 (line skipped); line 8",
+        "a.csv: broken quoting, line end or length (new-line character seen in unquoted field): 1 (line skipped);"
+        " line 9",
+    ]
+
+
+def test_every_line_that_a_stray_quote_takes_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n1,"stray\n2,b\n3,c\n4,"d"\n5,e\n6,"stray\n7,"\n8,"g",\n9,h\n')
+    report = Report("")
+    assert [number for number, _ in read_csv(path, ["id"], report, "")] == [6, 7, 10]
+    assert report.fault_text() == [
+        "a.csv: broken quoting, line end or length (',' expected after '\"'): 4 (line skipped); line 2, 3, 4, 5",
+        "a.csv: not 2 columns: 1 (line skipped); line 9",
+    ]
+
+
+def test_a_row_of_several_lines_with_too_many_columns_counts_them_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n1,"a\nb\nc",x\n2,d\n')
+    report = Report("")
+    assert list(read_csv(path, ["id", "text"], report, "")) == [(5, ["2", "d"])]
+    assert report.fault_text() == ["a.csv: not 2 columns: 3 (line skipped); line 2, 3, 4"]
+
+
+@pytest.mark.parametrize(("n_more", "n_lines"), [(0, 1), (3, 4), (200_000, 149_797)])
+def test_a_quote_that_is_never_closed_is_an_error_that_names_its_line(
+    tmp_path: Path, n_more: int, n_lines: int
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n1,a\n2,"open\n' + "3,good\n" * n_more)
+    with pytest.raises(
+        UserError, match=rf"in the row at line 3 is not closed within {n_lines:,} lines .*: close it or"
+    ):
+        list(read_csv(path, ["id", "text"], Report(""), ""))
+    for mended, text in (('"open"', "open"), ('"""open"', '"open')):
+        path.write_text("id,text\n1,a\n2," + mended + "\n" + "3,good\n" * n_more)
+        rows = list(read_csv(path, ["text"], Report(""), ""))
+        assert len(rows) == 2 + n_more
+        assert rows[1] == (3, [text])
+
+
+def test_a_field_beyond_all_texts_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,text\n1,{'a' * 2**20}\n2,{'b' * 2**21}\n3,c\n")
+    report = Report("")
+    assert [number for number, _ in read_csv(path, ["id", "text"], report, "")] == [2, 4]
+    assert report.fault_text() == [
+        "a.csv: broken quoting, line end or length (field larger than field limit (1048576)): 1 (line skipped); line 3"
     ]
 
 

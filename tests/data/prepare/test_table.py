@@ -131,7 +131,7 @@ def test_times_have_the_form_of_the_first(tmp_path: Path, first: str, other: str
         ("5,u1,i 1,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
         ("5,u1,i1,four,A", "stars is no number: 1 (row skipped); line 5"),
         (",u1,i1,4,A", "when is no time of the first row's form: 1 (row skipped); line 5"),
-        ("5,u1,i1,4", "not 5 columns: 1 (row skipped); line 5"),
+        ("5,u1,i1,4", "not 5 columns: 1 (line skipped); line 5"),
     ],
 )
 def test_a_malformed_event_is_skipped_and_reported_by_line(tmp_path: Path, line: str, expected: str) -> None:
