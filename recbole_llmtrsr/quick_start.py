@@ -120,7 +120,7 @@ def compared_runs(
         _remove_empty(folder)
         finished = [run for run in runs if is_finished(run.result)]
         comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
-        for name, comparison in comparisons.items():
+        for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
             if len(configs) > 1 or settings.report:
                 write_comparison(folder / name, comparison)
             if settings.report:

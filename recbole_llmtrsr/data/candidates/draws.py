@@ -90,7 +90,7 @@ class _ByPopularity:
         n_around = n + len(excluded)
         if end - begin >= n_around:
             return _of_equals(rng, self._ranks[begin:end], excluded, n)
-        around = slice(max(0, begin - n_around), end)  # n allowed ones on either side, if there are
+        around = slice(max(0, begin - n_around), end + n_around)  # n allowed ones on either side, if there are
         is_allowed = ~np.isin(self._ranks[around], excluded)
         ranks, counts = self._ranks[around][is_allowed], self._counts[around][is_allowed]
         if len(ranks) <= n:
