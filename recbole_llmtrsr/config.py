@@ -29,7 +29,7 @@ from recbole.utils import (
 )
 
 from recbole_llmtrsr import compat
-from recbole_llmtrsr.data.candidates.modes import candidate_mode
+from recbole_llmtrsr.data.candidates.modes import candidate_mode, impression_faults
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.metric_names import register_metrics, result_names
 from recbole_llmtrsr.settings import Settings, unknown_options
@@ -110,7 +110,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._report_unknown_options()
         self._check_evaluation()
         self.settings = Settings.from_options(self.final_config_dict)
-        self._check_also_test()
+        self._check_candidates()
 
     def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
         # Kept apart: SASRec.epochs in an earlier file is weaker than epochs in a later one.
@@ -218,18 +218,23 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
 
-    def _check_also_test(self) -> None:
-        modes = self.settings.evaluation.also_test
-        faults = [f"also_test names '{mode}' twice: leave one out" for mode in modes if modes.count(mode) > 1]
+    def _check_candidates(self) -> None:
+        modes, arguments = self.settings.evaluation.also_test, self["eval_args"]
+        faults = impression_faults(
+            arguments["split"], [*arguments["mode"].values(), *modes], self["benchmark_filename"] is not None
+        )
         faults += [
             f"also_test names '{mode}', but only modes with candidates of their own can be tested beside another"
             for mode in modes
             if candidate_mode(mode) is None
         ]
+        names = [made.text for mode in modes if (made := candidate_mode(mode)) is not None]
+        faults += [f"also_test names '{name}' twice: leave one out" for name in {*names} if names.count(name) > 1]
         if modes and self["eval_type"] != EvaluatorType.RANKING:
             faults.append(f"also_test: {list(modes)} ranks candidates, metrics {self['metrics']} do not: leave one out")
-        for mode in {*modes} & {self["eval_args"]["mode"]["test"]}:
-            faults.append(f"also_test names '{mode}', which is the mode of the test itself: leave it out")
+        tested = candidate_mode(arguments["mode"]["test"])
+        if tested is not None and tested.text in names:
+            faults.append(f"also_test names '{tested.text}', which is the mode of the test itself: leave it out")
         if faults:
             raise UserError(faults)
 

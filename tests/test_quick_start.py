@@ -215,6 +215,9 @@ def test_after_a_split_by_user_each_test_user_has_one_target_but_all_impressions
     [
         ({"also_test": ["full"]}, "also_test names 'full', but only modes with candidates"),
         ({"also_test": ["uni3"]}, "also_test names 'uni3', which is the mode of the test itself"),
+        ({"also_test": ["uni03"]}, "also_test names 'uni3', which is the mode of the test itself"),
+        ({"also_test": ["pop2", "pop02"]}, "also_test names 'pop2' twice"),
+        ({"also_test": ["impressions"]}, "impressions .* need a split by user"),
         ({"also_test": ["unix"]}, "eval_args mode must be uni<n>"),
         (
             {"also_test": ["uni2"], "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},

@@ -55,10 +55,13 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
             )
 
     def build(self) -> list[Any]:
-        """Split as RecBole does; of the training rows the latest ``max_train_targets_per_user`` of each user stay."""
+        """Split; of the training rows the latest ``max_train_targets_per_user`` of each user stay.
+
+        Those of impressions, where they are trained on, are counted when they are known.
+        """
         datasets = super().build()
         limit = self.config.settings.data.max_train_targets_per_user
-        if limit is not None:
+        if limit is not None and self.config.settings.training.train_on == "targets":
             train = datasets[0]
             users = train.inter_feat[self.uid_field].numpy()
             datasets[0] = train.copy(train.inter_feat[latest_rows(users, train.inter_feat[HISTORY_ID].numpy(), limit)])
