@@ -209,10 +209,10 @@ def count_every_event_in_pop() -> bool:
     if Pop.calculate_loss.__module__ == __name__:
         return False
 
-    made = Pop.__init__
+    make = Pop.__init__
 
-    def __init__(self: Any, config: Any, dataset: Any) -> None:
-        made(self, config, dataset)
+    def make_with_label(self: Any, config: Any, dataset: Any) -> None:
+        make(self, config, dataset)
         self.label_field = config["LABEL_FIELD"]
 
     def calculate_loss(self: Any, interaction: Any) -> torch.Tensor:
@@ -224,7 +224,7 @@ def count_every_event_in_pop() -> bool:
         return torch.zeros(1, device=self.device, requires_grad=True)
 
     calculate_loss.__module__ = __name__
-    Pop.__init__, Pop.calculate_loss = __init__, calculate_loss
+    Pop.__init__, Pop.calculate_loss = make_with_label, calculate_loss
     return True
 
 

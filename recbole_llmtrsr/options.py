@@ -242,8 +242,8 @@ class EvaluationSettings:
     )
     n_resamples: int = option(
         2_000,
-        "Bootstrap resamples of users behind every interval, and the least random sign flips behind every p value (1,000"
-        " for each pair of models where that is more).",
+        "Bootstrap resamples of users behind every interval, and the least random sign flips behind every p value"
+        " (1,000 for each pair of models where that is more).",
         minimum=100,
     )
     probe: bool = option(

@@ -299,7 +299,7 @@ def test_a_candidate_mode_that_does_not_exist_is_refused_with_those_that_do(conf
     ],
 )
 def test_recbole_is_told_of_a_mode_in_words_of_its_own(config, mode, arguments):
-    made = config(options={"eval_args": {"mode": {"valid": "uni5", "test": mode}}})
+    made = config(options={"eval_args": {"split": {"US": [0.8, 0.1, 0.1]}, "mode": {"valid": "uni5", "test": mode}}})
     assert made["test_neg_sample_args"] == arguments
     assert made["eval_args"]["mode"] == {"valid": "uni5", "test": mode}
 
