@@ -85,4 +85,4 @@ def test_models_of_recbole_report_time_and_memory(tmp_path):
         )
         assert cost["evaluation"]["tokens"] is cost["measured_peak_flops_per_second"] is None
     header = (folder / "comparison.md").read_text(encoding="utf-8").splitlines()[2]
-    assert "| training (s) | s per 1,000 users | peak memory (GiB) | candidates |" in header
+    assert "| training (s) | s per 1,000 users | peak memory (GiB; CPU: whole process) | candidates |" in header

@@ -178,6 +178,7 @@ def test_a_trained_model_is_tested_among_other_candidates_too(tmp_path):
         names = {"comparison.json", "comparison.md", "comparison.csv", "comparison.tex", "report.html"}
         assert {path.name for path in (folder / "also" / mode).iterdir()} == names
     assert results[0]["candidates"]["test"]["mode"] == "uni3"
+    assert 'href="also/pop4/report.html"' in (folder / "report.html").read_text(encoding="utf-8")
     # The same weights would be tested alone: candidates of the test have no part in training.
     of_pop4 = json.loads((folder / "LLMTRSR" / "also" / "pop4" / "result.json").read_text())
     assert of_pop4["candidates"]["test"]["hash"] == alone[0]["candidates"]["test"]["hash"]

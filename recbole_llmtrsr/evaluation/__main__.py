@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--metrics", type=_names, default=_METRICS, help=f"of {','.join(EXPECTED)} (recall,mrr,ndcg)")
     score.add_argument("--topk", type=_numbers, default=_TOPK, help="numbers of best items (3,5,10)")
     score.add_argument("--dataset", required=True, help="its name, as the runs to compare with have it")
-    score.add_argument("--seed", type=int, default=0, help="of the program's run, to tell several apart (0)")
+    score.add_argument("--seed", type=_number, default=0, help="of the program's run, to tell several apart (0)")
     return parser
 
 
@@ -68,7 +68,21 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between, got '{text}': write {','.join(map(str, _TOPK))}, say"
+        ) from None
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number, got '{text}': write 0, or leave it out for that"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -7,18 +7,23 @@ from collections.abc import Mapping, Sequence
 
 from recbole.evaluator.register import smaller_metrics
 
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.evaluation.cost import STAGES
 from recbole_llmtrsr.evaluation.groups import LEAST_USERS
 
 RANDOM = "random ranking"
 MISSING = "-"
-
+PEAK_MEMORY = "peak memory (GiB; CPU: whole process)"
 
 # Under tables and in the report: what the numbers do and do not say.
 GIVEN_WEIGHTS = (
     "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
 )
 SMALL_GROUPS = f"Groups of fewer than {LEAST_USERS} users have no interval."
+STRANGE_PROMPTS = (
+    "What changes nothing is not read. The opposite does not follow: a prompt unlike all that the model was trained on"
+    " costs something by being strange, most of all on the builtin backbone, which has read one wording only."
+)
 
 
 def figure(value: float | None, spec: str = ".4f") -> str:
@@ -52,6 +57,13 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
     spread = "" if estimate.spread is None else f" ±{short(estimate.spread)}"
     interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
     return figure(estimate.mean, spec) + spread + interval
+
+
+def peak_memory(row: Row) -> str:
+    """The most that any stage of any seed held, as text; others' programs may not tell."""
+    costs = [result.get("cost") or {} for result in row.results]
+    peaks = [(cost.get(stage) or {}).get("peak_memory_gib") for cost in costs for stage in STAGES]
+    return figure(max((peak for peak in peaks if peak is not None), default=None), ",.2f")
 
 
 def metrics_of(comparison: Comparison) -> list[str]:

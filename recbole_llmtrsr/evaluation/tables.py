@@ -11,18 +11,20 @@ from typing import Any
 from recbole_llmtrsr.evaluation.cells import (
     GIVEN_WEIGHTS,
     MISSING,
+    PEAK_MEMORY,
     RANDOM,
     SMALL_GROUPS,
+    STRANGE_PROMPTS,
     cell,
     chosen_by,
     correction,
     figure,
     metrics_of,
+    peak_memory,
     places,
     short,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
-from recbole_llmtrsr.evaluation.cost import peak_memory_gib
 from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
 from recbole_llmtrsr.evaluation.result import write_json, write_text
 
@@ -42,7 +44,7 @@ def as_markdown(comparison: Comparison) -> str:
         comparison_table(comparison),
         f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
         _section("Differences", difference_table(comparison), note=correction(comparison)),
-        _section("Probes", probe_table(comparison)),
+        _section("Probes", probe_table(comparison), note=STRANGE_PROMPTS),
         _section("Groups", group_tables(comparison), note=SMALL_GROUPS),
     ]
     return "\n".join(part for part in parts if part)
@@ -57,7 +59,7 @@ def as_printed(comparison: Comparison) -> str:
 def comparison_table(comparison: Comparison) -> str:
     """Test metrics of all rows side by side, with what they cost and what makes them comparable."""
     metrics = metrics_of(comparison)
-    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", "peak memory (GiB)", "candidates"]
+    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", PEAK_MEMORY, "candidates"]
     lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_costs(row)] for row in comparison.rows]
     if comparison.random is not None:
         chance = [figure(comparison.random.get(name)) for name in metrics]
@@ -140,12 +142,11 @@ def _mode(comparison: Comparison) -> str:
 
 def _costs(row: Row) -> list[str]:
     evaluation = [(result.get("cost") or {}).get("evaluation", {}) for result in row.results]
-    memory = [peak_memory_gib(result["cost"]) for result in row.results if result.get("cost")]
     return [
         _mean((result.get("epochs_trained") for result in row.results), lambda n: f"{n:.1f}".removesuffix(".0")),
         _mean(((result.get("seconds") or {}).get("training") for result in row.results), lambda s: f"{s:.0f}"),
         _mean((stage.get("seconds_per_1000_users") for stage in evaluation), lambda s: f"{s:.1f}"),
-        figure(max((gib for gib in memory if gib is not None), default=None), ".2f"),
+        peak_memory(row),
         _candidates(row),
     ]
 

@@ -74,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _enough(text: str) -> int:
-    number = int(text)
     least = _N_RESAMPLES.metadata["minimum"]
+    number = int(text) if text.isdecimal() else -1
     if number < least:
-        raise argparse.ArgumentTypeError(f"must be >= {least}, got {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number >= {least}, got '{text}': leave it out for {_N_RESAMPLES.default}"
+        )
     return number
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import MISSING, figure
+from recbole_llmtrsr.evaluation.cells import MISSING, PEAK_MEMORY, figure, peak_memory
 from recbole_llmtrsr.evaluation.comparison import Comparison, Row
 from recbole_llmtrsr.report.facts import look_up
 from recbole_llmtrsr.report.figures import SECONDS_PER_1000_USERS, TRAINING_SECONDS
@@ -21,11 +21,11 @@ def costs(comparison: Comparison) -> dict[str, list[str]]:
         "epochs": (lambda result: look_up(result, "epochs_trained"), ",.1f"),
         "training (s)": (lambda result: look_up(result, *TRAINING_SECONDS), ",.0f"),
         "s per 1,000 users": (lambda result: look_up(result, *SECONDS_PER_1000_USERS), ",.1f"),
-        "peak memory (GiB)": (_peak_memory, ",.2f"),
         "weights": (lambda result: look_up(result, "weights", "total"), ",.0f"),
         "trained weights": (lambda result: look_up(result, "weights", "trainable"), ",.0f"),
     }
     texts = {name: [_over_seeds(row, *column) for row in comparison.rows] for name, column in columns.items()}
+    texts[PEAK_MEMORY] = [peak_memory(row) for row in comparison.rows]
     return {name: column for name, column in texts.items() if set(column) != {MISSING}}
 
 
@@ -37,8 +37,3 @@ def _over_seeds(row: Row, of_result: OfResult, spec: str) -> str:
     if len(set(known)) == 1:
         return figure(known[0], ",.0f" if isinstance(known[0], int) else spec)
     return f"{figure(statistics.fmean(known), spec)} ±{figure(statistics.stdev(known), spec)}"
-
-
-def _peak_memory(result: Mapping[str, Any]) -> float | None:
-    stages = (look_up(result, "cost", stage, "peak_memory_gib") for stage in ("training", "validation", "evaluation"))
-    return max(filter(is_number, stages), default=None)

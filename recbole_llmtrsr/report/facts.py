@@ -17,6 +17,8 @@ _OF_PROMPTS = {
     for group in (SummarySettings, PromptSettings, BackboneSettings, TrainingSettings)
     for option in fields(group)
 }
+# RecBole's TRADITIONAL models (Pop, ItemKNN, EASE) go once through the data without a gradient, whatever these say.
+_OF_GRADIENTS = {"epochs", "stopping_step", "learner", "learning_rate", "weight_decay", "clip_grad_norm"}
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ def look_up(result: Mapping[str, Any], *path: str) -> Any:
 
 def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Every option that a run read."""
-    reads_prompts = look_up(result, "tokens") is not None
-    unread = set() if reads_prompts else _OF_PROMPTS
-    return {name: value for name, value in (look_up(result, "options") or {}).items() if name not in unread}
+    named = look_up(result, "options") or {}
+    unread = set() if look_up(result, "tokens") is not None else set(_OF_PROMPTS)
+    if named.get("MODEL_TYPE") == "ModelType.TRADITIONAL":
+        unread |= _OF_GRADIENTS
+    return {name: value for name, value in named.items() if name not in unread}
 
 
 def software(result: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,16 +13,19 @@ from recbole_llmtrsr.evaluation.cells import (
     GIVEN_WEIGHTS,
     MISSING,
     SMALL_GROUPS,
+    STRANGE_PROMPTS,
     correction,
     figure,
     metrics_of,
     places,
+    short,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.report import facts, numbers, plot
+from recbole_llmtrsr.report import facts, meanings, numbers, plot
 from recbole_llmtrsr.report.axis import linear_axis
 from recbole_llmtrsr.report.costs import costs
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
+from recbole_llmtrsr.report.further import Further, columns, further_tests
 from recbole_llmtrsr.report.plot import Series
 from recbole_llmtrsr.report.table import LEVEL, find_test, group_tables, main_lines
 from recbole_llmtrsr.whole_file import whole_file
@@ -30,8 +33,12 @@ from recbole_llmtrsr.whole_file import whole_file
 REPORT = "report.html"
 
 
-def page(comparison: Comparison) -> str:
+def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     """The page, with style sheet and pictures inside and without script; all texts are escaped.
+
+    Args:
+        comparison: what it shows.
+        further: tests among other candidates, to which it points.
 
     Raises:
         UserError: there is nothing to show.
@@ -44,6 +51,7 @@ def page(comparison: Comparison) -> str:
     ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
     pairs = (find_test(comparison.tests, ranked[0].label, other.label, metric) for other in ranked[1:])
     tests = [test for test in pairs if test is not None]
+    others = columns(comparison, further, metric)
     return _template().render(
         c=comparison,
         metrics=metrics,
@@ -65,6 +73,11 @@ def page(comparison: Comparison) -> str:
         ],
         commands=list(dict.fromkeys(r["command"] for row in comparison.rows for r in row.results if r.get("command"))),
         keys=[Series(row.label, number, ()) for number, row in enumerate(comparison.rows)],
+        mode=meanings.of_mode(meanings.mode_of_test(comparison)),
+        meanings={**meanings.of_models(comparison), **meanings.of_metrics(metrics)},
+        probe_meanings=meanings.of_probes(probe.name for row in comparison.rows for probe in row.probes),
+        further=others,
+        further_meanings={one.mode: one.meaning for one in others if one.meaning},
         chips=_chips(comparison),
         has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
         probed=[(row, _told_of_probes(row)) for row in comparison.rows if row.probes],
@@ -73,9 +86,11 @@ def page(comparison: Comparison) -> str:
         strip_axis=_strip_axis,
         level=LEVEL,
         given_weights=GIVEN_WEIGHTS,
+        strange_prompts=STRANGE_PROMPTS,
         small_groups=SMALL_GROUPS,
         correction=correction(comparison),
         figure=figure,
+        short=short,
         interval=numbers.interval,
         missing=MISSING,
         canvas=plot,
@@ -91,16 +106,20 @@ def main_metric(comparison: Comparison, metrics: Sequence[str]) -> str:
 def write_report(folder: Path, comparison: Comparison) -> Path:
     """Write report.html, whole or not at all.
 
+    It points to the reports of the same models among other candidates, ``also/<mode>/report.html`` in this folder, so
+    that these have to be written before.
+
     Returns:
         its path.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or a comparison below ``also`` cannot be read.
     """
     path = folder / REPORT
+    made = page(comparison, further_tests(folder, comparison, REPORT)).encode()
     try:
         with whole_file(path) as file:
-            file.write(page(comparison).encode())
+            file.write(made)
     except OSError as error:
         raise UserError(
             f"report: {path} cannot be written ({error.strerror or error}): choose a writable folder with room in it"

@@ -213,3 +213,17 @@ def test_a_folder_that_cannot_be_written_is_named(score, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert score(out=tmp_path / "file" / "out")[0] == 2
     assert "set --out to a writable folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"topk": "3;5"}, "argument --topk: must be whole numbers with commas between, got '3;5': write 3,5,10, say"),
+        ({"seed": "x"}, "argument --seed: must be a whole number, got 'x': write 0, or leave it out for that"),
+    ],
+)
+def test_what_is_no_number_is_told_with_a_remedy(score, capsys, option, said):
+    with pytest.raises(SystemExit) as stopped:
+        score(**option)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from recbole_llmtrsr.evaluation.cells import correction, places
+from recbole_llmtrsr.evaluation.cells import STRANGE_PROMPTS, correction, places
 from recbole_llmtrsr.evaluation.comparison import (
     Comparison,
     Estimate,
@@ -61,12 +61,12 @@ def alone(*rows: Row, tests=(), random=None) -> Comparison:
 TABLE = """\
 tiny, test, 4 targets, candidates given, seed 7, mean [95 % interval over users]
 
-| model | recall@3 | mrr@3 | epochs | training (s) | s per 1,000 users | peak memory (GiB) | candidates |
+| model | recall@3 | mrr@3 | epochs | training (s) | s per 1,000 users | peak memory (GiB; CPU: whole process) | candidates |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
 | LLMTRSR | 0.5000 [.250, .750] | 0.1235 [.100, .200] | 2 | 13 | 61.2 | 1.25 | 0123456789ab |
 | Pop | 1.0000 [.900, 1.000] | 0.0000 [-.100, .000] | 1 | 0 | - | - | 0123456789ab |
 | random ranking | 0.5000 | 0.3056 | - | - | - | - | 0123456789ab |
-"""
+"""  # noqa: E501
 
 
 def test_a_table_has_a_line_per_row_in_their_order_and_random_ranking_last():
@@ -185,6 +185,9 @@ def test_probes_are_changes_with_their_sign():
         "| A | no summary | -0.0500 [-.060, -.040] |",
     ]
     assert probe_table(alone(comparison.rows[1])) == ""
+    assert "one wording only." in STRANGE_PROMPTS
+    assert as_markdown(comparison).endswith(f"\n{probe_table(comparison)}\n{STRANGE_PROMPTS}\n")
+    assert STRANGE_PROMPTS not in as_markdown(alone(comparison.rows[1]))
 
 
 def grouped() -> Comparison:

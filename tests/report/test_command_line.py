@@ -77,10 +77,11 @@ def test_a_place_that_cannot_be_written_is_told(folders, tmp_path, capsys):
     assert "set --out to a writable folder" in error
 
 
-@pytest.mark.parametrize("given", ["99", "0", "many"])
+@pytest.mark.parametrize("given", ["99", "0", "-1", "1e3", "many"])
 def test_too_few_resamples_are_refused(folders, tmp_path, capsys, given):
     with pytest.raises(SystemExit) as stopped:
         main([*folders, f"--out={tmp_path / 'out'}", f"--n_resamples={given}"])
     assert stopped.value.code == 2
-    assert "--n_resamples" in capsys.readouterr().err
+    said = f"argument --n_resamples: must be a whole number >= 100, got '{given}': leave it out for 2000"
+    assert said in capsys.readouterr().err
     assert not Path(tmp_path / "out").exists()

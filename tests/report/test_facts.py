@@ -45,6 +45,15 @@ def test_options_of_prompts_are_told_of_models_that_read_prompts_alone():
     assert options({}) == {}
 
 
+def test_options_of_gradients_are_not_told_of_models_that_have_none():
+    named = {"epochs": 300, "learner": "adam", "learning_rate": 0.001, "stopping_step": 10, "topk": [3]}
+    assert options({"options": {**named, "MODEL_TYPE": "ModelType.TRADITIONAL"}}) == {
+        "topk": [3],
+        "MODEL_TYPE": "ModelType.TRADITIONAL",
+    }
+    assert options({"options": {**named, "MODEL_TYPE": "ModelType.GENERAL"}})["epochs"] == 300
+
+
 def test_data_hardware_and_software_are_read_as_far_as_they_are_told(comparison):
     result = comparison.rows[0].results[0]
     assert data(result) == {

@@ -83,18 +83,36 @@ def test_every_part_of_the_comparison_is_on_the_page(comparison):
     ):
         assert heading in text
     assert "0.7500 ★ [.700, .800] ±.010" in text
-    assert "Pop +0.0200 [-.010, .050] 0.0800 not told apart 0.0400" in text
-    assert "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150]" in text
+    assert "Pop +0.0200 [-.010, .050] ±.003 0.0800 not told apart 0.0400" in text
+    assert "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150] ±.010" in text
     assert "p corrected by Holm's method. Holm's correction is over the pairs of one metric: mrr@2, which chose" in text
     assert "intervals over users. Intervals and p values are over users, given the trained weights; values are" in text
     assert "Groups of fewer than 20 users have no interval." in text
-    assert "shuffled history -0.0100 [-.030, .010]" in text
+    assert "shuffled history -0.0100 [-.030, .010] ±.010" in text
     assert "Left out, no summary: no history has a summary." in text
     assert "python run.py --model=LLMTRSR@recurrent,Pop --seeds=1,2" in text
     assert "epochs 4 1 -" in text
     assert "summary recurrent (LLMTRSR@recurrent)" in text
     assert "Not told: elsewhere." in text
     assert "test candidates, hash abcdef0123456789" in text
+
+
+def test_who_reads_of_it_first_is_told_what_is_compared(comparison):
+    text = Reader(page(comparison)).text
+    for told in (
+        "the target, from negatives. Negatives of a target: 2 items drawn uniformly. Where most items are hardly ever",
+        "How to read this page A history is what a user did before the target",
+        "LLMTRSR a language model reads a summary of the user's history, the recent items and one candidate",
+        "name@variant a model with options of its own, which are listed under Options.",
+        "random ranking all orders of the candidates alike: what is no better has learnt nothing.",
+        "recall@K share of a history's targets that are among the best K",
+        "mrr@K 1 / rank of the first target, 0 where none is among the best K.",
+        "The opposite does not follow: a prompt unlike all that the model was trained on costs something by being",
+        "what each one changes no recent items 'none' in place of the recent items; the summary stays.",
+    ):
+        assert told in text
+    for absent in ("TALLRec", "ndcg", "no summary 'none'", "other candidates"):
+        assert absent not in text
 
 
 def test_every_picture_has_a_name_and_says_its_numbers(comparison):
