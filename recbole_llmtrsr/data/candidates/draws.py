@@ -55,7 +55,7 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
         else:
             chosen = np.zeros(0, dtype=np.int64)
             if mode.kind == "matched":
-                chosen = by_popularity.nearest(rng, int(rows.popularity[target]), excluded, n)
+                chosen = by_popularity.matched(rng, int(rows.popularity[target]), excluded, n)
             elif categories is not None and categories[target] >= 0:
                 chosen = _of_equals(rng, peers[int(categories[target])], excluded, n)
             if len(chosen) < n:
@@ -77,6 +77,7 @@ class _ByPopularity:
     """Ranks beside those of about as many training events."""
 
     def __init__(self, popularity: Ids) -> None:
+        self._of_rank = popularity
         self._ranks = 1 + np.argsort(popularity[1:], kind="stable")
         self._counts = popularity[self._ranks]
 
@@ -84,22 +85,39 @@ class _ByPopularity:
         begin, end = np.searchsorted(self._counts, (count, count + 1)).tolist()
         return begin, end
 
-    def nearest(self, rng: np.random.Generator, count: int, excluded: Ids, n: int) -> Ids:
-        """The n nearest to a count by |log (1 + events)|, drawn among those as near as the n-th; fewer if all are."""
+    def matched(self, rng: np.random.Generator, count: int, excluded: Ids, n: int) -> Ids:
+        """n of exactly so many events; where there are fewer, none of these but k next above and n - k next below.
+
+        k is drawn from 0 to n, so that the target's place among them by popularity is as likely to be the first as any
+        other; simply the nearest would always leave it in the middle. Where one side ends, the other gives more.
+
+        Returns:
+            ranks; fewer than n if all that are allowed are fewer.
+        """
         begin, end = self._ends(count)
-        n_around = n + len(excluded)
-        if end - begin >= n_around:
-            return _of_equals(rng, self._ranks[begin:end], excluded, n)
-        around = slice(max(0, begin - n_around), end + n_around)  # n allowed ones on either side, if there are
-        is_allowed = ~np.isin(self._ranks[around], excluded)
-        ranks, counts = self._ranks[around][is_allowed], self._counts[around][is_allowed]
-        if len(ranks) <= n:
-            return ranks
-        distance = np.abs(np.log1p(counts) - np.log1p(count))
-        of_nth = np.partition(distance, n - 1)[n - 1]
-        nearer = ranks[distance < of_nth]
-        as_near = [self._ranks[slice(*self._ends(own))] for own in np.unique(counts[distance == of_nth]).tolist()]
-        return np.r_[nearer, _of_equals(rng, np.concatenate(as_near), excluded, n - len(nearer))]
+        equals = _of_equals(rng, self._ranks[begin:end], excluded, n)
+        if len(equals) == n:
+            return equals
+        n_around = n + len(excluded)  # n allowed ones on either side, if there are
+        above = self._allowed(slice(end, end + n_around), excluded)
+        below = self._allowed(slice(max(0, begin - n_around), begin), excluded)[::-1]
+        n_above = int(rng.integers(0, n + 1))
+        n_above = min(max(n_above, n - len(below)), len(above))
+        n_below = min(n - n_above, len(below))
+        sides = [self._next(rng, above, excluded, n_above), self._next(rng, below, excluded, n_below)]
+        return np.concatenate([*sides, equals[: n - n_above - n_below]])
+
+    def _allowed(self, places: slice, excluded: Ids) -> Ids:
+        ranks = self._ranks[places]
+        return ranks[~np.isin(ranks, excluded)]
+
+    def _next(self, rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
+        """The first n of these, the last of them drawn among all of their count."""
+        if n == 0:
+            return ranks[:0]
+        last = self._of_rank[ranks[n - 1]]
+        nearer = ranks[:n][self._of_rank[ranks[:n]] != last]
+        return np.r_[nearer, _of_equals(rng, self._ranks[slice(*self._ends(last))], excluded, n - len(nearer))]
 
 
 def _members(categories: Ids) -> dict[int, Ids]:
