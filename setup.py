@@ -65,9 +65,9 @@ setup(
         "vllm": ["vllm>=0.8"],
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
-        "test": ["pytest>=8", QUANTIZED, PARQUET, *SERVING],
+        "test": ["pytest>=8.2", QUANTIZED, PARQUET, *SERVING],
         "dev": [
-            "pytest>=8",
+            "pytest>=8.2",
             QUANTIZED,
             PARQUET,
             *SERVING,

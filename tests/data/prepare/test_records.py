@@ -34,8 +34,9 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, name: str, text: str, fi
 
 
 def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    # Today's pyarrow refuses NumPy below 2.
+    pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
+    parquet = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)
     table = pyarrow.table({"id": ["a1", "a2", "a3"], "title": ['Say "hi"', None, "Größe"], "n": [3, None, 5]})
     parquet.write_table(table, tmp_path / "t.parquet")
     assert list(read_records(tmp_path / "t.parquet", ["title", "id"], Report(""))) == list(enumerate(EXPECTED, start=1))
