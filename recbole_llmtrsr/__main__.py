@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,13 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
     )
     known, others = parser.parse_known_args(arguments)
-    try:
-        _refuse_odd_flags(others)
-        return _run(known)
-    except UserError as error:
-        for fault in error.faults:
-            print(f"error: {fault}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(known, others))
 
 
 def _refuse_odd_flags(flags: Sequence[str]) -> None:
@@ -49,7 +43,8 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
         raise UserError(faults)
 
 
-def _run(known: argparse.Namespace) -> int:
+def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
+    _refuse_odd_flags(others)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
     from recbole_llmtrsr.config import option_from_sources
     from recbole_llmtrsr.evaluation.tables import as_printed, comparison_table

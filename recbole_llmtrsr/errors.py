@@ -1,8 +1,9 @@
-"""The one exception for faults that the user can mend."""
+"""The one exception for faults that the user can mend, and how command lines tell it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -17,3 +18,13 @@ class UserError(ValueError):
     def __init__(self, faults: str | Iterable[str]) -> None:
         self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(self.faults))
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """What a command line ends with: the code of its work, or 2 for faults of the user's, told on stderr."""
+    try:
+        return work()
+    except UserError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return 2

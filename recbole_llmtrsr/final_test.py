@@ -76,8 +76,8 @@ class FinalTest:
 
     def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by probe, and what result.json tells of the probes."""
-        if not isinstance(loader._dataset, LLMTRSRDataset) or not len(self._trainer.eval_collector.ranks):
-            getLogger().info("probe: only prompts of LLM models can be changed, and only rankings change with them")
+        if not isinstance(loader._dataset, LLMTRSRDataset):
+            getLogger().info("probe: only LLM models have prompts to change")
             return {}, {}
         probes = run_probes(self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"])
         tables = {name: self._table(loader, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}

@@ -118,7 +118,7 @@ def compared_runs(
             runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
     finally:  # also of the runs before one that failed
         _remove_empty(folder)
-        finished = [run for run in runs if is_finished(run.result)]
+        finished = _finished(runs)
         comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
         for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
             if len(configs) > 1 or settings.report:
@@ -130,7 +130,7 @@ def compared_runs(
 
 def _candidate_hashes(runs: Sequence[Run]) -> dict[str, str]:
     """Candidate sets, by split, that further runs have to meet."""
-    finished = [run for run in runs if is_finished(run.result)]
+    finished = _finished(runs)
     return {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()} if finished else {}
 
 
@@ -195,9 +195,9 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
         raise UserError(list(dict.fromkeys(faults)))
 
 
-def is_finished(result: Mapping[str, Any]) -> bool:
-    """Whether a run went to its end, and did not stop with its summaries."""
-    return "test_result" in result
+def _finished(runs: Sequence[Run]) -> list[Run]:
+    """Those that went to their end, and did not stop with their summaries."""
+    return [run for run in runs if "test_result" in run.result]
 
 
 def objective_function(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.candidate_file import read_candidate_file
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import exit_code
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
@@ -26,14 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
     """
     options = _parser().parse_args(arguments)
-    try:
-        candidates = read_candidate_file(options.candidates)
-        scores = align_scores(candidates, read_scores(options.scores))
-        table, found = evaluate_scores(candidates, scores, options.metrics, options.topk)
-        write_external(options.out, options.name, options.dataset, options.seed, candidates, table, found)
-    except UserError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    candidates = read_candidate_file(options.candidates)
+    scores = align_scores(candidates, read_scores(options.scores))
+    table, found = evaluate_scores(candidates, scores, options.metrics, options.topk)
+    write_external(options.out, options.name, options.dataset, options.seed, candidates, table, found)
     print("\n".join(f"{name:<16}{value:.4f}" for name, value in found.items()))
     print(f"{len(table):,} histories, candidates {candidates.digest[:12]}, results: {options.out}")
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.evaluation.comparison import load_runs, make_comparison
 from recbole_llmtrsr.evaluation.tables import as_printed, write_comparison
 from recbole_llmtrsr.options import EvaluationSettings
@@ -27,12 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
     """
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except UserError as fault:
-        for one in fault.faults:
-            print(f"error: {one}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.summarizer.store import view
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
@@ -27,14 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 where ``verify`` finds damage; 2 when the user can mend the fault, whose text is then on stderr.
     """
     options = _parser().parse_args(arguments)
-    try:
-        if options.command != "import" and not options.store.is_file():
-            raise UserError(f"there is no summary store at --store={options.store}: give the file that a run wrote")
-        with SummaryStore(options.store) as store:
-            return _run(options, store)
-    except UserError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _opened(options))
+
+
+def _opened(options: argparse.Namespace) -> int:
+    if options.command != "import" and not options.store.is_file():
+        raise UserError(f"there is no summary store at --store={options.store}: give the file that a run wrote")
+    with SummaryStore(options.store) as store:
+        return _run(options, store)
 
 
 def _run(options: argparse.Namespace, store: SummaryStore) -> int:

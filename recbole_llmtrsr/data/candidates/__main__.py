@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, exit_code
 
 _FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}
 
@@ -23,18 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
     """
     options = _parser().parse_args(arguments)
-    try:
-        if options.command in _FORMS:
-            for name, form in zip(("source", "out"), _FORMS[options.command], strict=True):
-                if getattr(options, name).suffix != form:
-                    raise UserError(f"{options.command}: --{name}={getattr(options, name)} must end in {form}")
-        file = read_candidate_file(options.source)
-        if options.command in _FORMS:
-            write_candidate_file(options.out, file)
-        print(f"{options.source if options.command == 'show' else options.out}: {_told(file)}")
-    except UserError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command in _FORMS:
+        for name, form in zip(("source", "out"), _FORMS[options.command], strict=True):
+            if getattr(options, name).suffix != form:
+                raise UserError(f"{options.command}: --{name}={getattr(options, name)} must end in {form}")
+    file = read_candidate_file(options.source)
+    if options.command in _FORMS:
+        write_candidate_file(options.out, file)
+    print(f"{options.source if options.command == 'show' else options.out}: {_told(file)}")
     return 0
 
 

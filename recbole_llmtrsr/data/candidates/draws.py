@@ -10,13 +10,10 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from recbole_llmtrsr.data.candidates.modes import CandidateMode
 from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows
 from recbole_llmtrsr.errors import UserError
-
-Weights = npt.NDArray[np.float64]
 
 
 def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool, categories: Ids | None) -> Ids:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.prepare import CONVERTERS, converter
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,21 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if arguments and not arguments[0].startswith("-"):
-            # Ahead of argparse, whose own message for an unknown name has no nearest one.
-            converter(arguments[0])
-        options = _parser().parse_args(arguments)
-        chosen = converter(options.converter)
-        given = {option.name: getattr(options, option.name) for option in chosen.options}
-        values = {
-            option.name: option.read(given[option.name]) for option in chosen.options if given[option.name] is not None
-        }
-        report = chosen.convert(options.source, options.out, **values)
-    except UserError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and not arguments[0].startswith("-"):
+        # Ahead of argparse, whose own message for an unknown name has no nearest one.
+        converter(arguments[0])
+    options = _parser().parse_args(arguments)
+    chosen = converter(options.converter)
+    given = {option.name: getattr(options, option.name) for option in chosen.options}
+    values = {
+        option.name: option.read(given[option.name]) for option in chosen.options if given[option.name] is not None
+    }
+    report = chosen.convert(options.source, options.out, **values)
     print(report.text())
     return 0
 
