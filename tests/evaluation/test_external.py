@@ -130,7 +130,8 @@ def test_all_faults_of_the_scores_are_told_at_once_with_counts_and_the_first_few
     assert capsys.readouterr().err == (
         "error: 2 candidates have no score: 'i7' of user '007' after 12 events, 'i1' of user 'b' after 3 events\n"
         "error: 1 scores are of no candidate: 'i8' of user 'b' after 4 events\n"
-        "error: 2 scores name a candidate again: 'i1' of user '007' after 12 events, 'i1' of user '007' after 12 events\n"
+        "error: 2 scores name a candidate again: 'i1' of user '007' after 12 events,"
+        " 'i1' of user '007' after 12 events\n"
         "error: 3 scores are not finite numbers: 'i2' of user 'b' after 3 events, 'i3' of user 'b' after 3 events,"
         " 'i5' of user 'b' after 3 events\n"
         "error: every one of the 11 candidates needs exactly one finite score\n"
