@@ -5,6 +5,8 @@
 The candidates of a history meet its prefix in one call without a mask and themselves in another, causal one, in which
 each is a row of a batch. No score is ever written to memory, and only the second part is padded.
 
+The kernel gets half precision as fp32: its gradients of bf16 take several times longer than those of fp32.
+
 In the backward pass the kernel needs of each part only the output and the log-sum-exp that its scores were normalized
 by; given the merged ones, it returns that part's share of the joint softmax's gradients.
 
@@ -38,24 +40,25 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
         raise NotImplementedError(f"flash attention in two parts runs on a CPU, not on {states.query.device.type}")
     if not terms.is_plain or states.query.shape[-1] != states.own[1].shape[-1]:
         return split_attention(states, rows, terms)
+    with torch.autocast("cpu", enabled=False):
+        return _merged(states, rows, terms).to(states.query.dtype)
+
+
+def _merged(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     group = states.query.shape[1] // states.own[0].shape[1]
-    query = _adjacent(states.query)
-    prefix_key, prefix_value, own_key, own_value = (
-        _adjacent(x if group == 1 else x.repeat_interleave(group, dim=1)) for x in (*states.prefix, *states.own)
+    keys, values = (
+        [_ready(x if group == 1 else x.repeat_interleave(group, dim=1)) for x in pair]
+        for pair in zip(states.prefix, states.own, strict=True)
     )
+    ready = States(_ready(states.query), (keys[0], values[0]), (keys[1], values[1]))
     on_prefixes, on_candidates = [], []
-    for extent in rows.extents:
-        key, value = prefix_key[:, :, extent.prefix], prefix_value[:, :, extent.prefix]
-        if rows.n_prefix_tokens and extent.prefix_length:
-            causal = F.scaled_dot_product_attention(
-                query[:, :, extent.prefix], key, value, is_causal=True, scale=terms.scaling
-            )
+    for extent, prefix_query, own in ready.by_history(rows):
+        if prefix_query.shape[2]:
+            causal = F.scaled_dot_product_attention(prefix_query, *own.prefix, is_causal=True, scale=terms.scaling)
             on_prefixes.append(causal.transpose(1, 2))
         if extent.n_slots:
-            tokens = extent.candidates
-            q = query[:, :, rows.n_prefix_tokens :][:, :, tokens]
-            arguments = (q, key, value, own_key[:, :, tokens], own_value[:, :, tokens])
-            out = _Candidates.apply(*arguments, _Grid(extent, rows.slots[tokens]), terms.scaling)  # type: ignore[no-untyped-call]
+            grid = _Grid(extent, rows.slots[extent.candidates])
+            out = _Candidates.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
             on_candidates.append(out.transpose(1, 2))
     return torch.cat(on_prefixes + on_candidates, dim=1)
 
@@ -110,7 +113,7 @@ class _Candidates(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, prefix_key, prefix_value, own_key, own_value, out, lse = ctx.saved_tensors
         grid: _Grid = ctx.grid
-        grad = _adjacent(grad)
+        grad = _ready(grad)
         own = [grid.batch(x) for x in (grad, query, own_key, own_value, out, lse)]
         grads = [grid.tokens(x) for x in _kernel_backward(*own, is_causal=True, scaling=ctx.scaling)]
         if not prefix_key.shape[2]:
@@ -121,8 +124,9 @@ class _Candidates(torch.autograd.Function):
         return grads[0] + on_prefix[0], on_prefix[1], on_prefix[2], grads[1], grads[2], None, None
 
 
-def _adjacent(x: Tensor) -> Tensor:
-    """With the elements of a vector side by side, as the kernel takes for granted without a check."""
+def _ready(x: Tensor) -> Tensor:
+    """At least fp32, with the elements of a vector side by side, as the kernel takes for granted without a check."""
+    x = x.float() if x.dtype.itemsize < 4 else x
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

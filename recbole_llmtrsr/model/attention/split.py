@@ -22,21 +22,17 @@ _MAX_SCORES_AT_ONCE_ELSEWHERE = 2**28
 def split_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     """Attention of all tokens in the row. [1, N, H, d_v]"""
     on_prefixes, on_candidates = [], []
-    for extent in rows.extents:
-        prefix: KeysAndValues = (states.prefix[0][0, :, extent.prefix], states.prefix[1][0, :, extent.prefix])
-        if rows.n_prefix_tokens and extent.prefix_length:
-            query = states.query[0, :, extent.prefix]
+    for extent, prefix_query, parts in states.by_history(rows):
+        prefix: KeysAndValues = (parts.prefix[0][0], parts.prefix[1][0])
+        if prefix_query.shape[2]:
             nothing: KeysAndValues = (prefix[0][:, :0], prefix[1][:, :0])
-            on_prefixes.append(_slots(query[:, None], nothing, (prefix[0][:, None], prefix[1][:, None]), terms)[:, 0])
+            own: KeysAndValues = (prefix[0][:, None], prefix[1][:, None])
+            on_prefixes.append(_slots(prefix_query[0][:, None], nothing, own, terms)[:, 0])
         if extent.n_slots:
-            tokens, shape = extent.candidates, (extent.n_slots, extent.slot_width)
-            query = states.query[0, :, rows.n_prefix_tokens :][:, tokens]
-            q, k, v = (
-                _grid(x, None if extent.is_even else rows.slots[tokens], shape)
-                for x in (query, states.own[0][0, :, tokens], states.own[1][0, :, tokens])
-            )
+            slots, shape = rows.slots[extent.candidates], (extent.n_slots, extent.slot_width)
+            q, k, v = (_grid(x[0], None if extent.is_even else slots, shape) for x in (parts.query, *parts.own))
             out = _slots(q, prefix, (k, v), terms).flatten(1, 2)  # [H, C * c, d_v]
-            on_candidates.append(out if extent.is_even else out[:, rows.slots[tokens]])
+            on_candidates.append(out if extent.is_even else out[:, slots])
     return torch.cat(on_prefixes + on_candidates, dim=1).transpose(0, 1)[None]
 
 

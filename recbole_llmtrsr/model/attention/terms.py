@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from recbole_llmtrsr.model.rows import KeysAndValues
+from recbole_llmtrsr.model.rows import Extent, KeysAndValues, SharedPrefixRows
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,20 @@ class States:
     query: Tensor
     prefix: KeysAndValues
     own: KeysAndValues
+
+    def by_history(self, rows: SharedPrefixRows) -> Iterator[tuple[Extent, Tensor, States]]:
+        """Each history's extent, the queries of its prefix (none where that was kept) and its own part of the states.
+
+        Split, not sliced: the gradient of each slice would be a tensor of the whole row, zero but for one history.
+        """
+        extents = rows.extents
+        prefixes = [extent.prefix_length for extent in extents]
+        candidates = [extent.candidates.stop - extent.candidates.start for extent in extents]
+        in_row = prefixes if rows.n_prefix_tokens else [0] * len(extents)
+        queries = torch.split(self.query, [*in_row, *candidates], dim=2)
+        keys_and_values = [
+            *(torch.split(x, prefixes, dim=2) for x in self.prefix),
+            *(torch.split(x, candidates, dim=2) for x in self.own),
+        ]
+        for i, (extent, *parts) in enumerate(zip(extents, *keys_and_values, strict=True)):
+            yield extent, queries[i], States(queries[len(extents) + i], (parts[0], parts[1]), (parts[2], parts[3]))
