@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_llmtrsr.compat import load_checkpoint
+from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.quick_start import compare

@@ -7,7 +7,6 @@ the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats 
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import re
 import sys
@@ -20,7 +19,6 @@ from typing import Any, Literal
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import (
-    EvaluatorType,
     ModelType,
     dataset_arguments,
     evaluation_arguments,
@@ -29,15 +27,12 @@ from recbole.utils import (
 )
 
 from recbole_llmtrsr import compat
-from recbole_llmtrsr.data.candidates.modes import candidate_mode, impression_faults
+from recbole_llmtrsr.config_checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
+from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.metric_names import register_metrics, result_names
+from recbole_llmtrsr.metric_names import register_metrics
 from recbole_llmtrsr.settings import Settings, unknown_options
 
-_KEYS = {
-    "eval_args": ("split", "order", "group_by", "mode"),
-    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
-}
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
 
 
@@ -107,10 +102,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # what RecBole's own checks raise
             raise UserError(f"RecBole does not accept these options: {error}") from error
-        self._report_unknown_options()
-        self._check_evaluation()
+        self._check_names()
+        _refuse([*faults_of_evaluation(self.final_config_dict)])
         self.settings = Settings.from_options(self.final_config_dict)
-        self._check_candidates()
+        _refuse([*faults_of_candidates(self.final_config_dict, self.settings.evaluation.also_test)])
 
     def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
         # Kept apart: SASRec.epochs in an earlier file is weaker than epochs in a later one.
@@ -208,77 +203,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         own = self.settings.evaluation.data_seed
         return int(self["seed"] if own is None else own)
 
-    def _report_unknown_options(self) -> None:
+    def _check_names(self) -> None:
         known = _recbole_options() | set(self.internal_config_dict) | set(RUNNER_FLAGS)
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
         faults, strangers = unknown_options(names, known)
-        faults += self._faults_of_prefixes() + self._faults_of_keys()
-        if faults:
-            raise UserError(faults)
-        for name in strangers:
-            getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
-
-    def _check_candidates(self) -> None:
-        modes, arguments = self.settings.evaluation.also_test, self["eval_args"]
-        faults = impression_faults(
-            arguments["split"], [*arguments["mode"].values(), *modes], self["benchmark_filename"] is not None
-        )
-        faults += [
-            f"also_test names '{mode}', but only modes with candidates of their own can be tested beside another"
-            for mode in modes
-            if candidate_mode(mode) is None
-        ]
-        names = [made.text for mode in modes if (made := candidate_mode(mode)) is not None]
-        faults += [f"also_test names '{name}' twice: leave one out" for name in {*names} if names.count(name) > 1]
-        if modes and self["eval_type"] != EvaluatorType.RANKING:
-            faults.append(f"also_test: {list(modes)} ranks candidates, metrics {self['metrics']} do not: leave one out")
-        tested = candidate_mode(arguments["mode"]["test"])
-        if tested is not None and tested.text in names:
-            faults.append(f"also_test names '{tested.text}', which is the mode of the test itself: leave it out")
-        if faults:
-            raise UserError(faults)
-
-    def _check_evaluation(self) -> None:
-        options = self.final_config_dict
-        faults = _faults_of_split(options["eval_args"]["split"])
-        known = result_names(options["metrics"], options["topk"])
-        if options["eval_type"] == EvaluatorType.RANKING:
-            if options["valid_metric"].lower() not in known:
-                faults.append(
-                    f"valid_metric must be one of the metrics that are computed ({', '.join(known)}), got"
-                    f" '{options['valid_metric']}': set valid_metric: {known[0]}, or another topk"
-                )
-            if "labeled" in options["eval_args"]["mode"].values():
-                faults.append(
-                    f"eval_args mode 'labeled' has no ranking, metrics {options['metrics']} need one: set mode: uni20,"
-                    " or metrics: [AUC, LogLoss]"
-                )
-        if faults:
-            raise UserError(faults)
-
-    def _faults_of_prefixes(self) -> list[str]:
         folders = (_recbole_properties() / "model", properties_dir() / "model")
         models = {self.model, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
-        faults = []
-        for name in self.external_config_dict:
-            prefix, dot, _ = name.rpartition(".")
-            prefix = prefix.partition("@")[0]
-            if dot and prefix not in models:
-                near = [m for m in models if m.lower() == prefix.lower()] or difflib.get_close_matches(
-                    prefix, sorted(models), n=1
-                )
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                faults.append(f"option '{name}' speaks to a model '{prefix}' that does not exist{hint}")
-        return faults
-
-    def _faults_of_keys(self) -> list[str]:
-        faults = []
-        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
-            for name, value in source.items():
-                accepted = _KEYS.get(name.rpartition(".")[-1], ())
-                unknown = [key for key in value if key not in accepted] if accepted and isinstance(value, dict) else []
-                faults += [f"{name} has no key '{key}', it has {', '.join(accepted)}" for key in unknown]
-        return faults
+        faults += faults_of_prefixes(self.external_config_dict, models)
+        faults += faults_of_keys([self.file_config_dict, self.variable_config_dict, self.cmd_config_dict])
+        _refuse(faults)
+        for name in strangers:
+            getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
 
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""
@@ -286,13 +221,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return {key: _plain(value) for key, value in sorted(own.items())}
 
 
-def _faults_of_split(split: Any) -> list[str]:
-    if isinstance(split, dict) and len(split) == 1 and set(split) <= {"LS", "RS", "TS", "US"}:
-        return []
-    return [
-        f"eval_args split must be one of {{LS: valid_and_test}}, {{RS: [0.8, 0.1, 0.1]}}, {{TS: [0.8, 0.1, 0.1]}} or"
-        f" {{US: [0.8, 0.1, 0.1]}} (by user), got {split!r}"
-    ]
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise UserError(faults)
 
 
 def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ import torch
 from recbole.utils import init_logger, init_seed, set_color
 
 from recbole_llmtrsr import compat
+from recbole_llmtrsr.checkpoints import trust_checkpoints
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.loaders import make_loaders
@@ -88,7 +89,7 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
 
 def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
     model_class = config.model_class
-    compat.trust_checkpoints(config.settings.evaluation.trust_checkpoint)
+    trust_checkpoints(config.settings.evaluation.trust_checkpoint)
     clock = _Clock()
     with _logging(config) as logger:
         logger.info(config)

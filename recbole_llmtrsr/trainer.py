@@ -18,7 +18,7 @@ from recbole.utils import set_color
 from tqdm import tqdm
 from transformers import get_scheduler
 
-from recbole_llmtrsr.compat import load_checkpoint
+from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import weights_dtype

