@@ -20,10 +20,9 @@ from recbole.utils import init_logger, init_seed, set_color
 from recbole_llmtrsr import compat
 from recbole_llmtrsr.checkpoints import trust_checkpoints
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
-from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
@@ -32,9 +31,9 @@ from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_
 from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
-from recbole_llmtrsr.model.full_sort import check_full_sort_cost
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.registry import get_model, get_trainer
+from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
@@ -88,71 +87,36 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
 
 
 def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
-    model_class = config.model_class
     trust_checkpoints(config.settings.evaluation.trust_checkpoint)
-    clock = _Clock()
+    clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
     with _logging(config) as logger:
         logger.info(config)
-        init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
-        with clock("data"):
-            dataset = load_dataset(get_dataset(model_class), config)
-            logger.info(dataset)
-            (train_data, valid_data, test_data), candidates, also = make_loaders(config, dataset)
-        _check_same_candidates(candidates, candidate_hashes)
-        check_full_sort_cost(config, model_class, {"valid": valid_data, "test": test_data})
-        loaders = [train_data, valid_data, test_data, *also.values()]
-        summaries, stage = SummaryResult({}, {}), config.settings.summary
-        explained = config.settings.evaluation.explain
-        if explained is not None and (stage.dry_run or not isinstance(dataset, LLMTRSRDataset)):
+        data = load_run_data(config, clock, candidate_hashes)
+        if explained is not None and (stage.dry_run or not data.has_prompts):
             logger.warning(
                 f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
             )
-        if isinstance(dataset, LLMTRSRDataset):
-            # Before an LLM writes for hours.
-            check_prompts(config.settings, dataset)
-            traced = [] if explained is None else [history_of(explained, test_data._dataset)]
-            if stage.dry_run:
-                return _stopped(config, folder, {"summary_cost": summary_cost(config, dataset, loaders)})
-            with clock("summaries"):
-                summaries = make_summaries(config, dataset, loaders, traced)
-            logger.info(f"summaries: {summaries.report}")
-            if stage.summarize_only:
-                save_summaries(folder / SUMMARIES, dataset, loaders, summaries)
+        if data.has_prompts:
+            check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
+        if stage.dry_run:
+            dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_prompts else {}
+            return _stopped(config, folder, dry)
+        summaries = _summarized(config, data, clock)
+        if stage.summarize_only:
+            if data.has_prompts:
+                save_summaries(folder / SUMMARIES, data.dataset, data.loaders, summaries)
                 if explained is not None:
-                    _explain(logger, folder, explained, test_data, summaries, None)
-        if stage.dry_run or stage.summarize_only:
+                    _explain(logger, folder, explained, data.test, summaries, None)
             return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
         init_seed(config["seed"], config["reproducibility"])
-        costs = StageCosts(config["device"], _counted_format(config, dataset))
+        costs = StageCosts(config["device"], _counted_format(config, data))
         with clock("model"):
-            model = model_class(config, train_data._dataset).to(config["device"])
-            logger.info(model)
-            trainer = get_trainer(model_class)(config, model)
-            # RecBole names the file by model and second, which seeds, variants and runs side by side share.
-            own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
-            trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
-            trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
-            trainer.evaluator = ExpectedEvaluator(config)
-            costs.watch(trainer, getattr(model, "meter", None))
-            if config.settings.evaluation.checkpoint is not None:
-                _resume(trainer, config.settings.evaluation.checkpoint)
-        validations: list[dict[str, float]] = []
-        start = time.perf_counter()
-
-        def validated(epoch: int, score: float) -> None:
-            seconds = round(time.perf_counter() - start, 3)
-            validations.append({"epoch": epoch + 1, "seconds": seconds, "score": float(score)})
-
-        with clock("training"):
-            best_valid_score, best_valid_result = trainer.fit(
-                train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=validated
-            )
-        trainer.eval_collector.forget()
+            trainer = _trainer(config, data, costs)
+        fitted = _fitted(config, trainer, data, saved, clock)
         with clock("evaluation"), costs("evaluation"):
-            test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
-        cost = costs.report({"validation": len(valid_data._dataset), "evaluation": len(test_data._dataset)})
+            test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
         final_test = FinalTest(config, trainer)
-        ranked = final_test.table(test_data) if test_result else None
+        ranked = final_test.table(data.test) if test_result else None
         if not test_result:
             logger.warning(f"nothing was tested: the split {config['eval_args']['split']} leaves no test target")
         result = {
@@ -160,25 +124,12 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             "model": config.model,
             "seed": config["seed"],
             "dataset": config.dataset,
-            "best_valid_score": float(best_valid_score),
-            "valid_score_bigger": config["valid_metric_bigger"],
-            "best_valid_result": _floats(best_valid_result),
+            **fitted,
             "test_result": _floats(test_result),
-            "epochs_trained": len(trainer.train_loss_dict),
-            "validations": validations,
-            "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
-            "n_train": len(train_data._dataset),
-            "n_valid": len(valid_data._dataset),
-            "n_test": len(test_data._dataset),
-            "n_items": dataset.item_num - 1,
-            "candidates": {split: drawn.report() for split, drawn in candidates.items()},
+            **data.report(),
             "seconds": clock.seconds,
-            "cost": cost,
-            "weights": {
-                "total": sum(n_weights(p) for p in model.parameters()),
-                "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            },
-            **_language_model_report(model, dataset, summaries.report),
+            "cost": costs.report({"validation": len(data.valid._dataset), "evaluation": len(data.test._dataset)}),
+            **_model_report(trainer.model, data, summaries),
             "checkpoint": trainer.saved_model_file if saved else None,
             "host_patches": list(compat.apply()),
             "versions": versions(),
@@ -188,18 +139,70 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         }
         write_json(folder / "result.json", result)  # before what may fail or take long
         write_tables(folder, ranked, {})
-        further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in also.items()}
+        further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in data.also.items()}
         probes: dict[str, pd.DataFrame] = {}
         if config.settings.evaluation.probe and ranked is not None:
-            probes, result["probes"] = final_test.probed(test_data)
+            probes, result["probes"] = final_test.probed(data.test)
             write_tables(folder, ranked, probes)
             write_json(folder / "result.json", result)
-        logger.info(set_color("cost", "yellow") + f": {cost_line(cost)}")
+        logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
-        if explained is not None and isinstance(dataset, LLMTRSRDataset):
-            _explain(logger, folder, explained, test_data, summaries, trainer)
+        if explained is not None and data.has_prompts:
+            _explain(logger, folder, explained, data.test, summaries, trainer)
     return Run(config.label, config["seed"], result, ranked, probes, further)
+
+
+def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
+    """Every history's summary, in the data set; none for models without prompts."""
+    if not data.has_prompts:
+        return SummaryResult({}, {})
+    explained = config.settings.evaluation.explain
+    traced = [] if explained is None else [history_of(explained, data.test._dataset)]
+    with clock("summaries"):
+        summaries = make_summaries(config, data.dataset, data.loaders, traced)
+    logging.getLogger().info(f"summaries: {summaries.report}")
+    return summaries
+
+
+def _trainer(config: Config, data: RunData, costs: StageCosts) -> Any:
+    """The trainer with its model, which ranks ties by expectation and is metered; resumed if asked for."""
+    model = config.model_class(config, data.train._dataset).to(config["device"])
+    logging.getLogger().info(model)
+    trainer: Any = get_trainer(config.model_class)(config, model)
+    # RecBole names the file by model and second, which seeds, variants and runs side by side share.
+    own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
+    trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
+    trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
+    trainer.evaluator = ExpectedEvaluator(config)
+    costs.watch(trainer, getattr(model, "meter", None))
+    if config.settings.evaluation.checkpoint is not None:
+        _resume(trainer, config.settings.evaluation.checkpoint)
+    return trainer
+
+
+def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clock) -> dict[str, Any]:
+    """Train; how it went, for result.json."""
+    validations: list[dict[str, float]] = []
+    start = time.perf_counter()
+
+    def validated(epoch: int, score: float) -> None:
+        seconds = round(time.perf_counter() - start, 3)
+        validations.append({"epoch": epoch + 1, "seconds": seconds, "score": float(score)})
+
+    with clock("training"):
+        best_score, best_result = trainer.fit(
+            data.train, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=validated
+        )
+    trainer.eval_collector.forget()
+    return {
+        "best_valid_score": float(best_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": _floats(best_result),
+        "epochs_trained": len(trainer.train_loss_dict),
+        "validations": validations,
+        "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
+    }
 
 
 def _explain(
@@ -229,26 +232,30 @@ def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     return Run(config.label, config["seed"], result, None, {})
 
 
-def _counted_format(config: Config, dataset: Any) -> torch.dtype | None:
+def _counted_format(config: Config, data: RunData) -> torch.dtype | None:
     """Number format of the matrix products of a model that counts them."""
-    if not isinstance(dataset, LLMTRSRDataset):
-        return None
-    return weights_dtype(config.settings.backbone.precision, config["device"])
+    return weights_dtype(config.settings.backbone.precision, config["device"]) if data.has_prompts else None
 
 
-def _language_model_report(model: Any, dataset: Any, summaries: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(dataset, LLMTRSRDataset):
-        return {}
-    return {
-        "summaries": dict(summaries),
+def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "weights": {
+            "total": sum(n_weights(p) for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+    }
+    if not data.has_prompts:
+        return report
+    return report | {
+        "summaries": dict(summaries.report),
         "tokens": model.meter.tokens,
         "trims": dict(model.prompts.trims),
         "attention": model.backbone.attention,
         "attention_refused": model.attention_refused,
         "max_tokens_per_batch": {name: budget.max_tokens for name, budget in model.budgets.items()},
         "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
-        "items_without_text": len(dataset.items_without_text),
-        "ragged_item_lines": len(dataset.item_text.ragged_lines),
+        "items_without_text": len(data.dataset.items_without_text),
+        "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
     }
 
 
@@ -260,33 +267,8 @@ def _resume(trainer: Any, checkpoint: str) -> None:
     shutil.copyfile(checkpoint, own_file)
 
 
-def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    for split, digest in expected.items():
-        found = candidates[split].digest if split in candidates else "none"
-        if found != digest:
-            raise UserError(
-                f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
-                f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
-            )
-
-
 def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
     return None if metrics is None else {name: float(value) for name, value in metrics.items()}
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
 
 
 @contextmanager

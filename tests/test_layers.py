@@ -26,7 +26,7 @@ STAGES = (
     ("summarizer", "model"),
     ("trainer",),
     ("registry",),
-    ("explain", "summaries", "probes", "report"),
+    ("explain", "summaries", "probes", "report", "run_data"),
     ("final_test",),
     ("pipeline",),
     ("quick_start",),

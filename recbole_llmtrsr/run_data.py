@@ -1,0 +1,88 @@
+"""The data of a run: read, split, with loaders and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.model.full_sort import check_full_sort_cost
+from recbole_llmtrsr.registry import get_dataset
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A data set, split, with its loaders.
+
+    Attributes:
+        dataset: before the split.
+        train, valid, test: loaders.
+        candidates: the candidate set of each split that has one.
+        also: further loaders of the test, by candidate mode.
+    """
+
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+    candidates: Mapping[str, Any]
+    also: Mapping[str, Any]
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether a language model reads it."""
+        return isinstance(self.dataset, LLMTRSRDataset)
+
+    @property
+    def loaders(self) -> list[Any]:
+        """All of them."""
+        return [self.train, self.valid, self.test, *self.also.values()]
+
+    def report(self) -> dict[str, Any]:
+        """Its size and candidates, for result.json."""
+        return {
+            "n_train": len(self.train._dataset),
+            "n_valid": len(self.valid._dataset),
+            "n_test": len(self.test._dataset),
+            "n_items": self.dataset.item_num - 1,
+            "candidates": {split: drawn.report() for split, drawn in self.candidates.items()},
+        }
+
+
+def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, str]) -> RunData:
+    """Read, split and draw candidates.
+
+    Args:
+        config: of the run.
+        clock: of the run.
+        candidate_hashes: candidate sets, by split, of the models to compare with.
+
+    Raises:
+        UserError: files or options that cannot be used, other candidates, or a full ranking that costs too much.
+    """
+    init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
+    with clock("data"):
+        dataset = load_dataset(get_dataset(config.model_class), config)
+        getLogger().info(dataset)
+        (train, valid, test), candidates, also = make_loaders(config, dataset)
+    _check_same_candidates(candidates, candidate_hashes)
+    check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})
+    return RunData(dataset, train, valid, test, candidates, also)
+
+
+def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    for split, digest in expected.items():
+        found = candidates[split].digest if split in candidates else "none"
+        if found != digest:
+            raise UserError(
+                f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
+                f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
+            )
