@@ -190,6 +190,12 @@ class TrainingSettings:
         " what was shown and not clicked as negatives.",
         choices=("targets", "impressions"),
     )
+    targets_per_prompt: int = option(
+        1,
+        "Targets that a training prompt is asked about: its own (1: paper, RecBole) and those that follow it in"
+        " training, which share the prompt's tokens; of an impression, so many of its clicks.",
+        minimum=1,
+    )
     loss_on: str = option(
         "answer",
         "Loss on the answer alone, or on every token of prompt and answer (paper).",

@@ -19,7 +19,7 @@ from recbole_llmtrsr.errors import UserError
 
 
 class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
-    """Batches of labelled rows: of each impression one click and at most ``sample_num`` entries that were not clicked.
+    """Batches of labelled rows: of each impression at most ``targets_per_prompt`` clicks and ``sample_num`` others.
 
     Both are drawn anew in every epoch, from NumPy's global state, as RecBole's sampler draws.
 
@@ -32,6 +32,7 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any, candidates: CandidateSet) -> None:
         self.candidates = candidates
         self.sample_size = len(dataset)
+        self.n_clicks = config.settings.training.targets_per_prompt
         self.n_negatives = int(config["train_neg_sample_args"]["sample_num"])
         self.label_field = config["LABEL_FIELD"]
         dataset.set_field_property(self.label_field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
@@ -48,9 +49,10 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         for place, history_id in enumerate(targets[HISTORY_ID].tolist()):
             shown, is_clicked = self.candidates[history_id]
             negatives = np.random.permutation(shown[~is_clicked])[: self.n_negatives]
-            items += [np.random.choice(shown[is_clicked]), *negatives]
-            labels += [1.0, *[0.0] * len(negatives)]
-            history += [place] * (1 + len(negatives))
+            clicks = np.random.permutation(shown[is_clicked])[: self.n_clicks]
+            items += [*clicks, *negatives]
+            labels += [*[1.0] * len(clicks), *[0.0] * len(negatives)]
+            history += [place] * (len(clicks) + len(negatives))
         rows = targets[torch.tensor(history)]
         rows[self._dataset.iid_field] = torch.tensor(np.array(items))
         rows.update(Interaction({self.label_field: torch.tensor(labels)}))

@@ -25,7 +25,7 @@ SPLIT = {"US": [5, 0, 0]}
 
 def loader(make_config, atomic_folder, model="LLMTRSR", rows=ROWS, **options):
     write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(rows))
-    options = {"eval_args": {"split": SPLIT}, "train_on": "impressions", **options}
+    options = {"eval_args": {"split": SPLIT}, "train_on": "impressions", "targets_per_prompt": 1, **options}
     config = make_config(model, **options)
     return make_loaders(config, get_dataset(get_model(model))(config))[0][0]
 
@@ -58,6 +58,12 @@ def test_a_row_has_one_click_and_some_of_what_was_not_clicked(make_config, atomi
         ("six", 4): ({"i5", "i6"}, {"i1"}, {(1, 1)}),
         ("unix", 3): ({"i9"}, {"i4", "i5"}, {(1, 2)}),
     }
+
+
+def test_several_clicks_are_asked_about_at_once_if_so_many_are_wanted(make_config, atomic_folder):
+    train = loader(make_config, atomic_folder, targets_per_prompt=2)
+    clicked = {name: sorted(clicks) for batch in train for name, (clicks, _) in shown(train, batch).items()}
+    assert clicked == {("six", 2): ["i3"], ("six", 4): ["i5", "i6"], ("unix", 3): ["i9"]}
 
 
 def test_rows_keep_the_history_of_their_impression(make_config, atomic_folder):

@@ -104,7 +104,8 @@ def test_full_sort_scores_equal_predict_whatever_the_chunk(twelve_items):
 
 
 def test_listwise_loss_is_the_softmax_cross_entropy_of_the_target(twelve_items):
-    _, (train, _, _), model = built(twelve_items, train_neg_sample_args={"distribution": "uniform", "sample_num": 3})
+    options = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}, "targets_per_prompt": 1}
+    _, (train, _, _), model = built(twelve_items, **options)
     rows = next(iter(train))
     model.eval()
     with torch.no_grad():
@@ -112,6 +113,39 @@ def test_listwise_loss_is_the_softmax_cross_entropy_of_the_target(twelve_items):
         table = model.predict(rows).view(4, -1).T  # RecBole lists all targets, then each round of negatives
     expected = torch.nn.functional.cross_entropy(table, torch.zeros(len(table), dtype=torch.long))
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+
+
+def test_targets_of_one_prompt_do_not_compete_with_each_other(twelve_items):
+    options = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 3}, "targets_per_prompt": 3}
+    _, (train, _, _), model = built(twelve_items, **options)
+    rows = next(iter(train))
+    model.eval()
+    with torch.no_grad():
+        loss = model.calculate_loss(rows)
+        scores = model.predict(rows)
+    expected = []
+    for history in rows["history_id"].unique():
+        own = rows["history_id"] == history
+        negatives = scores[own & (rows["label"] == 0)]
+        targets = scores[own & (rows["label"] == 1)]
+        each = [-torch.log_softmax(torch.cat([target[None], negatives]), dim=0)[0] for target in targets]
+        expected.append(torch.stack(each).mean())
+    assert max((rows["history_id"] == history)[rows["label"] == 1].sum() for history in rows["history_id"]) == 3
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), atol=1e-5, rtol=0)
+
+
+def test_a_history_without_negatives_teaches_nothing_and_breaks_nothing(twelve_items):
+    _, (train, _, _), model = built(twelve_items, train_neg_sample_args={"distribution": "uniform", "sample_num": 3})
+    rows = next(iter(train))
+    alone = rows["history_id"] == rows["history_id"][0]
+    without = rows[~alone | (rows["label"] == 1)]
+    model.calculate_loss(without).backward()
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    n = len(rows["history_id"].unique())
+    (model.calculate_loss(rows[~alone]) * (n - 1) / n).backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(found[name], weight.grad, atol=1e-6, rtol=0)
 
 
 def test_pointwise_loss_is_the_binary_cross_entropy_of_every_row(twelve_items):

@@ -45,7 +45,8 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
 
     Source:
         the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
-        history (``loss_on``, ``objective``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
+        history (``loss_on``, ``objective``), each target with the negatives; a prompt may be asked about several
+        targets (``targets_per_prompt``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
     """
 
     input_type = InputType.POINTWISE
@@ -128,7 +129,10 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         if self.settings.training.objective == "pointwise":
             real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
-        losses = -(F.log_softmax(scores, dim=1).masked_fill(labels == 0, 0.0) * labels).sum(1)
+        # Each target against the negatives alone: those of one history do not compete with each other.
+        lowest = torch.finfo(scores.dtype).min  # of -inf a history without negatives would have nan gradients
+        negatives = scores.masked_fill(labels > 0, lowest).logsumexp(1, keepdim=True)  # [B, 1]
+        losses = F.softplus(negatives - scores).masked_fill(labels == 0, 0.0).sum(1)
         return (losses / labels.sum(1)).mean()
 
     def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:

@@ -1,0 +1,100 @@
+"""Prompts that are asked about several targets: those that follow in training, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader, following
+from recbole_llmtrsr.registry import get_dataset, get_model
+
+NEGATIVES = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
+
+
+def loader(make_config, n, **options):
+    config = make_config("LLMTRSR", targets_per_prompt=n, train_neg_sample_args=NEGATIVES, **options)
+    return make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))[0][0]
+
+
+def asked(batches, dataset):
+    """Targets and negatives, by user and length of the history."""
+    tokens, found = dataset.field2id_token, {}
+    for batch in batches:
+        columns = (batch[name].tolist() for name in ("user_id", HISTORY_ID, "item_id", "label"))
+        for user, history_id, item, label in zip(*columns, strict=True):
+            name = tokens["user_id"][user], len(dataset.histories[history_id])
+            found.setdefault(name, ([], []))[int(label == 0)].append(tokens["item_id"][item])
+    return found
+
+
+def test_a_prompt_is_asked_about_the_targets_that_follow_in_training(make_config):
+    train = loader(make_config, 3)
+    assert {name: targets for name, (targets, _) in asked(train, train._dataset).items()} == {
+        # Leave-one-out: of six events i1 ... i6 the last two are for validation and test, and the first has no history.
+        ("six", 1): ["i2", "i3", "i4"],
+        ("six", 2): ["i3", "i4"],
+        ("six", 3): ["i4"],
+        ("ties", 1): ["i8", "i7"],
+        ("ties", 2): ["i7"],
+        ("unix", 1): ["i2", "i3", "i9"],
+        ("unix", 2): ["i3", "i9", "i7"],
+        ("unix", 3): ["i9", "i7"],
+        ("unix", 4): ["i7"],
+        ("thrice", 1): ["i4"],
+        ("twice", 1): ["i3"],
+    }
+
+
+def test_one_target_per_prompt_is_recboles_loader(make_config):
+    train = loader(make_config, 1)
+    index = np.arange(len(train._dataset))
+    np.random.seed(3)
+    own = train.collate_fn(index)
+    np.random.seed(3)
+    hosts = super(TargetTrainDataLoader, train).collate_fn(index)
+    assert own.columns == hosts.columns
+    for name in own.columns:
+        assert torch.equal(own[name], hosts[name]), name
+
+
+def test_no_negative_is_a_target_of_its_prompt_and_the_others_are_as_drawn(make_config):
+    train = loader(make_config, 3)
+    index = np.arange(len(train._dataset))
+    n_left_out = 0
+    for seed in range(30):
+        np.random.seed(seed)
+        found = asked([train.collate_fn(index)], train._dataset)
+        np.random.seed(seed)
+        drawn = asked([super(TargetTrainDataLoader, train).collate_fn(index)], train._dataset)
+        for name, (targets, negatives) in found.items():
+            assert negatives == [item for item in drawn[name][1] if item not in targets]
+            n_left_out += 2 - len(negatives)
+    assert n_left_out > 30  # of nine items it must happen often
+
+
+def test_further_rows_are_those_of_their_history(make_config):
+    train = loader(make_config, 3)
+    rows = train.collate_fn(np.arange(len(train._dataset)))
+    by_history = {}
+    for place, history_id in enumerate(rows[HISTORY_ID].tolist()):
+        columns = [name for name in rows.columns if name not in ("item_id", "label")]
+        by_history.setdefault(history_id, []).append([rows[name][place].tolist() for name in columns])
+    for same in by_history.values():
+        assert all(row == same[0] for row in same)
+
+
+def test_kept_targets_alone_follow(make_config):
+    found = asked(train := loader(make_config, 3, max_train_targets_per_user=2), train._dataset)
+    assert found["six", 2][0] == ["i3", "i4"]
+    assert ("six", 1) not in found
+
+
+def test_a_target_that_comes_again_is_asked_about_once():
+    users, history_ids, items = np.array([1, 1, 1, 1]), np.array([1, 2, 3, 4]), np.array([7, 8, 7, 8])
+    assert following(users, history_ids, items, 3).tolist() == [[8, 0, 0], [7, 0, 0], [8, 0, 0], [0, 0, 0]]
+
+
+def test_looking_further_than_there_are_rows_finds_nothing_more():
+    assert following(np.array([1, 1]), np.array([1, 2]), np.array([7, 8]), 4).tolist() == [[8, 0, 0, 0], [0] * 4]
