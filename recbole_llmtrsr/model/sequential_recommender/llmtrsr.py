@@ -130,10 +130,11 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
             real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
         # Each target against the negatives alone: those of one history do not compete with each other.
-        lowest = torch.finfo(scores.dtype).min  # of -inf a history without negatives would have nan gradients
-        negatives = scores.masked_fill(labels > 0, lowest).logsumexp(1, keepdim=True)  # [B, 1]
-        losses = F.softplus(negatives - scores).masked_fill(labels == 0, 0.0).sum(1)
-        return (losses / labels.sum(1)).mean()
+        history, slot = torch.nonzero(labels > 0, as_tuple=True)  # [n_targets]
+        others = (labels > 0)[history]
+        others[torch.arange(len(slot), device=slot.device), slot] = False
+        chosen = F.log_softmax(scores[history].masked_fill(others, float("-inf")), dim=1).gather(1, slot[:, None])[:, 0]
+        return -(chosen / labels.sum(1)[history]).sum() / len(labels)
 
     def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:
         """Parts of a training batch that fit the budget; a history is never divided.
