@@ -192,8 +192,8 @@ class TrainingSettings:
     )
     targets_per_prompt: int = option(
         1,
-        "Targets that a training prompt is asked about: its own (1: paper, RecBole) and those that follow it in"
-        " training, which share the prompt's tokens; of an impression, so many of its clicks.",
+        "Targets that a training prompt is asked about: one (paper, RecBole), or so many in a row after the history of"
+        " the first, which they share; of an impression, so many of its clicks.",
         minimum=1,
     )
     loss_on: str = option(

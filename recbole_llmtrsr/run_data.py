@@ -49,7 +49,7 @@ class RunData:
     def report(self) -> dict[str, Any]:
         """Its size and candidates, for result.json."""
         return {
-            "n_train": len(self.train._dataset),
+            "n_train": getattr(self.train, "n_targets", len(self.train._dataset)),
             "n_valid": len(self.valid._dataset),
             "n_test": len(self.test._dataset),
             "n_items": self.dataset.item_num - 1,

@@ -16,10 +16,11 @@ Ids = npt.NDArray[np.int64]
 
 
 class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
-    """Batches of labelled rows: RecBole's, a target and its negatives, and further targets of the same history.
+    """Batches of labelled rows: RecBole's, a target and its negatives, and the targets that share its prompt.
 
-    These are the targets that follow in training, so the prefix, which costs most, is read once for all. A negative
-    that is one of them is left out.
+    ``targets_per_prompt`` targets in a row are asked about at once, after the history of the first, so its prefix, which
+    costs most, is read once for all. Every target is asked about once an epoch, as in RecBole, but one that comes twice
+    in its prompt. A negative that is a target of its prompt is left out.
 
     Args:
         config: our Config.
@@ -27,55 +28,64 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         sampler: of negatives.
         shuffle: another order in every epoch.
 
+    Attributes:
+        n_targets: in all prompts.
+
     Deviation:
-        RecBole and the paper ask about the next target alone. ``train_batch_size`` counts neither the further targets
-        nor the negatives left out.
+        RecBole and the paper ask about one target. The history of the others lacks the targets before them. What
+        ``train_batch_size`` counts is a target and its negatives a prompt.
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         feat = dataset.inter_feat
         users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
-        self._following = following(users, ids, items, config.settings.training.targets_per_prompt - 1)
-        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self.n_targets = len(feat)
+        first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
+        super().__init__(config, dataset.copy(feat[first]), sampler, shuffle=shuffle)
 
     def collate_fn(self, index: Any) -> Interaction:
-        """Labelled rows: all targets, then all negatives, then all further targets. [n_rows]"""
+        """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
         rows = super().collate_fn(index)
-        following = self._following[np.array(index)]  # [n, most]
-        items, n = rows[self.iid_field].numpy(), len(following)
-        history = np.arange(len(items)) % n
-        is_further = (items[:, None] == following[history]).any(1)
-        rows = rows[torch.from_numpy(~is_further | (history == np.arange(len(items))))]
-        places, slots = np.nonzero(following)
+        further = self._further[np.array(index)]  # [n, most]
+        items, n = rows[self.iid_field].numpy(), len(further)
+        prompt = np.arange(len(items)) % n
+        is_further = (items[:, None] == further[prompt]).any(1)
+        rows = rows[torch.from_numpy(~is_further)]  # the first n, the targets, differ from their further ones
+        places, slots = np.nonzero(further)
         if not len(places):
             return rows
-        further = rows[torch.from_numpy(places)]
-        further[self.iid_field] = torch.from_numpy(following[places, slots])
-        return cat_interactions([rows, self._dataset.join(further)])
+        added = rows[torch.from_numpy(places)]
+        added[self.iid_field] = torch.from_numpy(further[places, slots])
+        return cat_interactions([rows, self._dataset.join(added)])
 
 
-def following(users: Ids, history_ids: Ids, items: Ids, most: int) -> Ids:
-    """The next targets of a row's user that differ from the row's own and from each other; 0 where there are no more.
+def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
+    """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
 
     Args:
         users: user of every row. [n_rows]
         history_ids: in the order of a user's events. [n_rows]
         items: target of every row. [n_rows]
-        most: how many to look ahead.
+        n: rows of a group.
 
     Returns:
-        item ids. [n_rows, most]
+        The first row of every group, in their present order [n_groups], and the other targets of the group, each once,
+        0 where there are no more [n_groups, n - 1].
 
-    >>> following(np.array([1, 2, 1, 1]), np.array([5, 8, 6, 7]), np.array([30, 40, 31, 32]), 2).tolist()
-    [[31, 32], [0, 0], [32, 0], [0, 0]]
+    >>> first, further = grouped(np.array([1, 2, 1, 1]), np.array([5, 8, 6, 7]), np.array([30, 40, 31, 32]), 2)
+    >>> first.tolist(), further.tolist()
+    ([0, 1, 2], [[0], [0], [32]])
     """
     order = np.lexsort((history_ids, users))
-    own, found = items[order], np.zeros((len(order), most), dtype=np.int64)
-    for step in range(1, most + 1):
-        same = users[order[step:]] == users[order[:-step]]
-        later = np.where(same, own[step:], 0)
-        known = np.column_stack([own[:-step], found[:-step, : step - 1]])
-        found[: len(later), step - 1] = np.where((known == later[:, None]).any(1), 0, later)
-    result = np.empty_like(found)
-    result[order] = found
-    return result
+    sorted_users, places = users[order], np.arange(len(order))
+    is_last = np.append(sorted_users[1:] != sorted_users[:-1], True)
+    n_after = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last] - places
+    is_first = (n_after % n == n - 1) | np.insert(is_last[:-1], 0, True)
+    first = np.flatnonzero(is_first)
+    group = np.cumsum(is_first) - 1
+    targets = np.zeros((len(first), n), dtype=np.int64)
+    targets[group, places - first[group]] = items[order]
+    for slot in range(1, n):
+        targets[(targets[:, :slot] == targets[:, slot, None]).any(1), slot] = 0
+    present = np.argsort(order[first])
+    return order[first][present], targets[present, 1:]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader, following
+from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader, grouped
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 NEGATIVES = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
@@ -29,22 +30,28 @@ def asked(batches, dataset):
     return found
 
 
-def test_a_prompt_is_asked_about_the_targets_that_follow_in_training(make_config):
+def test_a_prompt_is_asked_about_targets_in_a_row_from_the_latest_backwards(make_config):
     train = loader(make_config, 3)
     assert {name: targets for name, (targets, _) in asked(train, train._dataset).items()} == {
         # Leave-one-out: of six events i1 ... i6 the last two are for validation and test, and the first has no history.
         ("six", 1): ["i2", "i3", "i4"],
-        ("six", 2): ["i3", "i4"],
-        ("six", 3): ["i4"],
         ("ties", 1): ["i8", "i7"],
-        ("ties", 2): ["i7"],
-        ("unix", 1): ["i2", "i3", "i9"],
+        ("unix", 1): ["i2"],
         ("unix", 2): ["i3", "i9", "i7"],
-        ("unix", 3): ["i9", "i7"],
-        ("unix", 4): ["i7"],
         ("thrice", 1): ["i4"],
         ("twice", 1): ["i3"],
     }
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_every_target_is_asked_about_once(make_config, n):
+    train = loader(make_config, n)
+    found = sorted((user, item) for (user, _), (items, _) in asked(train, train._dataset).items() for item in items)
+    alone = loader(make_config, 1)
+    feat, tokens = alone._dataset.inter_feat, alone._dataset.field2id_token
+    rows = zip(feat["user_id"].tolist(), feat["item_id"].tolist(), strict=True)
+    assert found == sorted((tokens["user_id"][user], tokens["item_id"][item]) for user, item in rows)
+    assert train.n_targets == len(found)
 
 
 def test_one_target_per_prompt_is_recboles_loader(make_config):
@@ -85,16 +92,24 @@ def test_further_rows_are_those_of_their_history(make_config):
         assert all(row == same[0] for row in same)
 
 
-def test_kept_targets_alone_follow(make_config):
+def test_kept_targets_alone_are_asked_about(make_config):
     found = asked(train := loader(make_config, 3, max_train_targets_per_user=2), train._dataset)
     assert found["six", 2][0] == ["i3", "i4"]
     assert ("six", 1) not in found
 
 
-def test_a_target_that_comes_again_is_asked_about_once():
+def test_a_target_that_comes_twice_in_a_prompt_is_asked_about_once():
     users, history_ids, items = np.array([1, 1, 1, 1]), np.array([1, 2, 3, 4]), np.array([7, 8, 7, 8])
-    assert following(users, history_ids, items, 3).tolist() == [[8, 0, 0], [7, 0, 0], [8, 0, 0], [0, 0, 0]]
+    first, further = grouped(users, history_ids, items, 4)
+    assert (first.tolist(), further.tolist()) == ([0], [[8, 0, 0]])
 
 
-def test_looking_further_than_there_are_rows_finds_nothing_more():
-    assert following(np.array([1, 1]), np.array([1, 2]), np.array([7, 8]), 4).tolist() == [[8, 0, 0, 0], [0] * 4]
+def test_groups_are_made_of_events_in_order_wherever_the_rows_stand():
+    users, history_ids, items = np.array([2, 1, 2, 1, 2]), np.array([9, 4, 7, 3, 8]), np.array([90, 40, 70, 30, 80])
+    first, further = grouped(users, history_ids, items, 2)
+    assert (first.tolist(), further.tolist()) == ([2, 3, 4], [[0], [40], [90]])
+
+
+def test_a_group_may_be_larger_than_there_are_rows():
+    first, further = grouped(np.array([1, 1]), np.array([1, 2]), np.array([7, 8]), 4)
+    assert (first.tolist(), further.tolist()) == ([0], [[8, 0, 0]])
