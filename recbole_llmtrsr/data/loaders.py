@@ -153,6 +153,12 @@ def _check_modes(config: Any, dataset: Any) -> None:
             f" {', '.join(columns)}: list it in load_col: {{inter: [..., {label}]}}, or let RecBole make it of another"
             " column that is loaded, such as threshold: {rating: 4}"
         )
+    n = config.settings.training.targets_per_prompt
+    if is_presplit and n > 1 and isinstance(dataset, LLMTRSRDataset):
+        faults.append(
+            f"targets_per_prompt: {n} takes a user's targets in the order of time, which rows of pre-split files"
+            " (benchmark_filename) do not tell: set targets_per_prompt: 1"
+        )
     if faults:
         raise UserError(faults)
 

@@ -27,12 +27,17 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         config: our Config.
         dataset: training rows that all have an impression.
         candidates: their impressions.
+
+    Attributes:
+        n_targets: clicks of an epoch.
     """
 
     def __init__(self, config: Any, dataset: Any, candidates: CandidateSet) -> None:
         self.candidates = candidates
         self.sample_size = len(dataset)
         self.n_clicks = config.settings.training.targets_per_prompt
+        clicks = [int(candidates[i][1].sum()) for i in dataset.inter_feat[HISTORY_ID].tolist()]
+        self.n_targets = sum(min(n, self.n_clicks) for n in clicks)
         self.n_negatives = int(config["train_neg_sample_args"]["sample_num"])
         self.label_field = config["LABEL_FIELD"]
         dataset.set_field_property(self.label_field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)

@@ -63,6 +63,7 @@ def test_a_row_has_one_click_and_some_of_what_was_not_clicked(make_config, atomi
 def test_several_clicks_are_asked_about_at_once_if_so_many_are_wanted(make_config, atomic_folder):
     train = loader(make_config, atomic_folder, targets_per_prompt=2)
     clicked = {name: sorted(clicks) for batch in train for name, (clicks, _) in shown(train, batch).items()}
+    assert train.n_targets == 4
     assert clicked == {("six", 2): ["i3"], ("six", 4): ["i5", "i6"], ("unix", 3): ["i9"]}
 
 

@@ -9,14 +9,27 @@ import torch
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader, grouped
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
 
+PRE_SPLIT = {"train": "six i2 i1\nsix i4 i1,i2,i3\nunix i3 i2", "valid": "six i5 i1,i2,i3,i4", "test": "twice i3 i2"}
 NEGATIVES = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
 
 
 def loader(make_config, n, **options):
     config = make_config("LLMTRSR", targets_per_prompt=n, train_neg_sample_args=NEGATIVES, **options)
     return make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))[0][0]
+
+
+def write_pre_split(folder):
+    for name, lines in PRE_SPLIT.items():
+        text = "user_id:token\titem_id:token\titem_id_list:token_seq\n" + lines.replace(" ", "\t").replace(",", " ")
+        (folder / "tiny" / f"tiny.{name}.inter").write_text(text + "\n")
+    return {
+        "benchmark_filename": [*PRE_SPLIT],
+        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
+        "alias_of_item_id": ["item_id_list"],
+    }
 
 
 def asked(batches, dataset):
@@ -113,3 +126,10 @@ def test_groups_are_made_of_events_in_order_wherever_the_rows_stand():
 def test_a_group_may_be_larger_than_there_are_rows():
     first, further = grouped(np.array([1, 1]), np.array([1, 2]), np.array([7, 8]), 4)
     assert (first.tolist(), further.tolist()) == ([0], [[8, 0, 0]])
+
+
+def test_rows_without_an_order_are_asked_about_one_by_one(make_config, atomic_folder):
+    options = {**write_pre_split(atomic_folder), "candidate_exclusion": "target"}
+    with pytest.raises(UserError, match="targets_per_prompt: 2 takes a user's targets in the order of time"):
+        loader(make_config, 2, **options)
+    assert loader(make_config, 1, **options).n_targets == 3
