@@ -27,7 +27,15 @@ def trust_checkpoints(flag: bool) -> None:
 
 
 def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-    """`torch.save` to a path, remembering the content written."""
+    """`torch.save` to a path, remembering the content written; a run's options as plain values.
+
+    So that what is loaded elsewhere need not be trusted; for that pickle's protocol is torch's own, whatever is asked
+    for.
+    """
+    kwargs.pop("pickle_protocol", None)
+    if hasattr(state.get("config"), "checkpoint_parts"):
+        score = float(state["best_valid_score"])  # NumPy's own type otherwise
+        state = {**state, **state["config"].checkpoint_parts(), "best_valid_score": score}
     torch.save(state, path, *args, **kwargs)
     with open(path, "rb") as file:
         _own.add(_digest(file))

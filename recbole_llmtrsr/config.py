@@ -72,6 +72,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     Attributes:
         settings: our options, validated.
+        id_maps: digests of what user and item ids mean, once the data are read.
 
     Raises:
         UserError: an unreadable property file, a misspelt option, or a value that is not accepted.
@@ -90,6 +91,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         label: str | None = None,
     ) -> None:
         self.label: str = label or model.__name__
+        self.id_maps: Mapping[str, str] = {}
         register_metrics()
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
         files, options = list(config_file_list or []), dict(config_dict or {})
@@ -171,11 +173,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 self._merge(self.internal_config_dict, self._read(file))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
-        final = dict(self.internal_config_dict)
+        final, self._given = dict(self.internal_config_dict), {}
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
-            self._merge(final, {key: value for key, value in source.items() if "." not in key})
+            spoken_to = [{key: value for key, value in source.items() if "." not in key}]
             for prefix in dict.fromkeys((f"{self.model}.", f"{self.label}.")):
-                self._merge(final, {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
+                spoken_to.append({k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
+            for options in spoken_to:
+                self._merge(final, options)
+                self._merge(self._given, options)
         chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
         if chooses_by_loss and final.get("loss_type") == "CE":
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
@@ -214,6 +219,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         _refuse(faults)
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+
+    def checkpoint_parts(self) -> dict[str, Any]:
+        """What a checkpoint tells of its run, as plain values: options in effect, those given, and what ids mean."""
+        given = {key: _plain(value) for key, value in self._given.items()}
+        return {"config": self.effective_options(), "given_options": given, "id_maps": dict(self.id_maps)}
 
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""

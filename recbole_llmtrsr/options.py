@@ -215,6 +215,24 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class RetrievalSettings:
+    """Full ranking by a retriever, whose best items the language model ranks anew."""
+
+    retriever: str | None = option(
+        None,
+        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, or the checkpoint (.pth) of a"
+        " model of RecBole's that was trained here; ~ lets the language model score every item.",
+    )
+    rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
+    blend: float | None = option(
+        1.0,
+        "Share of the language model in the order of these items, the rest being the retriever's, both standardized;"
+        " 0 is the retriever's order; ~ tunes it on the validation set.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Candidates, limits and where results go; read for every model, RecBole's own too."""
 

@@ -33,6 +33,8 @@ from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
+from recbole_llmtrsr.rerank import make_reranking, recall_ceilings, tune_blend
+from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
@@ -101,6 +103,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         if stage.dry_run:
             dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_prompts else {}
             return _stopped(config, folder, dry)
+        reranking = make_reranking(config, data.train._dataset) if data.has_prompts else None
         summaries = _summarized(config, data, clock)
         if stage.summarize_only:
             if data.has_prompts:
@@ -111,8 +114,9 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         init_seed(config["seed"], config["reproducibility"])
         costs = StageCosts(config["device"], _counted_format(config, data))
         with clock("model"):
-            trainer = _trainer(config, data, costs)
+            trainer = _trainer(config, data, costs, reranking)
         fitted = _fitted(config, trainer, data, saved, clock)
+        reranked = _reranked(config, trainer, data, saved, clock)
         with clock("evaluation"), costs("evaluation"):
             test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
         final_test = FinalTest(config, trainer)
@@ -130,6 +134,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             "seconds": clock.seconds,
             "cost": costs.report({"validation": len(data.valid._dataset), "evaluation": len(data.test._dataset)}),
             **_model_report(trainer.model, data, summaries),
+            **reranked,
             "checkpoint": trainer.saved_model_file if saved else None,
             "host_patches": list(compat.apply()),
             "versions": versions(),
@@ -165,9 +170,11 @@ def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
     return summaries
 
 
-def _trainer(config: Config, data: RunData, costs: StageCosts) -> Any:
+def _trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
     """The trainer with its model, which ranks ties by expectation and is metered; resumed if asked for."""
     model = config.model_class(config, data.train._dataset).to(config["device"])
+    if reranking is not None:
+        model.reranking = reranking
     logging.getLogger().info(model)
     trainer: Any = get_trainer(config.model_class)(config, model)
     # RecBole names the file by model and second, which seeds, variants and runs side by side share.
@@ -203,6 +210,20 @@ def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clo
         "validations": validations,
         "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
     }
+
+
+def _reranked(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clock) -> dict[str, Any]:
+    """Tune the share of a re-ranking, if asked for; the re-ranking for result.json."""
+    reranking: Reranking | None = getattr(trainer.model, "reranking", None)
+    if reranking is None:
+        return {}
+    found: dict[str, Any] = {}
+    with clock("reranking"):
+        if config.settings.retrieval.blend is None:
+            found["blend_scores"] = tune_blend(reranking, trainer, data.valid, load_best_model=saved)
+        ceilings = recall_ceilings(reranking, {"valid": data.valid, "test": data.test})
+    report = {**reranking.retriever.report(), "top_k": reranking.top_k, "blend": reranking.blend, **found}
+    return {"reranking": {**report, "recall_ceiling": ceilings}}
 
 
 def _explain(

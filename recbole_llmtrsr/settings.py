@@ -15,6 +15,7 @@ from recbole_llmtrsr.options import (
     DataSettings,
     EvaluationSettings,
     PromptSettings,
+    RetrievalSettings,
     SummarySettings,
     TrainingSettings,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "DataSettings",
     "EvaluationSettings",
     "PromptSettings",
+    "RetrievalSettings",
     "Settings",
     "SummarySettings",
     "TrainingSettings",
@@ -43,6 +45,7 @@ class Settings:
     prompt: PromptSettings
     backbone: BackboneSettings
     training: TrainingSettings
+    retrieval: RetrievalSettings
     evaluation: EvaluationSettings
 
     @classmethod
@@ -211,5 +214,8 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
             f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
             " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
         )
+    blend = groups["retrieval"].blend
+    if blend is not None and blend > 1:
+        yield f"blend must be between 0 and 1, got {blend}"
     if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
         yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

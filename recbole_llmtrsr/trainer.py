@@ -166,7 +166,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             return  # nothing left to train: the checkpoint resumed from is already there
         file = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         state = {
-            "config": self.config.effective_options(),
+            **self.config.checkpoint_parts(),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),

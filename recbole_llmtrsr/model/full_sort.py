@@ -21,14 +21,16 @@ def check_full_sort_cost(config: Any, model_class: Any, loaders: Mapping[str, An
     """
     if model_class.__module__.startswith("recbole."):
         return
-    limit = config.settings.evaluation.max_full_sort_scores
+    limit, retrieval = config.settings.evaluation.max_full_sort_scores, config.settings.retrieval
     for split, loader in loaders.items():
         if config["eval_args"]["mode"][split] != "full":
             continue
-        n_histories, n_items = len(loader._dataset), loader._dataset.item_num - 1
+        n_histories = len(loader._dataset)
+        n_items = loader._dataset.item_num - 1 if retrieval.retriever is None else retrieval.rerank_top_k
         if n_histories * n_items > limit:
             raise UserError(
                 f"full ranking of {split} would score {n_histories:,} histories x {n_items:,} items ="
                 f" {n_histories * n_items:,} candidates with the language model, more than max_full_sort_scores:"
-                f" {limit:,}; rank sampled candidates instead (eval_args: {{mode: uni100}}), or raise the limit"
+                f" {limit:,}; let a retriever choose what it scores (retriever: Pop), rank sampled"
+                " candidates instead (eval_args: {mode: uni100}), or raise the limit"
             )

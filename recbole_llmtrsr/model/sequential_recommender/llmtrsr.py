@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from recbole_llmtrsr.model.scoring import scores_with_gradients
 from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
 from recbole_llmtrsr.prompt.builder import PromptBuilder
+from recbole_llmtrsr.retrieval.reranking import Reranking
 
 
 class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
@@ -41,6 +43,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
             another back-end); the evaluation takes them as equal.
         meter: what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
+        reranking: how full ranking retrieves first; None scores every item.
         attention_refused: why attention back-ends faster than the one in use are not, by name.
 
     Source:
@@ -65,6 +68,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         max_tokens = self.settings.backbone.max_tokens_per_batch
         self.budgets = {stage: TokenBudget(max_tokens, self.device, stage) for stage in ("training", "evaluation")}
         self._scorer = Scorer(self.backbone, self.yes_id, self.no_id, self.budgets["evaluation"])
+        self.reranking: Reranking | None = None
         # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
         self._history = dataset.histories.__getitem__
         self._summary = dataset.summary
@@ -74,9 +78,16 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
-            UserError: no training negatives, or wording that is faulty or that no prompt would read.
+            UserError: no training negatives, wording that is faulty or that no prompt would read, or a retriever where
+                nothing is retrieved.
         """
         recommender_templates(config.settings)
+        modes = config["eval_args"]["mode"]
+        if config.settings.retrieval.retriever is not None and "full" not in modes.values():
+            raise UserError(
+                f"retriever orders the whole catalogue, but eval_args mode {modes} ranks other candidates: set"
+                " eval_args: {mode: full}, or leave the retriever out"
+            )
         if config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(
                 f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
@@ -172,12 +183,18 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         return self._scores(*self._sections(grouped))[grouped.history, grouped.slot]
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of every item of the catalogue. [batch_size * n_items]"""
+        """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
         history_ids = _history_ids(interaction).tolist()
+        if self.reranking is not None:
+            return self.reranking.scores(interaction, history_ids, partial(self._rank, history_ids)).view(-1)
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
         scores[:, 1:] = self._scores([self._prefix(i) for i in history_ids], [items] * len(history_ids))
         return scores.view(-1)
+
+    def _rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
+        candidates = [[self.prompts.candidate(item) for item in own] for own in items.tolist()]
+        return self._scores([self._prefix(i) for i in history_ids], candidates)
 
     def _scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
         scores = self._scorer.scores(prefixes, candidates)

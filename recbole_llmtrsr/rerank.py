@@ -1,0 +1,91 @@
+"""The re-ranking of a run: its retriever, the share of each, and what the retriever lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.data.dataloader import FullSortEvalDataLoader
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.retrieval.reranking import Reranking
+from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
+from recbole_llmtrsr.retrieval.trained import trained_retriever
+
+SHARES = tuple(i / 10 for i in range(11))  # that are tried
+
+
+def make_reranking(config: Any, train: Any) -> Reranking | None:
+    """The re-ranking that the options ask for; None where the language model scores every item.
+
+    Args:
+        config: our Config.
+        train: the built training split.
+
+    Raises:
+        UserError: no such retriever, or one that does not fit this run.
+    """
+    options = config.settings.retrieval
+    if options.retriever is None:
+        return None
+    resolution = config.model_class.score_resolution
+    reranking = Reranking(_retriever(config, train), options.rerank_top_k, train.item_num, config.data_seed, resolution)
+    reranking.blend = 1.0 if options.blend is None else options.blend
+    return reranking
+
+
+def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[str, float]:
+    """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
+
+    Args:
+        reranking: of the trainer's model.
+        trainer: of the model.
+        valid: loader of full ranking.
+        load_best_model: with the weights of the best checkpoint.
+
+    Returns:
+        the validation metric by share.
+    """
+    config, found = trainer.config, {}
+    with reranking.remembering():
+        for share in SHARES:
+            reranking.blend = share
+            is_first = load_best_model and not found
+            found[share] = float(trainer.evaluate(valid, load_best_model=is_first)[config["valid_metric"].lower()])
+    sign = 1 if config["valid_metric_bigger"] else -1
+    reranking.blend = max(found, key=lambda share: (sign * found[share], -share))
+    getLogger().info(f"blend: {reranking.blend} of {found}")
+    return {str(share): score for share, score in found.items()}
+
+
+def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[str, float]:
+    """Share of the targets among the retriever's best items, which no re-ranking can exceed; by split.
+
+    Args:
+        reranking: of a model.
+        loaders: those of full ranking count.
+    """
+    ceilings = {}
+    for split, loader in loaders.items():
+        if not isinstance(loader, FullSortEvalDataLoader):
+            continue
+        n_found = n_targets = 0
+        for interaction, _, rows, targets in loader:
+            _, items = reranking.top(interaction)
+            n_found += int((items.cpu()[rows] == targets[:, None]).any(1).sum())
+            n_targets += len(targets)
+        ceilings[split] = n_found / n_targets
+    return ceilings
+
+
+def _retriever(config: Any, train: Any) -> Retriever:
+    name = config.settings.retrieval.retriever
+    if name == "Pop":
+        return PopularityRetriever(train.popularity, config["device"])
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"retriever must be Pop or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file")
+    return trained_retriever(path, config, train, get_model, get_dataset)

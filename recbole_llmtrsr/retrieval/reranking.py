@@ -1,0 +1,138 @@
+"""A retriever orders the whole catalogue, and the top of it is ranked anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.retrieval.retriever import Retriever
+
+
+class Reranking:
+    """Full ranking by a retriever, whose best items a dearer model ranks anew.
+
+    Args:
+        retriever: of the whole catalogue.
+        top_k: items that are ranked anew.
+        n_items: of the catalogue, padding included.
+        seed: of the order in which equal items at the border of the top are taken.
+        resolution: scores of the re-ranker are rounded to multiples of it, as its evaluation among candidates is.
+
+    Attributes:
+        blend: share of the re-ranker in the order of the top, from 0 to 1; see `reranked`.
+
+    Raises:
+        UserError: there are not as many items.
+    """
+
+    def __init__(self, retriever: Retriever, top_k: int, n_items: int, seed: int, resolution: float | None) -> None:
+        if top_k > n_items - 1:
+            raise UserError(
+                f"rerank_top_k: {top_k} is more than the catalogue of {n_items - 1} items: set it to {n_items - 1} or less"
+            )
+        self.retriever, self.top_k, self.blend = retriever, top_k, 1.0
+        self._order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
+        self._resolution = resolution
+        self._known: dict[int, Tensor] | None = None
+
+    def top(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        """The retriever's scores [B, n_items] and its best items, in no particular order [B, top_k].
+
+        Raises:
+            UserError: a score is nan.
+        """
+        scores = self.retriever.scores(interaction)
+        if torch.isnan(scores).any():
+            raise UserError("the retriever's scores hold nan: it diverged in training; train it anew")
+        return scores, top_items(scores, self.top_k, self._order)
+
+    def scores(self, interaction: Any, history_ids: Sequence[int], rank: Callable[[Tensor], Tensor]) -> Tensor:
+        """The order of the catalogue, as scores.
+
+        Args:
+            interaction: rows of the histories.
+            history_ids: of the rows. [B]
+            rank: the re-ranker's scores of items. [B, k] -> [B, k]
+
+        Returns:
+            fp32 [B, n_items].
+        """
+        found, items = self.top(interaction)
+        if self.blend == 0:
+            return places(found)
+        return reranked(found, items, self._rounded(self._ranked(history_ids, items, rank)), self.blend)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Ask the re-ranker once about each history, however often it is ranked meanwhile."""
+        self._known = {}
+        try:
+            yield
+        finally:
+            self._known = None
+
+    def _ranked(self, history_ids: Sequence[int], items: Tensor, rank: Callable[[Tensor], Tensor]) -> Tensor:
+        if self._known is None:
+            return rank(items)
+        if not all(i in self._known for i in history_ids):
+            self._known.update(zip(history_ids, rank(items), strict=True))
+        return torch.stack([self._known[i] for i in history_ids])
+
+    def _rounded(self, scores: Tensor) -> Tensor:
+        return scores if self._resolution is None else torch.round(scores / self._resolution) * self._resolution
+
+
+def top_items(scores: Tensor, k: int, order: Tensor) -> Tensor:
+    """The k best items of every history, in no particular order.
+
+    Args:
+        scores: of the retriever; column 0 is the padding and is never taken. [B, n_items]
+        k: at most n_items - 1.
+        order: which of equal items at the border are taken: those of smaller values, all different. [n_items]
+
+    Returns:
+        item ids. [B, k]
+    """
+    scores = scores.clone()
+    scores[:, 0] = -torch.inf
+    border = scores.topk(k, dim=1).values[:, -1:]
+    at_border = 0.5 - order.to(scores.device, torch.float64) / (2 * len(order))
+    # Above the border surely, at the border in the given order, below it not at all.
+    taken = torch.where(scores > border, 1.0, torch.where(scores == border, at_border, -1.0))
+    taken[:, 0] = -torch.inf
+    return taken.topk(k, dim=1).indices
+
+
+def reranked(scores: Tensor, items: Tensor, new: Tensor, blend: float) -> Tensor:
+    """The order of the catalogue when the given items come first, in an order of their own, and all others as they were.
+
+    Args:
+        scores: of the retriever. [B, n_items]
+        items: the items to rank anew, the best of each history by `scores`. [B, k]
+        new: their scores by the re-ranker. [B, k]
+        blend: share of the re-ranker. Among the given items, scores of both, with mean 0 and deviation 1 over a
+            history's items, are weighted by `blend` and 1 - `blend`.
+
+    Returns:
+        fp32 [B, n_items]: how many items are worse. What is equal, among the given items or among the others, stays so.
+    """
+    mixed = (1 - blend) * standardized(scores.gather(1, items)) + blend * standardized(new)
+    return places(scores).scatter(1, items, scores.shape[1] + places(mixed))
+
+
+def places(scores: Tensor) -> Tensor:
+    """How many columns of a row are worse, equal for equal scores: an order that no rounding disturbs. fp32 [B, n]"""
+    return torch.searchsorted(scores.sort(1).values, scores.contiguous()).float()
+
+
+def standardized(scores: Tensor) -> Tensor:
+    """Scores of each row with mean 0 and standard deviation 1; 0 where all are equal. fp64 [B, k]"""
+    scores = scores.double()
+    centred = scores - scores.mean(1, keepdim=True)
+    is_flat = scores.amax(1, keepdim=True) == scores.amin(1, keepdim=True)
+    return torch.where(is_flat, 0.0, centred / centred.square().mean(1, keepdim=True).sqrt())

@@ -1,0 +1,195 @@
+"""Retrieve, then re-rank, end to end: what the pair may change, and which retrievers are refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.quick_start import compare
+
+N_USERS, N_EVENTS, N_ITEMS = 16, 7, 23
+TINY = {
+    "data_path": "data",
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "WARNING",
+    "epochs": 2,
+    "summary": "none",
+    "eval_args": {"mode": "full"},
+    "topk": [1, 5, 10],
+    "metrics": ["Recall", "MRR", "NDCG"],
+    "train_batch_size": 64,
+    "LLMTRSR.builtin_hidden_size": 16,
+    "LLMTRSR.builtin_n_layers": 1,
+    "LLMTRSR.builtin_n_heads": 2,
+    "LLMTRSR.builtin_vocab_size": 400,
+    "LLMTRSR.max_prompt_tokens": 400,
+    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
+    "LLMTRSR.rerank_top_k": 5,
+}
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def toy_in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    events = [f"u{u}\ti{(5 * u + t * (1 + u % 3)) % N_ITEMS}\t{t}" for u in range(N_USERS) for t in range(N_EVENTS)]
+    write("toy", events)
+
+
+def write(name, events):
+    folder = Path("data") / name
+    folder.mkdir(parents=True)
+    lines = ["user_id:token\titem_id:token\ttimestamp:float", *events]
+    (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
+    items = ["item_id:token\ttitle:token_seq", *(f"i{n}\tThe title of {n}" for n in range(N_ITEMS))]
+    (folder / f"{name}.item").write_text("\n".join(items) + "\n")
+
+
+def run(model, dataset="toy", **options):
+    folder = f"out/{next(_numbers)}"
+    (result,), _ = compare([model], dataset, config_dict={**TINY, "result_dir": folder, **options})
+    return result, pd.read_csv(Path(folder) / "per_history.csv").drop(columns="trims", errors="ignore")
+
+
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec", "BERT4Rec", "NARM"])
+def test_without_a_share_of_the_language_model_the_retrievers_results_come_back(name):
+    alone, rows = run(name)
+    pair, own = run("LLMTRSR", retriever=alone["checkpoint"], blend=0)
+    assert pair["test_result"] == alone["test_result"]
+    assert pair["best_valid_result"] == alone["best_valid_result"]
+    metrics = [column for column in rows if "@" in column or column == "rank"]
+    assert len(metrics) > 9
+    pd.testing.assert_frame_equal(own[metrics], rows[metrics])
+
+
+def test_recall_at_the_top_is_the_ceiling_of_the_retriever():
+    sasrec, _ = run("SASRec")
+    pair, rows = run("LLMTRSR", retriever=sasrec["checkpoint"])
+    ceiling = pair["reranking"]["recall_ceiling"]
+    assert pair["test_result"]["recall@5"] == round(ceiling["test"], 4) == sasrec["test_result"]["recall@5"]
+    assert pair["best_valid_result"]["recall@5"] == round(ceiling["valid"], 4)
+    assert 0 < ceiling["test"] < 1
+    assert pair["reranking"] == {
+        "retriever": "SASRec",
+        "retriever_checkpoint": sasrec["checkpoint"],
+        "top_k": 5,
+        "blend": 1.0,
+        "recall_ceiling": ceiling,
+    }
+    # Behind the top the retriever's order stands.
+    assert pair["test_result"]["recall@10"] == sasrec["test_result"]["recall@10"]
+    assert pair["test_result"] != sasrec["test_result"]
+
+
+def test_the_whole_catalogue_as_the_top_is_full_ranking_by_the_language_model_alone():
+    alone, rows = run("LLMTRSR")
+    pair, own = run("LLMTRSR", retriever="Pop", **{"LLMTRSR.rerank_top_k": N_ITEMS})
+    assert pair["test_result"] == alone["test_result"]
+    pd.testing.assert_frame_equal(own.filter(like="@"), rows.filter(like="@"))
+    assert pair["reranking"]["recall_ceiling"] == {"valid": 1.0, "test": 1.0}
+
+
+def test_a_tuned_blend_is_the_best_on_the_validation_set():
+    sasrec, _ = run("SASRec")
+    pair, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], blend=None)
+    scores = pair["reranking"]["blend_scores"]
+    assert list(scores) == [str(i / 10) for i in range(11)]
+    best = max(scores.values())
+    assert pair["reranking"]["blend"] == min(float(share) for share, score in scores.items() if score == best)
+    assert scores["0.0"] == sasrec["best_valid_score"]
+    checked, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], blend=pair["reranking"]["blend"])
+    assert checked["test_result"] == pair["test_result"]
+
+
+def test_pop_counts_as_the_model_of_that_name_does():
+    pair, rows = run("LLMTRSR", retriever="Pop", blend=0)
+    alone, _ = run("Pop")
+    saved = torch.load(alone["checkpoint"], weights_only=True)
+    assert saved["other_parameter"]["item_cnt"].sum() == N_USERS * (N_EVENTS - 2)
+    again, own = run("LLMTRSR", retriever=alone["checkpoint"], blend=0)
+    assert again["test_result"] == pair["test_result"]
+    pd.testing.assert_frame_equal(own, rows)
+
+
+def test_a_checkpoint_of_a_run_holds_plain_values_alone():
+    sasrec, _ = run("SASRec")
+    saved = torch.load(sasrec["checkpoint"], weights_only=True)
+    assert saved["config"]["model"] == "SASRec"
+    assert saved["given_options"]["topk"] == [1, 5, 10]
+    assert set(saved["id_maps"]) == {"users", "items"}
+
+
+def refusal(**options):
+    with pytest.raises(UserError) as refused:
+        run("LLMTRSR", **options)
+    return str(refused.value)
+
+
+def test_a_retriever_of_other_items_is_refused():
+    write("twin", [f"u{u}\ti{(5 * u + 2 * t) % N_ITEMS}\t{t}" for u in range(N_USERS) for t in range(N_EVENTS)])
+    sasrec, _ = run("SASRec", "twin")
+    checkpoint = sasrec["checkpoint"]
+    assert "was trained on dataset 'twin', not 'toy'" in refusal(retriever=checkpoint)
+    # The same name, other files: the same items in another order of appearance.
+    Path("data/toy/toy.inter").write_text(Path("data/twin/twin.inter").read_text())
+    Path("data/twin").rename("data/elsewhere")
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["dataset"] = "toy"
+    lines = Path("data/toy/toy.inter").read_text().splitlines()
+    Path("data/toy/toy.inter").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    torch.save(saved, "renamed.pth")
+    assert "knows other users and items than this run" in refusal(retriever="renamed.pth")
+
+
+def test_a_retriever_that_may_have_seen_the_targets_is_refused():
+    sasrec, _ = run("SASRec", eval_args={"mode": "full", "split": {"RS": [0.9, 0.05, 0.05]}})
+    message = refusal(retriever=sasrec["checkpoint"])
+    assert "was trained under another split, eval_args split: {'RS': [0.9, 0.05, 0.05]}, not {'LS': 'valid_and_test'}" in message
+
+
+def test_users_split_by_another_seed_are_another_split():
+    by_user = {"mode": "full", "split": {"US": [0.5, 0.25, 0.25]}}
+    sasrec, _ = run("SASRec", eval_args=by_user, data_seed=1)
+    assert "eval_args data_seed: 1, not 2" in refusal(retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=2)
+    pair, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=1, blend=0)
+    assert pair["test_result"] == sasrec["test_result"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"retriever": "nowhere.pth"}, "'nowhere.pth' is no file"),
+        ({"retriever": "Pop", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
+        ({"retriever": "Pop", "eval_args": {"mode": "uni5"}}, "ranks other candidates: set eval_args: {mode: full}"),
+        ({"retriever": "Pop", "blend": 1.5}, "blend must be between 0 and 1, got 1.5"),
+        ({"retriever": "Pop", "max_full_sort_scores": 79}, "16 histories x 5 items = 80 candidates"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options, part):
+    assert part in refusal(**options)
+
+
+def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
+    torch.save({"state_dict": {}, "config": {"model": "SASRec"}}, "bare.pth")
+    assert "does not tell what it was trained on" in refusal(retriever="bare.pth")
+    Path("text.pth").write_text("none")
+    assert "is damaged, truncated or no checkpoint at all" in refusal(retriever="text.pth")
+
+
+def test_other_windows_are_refused():
+    sasrec, _ = run("SASRec", MAX_ITEM_LIST_LENGTH=4)
+    assert "reads the last 4 events, but rows hold 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(retriever=sasrec["checkpoint"])
+
+
+def test_the_result_file_tells_of_the_pair():
+    pair, _ = run("LLMTRSR", retriever="Pop")
+    (file,) = Path("out").glob("*/result.json")
+    assert json.loads(file.read_text())["reranking"] == pair["reranking"]
