@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -187,6 +188,14 @@ def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
 def test_other_windows_are_refused():
     sasrec, _ = run("SASRec", MAX_ITEM_LIST_LENGTH=4)
     assert "reads the last 4 events, but rows hold 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(retriever=sasrec["checkpoint"])
+
+
+@pytest.mark.parametrize("user", ["u0", "u1", "u2", "u3", "u4", "u5"])
+def test_an_explanation_shows_the_items_that_were_ranked_anew(user):
+    run("LLMTRSR", retriever="Pop", explain=user)
+    (page,) = Path("out").glob(f"*/explain-{user}.html")
+    ranked = page.read_text().partition('<th class="rank"')[2]
+    assert len(set(re.findall(r"<code[^>]*>(i\d+)</code>", ranked))) == 5
 
 
 def test_the_result_file_tells_of_the_pair():

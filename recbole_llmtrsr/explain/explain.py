@@ -139,7 +139,8 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
         user: token of the user.
 
     Returns:
-        log-odds by item id; None where the loader ranks no list of candidates (mode: labeled).
+        log-odds by item id, after a retriever those of its best items; None where the loader ranks no list of candidates
+        (mode: labeled).
 
     Raises:
         UserError: no such user, or none with a target in this split.
@@ -153,6 +154,10 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
             items, scores = rows[dataset.iid_field], model.predict(rows.to(model.device))
         elif isinstance(loader, FullSortEvalDataLoader):
             rows = dataset[np.array([row])]
+            if model.reranking is not None:
+                items = model.reranking.top(rows)[1]
+                scores = model.rank(rows[HISTORY_ID].tolist(), items)[0]
+                return dict(zip(items[0].tolist(), scores.float().cpu().tolist(), strict=True))
             scores = model.full_sort_predict(rows.to(model.device))[1:]  # 0 is the padding
             items = torch.arange(1, len(scores) + 1)
         else:

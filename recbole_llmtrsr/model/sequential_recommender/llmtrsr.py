@@ -186,13 +186,14 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
         history_ids = _history_ids(interaction).tolist()
         if self.reranking is not None:
-            return self.reranking.scores(interaction, history_ids, partial(self._rank, history_ids)).view(-1)
+            return self.reranking.scores(interaction, history_ids, partial(self.rank, history_ids)).view(-1)
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
         scores[:, 1:] = self._scores([self._prefix(i) for i in history_ids], [items] * len(history_ids))
         return scores.view(-1)
 
-    def _rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
+    def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
+        """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
         candidates = [[self.prompts.candidate(item) for item in own] for own in items.tolist()]
         return self._scores([self._prefix(i) for i in history_ids], candidates)
 
