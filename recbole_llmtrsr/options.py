@@ -215,13 +215,31 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class TextVectorSettings:
+    """Item texts as vectors, for models that do not read them as prompts."""
+
+    text_encoder: str = option(
+        "tfidf",
+        "Who makes vectors of item texts for LLMSeqSim and `retriever: text`: tfidf (reduced word counts, no download) or"
+        " a transformers name or folder (mean of its last hidden states).",
+    )
+    text_init: str | None = option(
+        None,
+        "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder as"
+        " in text_encoder; ~ leaves them random.",
+    )
+    text_init_frozen: bool = option(False, "Do not train embeddings that began with text vectors.")
+    vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.")
+
+
+@dataclass(frozen=True)
 class RetrievalSettings:
     """Full ranking by a retriever, whose best items the language model ranks anew."""
 
     retriever: str | None = option(
         None,
-        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, or the checkpoint (.pth) of a"
-        " model of RecBole's that was trained here; ~ lets the language model score every item.",
+        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), or"
+        " the checkpoint (.pth) of a model of RecBole's that was trained here; ~ lets the language model score every item.",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
     blend: float | None = option(
@@ -278,6 +296,12 @@ class EvaluationSettings:
         False,
         "Write report.html, a page with plots, beside the tables (comparison.md, .csv, .tex) that several runs get"
         " anyway.",
+    )
+    rank_history: str = option(
+        "auto",
+        "Whether items of the user's history are candidates in full ranking: auto is RecBole's rule, yes for sequential"
+        " models and no for all others, which cannot be compared then.",
+        choices=("auto", "yes", "no"),
     )
     max_full_sort_scores: int = option(
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1

@@ -31,6 +31,7 @@ from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_
 from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
+from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
 from recbole_llmtrsr.rerank import make_reranking, recall_ceilings, tune_blend
@@ -175,6 +176,9 @@ def _trainer(config: Config, data: RunData, costs: StageCosts, reranking: Rerank
     model = config.model_class(config, data.train._dataset).to(config["device"])
     if reranking is not None:
         model.reranking = reranking
+    texts = config.settings.text
+    if texts.text_init is not None and not data.has_prompts:
+        initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
     logging.getLogger().info(model)
     trainer: Any = get_trainer(config.model_class)(config, model)
     # RecBole names the file by model and second, which seeds, variants and runs side by side share.

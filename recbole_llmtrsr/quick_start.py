@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from recbole.utils import ModelType
-
 from recbole_llmtrsr.config import Config, option_from_sources
+from recbole_llmtrsr.data.full_ranking import ranks_history
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
 from recbole_llmtrsr.evaluation.result import make_result_dir
@@ -181,11 +180,11 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
     for name in ("seeds", "also_test", "report", "n_resamples", "result_dir"):
         if len({getattr(config.settings.evaluation, name) for config in configs}) > 1:
             faults.append(f"{name} must be the same for all models of a comparison: leave the model's name away")
-    kinds = {config["MODEL_TYPE"] == ModelType.SEQUENTIAL: config.label for config in configs}
-    if len(kinds) > 1 and any(config["eval_args"]["mode"]["test"] == "full" for config in configs):
+    ranked = {ranks_history(config): config.label for config in configs if "full" in config["eval_args"]["mode"].values()}
+    if len(ranked) > 1:
         faults.append(
-            f"RecBole's full ranking leaves a user's history out for {kinds[False]} and not for {kinds[True]}: compare"
-            " models of both kinds on candidates (eval_args: {mode: uni100}), or run them apart"
+            f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
+            " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [

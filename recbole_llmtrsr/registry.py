@@ -9,18 +9,24 @@ from typing import Any
 
 import recbole
 import recbole.utils
+from recbole.trainer import TraditionalTrainer
 from recbole.utils import ModelType
 
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
 from recbole_llmtrsr.trainer import LLMTRSRTrainer
 
-MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec}
+MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec, "LLMSeqSim": LLMSeqSim}
 DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset, "TALLRec": LLMTRSRDataset}
-TRAINERS: dict[str, type] = {"LLMTRSR": LLMTRSRTrainer, "TALLRec": LLMTRSRTrainer}
+TRAINERS: dict[str, type] = {
+    "LLMTRSR": LLMTRSRTrainer,
+    "TALLRec": LLMTRSRTrainer,
+    "LLMSeqSim": TraditionalTrainer,  # one epoch, in which nothing is learned
+}
 
 _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole.data.dataloader import FullSortEvalDataLoader
 
+from recbole_llmtrsr.data.full_ranking import history_places, ranks_history
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
-from recbole_llmtrsr.retrieval.trained import trained_retriever
+from recbole_llmtrsr.retrieval.trained import TrainedRetriever, trained_retriever
 
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
@@ -31,8 +34,14 @@ def make_reranking(config: Any, train: Any) -> Reranking | None:
     options = config.settings.retrieval
     if options.retriever is None:
         return None
-    resolution = config.model_class.score_resolution
-    reranking = Reranking(_retriever(config, train), options.rerank_top_k, train.item_num, config.data_seed, resolution)
+    reranking = Reranking(
+        _retriever(config, train),
+        options.rerank_top_k,
+        train.item_num,
+        seed=config.data_seed,
+        resolution=config.model_class.score_resolution,
+        left_out=None if ranks_history(config) else partial(history_places, train.histories),
+    )
     reranking.blend = 1.0 if options.blend is None else options.blend
     return reranking
 
@@ -85,7 +94,9 @@ def _retriever(config: Any, train: Any) -> Retriever:
     name = config.settings.retrieval.retriever
     if name == "Pop":
         return PopularityRetriever(train.popularity, config["device"])
+    if name == "text":
+        return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UserError(f"retriever must be Pop or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file")
+        raise UserError(f"retriever must be Pop, text, or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file")
     return trained_retriever(path, config, train, get_model, get_dataset)

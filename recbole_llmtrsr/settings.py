@@ -17,6 +17,7 @@ from recbole_llmtrsr.options import (
     PromptSettings,
     RetrievalSettings,
     SummarySettings,
+    TextVectorSettings,
     TrainingSettings,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "RetrievalSettings",
     "Settings",
     "SummarySettings",
+    "TextVectorSettings",
     "TrainingSettings",
     "all_options",
     "type_name",
@@ -45,6 +47,7 @@ class Settings:
     prompt: PromptSettings
     backbone: BackboneSettings
     training: TrainingSettings
+    text: TextVectorSettings
     retrieval: RetrievalSettings
     evaluation: EvaluationSettings
 

@@ -19,6 +19,7 @@ from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode, impression_faults
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
+from recbole_llmtrsr.data.full_ranking import FullRankingLoader
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.train_impressions import impression_loader
 from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
@@ -126,7 +127,9 @@ def make_loaders(
     loaders = [_train_loader(config, dataset, built[0], samplers[0])]
     for split, part, sampler in zip(("valid", "test"), built[1:], samplers[1:], strict=True):
         mode = candidate_mode(config["eval_args"]["mode"][split])
-        if mode is None:
+        if config["eval_args"]["mode"][split] == "full":
+            loaders.append(FullRankingLoader(config, _targets(config, part), sampler))
+        elif mode is None:
             loaders.append(get_dataloader(config, split)(config, _targets(config, part), sampler, shuffle=False))
         else:
             loaders.append(_candidate_loader(config, part, split, mode))

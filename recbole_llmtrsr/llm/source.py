@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from recbole_llmtrsr.errors import UserError
@@ -18,6 +18,8 @@ HUB_TIMEOUT_SECONDS = 5.0
 _WITHOUT_MODEL = {
     "backbone": "`backbone: builtin`, which needs no download",
     "summarizer": "`summarizer: extractive`, which needs no model",
+    "text_encoder": "`text_encoder: tfidf`, which needs no model",
+    "text_init": "`text_init: tfidf`, which needs no model",
 }
 
 
@@ -26,7 +28,7 @@ class ModelSource:
     """A model that was found, or may be found on the hub.
 
     Attributes:
-        role: the option that names it, 'backbone' or 'summarizer'; messages speak of it.
+        role: the option that names it, such as 'backbone'; messages speak of it.
         name: what the user wrote.
         path: what transformers is given.
         hub_fault: why the hub cannot be asked, if it was.
@@ -55,8 +57,11 @@ class ModelSource:
         options = {"trust_remote_code": trust_remote_code, "local_files_only": local}
         return cls(role, name, str(folder) if folder.is_dir() else name, options, fault)
 
-    def load_tokenizer(self) -> tuple[Any, PreTrainedTokenizerBase]:
+    def load_tokenizer(self, causal: bool = True) -> tuple[Any, PreTrainedTokenizerBase]:
         """Config and tokenizer, without the weights.
+
+        Args:
+            causal: it must be a causal language model.
 
         Raises:
             UserError: the folder is incomplete, the hub does not give them, or it is no causal language model.
@@ -66,7 +71,8 @@ class ModelSource:
         what = "config"
         try:
             config = AutoConfig.from_pretrained(self.path, **self.options)
-            self._require_causal_lm(config)
+            if causal:
+                self._require_causal_lm(config)
             self._require_tokenizer_file()
             what = "tokenizer"
             return config, AutoTokenizer.from_pretrained(self.path, **self.options)
@@ -93,6 +99,18 @@ class ModelSource:
         except Exception as error:
             raise UserError(self._fault("weights", error)) from error
         return lm, tokenizer
+
+    def load_encoder(self, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The body of any model, an encoder or a decoder, and its tokenizer; errors as for ``load``.
+
+        Args:
+            dtype: of the weights.
+        """
+        config, tokenizer = self.load_tokenizer(causal=False)
+        try:
+            return AutoModel.from_pretrained(self.path, config=config, dtype=dtype, **self.options), tokenizer
+        except Exception as error:
+            raise UserError(self._fault("weights", error)) from error
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(

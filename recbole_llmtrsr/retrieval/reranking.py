@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.retrieval.retriever import Retriever
 
@@ -22,6 +23,7 @@ class Reranking:
         n_items: of the catalogue, padding included.
         seed: of the order in which equal items at the border of the top are taken.
         resolution: scores of the re-ranker are rounded to multiples of it, as its evaluation among candidates is.
+        left_out: row and item of what is not ranked, by the histories' ids, and so not worth a place in the top.
 
     Attributes:
         blend: share of the re-ranker in the order of the top, from 0 to 1; see `reranked`.
@@ -30,14 +32,22 @@ class Reranking:
         UserError: there are not as many items.
     """
 
-    def __init__(self, retriever: Retriever, top_k: int, n_items: int, seed: int, resolution: float | None) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        top_k: int,
+        n_items: int,
+        seed: int,
+        resolution: float | None = None,
+        left_out: Callable[[list[int]], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         if top_k > n_items - 1:
             raise UserError(
                 f"rerank_top_k: {top_k} is more than the catalogue of {n_items - 1} items: set it to {n_items - 1} or less"
             )
         self.retriever, self.top_k, self.blend = retriever, top_k, 1.0
         self._order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
-        self._resolution = resolution
+        self._resolution, self._left_out = resolution, left_out
         self._known: dict[int, Tensor] | None = None
 
     def top(self, interaction: Any) -> tuple[Tensor, Tensor]:
@@ -49,15 +59,17 @@ class Reranking:
         scores = self.retriever.scores(interaction)
         if torch.isnan(scores).any():
             raise UserError("the retriever's scores hold nan: it diverged in training; train it anew")
-        return scores, top_items(scores, self.top_k, self._order)
+        ranked = scores
+        if self._left_out is not None:
+            ranked = scores.index_put(self._left_out(interaction[HISTORY_ID].tolist()), torch.tensor(-torch.inf))
+        return scores, top_items(ranked, self.top_k, self._order)
 
-    def scores(self, interaction: Any, history_ids: Sequence[int], rank: Callable[[Tensor], Tensor]) -> Tensor:
+    def scores(self, interaction: Any, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
         """The order of the catalogue, as scores.
 
         Args:
             interaction: rows of the histories.
-            history_ids: of the rows. [B]
-            rank: the re-ranker's scores of items. [B, k] -> [B, k]
+            rank: the re-ranker's scores of items, given the histories' ids. [B], [B, k] -> [B, k]
 
         Returns:
             fp32 [B, n_items].
@@ -65,7 +77,8 @@ class Reranking:
         found, items = self.top(interaction)
         if self.blend == 0:
             return places(found)
-        return reranked(found, items, self._rounded(self._ranked(history_ids, items, rank)), self.blend)
+        new = self._ranked(interaction[HISTORY_ID].tolist(), items, rank)
+        return reranked(found, items, self._rounded(new), self.blend)
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -76,11 +89,13 @@ class Reranking:
         finally:
             self._known = None
 
-    def _ranked(self, history_ids: Sequence[int], items: Tensor, rank: Callable[[Tensor], Tensor]) -> Tensor:
+    def _ranked(
+        self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]
+    ) -> Tensor:
         if self._known is None:
-            return rank(items)
+            return rank(history_ids, items)
         if not all(i in self._known for i in history_ids):
-            self._known.update(zip(history_ids, rank(items), strict=True))
+            self._known.update(zip(history_ids, rank(history_ids, items), strict=True))
         return torch.stack([self._known[i] for i in history_ids])
 
     def _rounded(self, scores: Tensor) -> Tensor:

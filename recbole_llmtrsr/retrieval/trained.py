@@ -23,10 +23,10 @@ class TrainedRetriever:
 
     Args:
         model: of RecBole's, with its weights.
-        path: of its checkpoint.
+        path: of its checkpoint; None for a model that is not trained.
     """
 
-    def __init__(self, model: Any, path: Path) -> None:
+    def __init__(self, model: Any, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
 
     @torch.no_grad()
@@ -38,7 +38,8 @@ class TrainedRetriever:
 
     def report(self) -> dict[str, Any]:
         """What it is, for result.json."""
-        return {"retriever": type(self._model).__name__, "retriever_checkpoint": str(self._path)}
+        checkpoint = None if self._path is None else str(self._path)
+        return {"retriever": type(self._model).__name__, "retriever_checkpoint": checkpoint}
 
 
 def trained_retriever(

@@ -7,12 +7,14 @@ from collections import Counter
 import pytest
 import torch
 
+from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.retrieval.reranking import Reranking, places, reranked, standardized, top_items
 
 # Item 0 is the padding. Items 3 and 4 are equal, and so are 6 and 7.
 SCORES = torch.tensor([[9.0, 0.8, 0.7, 0.5, 0.5, 0.4, 0.1, 0.1]])
 ORDER = torch.arange(8)
+ROWS = {HISTORY_ID: torch.tensor([1])}
 
 
 class Constant:
@@ -103,21 +105,21 @@ def test_places_count_the_worse():
 
 
 def test_a_share_of_0_is_the_retriever_whose_re_ranker_is_not_asked():
-    reranking = Reranking(Constant(SCORES), 3, 8, 0, None)
+    reranking = Reranking(Constant(SCORES), 3, 8, 0)
     reranking.blend = 0.0
 
-    def never(items):
+    def never(history_ids, items):
         raise AssertionError
 
-    assert order(reranking.scores([None], [1], never)) == [{1}, {2}, {3, 4}, {5}, {6, 7}]
+    assert order(reranking.scores(ROWS, never)) == [{1}, {2}, {3, 4}, {5}, {6, 7}]
 
 
 def test_recall_at_the_top_is_its_ceiling_whatever_the_re_ranker_says():
     generator = torch.Generator().manual_seed(3)
     scores = torch.randn(50, 40, generator=generator).round(decimals=1)  # with ties
     reranking = Reranking(Constant(scores), 10, 40, 5, 2.0**-16)
-    found = reranking.scores(scores, list(range(50)), lambda items: torch.randn(items.shape, generator=generator))
-    _, top = reranking.top(scores)
+    found = reranking.scores({HISTORY_ID: torch.arange(50)}, lambda _, items: torch.randn(items.shape, generator=generator))
+    _, top = reranking.top({HISTORY_ID: torch.arange(50)})
     best = found[:, 1:].topk(10).indices + 1
     assert [set(row) for row in best.tolist()] == [set(row) for row in top.tolist()]
 
@@ -125,27 +127,36 @@ def test_recall_at_the_top_is_its_ceiling_whatever_the_re_ranker_says():
 def test_differences_below_the_resolution_are_none():
     reranking = Reranking(Constant(SCORES), 2, 8, 0, 2.0**-16)
     noise = {1: 0.25 + 1e-6, 2: 0.25}
-    assert order(reranking.scores([None], [1], lambda items: torch.tensor([[noise[i] for i in items[0].tolist()]])))[0] == {1, 2}
+    assert order(reranking.scores(ROWS, lambda _, items: torch.tensor([[noise[i] for i in items[0].tolist()]])))[0] == {1, 2}
 
 
 def test_what_is_remembered_is_asked_once():
-    reranking, asked = Reranking(Constant(SCORES), 3, 8, 0, None), []
+    reranking, asked = Reranking(Constant(SCORES), 3, 8, 0), []
 
-    def rank(items):
+    def rank(history_ids, items):
         asked.append(items)
         return items.float()
 
     with reranking.remembering():
-        found = [reranking.scores([None], [1], rank) for reranking.blend in (0.5, 1.0, 0.5)]
-        reranking.scores([None], [2], rank)
+        found = [reranking.scores(ROWS, rank) for reranking.blend in (0.5, 1.0, 0.5)]
+        reranking.scores({HISTORY_ID: torch.tensor([2])}, rank)
     assert len(asked) == 2
     assert torch.equal(found[0], found[2])
-    reranking.scores([None], [1], rank)
+    reranking.scores(ROWS, rank)
     assert len(asked) == 3
 
 
 def test_more_items_than_there_are_and_nan_are_refused():
     with pytest.raises(UserError, match="rerank_top_k: 8 is more than the catalogue of 7 items"):
-        Reranking(Constant(SCORES), 8, 8, 0, None)
+        Reranking(Constant(SCORES), 8, 8, 0)
     with pytest.raises(UserError, match="hold nan"):
-        Reranking(Constant(SCORES * float("nan")), 3, 8, 0, None).top([None])
+        Reranking(Constant(SCORES * float("nan")), 3, 8, 0).top(ROWS)
+
+
+def test_what_is_left_out_takes_no_place_in_the_top_and_keeps_its_place_behind():
+    reranking = Reranking(Constant(SCORES), 2, 8, 0, left_out=lambda ids: (torch.tensor([0]), torch.tensor([1])))
+    scores, top = reranking.top(ROWS)
+    assert torch.equal(scores, SCORES)
+    assert 2 in top[0].tolist()
+    assert 1 not in top[0].tolist()
+    assert order(reranking.scores(ROWS, lambda _, items: items.float()))[2:] == [{1}, ({3, 4} - {*top[0].tolist()}), {5}, {6, 7}]

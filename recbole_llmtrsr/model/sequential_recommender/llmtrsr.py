@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +183,9 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
-        history_ids = _history_ids(interaction).tolist()
         if self.reranking is not None:
-            return self.reranking.scores(interaction, history_ids, partial(self.rank, history_ids)).view(-1)
+            return self.reranking.scores(interaction, self.rank).view(-1)
+        history_ids = _history_ids(interaction).tolist()
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
         scores[:, 1:] = self._scores([self._prefix(i) for i in history_ids], [items] * len(history_ids))

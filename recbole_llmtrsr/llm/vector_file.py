@@ -1,0 +1,63 @@
+"""Vectors of a catalogue on disk: as large as they are, written in parts, and continued where a run was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
+
+Vectors = npt.NDArray[np.float32]
+
+
+class VectorFile:
+    """A .npy file of fp32 rows, and beside it how many of them are written.
+
+    Rows are mapped, not read, so that memory holds what is in use. A row is counted only once it is on disk.
+
+    Args:
+        path: ending in .npy; a file that is there is continued.
+        n_rows: of the finished file.
+        width: of a row.
+
+    Raises:
+        UserError: the file that is there has another shape, or cannot be read or made.
+    """
+
+    def __init__(self, path: Path, n_rows: int, width: int) -> None:
+        self._progress = path.with_suffix(".json")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not (path.exists() and self._progress.exists()):
+                np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n_rows, width))
+                self._count(0)
+            self.rows: Vectors = np.lib.format.open_memmap(path, mode="r+")
+            self.n_done: int = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"vectors {path} can be neither read nor made ({error}): remove the file") from error
+        if self.rows.shape != (n_rows, width) or self.rows.dtype != np.float32:
+            raise UserError(
+                f"vectors {path} hold {self.rows.shape} of {self.rows.dtype}, not {(n_rows, width)} of float32: remove"
+                " the file"
+            )
+
+    def missing(self, n: int) -> Iterator[range]:
+        """What is still to be written, at most n rows at a time."""
+        for begin in range(self.n_done, len(self.rows), n):
+            yield range(begin, min(begin + n, len(self.rows)))
+
+    def write(self, vectors: npt.NDArray[np.floating]) -> None:
+        """Write the next rows. [n, width]"""
+        self.rows[self.n_done : self.n_done + len(vectors)] = vectors
+        self.rows.flush()  # type: ignore[attr-defined]
+        self._count(self.n_done + len(vectors))
+
+    def _count(self, n: int) -> None:
+        with whole_file(self._progress) as file:
+            file.write(json.dumps({"n_done": n}).encode())
+        self.n_done = n

@@ -1,0 +1,98 @@
+"""Text vectors of a catalogue, as the models that want them take them, and as first weights of item embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_llmtrsr.data.catalogue_text import catalogue_texts
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.text_vectors import text_vectors
+from recbole_llmtrsr.model.assembly import weights_dtype
+
+
+def item_vectors(config: Any, dataset: Any, role: str) -> Tensor:
+    """Text vectors by RecBole's item id, of length 1; of zeros for the padding and items without text.
+
+    Args:
+        config: our Config.
+        dataset: of any kind.
+        role: the option that names the encoder, 'text_encoder' or 'text_init'.
+
+    Returns:
+        fp32 on the CPU. [n_items, width]
+    """
+    options, texts = config.settings, catalogue_texts(config, dataset)
+    shown = [i for i, text in enumerate(texts) if text]
+    if not shown:
+        raise UserError(f"{role}: no item of dataset '{config['dataset']}' has a text; choose other item_text_fields")
+    vectors = text_vectors(
+        role,
+        getattr(options.text, role),
+        [texts[i] for i in shown],
+        folder=Path(options.text.vector_dir).expanduser(),
+        device=config["device"],
+        dtype=weights_dtype(options.backbone.precision, config["device"]),
+        max_tokens=options.prompt.max_item_tokens,
+        trust_remote_code=options.backbone.trust_remote_code,
+        show_progress=config["show_progress"],
+    )
+    table = torch.zeros(len(texts), vectors.shape[1])
+    table[shown] = torch.from_numpy(np.asarray(vectors))
+    return table
+
+
+def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
+    """Give a model of item ids the texts' principal components as first item embeddings.
+
+    They are scaled to the deviation of the model's own first weights, which layers behind expect. Items without text,
+    the padding, further rows (a mask) and columns beyond the vectors' width keep what they have.
+
+    Args:
+        model: of RecBole's, with an `item_embedding`.
+        vectors: text vectors. [n_items, width]
+        frozen: do not train the embeddings.
+
+    Source:
+        Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLM2BERT4Rec,
+        where vectors of a commercial service are reduced by principal components, and tuned.
+
+    Raises:
+        UserError: the model has no embedding of items.
+    """
+    embedding = getattr(model, "item_embedding", None)
+    if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < len(vectors):
+        raise UserError(
+            f"text_init: {type(model).__name__} has no item_embedding to begin with texts: let it speak to models that"
+            " have one, such as SASRec.text_init"
+        )
+    has_text = vectors.abs().sum(1) > 0
+    components = principal_components(vectors[has_text], embedding.embedding_dim)
+    weight = embedding.weight.data
+    rows = torch.nonzero(has_text)[:, 0].to(weight.device)
+    scale = weight[rows].std() / components.std()
+    weight[rows, : components.shape[1]] = (components * scale.cpu()).to(weight)
+    embedding.weight.requires_grad_(not frozen)
+
+
+def principal_components(vectors: Tensor, n: int) -> Tensor:
+    """Coordinates along the n directions of largest variance, the largest first; fewer if vectors are narrower.
+
+    Signs, which are free, are such that the largest weight of a direction is positive.
+
+    Args:
+        vectors: [n_rows, width]
+        n: of the components.
+
+    Returns:
+        fp32 [n_rows, min(n, width)].
+    """
+    centred = vectors.double() - vectors.double().mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    directions = directions.flip(1)[:, :n]
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return (centred @ (directions * largest.sign())).float()

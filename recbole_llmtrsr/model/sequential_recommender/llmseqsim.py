@@ -1,0 +1,58 @@
+"""LLMSeqSim: items whose texts resemble those of a user's recent items, without any training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llmtrsr.model.item_vectors import item_vectors
+
+
+class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
+    """Ranks items by the cosine between their text vectors and the mean of those of the recent items.
+
+    Args:
+        config: our Config; ``text_encoder`` makes the vectors, ``n_recent_items`` are averaged.
+        dataset: sequential, of a data set with item texts.
+
+    Source:
+        Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLMSeqSim.
+
+    Deviation:
+        there the vectors come from a commercial service, and how a history's are combined is searched for. Items
+        without text have vectors of zeros and rank as unlike everything.
+    """
+
+    input_type = InputType.POINTWISE
+    score_resolution = 2.0**-20  # items of one text are equal, however their products were rounded
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self._n_recent = config.settings.prompt.n_recent_items
+        self.register_buffer("vectors", item_vectors(config, dataset, "text_encoder"), persistent=False)
+        self.nothing = nn.Parameter(torch.zeros(1))  # RecBole's trainer wants something to train
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Nothing is learned."""
+        return self.nothing.sum() * 0
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Cosine for every row. [batch_size]"""
+        return (self._taste(interaction) * self.vectors[interaction[self.ITEM_ID]]).sum(1)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Cosine with every item. [batch_size * n_items]"""
+        return (self._taste(interaction) @ self.vectors.T).view(-1)
+
+    def _taste(self, interaction: Interaction) -> Tensor:
+        """Mean vector of the recent items, of length 1. [batch_size, width]"""
+        items, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        places = torch.arange(items.shape[1], device=items.device)
+        is_recent = (places < n[:, None]) & (places >= n[:, None] - self._n_recent)
+        return F.normalize((self.vectors[items] * is_recent[..., None]).sum(1), dim=1)
