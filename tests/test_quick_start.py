@@ -256,7 +256,7 @@ def test_one_model_may_run_as_several_variants():
         (
             ["SASRec", "Pop"],
             {"eval_args": {"mode": "full"}},
-            "RecBole's full ranking leaves a user's history out for Pop and not for SASRec",
+            "full ranking would leave a user's history out for Pop and not for SASRec",
         ),
     ],
 )

@@ -127,7 +127,7 @@ def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
         counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+").fit_transform(texts)
     except ValueError as error:
         raise UserError("text encoder tfidf: no item text holds a word; choose other item_text_fields") from error
-    width = min(width, min(counts.shape) - 1) or 1
+    width = min(width, *counts.shape)
     vectors = TruncatedSVD(width, random_state=0).fit_transform(counts).astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 1e-6, length, 1.0)  # type: ignore[no-any-return]
