@@ -173,7 +173,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 self._merge(self.internal_config_dict, self._read(file))
 
     def _get_final_config_dict(self) -> dict[str, Any]:
-        final, self._given = dict(self.internal_config_dict), {}
+        final = dict(self.internal_config_dict)
+        self._given: dict[str, Any] = {}
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
             spoken_to = [{key: value for key, value in source.items() if "." not in key}]
             for prefix in dict.fromkeys((f"{self.model}.", f"{self.label}.")):

@@ -220,13 +220,13 @@ class TextVectorSettings:
 
     text_encoder: str = option(
         "tfidf",
-        "Who makes vectors of item texts for LLMSeqSim and `retriever: text`: tfidf (reduced word counts, no download) or"
-        " a transformers name or folder (mean of its last hidden states).",
+        "Who makes vectors of item texts for LLMSeqSim and `retriever: text`: tfidf (reduced word counts, no download)"
+        " or a transformers name or folder (mean of its last hidden states).",
     )
     text_init: str | None = option(
         None,
-        "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder as"
-        " in text_encoder; ~ leaves them random.",
+        "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder"
+        " as in text_encoder; ~ leaves them random.",
     )
     text_init_frozen: bool = option(False, "Do not train embeddings that began with text vectors.")
     vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.")
@@ -239,7 +239,8 @@ class RetrievalSettings:
     retriever: str | None = option(
         None,
         "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), or"
-        " the checkpoint (.pth) of a model of RecBole's that was trained here; ~ lets the language model score every item.",
+        " the checkpoint (.pth) of a model of RecBole's that was trained here; ~ lets the language model score every"
+        " item.",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
     blend: float | None = option(

@@ -180,7 +180,9 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
     for name in ("seeds", "also_test", "report", "n_resamples", "result_dir"):
         if len({getattr(config.settings.evaluation, name) for config in configs}) > 1:
             faults.append(f"{name} must be the same for all models of a comparison: leave the model's name away")
-    ranked = {ranks_history(config): config.label for config in configs if "full" in config["eval_args"]["mode"].values()}
+    ranked = {
+        ranks_history(config): config.label for config in configs if "full" in config["eval_args"]["mode"].values()
+    }
     if len(ranked) > 1:
         faults.append(
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"

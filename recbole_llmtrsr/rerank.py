@@ -58,7 +58,7 @@ def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: 
     Returns:
         the validation metric by share.
     """
-    config, found = trainer.config, {}
+    config, found = trainer.config, dict[float, float]()
     with reranking.remembering():
         for share in SHARES:
             reranking.blend = share
@@ -98,5 +98,7 @@ def _retriever(config: Any, train: Any) -> Retriever:
         return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UserError(f"retriever must be Pop, text, or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file")
+        raise UserError(
+            f"retriever must be Pop, text, or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file"
+        )
     return trained_retriever(path, config, train, get_model, get_dataset)

@@ -51,9 +51,8 @@ def test_a_data_set_of_a_models_own_is_kept():
     [("LLMTRS", "LLMTRSR"), ("llmtrsr", "LLMTRSR"), ("sasrec", "SASRec"), ("bpr", "BPR"), ("GRU4Rek", "GRU4Rec")],
 )
 def test_an_unknown_model_is_told_with_the_nearest(name, near):
-    text = (
-        rf"model '{name}' is neither ours \({', '.join(registry.MODELS)}\) nor one of RecBole's \d+ models; did you mean '{near}'\?"
-    )
+    ours = ", ".join(registry.MODELS)
+    text = rf"model '{name}' is neither ours \({ours}\) nor one of RecBole's \d+ models; did you mean '{near}'\?"
     with pytest.raises(UserError, match=text):
         registry.get_model(name)
 

@@ -153,7 +153,7 @@ def test_a_retriever_of_other_items_is_refused():
 def test_a_retriever_that_may_have_seen_the_targets_is_refused():
     sasrec, _ = run("SASRec", eval_args={"mode": "full", "split": {"RS": [0.9, 0.05, 0.05]}})
     message = refusal(retriever=sasrec["checkpoint"])
-    assert "was trained under another split, eval_args split: {'RS': [0.9, 0.05, 0.05]}, not {'LS': 'valid_and_test'}" in message
+    assert "under another split, eval_args split: {'RS': [0.9, 0.05, 0.05]}, not {'LS': 'valid_and_test'}" in message
 
 
 def test_users_split_by_another_seed_are_another_split():
@@ -187,7 +187,9 @@ def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
 
 def test_other_windows_are_refused():
     sasrec, _ = run("SASRec", MAX_ITEM_LIST_LENGTH=4)
-    assert "reads the last 4 events, but rows hold 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(retriever=sasrec["checkpoint"])
+    assert "reads the last 4 events, but rows hold 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(
+        retriever=sasrec["checkpoint"]
+    )
 
 
 @pytest.mark.parametrize("user", ["u0", "u1", "u2", "u3", "u4", "u5"])

@@ -139,8 +139,8 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
         user: token of the user.
 
     Returns:
-        log-odds by item id, after a retriever those of its best items; None where the loader ranks no list of candidates
-        (mode: labeled).
+        log-odds by item id, after a retriever those of its best items; None where the loader ranks no list of
+        candidates (mode: labeled).
 
     Raises:
         UserError: no such user, or none with a target in this split.

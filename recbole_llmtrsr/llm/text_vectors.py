@@ -84,7 +84,9 @@ def text_vectors(
                 bar.update(len(chosen))
             file.write(vectors)
     if n_cut:
-        getLogger().warning(f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut")
+        getLogger().warning(
+            f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut"
+        )
     return file.rows
 
 

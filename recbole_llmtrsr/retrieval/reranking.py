@@ -43,7 +43,8 @@ class Reranking:
     ) -> None:
         if top_k > n_items - 1:
             raise UserError(
-                f"rerank_top_k: {top_k} is more than the catalogue of {n_items - 1} items: set it to {n_items - 1} or less"
+                f"rerank_top_k: {top_k} is more than the catalogue of {n_items - 1} items: set it to {n_items - 1} or"
+                " less"
             )
         self.retriever, self.top_k, self.blend = retriever, top_k, 1.0
         self._order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
@@ -89,9 +90,7 @@ class Reranking:
         finally:
             self._known = None
 
-    def _ranked(
-        self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]
-    ) -> Tensor:
+    def _ranked(self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
         if self._known is None:
             return rank(history_ids, items)
         if not all(i in self._known for i in history_ids):
@@ -124,7 +123,7 @@ def top_items(scores: Tensor, k: int, order: Tensor) -> Tensor:
 
 
 def reranked(scores: Tensor, items: Tensor, new: Tensor, blend: float) -> Tensor:
-    """The order of the catalogue when the given items come first, in an order of their own, and all others as they were.
+    """The order of the catalogue when the given items come first, ranked anew, and all others as they were.
 
     Args:
         scores: of the retriever. [B, n_items]

@@ -92,11 +92,13 @@ def _check_same_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dat
     faults = []
     theirs, remedy = checkpoint["config"], "train the retriever with the data and the options of this run"
     if theirs["dataset"] != config["dataset"]:
-        faults.append(f"retriever {path} was trained on dataset '{theirs['dataset']}', not '{config['dataset']}': {remedy}")
+        faults.append(
+            f"retriever {path} was trained on dataset '{theirs['dataset']}', not '{config['dataset']}': {remedy}"
+        )
     elif differing := [name for name, digest in id_maps(dataset).items() if checkpoint["id_maps"].get(name) != digest]:
         faults.append(
-            f"retriever {path} knows other {' and '.join(differing)} than this run, so its ids mean others (other files,"
-            f" filters, or catalogue): {remedy}"
+            f"retriever {path} knows other {' and '.join(differing)} than this run (other files, filters or catalogue), so"
+            f" its ids mean others: {remedy}"
         )
     split = {name: (theirs["eval_args"].get(name), config["eval_args"].get(name)) for name in _SPLIT}
     if "US" in config["eval_args"]["split"]:
@@ -110,6 +112,9 @@ def _check_same_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dat
     ]
     windows = theirs["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH"]
     if windows[0] != windows[1]:
-        faults.append(f"retriever {path} reads the last {windows[0]} events, but rows hold {windows[1]}: set MAX_ITEM_LIST_LENGTH: {windows[0]}")
+        faults.append(
+            f"retriever {path} reads the last {windows[0]} events, but rows hold {windows[1]}: set MAX_ITEM_LIST_LENGTH:"
+            f" {windows[0]}"
+        )
     if faults:
         raise UserError(faults)

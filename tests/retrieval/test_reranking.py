@@ -118,7 +118,9 @@ def test_recall_at_the_top_is_its_ceiling_whatever_the_re_ranker_says():
     generator = torch.Generator().manual_seed(3)
     scores = torch.randn(50, 40, generator=generator).round(decimals=1)  # with ties
     reranking = Reranking(Constant(scores), 10, 40, 5, 2.0**-16)
-    found = reranking.scores({HISTORY_ID: torch.arange(50)}, lambda _, items: torch.randn(items.shape, generator=generator))
+    found = reranking.scores(
+        {HISTORY_ID: torch.arange(50)}, lambda _, items: torch.randn(items.shape, generator=generator)
+    )
     _, top = reranking.top({HISTORY_ID: torch.arange(50)})
     best = found[:, 1:].topk(10).indices + 1
     assert [set(row) for row in best.tolist()] == [set(row) for row in top.tolist()]
@@ -127,7 +129,10 @@ def test_recall_at_the_top_is_its_ceiling_whatever_the_re_ranker_says():
 def test_differences_below_the_resolution_are_none():
     reranking = Reranking(Constant(SCORES), 2, 8, 0, 2.0**-16)
     noise = {1: 0.25 + 1e-6, 2: 0.25}
-    assert order(reranking.scores(ROWS, lambda _, items: torch.tensor([[noise[i] for i in items[0].tolist()]])))[0] == {1, 2}
+    assert order(reranking.scores(ROWS, lambda _, items: torch.tensor([[noise[i] for i in items[0].tolist()]])))[0] == {
+        1,
+        2,
+    }
 
 
 def test_what_is_remembered_is_asked_once():
@@ -159,4 +164,9 @@ def test_what_is_left_out_takes_no_place_in_the_top_and_keeps_its_place_behind()
     assert torch.equal(scores, SCORES)
     assert 2 in top[0].tolist()
     assert 1 not in top[0].tolist()
-    assert order(reranking.scores(ROWS, lambda _, items: items.float()))[2:] == [{1}, ({3, 4} - {*top[0].tolist()}), {5}, {6, 7}]
+    assert order(reranking.scores(ROWS, lambda _, items: items.float()))[2:] == [
+        {1},
+        ({3, 4} - {*top[0].tolist()}),
+        {5},
+        {6, 7},
+    ]
