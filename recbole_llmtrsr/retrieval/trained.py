@@ -97,11 +97,11 @@ def _check_same_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dat
         )
     elif differing := [name for name, digest in id_maps(dataset).items() if checkpoint["id_maps"].get(name) != digest]:
         faults.append(
-            f"retriever {path} knows other {' and '.join(differing)} than this run (other files, filters or catalogue), so"
-            f" its ids mean others: {remedy}"
+            f"retriever {path} knows other {' and '.join(differing)} than this run (other files, filters or catalogue),"
+            f" so its ids mean others: {remedy}"
         )
     split = {name: (theirs["eval_args"].get(name), config["eval_args"].get(name)) for name in _SPLIT}
-    if "US" in config["eval_args"]["split"]:
+    if "US" in config["eval_args"]["split"] or config["eval_args"]["order"] == "RO":  # users or events by chance
         seeds = (theirs["data_seed"], theirs["seed"])
         split["data_seed"] = (next(seed for seed in seeds if seed is not None), config.data_seed)
     faults += [
@@ -113,8 +113,8 @@ def _check_same_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dat
     windows = theirs["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH"]
     if windows[0] != windows[1]:
         faults.append(
-            f"retriever {path} reads the last {windows[0]} events, but rows hold {windows[1]}: set MAX_ITEM_LIST_LENGTH:"
-            f" {windows[0]}"
+            f"retriever {path} reads the last {windows[0]} events, but rows hold {windows[1]}: set"
+            f" MAX_ITEM_LIST_LENGTH: {windows[0]}"
         )
     if faults:
         raise UserError(faults)
