@@ -34,8 +34,9 @@ def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwar
     """
     kwargs.pop("pickle_protocol", None)
     if hasattr(state.get("config"), "checkpoint_parts"):
-        score = float(state["best_valid_score"])  # NumPy's own type otherwise
-        state = {**state, **state["config"].checkpoint_parts(), "best_valid_score": score}
+        state = {**state, **state["config"].checkpoint_parts()}
+        if "best_valid_score" in state:  # not after pretraining
+            state["best_valid_score"] = float(state["best_valid_score"])  # NumPy's own type otherwise
     torch.save(state, path, *args, **kwargs)
     with open(path, "rb") as file:
         _own.add(_digest(file))

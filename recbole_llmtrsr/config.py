@@ -16,6 +16,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import (
@@ -72,7 +73,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     Attributes:
         settings: our options, validated.
-        id_maps: digests of what user and item ids mean, once the data are read.
+        identity: digests of what ids mean and of what is held out, once the data are read.
 
     Raises:
         UserError: an unreadable property file, a misspelt option, or a value that is not accepted.
@@ -91,7 +92,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         label: str | None = None,
     ) -> None:
         self.label: str = label or model.__name__
-        self.id_maps: Mapping[str, str] = {}
+        self.identity: Mapping[str, str] = {}
         register_metrics()
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
         files, options = list(config_file_list or []), dict(config_dict or {})
@@ -222,9 +223,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """What a checkpoint tells of its run, as plain values: options in effect, those given, and what ids mean."""
+        """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
         given = {key: _plain(value) for key, value in self._given.items()}
-        return {"config": self.effective_options(), "given_options": given, "id_maps": dict(self.id_maps)}
+        return {"config": self.effective_options(), "given_options": given, "identity": dict(self.identity)}
 
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""
@@ -288,4 +289,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return value if isinstance(value, str | int | float | bool | type(None)) else str(value)

@@ -62,7 +62,7 @@ class FinalTest:
         getLogger().info(f"test among {mode}: {metrics}")
         table = self.table(loader) if metrics else None
         found = {
-            **result,
+            **{name: value for name, value in result.items() if name != "reranking"},  # candidates are not retrieved
             "test_result": {name: float(value) for name, value in metrics.items()} if metrics else None,
             "n_test": len(loader._dataset),
             # Unknown rather than that of the other candidates.

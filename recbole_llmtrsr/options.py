@@ -228,7 +228,9 @@ class TextVectorSettings:
         "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder"
         " as in text_encoder; ~ leaves them random.",
     )
-    text_init_frozen: bool = option(False, "Do not train embeddings that began with text vectors.")
+    text_init_frozen: bool = option(
+        False, "Do not train the item embeddings of text_init, those of items without text neither."
+    )
     vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.")
 
 

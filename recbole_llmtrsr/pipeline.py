@@ -104,7 +104,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         if stage.dry_run:
             dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_prompts else {}
             return _stopped(config, folder, dry)
-        reranking = make_reranking(config, data.train._dataset) if data.has_prompts else None
+        reranking = _reranking(config, data)
         summaries = _summarized(config, data, clock)
         if stage.summarize_only:
             if data.has_prompts:
@@ -216,18 +216,30 @@ def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clo
     }
 
 
+def _reranking(config: Config, data: RunData) -> Reranking | None:
+    """Of a model that reads candidates, as the options ask for; else None."""
+    if not getattr(config.model_class, "reads_candidates", False):
+        return None
+    return make_reranking(config, data.train._dataset, len(data.valid._dataset))
+
+
 def _reranked(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clock) -> dict[str, Any]:
-    """Tune the share of a re-ranking, if asked for; the re-ranking for result.json."""
+    """Tune the share of a re-ranking, if asked for; the re-ranking for result.json, and the validation under it."""
     reranking: Reranking | None = getattr(trainer.model, "reranking", None)
     if reranking is None:
         return {}
-    found: dict[str, Any] = {}
+    tuned: dict[str, Any] = {}
     with clock("reranking"):
         if config.settings.retrieval.blend is None:
-            found["blend_scores"] = tune_blend(reranking, trainer, data.valid, load_best_model=saved)
+            name, by_share = config["valid_metric"].lower(), tune_blend(reranking, trainer, data.valid, saved)
+            best = by_share[reranking.blend]
+            tuned = {"best_valid_score": best[name], "best_valid_result": best}
+            found = {"blend_scores": {str(share): own[name] for share, own in by_share.items()}}
+        else:
+            found = {}
         ceilings = recall_ceilings(reranking, {"valid": data.valid, "test": data.test})
     report = {**reranking.retriever.report(), "top_k": reranking.top_k, "blend": reranking.blend, **found}
-    return {"reranking": {**report, "recall_ceiling": ceilings}}
+    return {**tuned, "reranking": {**report, "recall_ceiling": ceilings}}
 
 
 def _explain(

@@ -16,24 +16,27 @@ from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
-from recbole_llmtrsr.retrieval.trained import TrainedRetriever, trained_retriever
+from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_rule, trained_retriever
 
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
 
-def make_reranking(config: Any, train: Any) -> Reranking | None:
+def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
     """The re-ranking that the options ask for; None where the language model scores every item.
 
     Args:
         config: our Config.
         train: the built training split.
+        n_valid: validation rows.
 
     Raises:
-        UserError: no such retriever, or one that does not fit this run.
+        UserError: no such retriever, one that does not fit this run, or nothing to tune the blend on.
     """
     options = config.settings.retrieval
     if options.retriever is None:
         return None
+    if options.blend is None and n_valid == 0:
+        raise UserError("blend: ~ is tuned on the validation set, which is empty: set blend to a number from 0 to 1")
     reranking = Reranking(
         _retriever(config, train),
         options.rerank_top_k,
@@ -46,7 +49,7 @@ def make_reranking(config: Any, train: Any) -> Reranking | None:
     return reranking
 
 
-def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[str, float]:
+def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[float, dict[str, float]]:
     """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
 
     Args:
@@ -56,18 +59,18 @@ def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: 
         load_best_model: with the weights of the best checkpoint.
 
     Returns:
-        the validation metric by share.
+        the validation's metrics by share.
     """
-    config, found = trainer.config, dict[float, float]()
+    name, sign = trainer.config["valid_metric"].lower(), 1 if trainer.config["valid_metric_bigger"] else -1
+    found: dict[float, dict[str, float]] = {}
     with reranking.remembering():
         for share in SHARES:
             reranking.blend = share
-            is_first = load_best_model and not found
-            found[share] = float(trainer.evaluate(valid, load_best_model=is_first)[config["valid_metric"].lower()])
-    sign = 1 if config["valid_metric_bigger"] else -1
-    reranking.blend = max(found, key=lambda share: (sign * found[share], -share))
-    getLogger().info(f"blend: {reranking.blend} of {found}")
-    return {str(share): score for share, score in found.items()}
+            result = trainer.evaluate(valid, load_best_model=load_best_model and not found)
+            found[share] = {metric: float(value) for metric, value in result.items()}
+    reranking.blend = max(found, key=lambda share: (sign * found[share][name], -share))
+    getLogger().info(f"blend: {reranking.blend} of { {share: own[name] for share, own in found.items()} }")
+    return found
 
 
 def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[str, float]:
@@ -79,7 +82,7 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
     """
     ceilings = {}
     for split, loader in loaders.items():
-        if not isinstance(loader, FullSortEvalDataLoader):
+        if not isinstance(loader, FullSortEvalDataLoader) or len(loader) == 0:
             continue
         n_found = n_targets = 0
         for interaction, _, rows, targets in loader:
@@ -93,6 +96,8 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
 def _retriever(config: Any, train: Any) -> Retriever:
     name = config.settings.retrieval.retriever
     if name == "Pop":
+        if faults := faults_of_rule(name, config):
+            raise UserError(faults)
         return PopularityRetriever(train.popularity, config["device"])
     if name == "text":
         return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)

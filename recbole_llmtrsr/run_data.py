@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
-from recbole_llmtrsr.data.id_maps import id_maps
+from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
@@ -72,9 +72,9 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     with clock("data"):
         dataset = load_dataset(get_dataset(config.model_class), config)
-        config.id_maps = id_maps(dataset)
         getLogger().info(dataset)
         (train, valid, test), candidates, also = make_loaders(config, dataset)
+        config.identity = identity(dataset)
     _check_same_candidates(candidates, candidate_hashes)
     check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})
     return RunData(dataset, train, valid, test, candidates, also)

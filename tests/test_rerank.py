@@ -45,10 +45,10 @@ def toy_in_empty_folder(tmp_path, monkeypatch):
     write("toy", events)
 
 
-def write(name, events):
+def write(name, events, columns=""):
     folder = Path("data") / name
     folder.mkdir(parents=True)
-    lines = ["user_id:token\titem_id:token\ttimestamp:float", *events]
+    lines = [f"user_id:token\titem_id:token\ttimestamp:float{columns}", *events]
     (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
     items = ["item_id:token\ttitle:token_seq", *(f"i{n}\tThe title of {n}" for n in range(N_ITEMS))]
     (folder / f"{name}.item").write_text("\n".join(items) + "\n")
@@ -92,7 +92,7 @@ def test_recall_at_the_top_is_the_ceiling_of_the_retriever():
 
 def test_the_whole_catalogue_as_the_top_is_full_ranking_by_the_language_model_alone():
     alone, rows = run("LLMTRSR")
-    pair, own = run("LLMTRSR", retriever="Pop", **{"LLMTRSR.rerank_top_k": N_ITEMS})
+    pair, own = run("LLMTRSR", retriever="text", **{"LLMTRSR.rerank_top_k": N_ITEMS})
     assert pair["test_result"] == alone["test_result"]
     pd.testing.assert_frame_equal(own.filter(like="@"), rows.filter(like="@"))
     assert pair["reranking"]["recall_ceiling"] == {"valid": 1.0, "test": 1.0}
@@ -106,18 +106,50 @@ def test_a_tuned_blend_is_the_best_on_the_validation_set():
     best = max(scores.values())
     assert pair["reranking"]["blend"] == min(float(share) for share, score in scores.items() if score == best)
     assert scores["0.0"] == sasrec["best_valid_score"]
+    assert pair["best_valid_score"] == best == pair["best_valid_result"]["mrr@10"]
     checked, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], blend=pair["reranking"]["blend"])
     assert checked["test_result"] == pair["test_result"]
 
 
-def test_pop_counts_as_the_model_of_that_name_does():
-    pair, rows = run("LLMTRSR", retriever="Pop", blend=0)
-    alone, _ = run("Pop")
-    saved = torch.load(alone["checkpoint"], weights_only=True)
-    assert saved["other_parameter"]["item_cnt"].sum() == N_USERS * (N_EVENTS - 2)
-    again, own = run("LLMTRSR", retriever=alone["checkpoint"], blend=0)
-    assert again["test_result"] == pair["test_result"]
-    pd.testing.assert_frame_equal(own, rows)
+@pytest.mark.parametrize("name", ["Pop", "BPR", "ItemKNN", "EASE", "LightGCN", "LLMSeqSim"])
+def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
+    alone, rows = run(name, rank_history="no")
+    for retriever in [alone["checkpoint"], {"Pop": "Pop", "LLMSeqSim": "text"}.get(name, alone["checkpoint"])]:
+        pair, own = run("LLMTRSR", retriever=retriever, blend=0, rank_history="no")
+        assert pair["test_result"] == alone["test_result"]
+        pd.testing.assert_frame_equal(own.filter(like="@"), rows.filter(like="@"))
+
+
+@pytest.mark.parametrize("name", ["Pop", "BPR"])
+def test_a_retriever_that_ranks_the_history_first_needs_a_rule(name):
+    alone, _ = run(name)
+    for retriever in {alone["checkpoint"], name if name == "Pop" else alone["checkpoint"]}:
+        assert "set rank_history: no (RecBole's rule for its kind) or yes" in refusal(retriever=retriever)
+
+
+def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
+    by_chance = {"mode": "full", "order": "RO", "split": {"RS": [0.6, 0.2, 0.2]}}
+    options = {"eval_args": by_chance, "rank_history": "no", "data_seed": 3}
+    alone, _ = run("LightGCN", **options)
+    pair, _ = run("LLMTRSR", retriever=alone["checkpoint"], blend=0, **options)
+    assert pair["test_result"] == alone["test_result"]
+    assert "under another split" in refusal(retriever=alone["checkpoint"], **{**options, "data_seed": 4})
+
+
+@pytest.mark.parametrize("name", ["NeuMF", "DIN"])
+def test_a_retriever_that_cannot_rank_a_catalogue_is_refused(name):
+    alone, _ = run(name, rank_history="no", eval_args={"mode": "uni5"}, epochs=1)
+    message = refusal(retriever=alone["checkpoint"], rank_history="no")
+    assert f"is a {name}, which cannot rank a whole catalogue at once" in message
+
+
+PRETRAINING = {"train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1}
+
+
+@pytest.mark.parametrize(("name", "options"), [("S3Rec", PRETRAINING), ("RaCT", {})])
+def test_models_that_are_trained_in_stages_save_their_checkpoints(name, options):
+    features = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
+    run(name, rank_history="no", item_attribute="title", **features, **options)
 
 
 def test_a_checkpoint_of_a_run_holds_plain_values_alone():
@@ -125,12 +157,12 @@ def test_a_checkpoint_of_a_run_holds_plain_values_alone():
     saved = torch.load(sasrec["checkpoint"], weights_only=True)
     assert saved["config"]["model"] == "SASRec"
     assert saved["given_options"]["topk"] == [1, 5, 10]
-    assert set(saved["id_maps"]) == {"users", "items"}
+    assert set(saved["identity"]) == {"users", "items", "held_out"}
 
 
-def refusal(**options):
+def refusal(dataset="toy", **options):
     with pytest.raises(UserError) as refused:
-        run("LLMTRSR", **options)
+        run("LLMTRSR", dataset, **options)
     return str(refused.value)
 
 
@@ -150,16 +182,31 @@ def test_a_retriever_of_other_items_is_refused():
     assert "knows other users and items than this run" in refusal(retriever="renamed.pth")
 
 
-def test_a_retriever_that_may_have_seen_the_targets_is_refused():
-    sasrec, _ = run("SASRec", eval_args={"mode": "full", "split": {"RS": [0.9, 0.05, 0.05]}})
-    message = refusal(retriever=sasrec["checkpoint"])
-    assert "under another split, eval_args split: {'RS': [0.9, 0.05, 0.05]}, not {'LS': 'valid_and_test'}" in message
+SEEN = {
+    "another share": ({"eval_args": {"mode": "full", "split": {"RS": [0.2, 0.4, 0.4]}}}, {}),
+    "validation in training": ({"eval_args": {"mode": "full", "split": {"LS": "test_only"}}}, {}),
+    "later events": ({}, {"val_interval": {"timestamp": f"[0,{N_EVENTS - 2}]"}}),
+    "one later event": ({}, {"val_interval": {"timestamp": f"[0,{N_EVENTS - 1})"}}),
+    "another order": ({"TIME_FIELD": "backwards"}, {}),
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_a_retriever_that_may_have_seen_the_targets_is_refused(case):
+    rows = [(u, (5 * u + t * (1 + u % 3)) % N_ITEMS, t) for t in range(N_EVENTS) for u in range(5 * N_ITEMS)]
+    write("many", [f"u{u}\ti{i}\t{t}\t{N_EVENTS - t}" for u, i, t in rows], "\tbackwards:float")
+    load = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "backwards"]}}
+    before, now = SEEN[case]
+    sasrec, _ = run("SASRec", "many", **load, **before, epochs=1)
+    message = refusal("many", retriever=sasrec["checkpoint"], **load, **now)
+    assert "was trained under another split (eval_args, data_seed, filters or order of events), so it" in message
 
 
 def test_users_split_by_another_seed_are_another_split():
     by_user = {"mode": "full", "split": {"US": [0.5, 0.25, 0.25]}}
     sasrec, _ = run("SASRec", eval_args=by_user, data_seed=1)
-    assert "eval_args data_seed: 1, not 2" in refusal(retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=2)
+    message = refusal(retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=2)
+    assert "under another split" in message
     pair, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=1, blend=0)
     assert pair["test_result"] == sasrec["test_result"]
 
@@ -168,14 +215,33 @@ def test_users_split_by_another_seed_are_another_split():
     ("options", "part"),
     [
         ({"retriever": "nowhere.pth"}, "'nowhere.pth' is no file"),
-        ({"retriever": "Pop", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
-        ({"retriever": "Pop", "eval_args": {"mode": "uni5"}}, "ranks other candidates: set eval_args: {mode: full}"),
-        ({"retriever": "Pop", "blend": 1.5}, "blend must be between 0 and 1, got 1.5"),
-        ({"retriever": "Pop", "max_full_sort_scores": 79}, "16 histories x 5 items = 80 candidates"),
+        ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
+        ({"retriever": "text", "eval_args": {"mode": "uni5"}}, "ranks uni5 in validation and uni5 in the test: set"),
+        (
+            {"retriever": "text", "blend": None, "eval_args": {"mode": {"valid": "uni5", "test": "full"}}},
+            "ranks uni5 in validation and full in the test (blend: ~ is tuned on the former)",
+        ),
+        (
+            {"retriever": "text", "blend": None, "eval_args": {"mode": "full", "split": {"RS": [0.8, 0.0, 0.2]}}},
+            "blend: ~ is tuned on the validation set, which is empty",
+        ),
+        ({"retriever": "text", "blend": 1.5}, "blend must be between 0 and 1, got 1.5"),
+        ({"retriever": "text", "max_full_sort_scores": 79}, "16 histories x 5 items = 80 candidates"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, part):
     assert part in refusal(**options)
+
+
+def test_an_empty_validation_set_has_no_ceiling():
+    pair, _ = run("LLMTRSR", retriever="text", eval_args={"mode": "full", "split": {"RS": [0.8, 0.0, 0.2]}})
+    assert list(pair["reranking"]["recall_ceiling"]) == ["test"]
+
+
+def test_a_further_test_among_candidates_tells_of_no_retriever():
+    run("LLMTRSR", retriever="text", also_test=["uni5"])
+    (file,) = Path("out").glob("*/also/uni5/result.json")
+    assert "reranking" not in json.loads(file.read_text())
 
 
 def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
@@ -194,13 +260,14 @@ def test_other_windows_are_refused():
 
 @pytest.mark.parametrize("user", ["u0", "u1", "u2", "u3", "u4", "u5"])
 def test_an_explanation_shows_the_items_that_were_ranked_anew(user):
-    run("LLMTRSR", retriever="Pop", explain=user)
+    run("LLMTRSR", retriever="text", blend=0.5, explain=user)
     (page,) = Path("out").glob(f"*/explain-{user}.html")
+    assert '<dt>blend</dt><dd dir="auto">0.5</dd>' in page.read_text()
     ranked = page.read_text().partition('<th class="rank"')[2]
     assert len(set(re.findall(r"<code[^>]*>(i\d+)</code>", ranked))) == 5
 
 
 def test_the_result_file_tells_of_the_pair():
-    pair, _ = run("LLMTRSR", retriever="Pop")
+    pair, _ = run("LLMTRSR", retriever="text")
     (file,) = Path("out").glob("*/result.json")
     assert json.loads(file.read_text())["reranking"] == pair["reranking"]

@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.utils import ModelType
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 
+MOST_SCORES = 2**24  # of a batch, 64 MB; ranking them takes several times as much
+
 
 def ranks_history(config: Any) -> bool:
     """Whether items of the history are candidates in full ranking; RecBole's rule where ``rank_history`` is auto."""
     rule = config.settings.evaluation.rank_history
-    return rule == "yes" or (rule == "auto" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
+    return bool(rule == "yes" or (rule == "auto" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL))
 
 
 class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
-    """RecBole's loader of full ranking, which leaves out the history, or does not, as ``rank_history`` says.
+    """RecBole's loader of full ranking; where ``rank_history`` is yes or no, the same rows for models of every kind.
 
-    A target is ranked in any case, also one that the user chose before.
+    Then each target is a row, from which the events before it are left out, or are not; a target is ranked in any case,
+    also one that the user chose before. RecBole has one row for each user of a model that is not sequential, and takes
+    what to leave out from its sampler.
 
     Args:
         config: our Config.
         dataset: the built data set of one split.
-        sampler: knows what users of models that are not sequential chose.
+        sampler: RecBole's.
     """
 
+    step: int
+
     def __init__(self, config: Any, dataset: Any, sampler: Any) -> None:
-        self._ranks_history = ranks_history(config)
-        super().__init__(config, dataset, sampler, shuffle=False)
+        self._left_out: bool | None = None  # as RecBole does it
+        if config.settings.evaluation.rank_history == "auto":
+            super().__init__(config, dataset, sampler, shuffle=False)
+            return
+        self._left_out = not ranks_history(config)
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.is_sequential = True  # a row for each target
+        self.sample_size = len(dataset)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+        self.is_sequential = True  # that sets it by the kind of model
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        step = max(1, MOST_SCORES // self._dataset.item_num)
+        if self.is_sequential and self.step > step:
+            self.step = step
+            self.set_batch_size(step)
 
     def collate_fn(self, index: Any) -> Any:
         """Rows, (row, item) of what is left out or None, and (row, item) of the targets."""
         rows, left_out, target_rows, targets = super().collate_fn(index)
-        if self._ranks_history:
-            return rows, None, target_rows, targets
-        if self.is_sequential:
+        if self._left_out:
             left_out = history_places(self._dataset.histories, rows[HISTORY_ID].tolist(), targets)
         return rows, left_out, target_rows, targets
 

@@ -20,6 +20,7 @@ import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
 
+from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import item_tokens
 from recbole_llmtrsr.data.user_split import US, split_by_user
 from recbole_llmtrsr.errors import UserError
@@ -57,10 +58,12 @@ class _Rows:
     Attributes:
         histories: of all rows.
         popularity: training events of every item; 0 is a cold item. [n_items]
+        held_out: digest of the events of validation and test.
     """
 
     histories: Histories
     popularity: npt.NDArray[np.int64]
+    held_out: str
 
     def _load_data(self: Any, token: str, dataset_path: str) -> None:
         super()._load_data(token, dataset_path)  # type: ignore[misc]
@@ -80,7 +83,7 @@ class _Rows:
         return [self.copy(self.inter_feat[part]) for part in parts]
 
     def _count_training_events(self: Any, datasets: Sequence[Any]) -> None:
-        """Popularity by the events that training may see: the targets and first events of training, as in Pop."""
+        """Popularity by the events that training may see (targets and first events, as in Pop), and what it may not."""
         train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
         if self.config["benchmark_filename"] is not None:
             seen = datasets[0].inter_feat[self.iid_field].numpy()
@@ -91,9 +94,9 @@ class _Rows:
             if not _splits_every_user(self.config):
                 is_training &= np.isin(past.begin, past.begin[train])
             seen = past.items[is_training]
-        counts = np.bincount(seen, minlength=self.item_num)
+        counts, digest = np.bincount(seen, minlength=self.item_num), held_out_digest(datasets[1:])
         for dataset in (self, *datasets):
-            dataset.popularity = counts
+            dataset.popularity, dataset.held_out = counts, digest
 
 
 class SequentialRows(_Rows):

@@ -139,8 +139,8 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
         user: token of the user.
 
     Returns:
-        log-odds by item id, after a retriever those of its best items; None where the loader ranks no list of
-        candidates (mode: labeled).
+        log-odds by item id; after a retriever those of its best items, before they are blended with its own scores.
+        None where the loader ranks no list of candidates (mode: labeled).
 
     Raises:
         UserError: no such user, or none with a target in this split.
@@ -193,4 +193,6 @@ def _options(settings: Any) -> tuple[tuple[str, str], ...]:
     values = {**dataclasses.asdict(settings.summary), **dataclasses.asdict(settings.prompt)}
     del values["summarizer_api_key_variable"]
     values["backbone"] = settings.backbone.backbone
+    if settings.retrieval.retriever is not None:
+        values |= dataclasses.asdict(settings.retrieval)
     return tuple((name, "~" if value is None else str(value)) for name, value in values.items())

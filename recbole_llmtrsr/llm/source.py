@@ -107,17 +107,17 @@ class ModelSource:
             raise UserError(self._fault("weights", error)) from error
         return lm, tokenizer
 
-    def load_encoder(self, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The body of any model, an encoder or a decoder, and its tokenizer; errors as for ``load``.
+    def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
+        """The body of any model, an encoder or a decoder; errors as for ``load``.
 
         Args:
             dtype: of the weights.
         """
-        config, tokenizer = self.load_tokenizer(causal=False)
         try:
-            return AutoModel.from_pretrained(self.path, config=config, dtype=dtype, **self.options), tokenizer
+            model: PreTrainedModel = AutoModel.from_pretrained(self.path, dtype=dtype, **self.options)
         except Exception as error:
             raise UserError(self._fault("weights", error)) from error
+        return model
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(

@@ -21,6 +21,7 @@ Vectors = npt.NDArray[np.float32]
 
 TFIDF = "tfidf"
 TFIDF_WIDTH = 256
+TFIDF_TERMS = 100_000  # the most frequent ones, which bound memory
 _TEXTS_AT_ONCE = 64
 _TEXTS_A_PART = 4096
 
@@ -63,14 +64,14 @@ def text_vectors(
     if encoder == TFIDF:
         return tfidf_vectors(texts)
     source = ModelSource.find(role, encoder, trust_remote_code)
-    model, tokenizer = source.load_encoder(dtype)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval()  # type: ignore[arg-type]
+    config, tokenizer = source.load_tokenizer(causal=False)
     name = hashlib.sha256(f"{model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
     for text in texts:
         name.update(f"{len(text)} {text}\n".encode())
-    file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), model.config.get_text_config().hidden_size)
+    file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
+    if file.n_done == len(texts):
+        return file.rows
+    model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
     n_cut = 0
     with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
         for part in file.missing(_TEXTS_A_PART):
@@ -80,7 +81,7 @@ def text_vectors(
             order = sorted(range(len(part)), key=lambda i: -len(tokens[i]))
             for begin in range(0, len(order), _TEXTS_AT_ONCE):
                 chosen = order[begin : begin + _TEXTS_AT_ONCE]
-                vectors[chosen] = _encoded(model, tokenizer, [tokens[i] for i in chosen])
+                vectors[chosen] = _encoded(model, [tokens[i] for i in chosen])
                 bar.update(len(chosen))
             file.write(vectors)
     if n_cut:
@@ -91,7 +92,7 @@ def text_vectors(
 
 
 @torch.no_grad()
-def _encoded(model: torch.nn.Module, tokenizer: object, tokens: Sequence[Sequence[int]]) -> Vectors:
+def _encoded(model: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Vectors:
     device = next(model.parameters()).device
     width = max(1, *map(len, tokens))
     ids = torch.zeros(len(tokens), width, dtype=torch.long)
@@ -107,6 +108,8 @@ def _encoded(model: torch.nn.Module, tokenizer: object, tokens: Sequence[Sequenc
 
 def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
     """Latent semantic analysis: weighted counts of words and pairs of words, reduced by a singular value decomposition.
+
+    The `TFIDF_TERMS` most frequent ones are counted.
 
     Args:
         texts: one a line.
@@ -126,7 +129,9 @@ def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
-        counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+").fit_transform(texts)
+        counts = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+", max_features=TFIDF_TERMS
+        ).fit_transform(texts)
     except ValueError as error:
         raise UserError("text encoder tfidf: no item text holds a word; choose other item_text_fields") from error
     width = min(width, *counts.shape)

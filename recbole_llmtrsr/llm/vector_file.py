@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,8 @@ Vectors = npt.NDArray[np.float32]
 class VectorFile:
     """A .npy file of fp32 rows, and beside it how many of them are written.
 
-    Rows are mapped, not read, so that memory holds what is in use. A row is counted only once it is on disk.
+    Rows are mapped, not read, so that memory holds what is in use. A row is counted only once it is on disk. Processes
+    that fill one file at the same time write the same rows, so that what either counted is there.
 
     Args:
         path: ending in .npy; a file that is there is continued.
@@ -33,11 +37,13 @@ class VectorFile:
         self._progress = path.with_suffix(".json")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not (path.exists() and self._progress.exists()):
-                np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n_rows, width))
-                self._count(0)
-            self.rows: Vectors = np.lib.format.open_memmap(path, mode="r+")
-            self.n_done: int = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
+            if not path.exists():
+                _make(path, n_rows, width)
+            self.n_done: int = 0
+            if self._progress.exists():
+                self.n_done = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
+            mode: Literal["r", "r+"] = "r" if self.n_done == n_rows else "r+"  # finished ones may not be ours to write
+            self.rows: Vectors = np.lib.format.open_memmap(path, mode=mode)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"vectors {path} can be neither read nor made ({error}): remove the file") from error
         if self.rows.shape != (n_rows, width) or self.rows.dtype != np.float32:
@@ -61,3 +67,14 @@ class VectorFile:
         with whole_file(self._progress) as file:
             file.write(json.dumps({"n_done": n}).encode())
         self.n_done = n
+
+
+def _make(path: Path, n_rows: int, width: int) -> None:
+    """A file of zeros that takes its name when it is whole, unless another process was first."""
+    own = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
+    try:
+        np.lib.format.open_memmap(own, mode="w+", dtype=np.float32, shape=(n_rows, width))
+        with suppress(FileExistsError):
+            os.link(own, path)
+    finally:
+        own.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from recbole_llmtrsr.errors import UserError
 
 
 def check_full_sort_cost(config: Any, model_class: Any, loaders: Mapping[str, Any]) -> None:
-    """Refuse full ranking above ``max_full_sort_scores``; models of RecBole's own are not concerned.
+    """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate.
 
     Args:
         config: our Config.
@@ -19,7 +19,7 @@ def check_full_sort_cost(config: Any, model_class: Any, loaders: Mapping[str, An
     Raises:
         UserError: with the cost in scores, and the remedies.
     """
-    if model_class.__module__.startswith("recbole."):
+    if not getattr(model_class, "reads_candidates", False):
         return
     limit, retrieval = config.settings.evaluation.max_full_sort_scores, config.settings.retrieval
     for split, loader in loaders.items():

@@ -14,6 +14,8 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.text_vectors import text_vectors
 from recbole_llmtrsr.model.assembly import weights_dtype
 
+_ROWS_AT_ONCE = 65_536  # in double precision
+
 
 def item_vectors(config: Any, dataset: Any, role: str) -> Tensor:
     """Text vectors by RecBole's item id, of length 1; of zeros for the padding and items without text.
@@ -55,14 +57,14 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
     Args:
         model: of RecBole's, with an `item_embedding`.
         vectors: text vectors. [n_items, width]
-        frozen: do not train the embeddings.
+        frozen: do not train the table, rows that did not begin with texts among it.
 
     Source:
         Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLM2BERT4Rec,
         where vectors of a commercial service are reduced by principal components, and tuned.
 
     Raises:
-        UserError: the model has no embedding of items.
+        UserError: the model has no embedding of items, or all texts are alike.
     """
     embedding = getattr(model, "item_embedding", None)
     if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < len(vectors):
@@ -74,8 +76,10 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
     components = principal_components(vectors[has_text], embedding.embedding_dim)
     weight = embedding.weight.data
     rows = torch.nonzero(has_text)[:, 0].to(weight.device)
-    scale = weight[rows].std() / components.std()
-    weight[rows, : components.shape[1]] = (components * scale.cpu()).to(weight)
+    scale = weight[rows].std().cpu() / components.std()
+    if not torch.isfinite(scale):
+        raise UserError(f"text_init: the texts of {len(components)} items do not differ; choose other item_text_fields")
+    weight[rows, : components.shape[1]] = (components * scale).to(weight)
     embedding.weight.requires_grad_(not frozen)
 
 
@@ -91,8 +95,12 @@ def principal_components(vectors: Tensor, n: int) -> Tensor:
     Returns:
         fp32 [n_rows, min(n, width)].
     """
-    centred = vectors.double() - vectors.double().mean(0)
-    _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    mean, parts = vectors.mean(0, dtype=torch.float64), torch.split(vectors, _ROWS_AT_ONCE)
+    covariance = torch.zeros(vectors.shape[1], vectors.shape[1], dtype=torch.float64)
+    for part in parts:
+        centred = part.double() - mean
+        covariance += centred.T @ centred
+    _, directions = torch.linalg.eigh(covariance)  # ascending
     directions = directions.flip(1)[:, :n]
-    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    return (centred @ (directions * largest.sign())).float()
+    directions *= directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    return torch.cat([((part.double() - mean) @ directions).float() for part in parts])

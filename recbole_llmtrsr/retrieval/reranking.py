@@ -49,20 +49,21 @@ class Reranking:
         self.retriever, self.top_k, self.blend = retriever, top_k, 1.0
         self._order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
         self._resolution, self._left_out = resolution, left_out
-        self._known: dict[int, Tensor] | None = None
+        self._known: dict[int, tuple[Tensor, Tensor]] | None = None
 
     def top(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """The retriever's scores [B, n_items] and its best items, in no particular order [B, top_k].
 
         Raises:
-            UserError: a score is nan.
+            UserError: a score is not finite.
         """
         scores = self.retriever.scores(interaction)
-        if torch.isnan(scores).any():
-            raise UserError("the retriever's scores hold nan: it diverged in training; train it anew")
+        if not torch.isfinite(scores[:, 1:]).all():
+            raise UserError("the retriever's scores hold nan or infinite ones: it diverged in training; train it anew")
         ranked = scores
         if self._left_out is not None:
-            ranked = scores.index_put(self._left_out(interaction[HISTORY_ID].tolist()), torch.tensor(-torch.inf))
+            rows, items = (places.to(scores.device) for places in self._left_out(interaction[HISTORY_ID].tolist()))
+            ranked = scores.index_put((rows, items), scores.new_tensor(-torch.inf))
         return scores, top_items(ranked, self.top_k, self._order)
 
     def scores(self, interaction: Any, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
@@ -78,7 +79,7 @@ class Reranking:
         found, items = self.top(interaction)
         if self.blend == 0:
             return places(found)
-        new = self._ranked(interaction[HISTORY_ID].tolist(), items, rank)
+        items, new = self._ranked(interaction[HISTORY_ID].tolist(), items, rank)
         return reranked(found, items, self._rounded(new), self.blend)
 
     @contextmanager
@@ -90,12 +91,16 @@ class Reranking:
         finally:
             self._known = None
 
-    def _ranked(self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
+    def _ranked(
+        self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Items and their new scores; remembered together, since not every retriever finds the same ones again."""
         if self._known is None:
-            return rank(history_ids, items)
+            return items, rank(history_ids, items)
         if not all(i in self._known for i in history_ids):
-            self._known.update(zip(history_ids, rank(history_ids, items), strict=True))
-        return torch.stack([self._known[i] for i in history_ids])
+            self._known.update(zip(history_ids, zip(items, rank(history_ids, items), strict=True), strict=True))
+        known = [self._known[i] for i in history_ids]
+        return torch.stack([own for own, _ in known]), torch.stack([scores for _, scores in known])
 
     def _rounded(self, scores: Tensor) -> Tensor:
         return scores if self._resolution is None else torch.round(scores / self._resolution) * self._resolution

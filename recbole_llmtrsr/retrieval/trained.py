@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.utils import ModelType
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType, init_seed
 from torch import Tensor
 
 from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.id_maps import id_maps
+from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
 
-_SPLIT = ("split", "order", "group_by")
+_PARTS = {"config", "given_options", "identity", "state_dict"}
 
 
 class TrainedRetriever:
@@ -28,13 +29,15 @@ class TrainedRetriever:
 
     def __init__(self, model: Any, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
+        self._resolution: float | None = getattr(model, "score_resolution", None)
 
     @torch.no_grad()
     def scores(self, interaction: Any) -> Tensor:
         """What the model's full ranking gives, in its own precision. [batch_size, n_items]"""
         device = self._model.device
         with torch.autocast(device.type, enabled=False):
-            return self._model.full_sort_predict(interaction.to(device)).view(len(interaction), -1)  # type: ignore[no-any-return]
+            scores = self._model.full_sort_predict(interaction.to(device)).view(len(interaction), -1).to(device)
+        return scores if self._resolution is None else torch.round(scores / self._resolution)
 
     def report(self) -> dict[str, Any]:
         """What it is, for result.json."""
@@ -50,7 +53,7 @@ def trained_retriever(
     Args:
         path: the .pth file.
         config: of the run that re-ranks.
-        dataset: its data, with the rows of training.
+        dataset: its data, built.
         get_model: class by name.
         get_dataset: data set class of a model class.
 
@@ -59,22 +62,23 @@ def trained_retriever(
             ids or another split (whose training rows may be targets here), or of a model that ranks no catalogue.
     """
     checkpoint = load_checkpoint(path, map_location=config["device"])
-    if not {"given_options", "id_maps", "config", "state_dict"} <= set(checkpoint):
+    if not set(checkpoint) >= _PARTS:
         raise UserError(
             f"retriever {path} does not tell what it was trained on: train it with run_recbole_llmtrsr of this version,"
             " which saves that"
         )
-    _check_same_data(path, checkpoint, config, dataset)
-    own = checkpoint["config"]
+    model_class = get_model(checkpoint["config"]["model"])
+    _refuse(
+        [*_faults_of_model(path, model_class, checkpoint, config), *_faults_of_data(path, checkpoint, config, dataset)]
+    )
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
     options = {**checkpoint["given_options"], **places, "data_path": str(Path(config["data_path"]).parent)}
-    model_class = get_model(own["model"])
-    if hasattr(model_class, "check_config"):
-        raise UserError(f"retriever {path} is a {own['model']}, which reads prompts: take one of RecBole's models")
-    saved = _SavedConfig(model_class, own["dataset"], None, options)
-    if model_class.type != ModelType.SEQUENTIAL:  # such as graphs, which are made of all training rows
-        dataset = get_dataset(model_class)(saved).build()[0]
-    model = model_class(saved, dataset).to(config["device"])
+    saved = _SavedConfig(model_class, config["dataset"], None, options)
+    # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
+    init_seed(saved.data_seed, saved["reproducibility"])
+    own = get_dataset(model_class)(saved).build()[0]
+    _refuse(_faults_of_data(path, {**checkpoint, "identity": identity(own)}, config, dataset))
+    model = model_class(saved, own).to(config["device"])
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return TrainedRetriever(model, path)
@@ -88,33 +92,58 @@ class _SavedConfig(Config):
         return {}
 
 
-def _check_same_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dataset: Any) -> None:
-    faults = []
-    theirs, remedy = checkpoint["config"], "train the retriever with the data and the options of this run"
-    if theirs["dataset"] != config["dataset"]:
+def _faults_of_model(path: Path, model_class: Any, checkpoint: Mapping[str, Any], config: Any) -> list[str]:
+    name, faults = model_class.__name__, []
+    if hasattr(model_class, "check_config"):
+        faults.append(f"retriever {path} is a {name}, which reads prompts: take one of RecBole's models")
+    elif model_class.full_sort_predict is AbstractRecommender.full_sort_predict:
+        faults.append(f"retriever {path} is a {name}, which cannot rank a whole catalogue at once: take another model")
+    if model_class.type != ModelType.SEQUENTIAL:
+        faults += faults_of_rule(name, config)
+        return faults
+    theirs, ours = checkpoint["config"]["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH"]
+    if theirs != ours:
         faults.append(
-            f"retriever {path} was trained on dataset '{theirs['dataset']}', not '{config['dataset']}': {remedy}"
+            f"retriever {path} reads the last {theirs} events, but rows hold {ours}: set MAX_ITEM_LIST_LENGTH: {theirs}"
         )
-    elif differing := [name for name, digest in id_maps(dataset).items() if checkpoint["id_maps"].get(name) != digest]:
-        faults.append(
-            f"retriever {path} knows other {' and '.join(differing)} than this run (other files, filters or catalogue),"
-            f" so its ids mean others: {remedy}"
-        )
-    split = {name: (theirs["eval_args"].get(name), config["eval_args"].get(name)) for name in _SPLIT}
-    if "US" in config["eval_args"]["split"] or config["eval_args"]["order"] == "RO":  # users or events by chance
-        seeds = (theirs["data_seed"], theirs["seed"])
-        split["data_seed"] = (next(seed for seed in seeds if seed is not None), config.data_seed)
-    faults += [
-        f"retriever {path} was trained under another split, eval_args {name}: {before}, not {now}, so it may have seen"
-        f" targets of this test: {remedy}"
-        for name, (before, now) in split.items()
-        if before != now
+    return faults
+
+
+def faults_of_rule(name: str, config: Any) -> list[str]:
+    """A retriever that would fill its top with what the user already chose.
+
+    Args:
+        name: of a retriever that is no sequential model.
+        config: of the run that re-ranks.
+    """
+    if config.settings.evaluation.rank_history != "auto":
+        return []
+    return [
+        f"retriever {name} is no sequential model, and ranks first what a user already chose, which rank_history: auto"
+        " leaves among the candidates of sequential ones: set rank_history: no (RecBole's rule for its kind) or yes"
     ]
-    windows = theirs["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH"]
-    if windows[0] != windows[1]:
-        faults.append(
-            f"retriever {path} reads the last {windows[0]} events, but rows hold {windows[1]}: set"
-            f" MAX_ITEM_LIST_LENGTH: {windows[0]}"
-        )
+
+
+def _faults_of_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dataset: Any) -> list[str]:
+    remedy = "train the retriever with the data and the options of this run"
+    theirs = checkpoint["config"]["dataset"]
+    if theirs != config["dataset"]:
+        return [f"retriever {path} was trained on dataset '{theirs}', not '{config['dataset']}': {remedy}"]
+    differing = [name for name, digest in identity(dataset).items() if checkpoint["identity"].get(name) != digest]
+    ids = [name for name in differing if name != "held_out"]
+    if ids:
+        return [
+            f"retriever {path} knows other {' and '.join(ids)} than this run (other files, filters or catalogue), so"
+            f" its ids mean others: {remedy}"
+        ]
+    if differing:
+        return [
+            f"retriever {path} was trained under another split (eval_args, data_seed, filters or order of events), so"
+            f" it may have seen targets of this test: {remedy}"
+        ]
+    return []
+
+
+def _refuse(faults: list[str]) -> None:
     if faults:
         raise UserError(faults)

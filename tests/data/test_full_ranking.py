@@ -71,6 +71,26 @@ def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
     assert sasrec["n_test"] == pop["n_test"]
 
 
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [0.4, 0.2, 0.4]}, {"US": [0.5, 0.2, 0.3]}])
+def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atomic_folder, split):
+    make_config()  # an empty folder to run in
+    options = {
+        "data_path": str(atomic_folder),
+        "use_gpu": False,
+        "show_progress": False,
+        "state": "ERROR",
+        "epochs": 1,
+        "eval_args": {"mode": "full", "split": split},
+        "rank_history": "no",
+        "result_dir": "out",
+    }
+    _, folder = compare(["SASRec", "Pop"], "tiny", config_dict=options)
+    sasrec, pop = (pd.read_csv(folder / name / "per_history.csv") for name in ("SASRec", "Pop"))
+    columns = ["user_id", "n_events", "target", "n_candidates"]
+    pd.testing.assert_frame_equal(sasrec[columns], pop[columns])
+    assert sasrec["n_candidates"].nunique() > 1
+
+
 def test_left_out_items_are_not_ranked(make_config, atomic_folder):
     """'six' chose 5 of 9 items before the target: 4 are ranked, so the target is at least fourth."""
     options = {

@@ -72,11 +72,11 @@ def test_a_stopped_run_goes_on_where_it_was(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_TEXTS_A_PART", 2)
     original, parts = module._encoded, []
 
-    def stopped(model, tokenizer, tokens):
+    def stopped(model, tokens):
         parts.append(len(tokens))
         if len(parts) == 2:
             raise KeyboardInterrupt
-        return original(model, tokenizer, tokens)
+        return original(model, tokens)
 
     monkeypatch.setattr(module, "_encoded", stopped)
     with pytest.raises(KeyboardInterrupt):

@@ -43,6 +43,20 @@ def test_rows_that_were_written_but_not_counted_are_written_again(tmp_path):
     assert again.rows.tolist() == [[i, -i] for i in range(10)]
 
 
+def test_a_file_that_another_process_made_first_is_taken(tmp_path, monkeypatch):
+    first = VectorFile(tmp_path / "v.npy", 10, 2)
+    fill(first, until=8)
+    monkeypatch.setattr(type(tmp_path), "exists", lambda path: path.suffix == ".json")  # as seen a moment before
+    second = VectorFile(tmp_path / "v.npy", 10, 2)
+    assert second.rows[:8].tolist() == [[i, -i] for i in range(8)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v.json", "v.npy"]
+
+
+def test_a_finished_file_need_not_be_writable(tmp_path):
+    fill(VectorFile(tmp_path / "v.npy", 10, 2))
+    assert not VectorFile(tmp_path / "v.npy", 10, 2).rows.flags.writeable
+
+
 def test_a_file_without_its_count_begins_anew(tmp_path):
     fill(VectorFile(tmp_path / "v.npy", 10, 2))
     (tmp_path / "v.json").unlink()

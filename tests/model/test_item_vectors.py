@@ -87,3 +87,16 @@ def test_a_model_without_item_embedding_is_refused(make_config):
     model = get_model("Pop")(config, train_of(config))
     with pytest.raises(UserError, match=r"Pop has no item_embedding.*such as SASRec.text_init"):
         initialise_items(model, torch.ones(10, 3), frozen=False)
+
+
+@pytest.mark.parametrize("has_text", [[0, 1, 1, 1], [0, 1, 0, 0]])
+def test_texts_that_do_not_differ_are_refused(has_text):
+    with pytest.raises(UserError, match=f"the texts of {sum(has_text)} items do not differ"):
+        initialise_items(model_of(4), torch.tensor(has_text)[:, None] * torch.ones(4, 3), frozen=False)
+
+
+def test_components_of_a_large_table_are_those_of_its_parts_together(monkeypatch):
+    vectors = torch.randn(50, 4, generator=torch.Generator().manual_seed(5))
+    whole = principal_components(vectors, 3)
+    monkeypatch.setattr("recbole_llmtrsr.model.item_vectors._ROWS_AT_ONCE", 7)
+    torch.testing.assert_close(principal_components(vectors, 3), whole)

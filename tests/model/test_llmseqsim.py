@@ -22,7 +22,8 @@ def test_scores_are_cosines_with_the_mean_of_the_recent_vectors(make_config):
         recent = rows["item_id_list"][row, max(0, n - 2) : n]
         taste = model.vectors[recent].mean(0)
         expected = torch.cosine_similarity(taste[None], model.vectors, dim=1)
-        torch.testing.assert_close(found[row], expected)
+        torch.testing.assert_close(found[row, 1:], expected[1:])
+        assert found[row, 0] == -1  # the padding has no text
     assert max(rows["item_length"]) > 2
 
 
@@ -35,3 +36,11 @@ def test_predict_equals_full_ranking(make_config):
 def test_a_checkpoint_holds_no_vectors(make_config):
     model, _ = built(make_config)
     assert list(model.state_dict()) == ["nothing"]
+
+
+def test_items_without_text_score_least(make_config):
+    model, rows = built(make_config, item_text_fields=["maker"])
+    found = model.full_sort_predict(rows).view(len(rows), -1)
+    assert (found[:, ~model.has_text] == -1).all()
+    assert int((~model.has_text).sum()) == 2
+    assert (found[:, model.has_text] > -1).all()

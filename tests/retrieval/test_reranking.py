@@ -154,7 +154,7 @@ def test_what_is_remembered_is_asked_once():
 def test_more_items_than_there_are_and_nan_are_refused():
     with pytest.raises(UserError, match="rerank_top_k: 8 is more than the catalogue of 7 items"):
         Reranking(Constant(SCORES), 8, 8, 0)
-    with pytest.raises(UserError, match="hold nan"):
+    with pytest.raises(UserError, match="hold nan or infinite ones"):
         Reranking(Constant(SCORES * float("nan")), 3, 8, 0).top(ROWS)
 
 
@@ -170,3 +170,28 @@ def test_what_is_left_out_takes_no_place_in_the_top_and_keeps_its_place_behind()
         {5},
         {6, 7},
     ]
+
+
+def test_scores_are_remembered_with_the_items_they_are_of():
+    generator = torch.Generator().manual_seed(6)
+
+    class Restless:
+        def scores(self, interaction):
+            return torch.randn(1, 8, generator=generator)
+
+        def report(self):
+            return {}
+
+    reranking = Reranking(Restless(), 3, 8, 0)
+    with reranking.remembering():
+        tops = []
+        for _ in range(5):
+            found = reranking.scores(ROWS, lambda _, items: items.float())
+            tops.append(found[0, 1:].topk(3).indices.add(1).tolist())
+    assert all(top == sorted(tops[0], reverse=True) for top in tops)
+
+
+def test_double_precision_and_what_is_left_out_go_together():
+    left_out = torch.tensor([0]), torch.tensor([1])
+    reranking = Reranking(Constant(SCORES.double()), 2, 8, 0, left_out=lambda ids: left_out)
+    assert 1 not in reranking.top(ROWS)[1][0].tolist()

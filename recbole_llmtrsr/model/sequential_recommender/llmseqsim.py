@@ -26,7 +26,7 @@ class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
 
     Deviation:
         there the vectors come from a commercial service, and how a history's are combined is searched for. Items
-        without text have vectors of zeros and rank as unlike everything.
+        without text score -1, the least a cosine can be.
     """
 
     input_type = InputType.POINTWISE
@@ -35,7 +35,9 @@ class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self._n_recent = config.settings.prompt.n_recent_items
-        self.register_buffer("vectors", item_vectors(config, dataset, "text_encoder"), persistent=False)
+        vectors = item_vectors(config, dataset, "text_encoder")
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("has_text", vectors.abs().sum(1) > 0, persistent=False)
         self.nothing = nn.Parameter(torch.zeros(1))  # RecBole's trainer wants something to train
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
@@ -44,11 +46,12 @@ class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Cosine for every row. [batch_size]"""
-        return (self._taste(interaction) * self.vectors[interaction[self.ITEM_ID]]).sum(1)
+        items = interaction[self.ITEM_ID]
+        return torch.where(self.has_text[items], (self._taste(interaction) * self.vectors[items]).sum(1), -1.0)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Cosine with every item. [batch_size * n_items]"""
-        return (self._taste(interaction) @ self.vectors.T).view(-1)
+        return torch.where(self.has_text, self._taste(interaction) @ self.vectors.T, -1.0).view(-1)
 
     def _taste(self, interaction: Interaction) -> Tensor:
         """Mean vector of the recent items, of length 1. [batch_size, width]"""

@@ -38,6 +38,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         dataset: an LLMTRSRDataset that holds the summaries.
 
     Attributes:
+        reads_candidates: full ranking costs a prompt for each item.
         score_resolution: scores that differ by less may differ by the engine's rounding alone (other batch mates,
             another back-end); the evaluation takes them as equal.
         meter: what it read so far, by stage ('train', 'evaluation').
@@ -53,6 +54,7 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
 
     input_type = InputType.POINTWISE
     score_resolution = 2.0**-16
+    reads_candidates = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         self.check_config(config)
@@ -81,11 +83,13 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
                 nothing is retrieved.
         """
         recommender_templates(config.settings)
-        modes = config["eval_args"]["mode"]
-        if config.settings.retrieval.retriever is not None and "full" not in modes.values():
+        modes, retrieval = config["eval_args"]["mode"], config.settings.retrieval
+        ranked = ("valid", "test") if retrieval.blend is None else ("test",)
+        if retrieval.retriever is not None and any(modes[split] != "full" for split in ranked):
+            why = " (blend: ~ is tuned on the former)" if retrieval.blend is None else ""
             raise UserError(
-                f"retriever orders the whole catalogue, but eval_args mode {modes} ranks other candidates: set"
-                " eval_args: {mode: full}, or leave the retriever out"
+                f"retriever orders the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
+                f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or leave the retriever out"
             )
         if config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(

@@ -1,0 +1,40 @@
+"""What tells data sets apart for a model that was trained on one: the meaning of its ids, and what was held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_DIGITS = 16
+
+
+def identity(dataset: Any) -> dict[str, str]:
+    """Digests of a built data set's user and item tokens, in the order of their ids, and of what is held out."""
+    names = {"users": dataset.uid_field, "items": dataset.iid_field}
+    tokens = {name: _digest(dataset.field2id_token[field]) for name, field in names.items()}
+    return {**tokens, "held_out": dataset.held_out}
+
+
+def held_out_digest(parts: Sequence[Any]) -> str:
+    """Digest of the events of validation and test, in no order: the same for all views of one split.
+
+    Args:
+        parts: the built splits but training.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
+        pairs = np.sort(users.astype(np.int64) * part.item_num + items)
+        digest.update(len(pairs).to_bytes(8, "big") + pairs.astype("<i8").tobytes())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _digest(tokens: Any) -> str:
+    digest = hashlib.sha256()
+    for token in tokens:
+        text = str(token).encode()
+        digest.update(len(text).to_bytes(4, "big") + text)
+    return digest.hexdigest()[:_DIGITS]
