@@ -154,7 +154,7 @@ def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] |
             items, scores = rows[dataset.iid_field], model.predict(rows.to(model.device))
         elif isinstance(loader, FullSortEvalDataLoader):
             rows = dataset[np.array([row])]
-            if model.reranking is not None:
+            if getattr(model, "reranking", None) is not None:
                 items = model.reranking.top(rows)[1]
                 scores = model.rank(rows[HISTORY_ID].tolist(), items)[0]
                 return dict(zip(items[0].tolist(), scores.float().cpu().tolist(), strict=True))

@@ -88,7 +88,7 @@ def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atom
     sasrec, pop = (pd.read_csv(folder / name / "per_history.csv") for name in ("SASRec", "Pop"))
     columns = ["user_id", "n_events", "target", "n_candidates"]
     pd.testing.assert_frame_equal(sasrec[columns], pop[columns])
-    assert sasrec["n_candidates"].nunique() > 1
+    assert (sasrec["n_candidates"] < 9).all()
 
 
 def test_left_out_items_are_not_ranked(make_config, atomic_folder):
