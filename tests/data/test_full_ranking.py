@@ -29,6 +29,7 @@ def ranked(make_config, model, **options):
     return found
 
 
+QUIET = {"use_gpu": False, "show_progress": False, "state": "ERROR", "epochs": 1, "result_dir": "out"}
 SIX, UNIX = ["i1", "i2", "i3", "i4", "i5"], ["i2", "i3", "i7", "i8", "i9"]
 
 
@@ -57,13 +58,9 @@ def test_a_target_that_was_chosen_before_is_ranked_all_the_same(make_config, ato
 def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
     assert ranks_history(make_config("SASRec", eval_args={"mode": "full"}))
     options = {
+        **QUIET,
         "data_path": str(atomic_folder),
-        "use_gpu": False,
-        "show_progress": False,
-        "state": "ERROR",
-        "epochs": 1,
         "eval_args": {"mode": "full"},
-        "result_dir": "out",
     }
     with pytest.raises(UserError, match="history out for Pop and not for SASRec.*set rank_history: yes or no for all"):
         compare(["SASRec", "Pop"], "tiny", config_dict=options)
@@ -75,14 +72,10 @@ def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
 def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atomic_folder, split):
     make_config()  # an empty folder to run in
     options = {
+        **QUIET,
         "data_path": str(atomic_folder),
-        "use_gpu": False,
-        "show_progress": False,
-        "state": "ERROR",
-        "epochs": 1,
         "eval_args": {"mode": "full", "split": split},
         "rank_history": "no",
-        "result_dir": "out",
     }
     _, folder = compare(["SASRec", "Pop"], "tiny", config_dict=options)
     sasrec, pop = (pd.read_csv(folder / name / "per_history.csv") for name in ("SASRec", "Pop"))
@@ -94,17 +87,13 @@ def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atom
 def test_left_out_items_are_not_ranked(make_config, atomic_folder):
     """'six' chose 5 of 9 items before the target: 4 are ranked, so the target is at least fourth."""
     options = {
+        **QUIET,
         "data_path": str(atomic_folder),
-        "use_gpu": False,
-        "show_progress": False,
-        "state": "ERROR",
-        "epochs": 1,
         "eval_args": {"mode": "full"},
         "rank_history": "no",
         "metrics": ["Recall"],
         "topk": [4],
         "valid_metric": "Recall@4",
-        "result_dir": "out",
     }
     torch.manual_seed(0)
     (result,), folder = compare(["SASRec"], "tiny", config_dict=options)
