@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 
-MOST_SCORES = 2**24  # of a batch, 64 MB; ranking them takes several times as much
+MOST_SCORES = 2**24  # of a batch: 64 MiB in fp32, without what ranking them takes
 
 
 def ranks_history(config: Any) -> bool:

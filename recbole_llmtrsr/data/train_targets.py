@@ -18,8 +18,8 @@ Ids = npt.NDArray[np.int64]
 class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
     """Batches of labelled rows: RecBole's, a target and its negatives, and the targets that share its prompt.
 
-    ``targets_per_prompt`` targets in a row are asked about at once, after the history of the first, so its prefix,
-    which costs most, is read once for all. Every target is asked about once an epoch, as in RecBole, but one that comes
+    ``targets_per_prompt`` targets in a row are asked about at once, after the history of the first, so its prefix
+    is read once for all. Every target is asked about once an epoch, as in RecBole, but one that comes
     twice in its prompt. A negative that is a target of its prompt is left out.
 
     Args:
