@@ -30,8 +30,9 @@ from recbole_llmtrsr.evaluation.runs import Run
 from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
 from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
-from recbole_llmtrsr.model.assembly import check_prompts, weights_dtype
+from recbole_llmtrsr.model.assembly import check_prompts
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
+from recbole_llmtrsr.model.make_backbone import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
 from recbole_llmtrsr.rerank import make_reranking, recall_ceilings, tune_blend

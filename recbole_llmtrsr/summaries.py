@@ -12,7 +12,7 @@ import numpy as np
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.assembly import weights_dtype
+from recbole_llmtrsr.model.make_backbone import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.summarizer.cost import estimate
 from recbole_llmtrsr.summarizer.from_file import read_summaries, resolve, write_summaries

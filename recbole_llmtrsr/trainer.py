@@ -21,7 +21,7 @@ from transformers import get_scheduler
 from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.assembly import weights_dtype
+from recbole_llmtrsr.model.make_backbone import weights_dtype
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 

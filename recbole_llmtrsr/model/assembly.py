@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from logging import getLogger
 from typing import Any
 
 import torch
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
-from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
-from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
-from recbole_llmtrsr.llm.lora import apply_lora
-from recbole_llmtrsr.llm.quantized import check_load_in
+from recbole_llmtrsr.llm.backbone import Backbone
+from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.source import ModelSource
+from recbole_llmtrsr.model.make_backbone import check_weights_format, choose_weights, make_backbone, weights_dtype
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
@@ -48,46 +46,16 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     """
     templates = recommender_templates(settings)
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
-    builtin = settings.backbone.backbone == BUILTIN
-    _check_load_in(settings, device)
-    if builtin:
+
+    def texts() -> list[str]:
         # The wording counts as often as it will be read: a prompt's fixed words should be single tokens.
         wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name not in _UNREAD]
-        texts = [*catalogue, *dataset.summary_sample(), *wording * 100]
-        backbone = build_builtin(
-            texts,
-            hidden_size=settings.backbone.builtin_hidden_size,
-            n_layers=settings.backbone.builtin_n_layers,
-            n_heads=settings.backbone.builtin_n_heads,
-            vocab_size=settings.backbone.builtin_vocab_size,
-            max_positions=settings.prompt.max_prompt_tokens + 1,
-            seed=seed,
-            required_tokens=[f" {answer}" for answer in settings.prompt.answers],
-        )
-        getLogger().info(
-            f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"
-            " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
-        )
-    else:
-        backbone = load_backbone(
-            settings.backbone.backbone,
-            dtype=weights_dtype(settings.backbone.precision, device),
-            trust_remote_code=settings.backbone.trust_remote_code,
-            load_in=settings.backbone.load_in,
-            device=device,
-        )
+        return [*catalogue, *dataset.summary_sample(), *wording * 100]
+
+    backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
     prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
     _check_context(settings, backbone.config)
-    if settings.backbone.tune == "lora" or (settings.backbone.tune == "auto" and not builtin):
-        apply_lora(
-            backbone,
-            settings.backbone.lora_rank,
-            settings.backbone.lora_alpha,
-            settings.backbone.lora_dropout,
-            settings.backbone.lora_target_modules,
-        )
-    else:
-        backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
+    choose_weights(backbone, settings)
     backbone.to(device)
     half = weights_dtype(settings.backbone.precision, device) == torch.bfloat16
     with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
@@ -104,18 +72,13 @@ def check_prompts(settings: Settings, dataset: Any) -> None:
         UserError: no such backbone, no tokenizer, answers that are not single tokens, a prompt limit too small, or a
             `load_in` that cannot work.
     """
-    _check_load_in(settings, dataset.config["device"])
+    check_weights_format(settings, dataset.config["device"])
     if settings.backbone.backbone != BUILTIN:
         config, tokenizer = ModelSource.find(
             "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code
         ).load_tokenizer()
         _check_context(settings, config.get_text_config())
         _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
-
-
-def _check_load_in(settings: Settings, device: torch.device) -> None:
-    options = settings.backbone
-    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
 
 
 def recommender_templates(settings: Settings) -> Templates:
@@ -175,10 +138,3 @@ def _check_context(settings: Settings, config: Any) -> None:
             f" backbone '{settings.backbone.backbone}' turns all positions otherwise ({rotation['rope_type']} RoPE), so"
             f" that a score would depend on the longest prompt beside it: set it to {limit} or less"
         )
-
-
-def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Number format of frozen weights; 'auto' is bf16 on a GPU that computes in it."""
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble, recommender_templates
 from recbole_llmtrsr.model.language_loss import language_loss
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
 from recbole_llmtrsr.model.rows import Section
 from recbole_llmtrsr.model.scorer import Scorer
@@ -30,7 +29,7 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.retrieval.reranking import Reranking
 
 
-class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
+class LLMTRSR(LanguageModelRecommender):
     """Ranks candidates by P(yes) at the answer slot.
 
     Args:
@@ -118,10 +117,6 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
             _, self._summary, self._history = own
             self.prompts = own[0]
             self.meter.back_to(mark)
-
-    def forward(self, interaction: Interaction) -> Tensor:
-        """The training loss: what a distributed wrapper calls."""
-        return self.calculate_loss(interaction)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Loss of a batch of labelled rows; the rows of one history form one prompt.
@@ -232,37 +227,6 @@ class LLMTRSR(SequentialRecommender):  # type: ignore[misc]
         if stage == "train" and self.settings.training.loss_on == "full":
             work = replace(work, logits=work.tokens * self.backbone.vocab_size)
         self.meter.count(stage, work, len(prefixes), sum(map(len, candidates)))
-
-    def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
-        """The weights that training changes, by name."""
-        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The trainable weights alone, so that RecBole's checkpoints stay small."""
-        names = self.trainable_weights()
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in names}
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load what ``state_dict`` gave; frozen weights come from the backbone itself.
-
-        Raises:
-            UserError: a checkpoint of other weights.
-        """
-        expected = self.trainable_weights()
-        missing, surplus = set(expected) - set(state_dict), set(state_dict) - set(expected)
-        shapes = [n for n in expected if n in state_dict and expected[n].shape != state_dict[n].shape]
-        if strict and (missing or surplus or shapes):
-            raise UserError(
-                f"the checkpoint holds other weights than this model trains: {len(missing)} missing, {len(surplus)}"
-                f" unknown, {len(shapes)} of another shape; use the backbone, tune and lora_* (or builtin_*) options"
-                " it was made with"
-            )
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
-
-    def save_backbone(self, folder: Path) -> None:
-        """Save what was trained in its own format: a peft adapter, or the whole builtin model; with its tokenizer."""
-        self.backbone.lm.save_pretrained(folder)  # type: ignore[operator]
-        self.backbone.tokenizer.save_pretrained(folder)
 
 
 class _Grouped:

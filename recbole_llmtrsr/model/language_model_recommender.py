@@ -1,0 +1,80 @@
+"""What recommenders on a language model share: which weights train, what a checkpoint holds, how memory is divided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from torch import Tensor
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.backbone import Backbone
+
+
+class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
+    """A sequential model of RecBole's whose checkpoints hold the trained weights alone.
+
+    Attributes:
+        backbone: its language model; a subclass sets it.
+    """
+
+    backbone: Backbone
+
+    def forward(self, interaction: Interaction) -> Tensor:
+        """The training loss: what a distributed wrapper calls."""
+        loss: Tensor = self.calculate_loss(interaction)
+        return loss
+
+    def prepare(self, interaction: Interaction) -> None:
+        """What can be done for a batch ahead of its turn, on another thread: nothing."""
+
+    def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:
+        """Parts of a training batch that fit into memory, each with its share in the loss: the batch as it is."""
+        return [(interaction, 1.0)]
+
+    def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
+        """Learn that the parts of these batches were too large.
+
+        Raises:
+            UserError: they cannot be divided.
+        """
+        raise UserError(
+            f"training is out of memory with batches of {max(map(len, interactions))} rows, which"
+            f" {type(self).__name__} cannot divide: lower train_batch_size, or set precision: bf16 or"
+            " gradient_checkpointing: True"
+        )
+
+    def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that training changes, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trainable weights alone, so that RecBole's checkpoints stay small."""
+        names = self.trainable_weights()
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in names}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load what ``state_dict`` gave; frozen weights come from the backbone itself.
+
+        Raises:
+            UserError: a checkpoint of other weights.
+        """
+        expected = self.trainable_weights()
+        missing, surplus = set(expected) - set(state_dict), set(state_dict) - set(expected)
+        shapes = [n for n in expected if n in state_dict and expected[n].shape != state_dict[n].shape]
+        if strict and (missing or surplus or shapes):
+            raise UserError(
+                f"the checkpoint holds other weights than this model trains: {len(missing)} missing, {len(surplus)}"
+                f" unknown, {len(shapes)} of another shape; use the backbone, tune and lora_* (or builtin_*) options"
+                " it was made with"
+            )
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def save_backbone(self, folder: Path) -> None:
+        """Save what was trained in its own format: a peft adapter, or the whole builtin model; with its tokenizer."""
+        self.backbone.lm.save_pretrained(folder)  # type: ignore[operator]
+        self.backbone.tokenizer.save_pretrained(folder)

@@ -1,0 +1,83 @@
+"""The backbone that the options name, with its trainable weights chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from logging import getLogger
+
+import torch
+
+from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
+from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
+from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.llm.quantized import check_load_in
+from recbole_llmtrsr.settings import Settings
+
+
+def make_backbone(
+    settings: Settings,
+    texts: Callable[[], Iterable[str]],
+    device: torch.device,
+    seed: int,
+    required_tokens: Sequence[str] = (),
+) -> Backbone:
+    """Load the backbone, or make the builtin one; all its weights are as they came.
+
+    Args:
+        settings: our options.
+        texts: what the builtin tokenizer is trained on.
+        device: where quantized weights are put; others are on the CPU.
+        seed: of the builtin backbone's weights.
+        required_tokens: texts that the builtin tokenizer must keep whole.
+    """
+    options = settings.backbone
+    check_weights_format(settings, device)
+    if options.backbone != BUILTIN:
+        return load_backbone(
+            options.backbone,
+            dtype=weights_dtype(options.precision, device),
+            trust_remote_code=options.trust_remote_code,
+            load_in=options.load_in,
+            device=device,
+        )
+    backbone = build_builtin(
+        texts(),
+        hidden_size=options.builtin_hidden_size,
+        n_layers=options.builtin_n_layers,
+        n_heads=options.builtin_n_heads,
+        vocab_size=options.builtin_vocab_size,
+        max_positions=settings.prompt.max_prompt_tokens + 1,
+        seed=seed,
+        required_tokens=required_tokens,
+    )
+    getLogger().info(
+        f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"
+        " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
+    )
+    return backbone
+
+
+def choose_weights(backbone: Backbone, settings: Settings) -> None:
+    """Let the weights require gradients that ``tune`` says: LoRA's, or all."""
+    options = settings.backbone
+    if options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN):
+        apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
+    else:
+        backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
+
+
+def check_weights_format(settings: Settings, device: torch.device) -> None:
+    """Refuse a ``load_in`` that cannot work.
+
+    Raises:
+        UserError: with the reason.
+    """
+    options = settings.backbone
+    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Number format of frozen weights; 'auto' is bf16 on a GPU that computes in it."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
