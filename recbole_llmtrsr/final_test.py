@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_history, write_per_history
 from recbole_llmtrsr.evaluation.ranked_rows import ranked_rows, target_words
 from recbole_llmtrsr.evaluation.result import write_json
@@ -37,7 +36,7 @@ class FinalTest:
         if not len(self._trainer.eval_collector.ranks):
             return None
         rows, dataset = ranked_rows(loader), loader._dataset
-        reads_prompts = isinstance(dataset, LLMTRSRDataset)
+        reads_prompts = self._reads_prompts
         trimmed = self._trainer.model.prompts.trimmed if reads_prompts else ()
         features = {
             "target_popularity": dataset.popularity[rows.targets],
@@ -76,13 +75,17 @@ class FinalTest:
 
     def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by probe, and what result.json tells of the probes."""
-        if not isinstance(loader._dataset, LLMTRSRDataset):
-            getLogger().info("probe: only LLM models have prompts to change")
+        if not self._reads_prompts:
+            getLogger().info("probe: only models that read prompts have some to change")
             return {}, {}
         probes = run_probes(self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"])
         tables = {name: self._table(loader, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
         changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
         return tables, {"changed": changed, "left_out": dict(probes.left_out)}
+
+    @property
+    def _reads_prompts(self) -> bool:
+        return getattr(self._trainer.model, "reads_candidates", False)
 
     def _table(self, loader: Any, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
         rows, found = ranked_rows(loader), self._trainer.eval_collector

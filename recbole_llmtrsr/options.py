@@ -235,6 +235,16 @@ class TextVectorSettings:
 
 
 @dataclass(frozen=True)
+class ItemModelSettings:
+    """Item models: a language model that makes a vector of every item text (HLLM)."""
+
+    tune_items: bool = option(True, "Tune the item model too; False keeps the vectors of a pretrained backbone.")
+    n_shared_negatives: int = option(
+        256, "Items drawn for a batch that all its targets are told from, beside each other.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
 class RetrievalSettings:
     """Full ranking by a retriever, whose best items the language model ranks anew."""
 

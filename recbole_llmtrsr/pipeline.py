@@ -96,25 +96,26 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
     with _logging(config) as logger:
         logger.info(config)
         data = load_run_data(config, clock, candidate_hashes)
-        if explained is not None and (stage.dry_run or not data.has_prompts):
+        has_prompts = _reads_candidates(config)
+        if explained is not None and (stage.dry_run or not has_prompts):
             logger.warning(
                 f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
             )
-        if data.has_prompts:
+        if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
         if stage.dry_run:
-            dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_prompts else {}
+            dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_texts else {}
             return _stopped(config, folder, dry)
         reranking = _reranking(config, data)
         summaries = _summarized(config, data, clock)
         if stage.summarize_only:
-            if data.has_prompts:
+            if data.has_texts:
                 save_summaries(folder / SUMMARIES, data.dataset, data.loaders, summaries)
-                if explained is not None:
+                if has_prompts and explained is not None:
                     _explain(logger, folder, explained, data.test, summaries, None)
             return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
         init_seed(config["seed"], config["reproducibility"])
-        costs = StageCosts(config["device"], _counted_format(config, data))
+        costs = StageCosts(config["device"], _counted_format(config))
         with clock("model"):
             trainer = _trainer(config, data, costs, reranking)
         fitted = _fitted(config, trainer, data, saved, clock)
@@ -155,14 +156,14 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
-        if explained is not None and data.has_prompts:
+        if explained is not None and has_prompts:
             _explain(logger, folder, explained, data.test, summaries, trainer)
     return Run(config.label, config["seed"], result, ranked, probes, further)
 
 
 def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
     """Every history's summary, in the data set; none for models without prompts."""
-    if not data.has_prompts:
+    if not data.has_texts:
         return SummaryResult({}, {})
     explained = config.settings.evaluation.explain
     traced = [] if explained is None else [history_of(explained, data.test._dataset)]
@@ -178,7 +179,7 @@ def _trainer(config: Config, data: RunData, costs: StageCosts, reranking: Rerank
     if reranking is not None:
         model.reranking = reranking
     texts = config.settings.text
-    if texts.text_init is not None and not data.has_prompts:
+    if texts.text_init is not None and not data.has_texts:
         initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
     logging.getLogger().info(model)
     trainer: Any = get_trainer(config.model_class)(config, model)
@@ -219,7 +220,7 @@ def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clo
 
 def _reranking(config: Config, data: RunData) -> Reranking | None:
     """Of a model that reads candidates, as the options ask for; else None."""
-    if not getattr(config.model_class, "reads_candidates", False):
+    if not _reads_candidates(config):
         return None
     return make_reranking(config, data.train._dataset, len(data.valid._dataset))
 
@@ -270,9 +271,14 @@ def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     return Run(config.label, config["seed"], result, None, {})
 
 
-def _counted_format(config: Config, data: RunData) -> torch.dtype | None:
+def _reads_candidates(config: Config) -> bool:
+    """Whether the model reads a prompt for each candidate, which can be counted, changed and explained."""
+    return getattr(config.model_class, "reads_candidates", False)
+
+
+def _counted_format(config: Config) -> torch.dtype | None:
     """Number format of the matrix products of a model that counts them."""
-    return weights_dtype(config.settings.backbone.precision, config["device"]) if data.has_prompts else None
+    return weights_dtype(config.settings.backbone.precision, config["device"]) if _reads_candidates(config) else None
 
 
 def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
@@ -282,19 +288,22 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         }
     }
-    if not data.has_prompts:
-        return report
-    return report | {
-        "summaries": dict(summaries.report),
-        "tokens": model.meter.tokens,
-        "trims": dict(model.prompts.trims),
-        "attention": model.backbone.attention,
-        "attention_refused": model.attention_refused,
-        "max_tokens_per_batch": {name: budget.max_tokens for name, budget in model.budgets.items()},
-        "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
-        "items_without_text": len(data.dataset.items_without_text),
-        "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
-    }
+    if data.has_texts:
+        report |= {
+            "summaries": dict(summaries.report),
+            "items_without_text": len(data.dataset.items_without_text),
+            "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
+        }
+    if getattr(model, "reads_candidates", False):
+        report |= {
+            "tokens": model.meter.tokens,
+            "trims": dict(model.prompts.trims),
+            "attention": model.backbone.attention,
+            "attention_refused": model.attention_refused,
+            "max_tokens_per_batch": {name: budget.max_tokens for name, budget in model.budgets.items()},
+            "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
+        }
+    return report
 
 
 def _resume(trainer: Any, checkpoint: str) -> None:

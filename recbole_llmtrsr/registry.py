@@ -15,16 +15,18 @@ from recbole.utils import ModelType
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.hllm import HLLM
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
 from recbole_llmtrsr.trainer import LLMTRSRTrainer
 
-MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec, "LLMSeqSim": LLMSeqSim}
-DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset, "TALLRec": LLMTRSRDataset}
+MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec, "LLMSeqSim": LLMSeqSim, "HLLM": HLLM}
+DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset, "TALLRec": LLMTRSRDataset, "HLLM": LLMTRSRDataset}
 TRAINERS: dict[str, type] = {
     "LLMTRSR": LLMTRSRTrainer,
     "TALLRec": LLMTRSRTrainer,
+    "HLLM": LLMTRSRTrainer,
     "LLMSeqSim": TraditionalTrainer,  # one epoch, in which nothing is learned
 }
 

@@ -38,8 +38,8 @@ class RunData:
     also: Mapping[str, Any]
 
     @property
-    def has_prompts(self) -> bool:
-        """Whether a language model reads it."""
+    def has_texts(self) -> bool:
+        """Whether it holds item texts and summaries, for a language model."""
         return isinstance(self.dataset, LLMTRSRDataset)
 
     @property

@@ -14,6 +14,7 @@ from recbole_llmtrsr.options import (
     BackboneSettings,
     DataSettings,
     EvaluationSettings,
+    ItemModelSettings,
     PromptSettings,
     RetrievalSettings,
     SummarySettings,
@@ -26,6 +27,7 @@ __all__ = [
     "BackboneSettings",
     "DataSettings",
     "EvaluationSettings",
+    "ItemModelSettings",
     "PromptSettings",
     "RetrievalSettings",
     "Settings",
@@ -48,6 +50,7 @@ class Settings:
     backbone: BackboneSettings
     training: TrainingSettings
     text: TextVectorSettings
+    items: ItemModelSettings
     retrieval: RetrievalSettings
     evaluation: EvaluationSettings
 

@@ -109,7 +109,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             the sum of their losses, shape [].
         """
         while True:
-            mark = self.model.meter.mark()
+            meter = getattr(self.model, "meter", None)
+            mark = meter.mark() if meter else None
             try:
                 return self._backward(group)
             except RuntimeError as error:
@@ -117,7 +118,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                     raise
             # Behind the clause, where the error no longer holds the failed pass's tensors.
             self.optimizer.zero_grad()
-            self.model.meter.back_to(mark)
+            if meter:
+                meter.back_to(mark)
             self.model.halve_training_budget(group)
 
     def _backward(self, group: Sequence[Any]) -> torch.Tensor:

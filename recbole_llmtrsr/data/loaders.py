@@ -22,6 +22,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.full_ranking import FullRankingLoader
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.train_impressions import impression_loader
+from recbole_llmtrsr.data.train_sequences import SequenceTrainDataLoader
 from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
@@ -173,6 +174,8 @@ def _trains_on_impressions(config: Any, dataset: Any) -> bool:
 def _train_loader(config: Any, dataset: Any, train: Any, sampler: Any) -> Any:
     if _trains_on_impressions(config, dataset):
         return impression_loader(config, train)
+    if getattr(config.model_class, "learns_sequences", False):
+        return SequenceTrainDataLoader(config, train)
     if isinstance(dataset, LLMTRSRDataset):
         return TargetTrainDataLoader(config, train, sampler, shuffle=config["shuffle"])
     arguments: list[Any] = [config, train, sampler]

@@ -60,7 +60,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
 
 def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
-    """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
+    """Rows in a row, without what comes again.
 
     Args:
         users: user of every row. [n_rows]
@@ -76,6 +76,19 @@ def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]
     >>> first.tolist(), further.tolist()
     ([0, 1, 2], [[0], [0], [32]])
     """
+    first, targets = rows_in_a_row(users, history_ids, items, n)
+    for slot in range(1, n):
+        targets[(targets[:, :slot] == targets[:, slot, None]).any(1), slot] = 0
+    return first, targets[:, 1:]
+
+
+def rows_in_a_row(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
+    """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
+
+    Returns:
+        The first row of every group, in their present order [n_groups], and its targets, 0 where there are no more
+        [n_groups, n].
+    """
     order = np.lexsort((history_ids, users))
     sorted_users, places = users[order], np.arange(len(order))
     is_last = np.append(sorted_users[1:] != sorted_users[:-1], True)
@@ -85,7 +98,5 @@ def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]
     group = np.cumsum(is_first) - 1
     targets = np.zeros((len(first), n), dtype=np.int64)
     targets[group, places - first[group]] = items[order]
-    for slot in range(1, n):
-        targets[(targets[:, :slot] == targets[:, slot, None]).any(1), slot] = 0
     present = np.argsort(order[first])
-    return order[first][present], targets[present, 1:]
+    return order[first][present], targets[present]

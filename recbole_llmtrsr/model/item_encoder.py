@@ -1,0 +1,115 @@
+"""A language model that makes one vector of every item text, and may be tuned with what uses them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from recbole_llmtrsr.llm.backbone import Backbone
+from recbole_llmtrsr.llm.vector_file import VectorFile
+from recbole_llmtrsr.model.token_batches import token_batches
+
+_ITEMS_AT_ONCE = 10_000
+_ITEMS_A_PART = 4096
+
+
+class ItemEncoder(nn.Module):
+    """Mean of a language model's last hidden states over a text's tokens.
+
+    Args:
+        backbone: the language model.
+        texts: of the items, by item id; that of 0 is never read.
+        max_tokens: longer texts are cut.
+
+    Attributes:
+        n_cut: texts that are.
+        width: of a vector.
+    """
+
+    def __init__(self, backbone: Backbone, texts: Sequence[str], max_tokens: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.n_cut = 0
+        self._max_tokens = max_tokens
+        self._tokens: list[np.ndarray] = []
+        for begin in range(0, len(texts), _ITEMS_AT_ONCE):
+            self._tokens += self._tokenized(texts[begin : begin + _ITEMS_AT_ONCE])
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def width(self) -> int:
+        """Of a vector."""
+        return int(self.backbone.config.hidden_size)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Vectors of items, with gradients. [n] -> [n, width]"""
+        return self._encoded([self._tokens[i] for i in items.tolist()])
+
+    def of_texts(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of other texts, with gradients. [n, width]"""
+        return self._encoded(self._tokenized(texts))
+
+    @torch.no_grad()
+    def table(self, max_tokens: int, show_progress: bool = False, folder: Path | None = None) -> Tensor:
+        """Vectors of all items; zeros for item 0.
+
+        Args:
+            max_tokens: of a forward pass.
+            show_progress: a bar in items.
+            folder: keeps them in a file, by texts and weights, so that a run that was stopped goes on; None keeps them
+                in memory.
+
+        Returns:
+            fp32, on the CPU and mapped where they are in a file, else where the backbone is. [n_items, width]
+        """
+        n, file = len(self), None
+        if folder is not None:
+            file = VectorFile(folder / f"{self._digest()}.npy", n, self.width)
+        device = self.backbone.device
+        vectors = torch.zeros(0 if file else n, self.width, device=device)
+        done = 0 if file is None else file.n_done
+        with tqdm(total=n, initial=done, desc="item texts", disable=not show_progress) as bar:
+            for begin in range(done, n, _ITEMS_A_PART):
+                items = range(begin, min(begin + _ITEMS_A_PART, n))
+                part = torch.zeros(len(items), self.width, device=device)
+                for chosen in token_batches([len(self._tokens[i]) for i in items], max_tokens):
+                    part[chosen] = self._encoded([self._tokens[begin + i] for i in chosen]).float()
+                if begin == 0:
+                    part[0] = 0.0
+                if file is None:
+                    vectors[items.start : items.stop] = part
+                else:
+                    file.write(part.cpu().numpy())
+                bar.update(len(items))
+        return vectors if file is None else torch.from_numpy(file.rows)
+
+    def _tokenized(self, texts: Sequence[str]) -> list[np.ndarray]:
+        rows = self.backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        self.n_cut += sum(len(ids) > self._max_tokens for ids in rows)
+        return [np.array(ids[: self._max_tokens] or [self.backbone.pad_id], dtype=np.int32) for ids in rows]
+
+    def _encoded(self, tokens: Sequence[np.ndarray]) -> Tensor:
+        lengths = torch.tensor([len(ids) for ids in tokens])
+        ids = torch.full((len(tokens), int(lengths.max())), self.backbone.pad_id)
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        ids[mask] = torch.from_numpy(np.concatenate(tokens)).long()
+        device = self.backbone.device
+        mask = mask.to(device)
+        states = self.backbone.decoder(input_ids=ids.to(device), attention_mask=mask.long()).last_hidden_state
+        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for ids in self._tokens:
+            digest.update(len(ids).to_bytes(4, "big") + ids.tobytes())
+        for name, weight in sorted(self.backbone.named_parameters()):
+            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,209 @@
+"""HLLM: one language model makes a vector of every item text, another reads a user's vectors and says the next."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.model.item_encoder import ItemEncoder
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
+from recbole_llmtrsr.model.token_budget import TokenBudget
+
+_FIRST_TEMPERATURE = 0.05
+_LEAST_TEMPERATURE = 0.01
+LARGE_CATALOGUE = 100_000  # items whose vectors are kept in a file
+
+
+class HLLM(LanguageModelRecommender):
+    """Ranks items by the cosine between their text's vector and what a user model expects next.
+
+    The item model reads each text once for all users; the user model reads vectors, one for each event (and one of the
+    preference summary before them, where there is one), so full ranking is one pass and one matrix product.
+
+    Args:
+        config: our Config.
+        dataset: an LLMTRSRDataset, of the training rows.
+
+    Attributes:
+        items: the item model; its language model is `backbone`.
+        user: the user model, of the same kind as the item model.
+
+    Source:
+        Chen et al., "HLLM: Enhancing Sequential Recommendations via Hierarchical Large Language Models for Item and
+        User Modeling" (arXiv 2409.12740): two language models, trained together by InfoNCE on all positions.
+
+    Deviation:
+        the vector of a text is the mean of its last hidden states, not the state of a further token; a target
+        competes with the batch's other targets and with `n_shared_negatives` that all positions share; the summary as
+        the first element is ours.
+    """
+
+    input_type = InputType.POINTWISE
+    score_resolution = 2.0**-20  # cosines of one text are equal, however their products were rounded
+    learns_sequences = True
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        self.check_config(config)
+        super().__init__(config, dataset)
+        settings = config.settings
+        texts = [dataset.item(i).line for i in range(dataset.item_num)]
+        seen = [*texts, *dataset.summary_sample()]
+        self.backbone = make_backbone(settings, lambda: seen, self.device, config["seed"])
+        self.user = make_backbone(settings, lambda: seen, self.device, config["seed"] + 1)
+        self.user.transformer.set_input_embeddings(
+            nn.Embedding(1, self.backbone.config.hidden_size)
+        )  # it reads vectors
+        for model in (self.backbone, self.user):
+            choose_weights(model, settings)
+        self.user.decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
+        if not settings.items.tune_items:
+            self.backbone.requires_grad_(False)
+        self.items = ItemEncoder(self.backbone, texts, settings.prompt.max_item_tokens)
+        self.entry = nn.LayerNorm(self.items.width)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _FIRST_TEMPERATURE)))
+        self._n_negatives = settings.items.n_shared_negatives
+        self._budget = TokenBudget(settings.backbone.max_tokens_per_batch, self.device, "evaluation")
+        self._folder = Path(settings.text.vector_dir).expanduser() if dataset.item_num > LARGE_CATALOGUE else None
+        self._show_progress = bool(config["show_progress"])
+        self._with_summary = settings.summary.summary != "none"
+        self._summary = dataset.summary
+        self._table: Tensor | None = None
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """Refuse options that this model cannot work with, before any work is done.
+
+        Raises:
+            UserError: frozen items of a backbone that knows nothing.
+        """
+        if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:
+            raise UserError(
+                "tune_items: False leaves the builtin backbone as random as it is made: set tune_items: True, or name a"
+                " pretrained backbone"
+            )
+
+    def train(self, mode: bool = True) -> HLLM:
+        """Vectors of items last until the weights change."""
+        if mode and self.items_change:
+            self._table = None
+        return super().train(mode)
+
+    @property
+    def items_change(self) -> bool:
+        """Whether training changes the items' vectors."""
+        return any(weight.requires_grad for weight in self.backbone.parameters())
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load what ``state_dict`` gave; vectors of items are made anew."""
+        self._table = None
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """InfoNCE of all targets of a batch: each against the other targets and the shared negatives. []"""
+        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        targets = interaction[TARGETS]
+        n_targets = (targets > 0).sum(1)
+        sequence = joined(history, n, targets, n_targets)  # [B, T], the last target not among it
+        negatives = torch.randint(1, self.n_items, (self._n_negatives,), device=targets.device)
+        asked = torch.cat([sequence.flatten(), targets.flatten(), negatives])
+        distinct, place = torch.unique(asked, return_inverse=True)
+        vectors = self._vectors(distinct)  # [n_distinct, width]
+        past, ahead = place[: sequence.numel()].view_as(sequence), place[sequence.numel() :]
+        states = self._states(vectors[past], n + n_targets - 1, interaction)  # [B, T, width]
+        row, slot = torch.nonzero(targets, as_tuple=True)
+        expected = F.normalize(states[row, n[row] - 1 + slot], dim=1)  # [n_targets, width]
+        rivals = torch.unique(ahead)
+        rivals = rivals[distinct[rivals] > 0]
+        logits = expected @ F.normalize(vectors[rivals], dim=1).T * self._scale()
+        return F.cross_entropy(
+            logits.float(), torch.searchsorted(rivals, ahead[: targets.numel()].view_as(targets)[row, slot])
+        )
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Cosine for every row. [batch_size]"""
+        _, first, row = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_index=True, return_inverse=True)
+        expected = self._expected(interaction[torch.from_numpy(first)])[torch.from_numpy(row)]
+        items = self._item_table()[interaction[self.ITEM_ID].cpu()].to(expected.device)
+        return (expected * F.normalize(items, dim=1)).sum(1)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Cosine with every item. [batch_size * n_items]"""
+        expected = self._expected(interaction)
+        parts = torch.split(self._item_table(), LARGE_CATALOGUE)
+        scores = [expected @ F.normalize(part.to(expected.device), dim=1).T for part in parts]
+        return torch.cat(scores, dim=1).view(-1)
+
+    def _expected(self, interaction: Interaction) -> Tensor:
+        """What comes after each history, of length 1. [B, width]"""
+        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        history = history[:, : int(n.max())]
+        distinct, place = torch.unique(history, return_inverse=True)
+        table = self._item_table()[distinct.cpu()].to(self.device)
+        states = self._states(table[place], n, interaction)
+        return F.normalize(states[torch.arange(len(n)), n - 1].float(), dim=1)
+
+    def _states(self, vectors: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
+        """States of the user model at every event. [B, T, width]"""
+        vectors = self.entry(vectors)
+        first = 0
+        if self._with_summary:
+            ids = interaction[HISTORY_ID].tolist()
+            texts = [self._summary(i) for i in ids]
+            vectors = torch.cat([self.entry(self.items.of_texts(texts))[:, None], vectors], dim=1)
+            first = 1
+        mask = torch.arange(vectors.shape[1], device=n.device) < n[:, None] + first
+        states = self.user.decoder(inputs_embeds=vectors, attention_mask=mask.long()).last_hidden_state
+        return states[:, first:]  # type: ignore[no-any-return]
+
+    def _vectors(self, items: Tensor) -> Tensor:
+        """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""
+        if self.items_change:
+            return self.items(items)  # type: ignore[no-any-return]
+        return self._item_table()[items.cpu()].to(self.device)
+
+    def _item_table(self) -> Tensor:
+        if self._table is None:
+            was_training = self.training
+            super().train(False)
+            self._table = self.items.table(self._budget.max_tokens, self._show_progress, self._folder)
+            super().train(was_training)
+        return self._table
+
+    def _scale(self) -> Tensor:
+        return self.log_scale.clamp(max=math.log(1 / _LEAST_TEMPERATURE)).exp()
+
+
+def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
+    """Each history with its targets behind it, but for the last one, which nothing is predicted from.
+
+    Args:
+        history: item ids, oldest first. [B, L]
+        n: of each history. [B]
+        targets: item ids. [B, m]
+        n_targets: of each row, at least 1. [B]
+
+    Returns:
+        item ids, 0 behind. [B, T]
+
+    >>> joined(torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([2, 1]),
+    ...        torch.tensor([[4, 5], [6, 0]]), torch.tensor([2, 1])).tolist()
+    [[1, 2, 4], [3, 0, 0]]
+    """
+    places = torch.arange(int((n + n_targets).max()) - 1, device=n.device)
+    both = torch.cat([history, targets], dim=1)
+    behind = history.shape[1] + places - n[:, None]
+    index = torch.where(places < n[:, None], places, behind).clamp(max=both.shape[1] - 1)
+    return torch.where(places < (n + n_targets)[:, None] - 1, both.gather(1, index), 0)
