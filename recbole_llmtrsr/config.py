@@ -10,7 +10,7 @@ import ast
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
@@ -171,16 +171,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self.internal_config_dict["load_col"] = {"inter": columns}
         for file in (ours / "model" / f"{model}.yaml", ours / "dataset" / f"{dataset}.yaml"):
             if file.is_file():
-                self._merge(self.internal_config_dict, self._read(file))
+                for options in self._spoken_to(self._read(file)):
+                    self._merge(self.internal_config_dict, options)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
         self._given: dict[str, Any] = {}
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
-            spoken_to = [{key: value for key, value in source.items() if "." not in key}]
-            for prefix in dict.fromkeys((f"{self.model}.", f"{self.label}.")):
-                spoken_to.append({k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)})
-            for options in spoken_to:
+            for options in self._spoken_to(source):
                 self._merge(final, options)
                 self._merge(self._given, options)
         chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
@@ -188,6 +186,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
             final["train_neg_sample_args"] = None
         return final
+
+    def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Options of a source for all models, then those that speak to this model, then to this variant of it."""
+        yield {key: value for key, value in source.items() if "." not in key}
+        for prefix in dict.fromkeys((f"{self.model_class.__name__}.", f"{self.label}.")):
+            yield {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
 
     @staticmethod
     def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
