@@ -16,17 +16,23 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.hllm import HLLM
+from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
 from recbole_llmtrsr.trainer import LLMTRSRTrainer
 
-MODELS: dict[str, type] = {"LLMTRSR": LLMTRSR, "TALLRec": TALLRec, "LLMSeqSim": LLMSeqSim, "HLLM": HLLM}
-DATASETS: dict[str, type] = {"LLMTRSR": LLMTRSRDataset, "TALLRec": LLMTRSRDataset, "HLLM": LLMTRSRDataset}
+MODELS: dict[str, type] = {
+    "LLMTRSR": LLMTRSR,
+    "TALLRec": TALLRec,
+    "HLLM": HLLM,
+    "LiteLLM4Rec": LiteLLM4Rec,
+    "LLMSeqSim": LLMSeqSim,
+}
+DATASETS: dict[str, type] = dict.fromkeys(("LLMTRSR", "TALLRec", "HLLM", "LiteLLM4Rec"), LLMTRSRDataset)
 TRAINERS: dict[str, type] = {
     "LLMTRSR": LLMTRSRTrainer,
-    "TALLRec": LLMTRSRTrainer,
-    "HLLM": LLMTRSRTrainer,
+    **dict.fromkeys(("TALLRec", "HLLM", "LiteLLM4Rec"), LLMTRSRTrainer),
     "LLMSeqSim": TraditionalTrainer,  # one epoch, in which nothing is learned
 }
 

@@ -29,6 +29,7 @@ TINY = {
 }
 MODELS = {
     "HLLM": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "n_shared_negatives": 4},
+    "LiteLLM4Rec": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80},
 }
 COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.train_sequences import TARGETS
-from recbole_llmtrsr.model.sequential_recommender.hllm import joined
+from recbole_llmtrsr.model.vector_sequences import joined
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 SMALL = {

@@ -21,6 +21,7 @@ from recbole_llmtrsr.model.item_encoder import ItemEncoder
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.model.vector_sequences import joined, read_vectors
 
 _FIRST_TEMPERATURE = 0.05
 _LEAST_TEMPERATURE = 0.01
@@ -157,16 +158,12 @@ class HLLM(LanguageModelRecommender):
 
     def _states(self, vectors: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         """States of the user model at every event. [B, T, width]"""
-        vectors = self.entry(vectors)
-        first = 0
+        events = self.entry(vectors)
+        head = events[:, :0]
         if self._with_summary:
-            ids = interaction[HISTORY_ID].tolist()
-            texts = [self._summary(i) for i in ids]
-            vectors = torch.cat([self.entry(self.items.of_texts(texts))[:, None], vectors], dim=1)
-            first = 1
-        mask = torch.arange(vectors.shape[1], device=n.device) < n[:, None] + first
-        states = self.user.decoder(inputs_embeds=vectors, attention_mask=mask.long()).last_hidden_state
-        return states[:, first:]  # type: ignore[no-any-return]
+            texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
+            head = self.entry(self.items.of_texts(texts))[:, None]
+        return read_vectors(self.user.decoder, head, torch.ones_like(head[..., 0], dtype=torch.bool), events, n)
 
     def _vectors(self, items: Tensor) -> Tensor:
         """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""
@@ -184,26 +181,3 @@ class HLLM(LanguageModelRecommender):
 
     def _scale(self) -> Tensor:
         return self.log_scale.clamp(max=math.log(1 / _LEAST_TEMPERATURE)).exp()
-
-
-def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
-    """Each history with its targets behind it, but for the last one, which nothing is predicted from.
-
-    Args:
-        history: item ids, oldest first. [B, L]
-        n: of each history. [B]
-        targets: item ids. [B, m]
-        n_targets: of each row, at least 1. [B]
-
-    Returns:
-        item ids, 0 behind. [B, T]
-
-    >>> joined(torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([2, 1]),
-    ...        torch.tensor([[4, 5], [6, 0]]), torch.tensor([2, 1])).tolist()
-    [[1, 2, 4], [3, 0, 0]]
-    """
-    places = torch.arange(int((n + n_targets).max()) - 1, device=n.device)
-    both = torch.cat([history, targets], dim=1)
-    behind = history.shape[1] + places - n[:, None]
-    index = torch.where(places < n[:, None], places, behind).clamp(max=both.shape[1] - 1)
-    return torch.where(places < (n + n_targets)[:, None] - 1, both.gather(1, index), 0)

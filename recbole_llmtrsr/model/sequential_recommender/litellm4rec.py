@@ -1,0 +1,122 @@
+"""Lite-LLM4Rec: a language model reads summary and recent items, and one projection ranks the whole catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
+from recbole_llmtrsr.model.vector_sequences import joined, read_vectors
+
+_FIRST_DEVIATION = 0.02
+
+
+class LiteLLM4Rec(LanguageModelRecommender):
+    """Ranks items by the projection of the last state over the catalogue: one forward pass for a history.
+
+    The language model reads the preference summary's tokens and then the recent items, each as one vector, so that an
+    item takes one position and not as many as its text has tokens.
+
+    Args:
+        config: our Config.
+        dataset: an LLMTRSRDataset, of the training rows.
+
+    Attributes:
+        item_embedding: vectors of items, as they are read and as they are projected on.
+
+    Source:
+        Wang et al., "Rethinking Large Language Model Architectures for Sequential Recommendations"
+        (Lite-LLM4Rec, arXiv 2402.09543): no decoding, an item projection head, hierarchical encoding of items.
+
+    Deviation:
+        items enter through text vectors (``text_encoder``), reduced to the model's width and tuned, in the place of an
+        item language model, and the same table is the head; all targets in a row are learned from at once; the summary
+        is LLM-TRSR's.
+    """
+
+    input_type = InputType.POINTWISE
+    learns_sequences = True
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        settings = config.settings
+        texts = [dataset.item(i).line for i in range(dataset.item_num)]
+        self.backbone = make_backbone(
+            settings, lambda: [*texts, *dataset.summary_sample()], self.device, config["seed"]
+        )
+        choose_weights(self.backbone, settings)
+        width = int(self.backbone.config.hidden_size)
+        self.item_embedding = nn.Embedding(dataset.item_num, width, padding_idx=0)
+        nn.init.normal_(self.item_embedding.weight, std=_FIRST_DEVIATION)
+        initialise_items(self, item_vectors(config, dataset, "text_encoder"), frozen=False)
+        self.entry = nn.LayerNorm(width)
+        self._n_recent = settings.prompt.n_recent_items
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
+        self._with_summary = settings.summary.summary != "none"
+        self._summary = dataset.summary
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Cross-entropy over the catalogue, of all targets of a batch. []"""
+        history, n = self._recent(interaction)
+        targets = interaction[TARGETS]
+        n_targets = (targets > 0).sum(1)
+        states = self._states(joined(history, n, targets, n_targets), n + n_targets - 1, interaction)
+        row, slot = torch.nonzero(targets, as_tuple=True)
+        logits = self._logits(states[row, n[row] - 1 + slot])
+        return F.cross_entropy(logits, targets[row, slot])
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Logit for every row. [batch_size]"""
+        _, first, row = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_index=True, return_inverse=True)
+        logits = self._full(interaction[torch.from_numpy(first)])
+        return logits[torch.from_numpy(row), interaction[self.ITEM_ID].cpu()]
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Logit of every item. [batch_size * n_items]"""
+        return self._full(interaction).view(-1)
+
+    def _full(self, interaction: Interaction) -> Tensor:
+        history, n = self._recent(interaction)
+        states = self._states(history, n, interaction)
+        return self._logits(states[torch.arange(len(n)), n - 1])
+
+    def _recent(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """The last items of each history, and how many. [B, L], [B]"""
+        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        kept = n.clamp(max=self._n_recent)
+        places = torch.arange(int(kept.max()), device=n.device)
+        index = ((n - kept)[:, None] + places).clamp(max=history.shape[1] - 1)
+        return torch.where(places < kept[:, None], history.gather(1, index), 0), kept
+
+    def _states(self, items: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
+        head, mask = self._summary_vectors(interaction)
+        return read_vectors(self.backbone.decoder, head, mask, self.entry(self.item_embedding(items)), n)
+
+    def _summary_vectors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Token embeddings of the summaries, and which are there. [B, S, H], [B, S]"""
+        texts = [self._summary(i) if self._with_summary else "" for i in interaction[HISTORY_ID].tolist()]
+        tokens = self.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        rows = [ids[: self._max_summary_tokens] for ids in tokens]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        mask = torch.zeros_like(ids, dtype=torch.bool)
+        for row, own in enumerate(rows):
+            ids[row, : len(own)] = torch.tensor(own, dtype=torch.long)
+            mask[row, : len(own)] = True
+        embedding = self.backbone.transformer.get_input_embeddings()
+        return embedding(ids.to(self.device)), mask.to(self.device)
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """fp32; the padding is no item. [..., n_items]"""
+        logits = (states @ self.item_embedding.weight.T).float()
+        logits[..., 0] = -torch.inf
+        return logits
