@@ -22,7 +22,7 @@ def test_our_names_give_our_classes():
 
 def test_our_tables_name_the_same_models():
     assert set(registry.MODELS) == set(registry.TRAINERS) >= set(registry.DATASETS)
-    assert set(registry.MODELS) - set(registry.DATASETS) == {"LLMSeqSim"}  # it reads RecBole's own rows
+    assert set(registry.MODELS) - set(registry.DATASETS) == {"LLMSeqSim"}  # it reads the rows of RecBole
 
 
 def test_other_names_give_recboles_classes():
