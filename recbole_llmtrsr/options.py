@@ -203,8 +203,9 @@ class TrainingSettings:
     )
     objective: str = option(
         "listwise",
-        "Softmax over a history's candidates, or each candidate on its own (paper).",
-        choices=("listwise", "pointwise"),
+        "Softmax over a history's candidates, or each candidate on its own (paper); regression: P(yes), stretched over"
+        " the range of training's ratings, is the rating (LABEL_FIELD; eval_args: {mode: labeled}).",
+        choices=("listwise", "pointwise", "regression"),
     )
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
     lr_scheduler: str = option(

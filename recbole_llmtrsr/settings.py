@@ -207,6 +207,8 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
         )
     if groups["training"].loss_on == "full" and groups["training"].objective == "listwise":
         yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
+    if groups["training"].loss_on == "full" and groups["training"].objective == "regression":
+        yield "loss_on: full is a next-token loss and knows yes and no alone: set objective: pointwise with it"
     summary, n_recent = groups["summary"], groups["prompt"].n_recent_items
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
         yield (

@@ -42,8 +42,8 @@ def left_behind(folder: Path) -> set[str]:
 BEFORE_ANY_WORK = {
     "unknown model": (
         ["--model=SASRek"],
-        "model 'SASRek' is neither ours (LLMTRSR, TALLRec, HLLM, LiteLLM4Rec, LLMSeqSim) nor one of RecBole's 93 models; did you mean"
-        " 'SASRec'?",
+        "model 'SASRek' is neither ours (LLMTRSR, TALLRec, HLLM, LiteLLM4Rec, LLMSeqSim) nor one of RecBole's 93"
+        " models; did you mean 'SASRec'?",
     ),
     "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither ours"),
     "no model": (["--model=,"], "no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec"),

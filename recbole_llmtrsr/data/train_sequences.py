@@ -32,9 +32,10 @@ class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         feat = dataset.inter_feat
         users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
         self._n = config.settings.training.targets_per_prompt
-        first, self._targets = rows_in_a_row(users, ids, items, self._n)
-        self.n_targets, self.sample_size = len(feat), len(first)
-        super().__init__(config, dataset.copy(feat[first]), None, shuffle=config["shuffle"])
+        rows = rows_in_a_row(users, ids, self._n)
+        self._targets = np.where(rows < 0, 0, items[rows])
+        self.n_targets, self.sample_size = len(feat), len(rows)
+        super().__init__(config, dataset.copy(feat[rows[:, 0]]), None, shuffle=config["shuffle"])
 
     def _init_batch_size_and_step(self) -> None:
         self.step = max(1, self.config["train_batch_size"] // self._n)

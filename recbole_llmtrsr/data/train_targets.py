@@ -39,14 +39,17 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         feat = dataset.inter_feat
         users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
-        self.n_targets = len(feat)
+        self.n_targets, self._items, self._labels = len(feat), items, None
+        if config["train_neg_sample_args"]["distribution"] == "none":  # else RecBole labels rows by what they are
+            self._labels = feat[config["LABEL_FIELD"]]
         first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
         super().__init__(config, dataset.copy(feat[first]), sampler, shuffle=shuffle)
 
     def collate_fn(self, index: Any) -> Interaction:
         """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
         rows = super().collate_fn(index)
-        further = self._further[np.array(index)]  # [n, most]
+        positions = self._further[np.array(index)]  # [n, most]
+        further = np.where(positions < 0, 0, self._items[positions])
         items, n = rows[self.iid_field].numpy(), len(further)
         prompt = np.arange(len(items)) % n
         is_further = (items[:, None] == further[prompt]).any(1)
@@ -56,11 +59,13 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
             return rows
         added = rows[torch.from_numpy(places)]
         added[self.iid_field] = torch.from_numpy(further[places, slots])
+        if self._labels is not None:
+            added[self.config["LABEL_FIELD"]] = self._labels[torch.from_numpy(positions[places, slots])]
         return cat_interactions([rows, self._dataset.join(added)])
 
 
 def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
-    """Rows in a row, without what comes again.
+    """Rows in a row, without those of an item that comes again.
 
     Args:
         users: user of every row. [n_rows]
@@ -69,25 +74,25 @@ def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]
         n: rows of a group.
 
     Returns:
-        The first row of every group, in their present order [n_groups], and the other targets of the group, each once,
-        0 where there are no more [n_groups, n - 1].
+        The first row of every group, in their present order [n_groups], and the other rows of the group, -1 where there
+        are no more [n_groups, n - 1].
 
     >>> first, further = grouped(np.array([1, 2, 1, 1]), np.array([5, 8, 6, 7]), np.array([30, 40, 31, 32]), 2)
     >>> first.tolist(), further.tolist()
-    ([0, 1, 2], [[0], [0], [32]])
+    ([0, 1, 2], [[-1], [-1], [3]])
     """
-    first, targets = rows_in_a_row(users, history_ids, items, n)
+    rows = rows_in_a_row(users, history_ids, n)
     for slot in range(1, n):
-        targets[(targets[:, :slot] == targets[:, slot, None]).any(1), slot] = 0
-    return first, targets[:, 1:]
+        again = (items[rows[:, :slot]] == items[rows[:, slot, None]]) & (rows[:, :slot] >= 0)
+        rows[again.any(1), slot] = -1
+    return rows[:, 0], rows[:, 1:]
 
 
-def rows_in_a_row(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
+def rows_in_a_row(users: Ids, history_ids: Ids, n: int) -> Ids:
     """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
 
     Returns:
-        The first row of every group, in their present order [n_groups], and its targets, 0 where there are no more
-        [n_groups, n].
+        Rows of every group, in the present order of the first ones; -1 where there are no more. [n_groups, n]
     """
     order = np.lexsort((history_ids, users))
     sorted_users, places = users[order], np.arange(len(order))
@@ -96,7 +101,6 @@ def rows_in_a_row(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids
     is_first = (n_after % n == n - 1) | np.insert(is_last[:-1], 0, True)
     first = np.flatnonzero(is_first)
     group = np.cumsum(is_first) - 1
-    targets = np.zeros((len(first), n), dtype=np.int64)
-    targets[group, places - first[group]] = items[order]
-    present = np.argsort(order[first])
-    return order[first][present], targets[present]
+    rows = np.full((len(first), n), -1)
+    rows[group, places - first[group]] = order
+    return rows[np.argsort(rows[:, 0])]

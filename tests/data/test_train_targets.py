@@ -114,18 +114,18 @@ def test_kept_targets_alone_are_asked_about(make_config):
 def test_a_target_that_comes_twice_in_a_prompt_is_asked_about_once():
     users, history_ids, items = np.array([1, 1, 1, 1]), np.array([1, 2, 3, 4]), np.array([7, 8, 7, 8])
     first, further = grouped(users, history_ids, items, 4)
-    assert (first.tolist(), further.tolist()) == ([0], [[8, 0, 0]])
+    assert (first.tolist(), further.tolist()) == ([0], [[1, -1, -1]])
 
 
 def test_groups_are_made_of_events_in_order_wherever_the_rows_stand():
     users, history_ids, items = np.array([2, 1, 2, 1, 2]), np.array([9, 4, 7, 3, 8]), np.array([90, 40, 70, 30, 80])
     first, further = grouped(users, history_ids, items, 2)
-    assert (first.tolist(), further.tolist()) == ([2, 3, 4], [[0], [40], [90]])
+    assert (first.tolist(), further.tolist()) == ([2, 3, 4], [[-1], [1], [0]])
 
 
 def test_a_group_may_be_larger_than_there_are_rows():
     first, further = grouped(np.array([1, 1]), np.array([1, 2]), np.array([7, 8]), 4)
-    assert (first.tolist(), further.tolist()) == ([0], [[8, 0, 0]])
+    assert (first.tolist(), further.tolist()) == ([0], [[1, -1, -1]])
 
 
 def test_rows_without_an_order_are_asked_about_one_by_one(make_config, atomic_folder):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.utils import InputType
+from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -25,6 +25,7 @@ from recbole_llmtrsr.model.scorer import Scorer
 from recbole_llmtrsr.model.scoring import scores_with_gradients
 from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.model.values import Values, check_labels
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.retrieval.reranking import Reranking
 
@@ -63,6 +64,7 @@ class LLMTRSR(LanguageModelRecommender):
         self.backbone, self.prompts = parts.backbone, parts.prompts
         self.yes_id, self.no_id = parts.yes_id, parts.no_id
         self.label_field = config["LABEL_FIELD"]
+        self._values = Values.of(config, dataset)
         self.meter = Meter(self.backbone)
         self.attention_refused = dict(parts.attention_refused)
         max_tokens = self.settings.backbone.max_tokens_per_batch
@@ -90,7 +92,9 @@ class LLMTRSR(LanguageModelRecommender):
                 f"retriever orders the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
                 f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or leave the retriever out"
             )
-        if config["train_neg_sample_args"]["distribution"] == "none":
+        if config["eval_type"] == EvaluatorType.VALUE:
+            check_labels(config)
+        elif config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(
                 f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
                 " {distribution: uniform, sample_num: 8}"
@@ -135,6 +139,9 @@ class LLMTRSR(LanguageModelRecommender):
         scores = scores_with_gradients(self.backbone, *sections, self.yes_id, self.no_id)  # [B, C]
         self._count("train", *sections)
         labels = labels.to(scores.device)
+        if self.settings.training.objective == "regression":
+            real = scores != float("-inf")
+            return F.mse_loss(self._values(scores[real]), labels[real])
         if self.settings.training.objective == "pointwise":
             real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
@@ -176,9 +183,9 @@ class LLMTRSR(LanguageModelRecommender):
             self._prefix(history_id)
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of yes for every row. [batch_size]"""
+        """fp32 log-odds of yes for every row; where labels are predicted, P(yes) or the rating. [batch_size]"""
         grouped = _Grouped.of(interaction, self.ITEM_ID)
-        return self._scores(*self._sections(grouped))[grouped.history, grouped.slot]
+        return self._values(self._scores(*self._sections(grouped))[grouped.history, grouped.slot])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""

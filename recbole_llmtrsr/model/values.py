@@ -1,0 +1,77 @@
+"""Log-odds as what RecBole's value metrics compare with labels: a probability, or a rating."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from recbole.utils import EvaluatorType
+from torch import Tensor
+
+from recbole_llmtrsr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a model's log-odds stand for.
+
+    Attributes:
+        span: lowest and highest value; None leaves log-odds as they are, for rankings.
+
+    Source:
+        Kang et al., "Do LLMs Understand User Preferences? Evaluating LLMs On User Rating Prediction" (arXiv
+        2305.06474), where a rating is a classification or the output of a head on the last state. Deviation: here it is
+        P(yes) over the range of training's ratings, so that one prompt and one pair of answers serve all tasks.
+    """
+
+    span: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, config: Any, train: Any) -> Values:
+        """By the options and the labels of training.
+
+        Raises:
+            UserError: all ratings of training are the same.
+        """
+        if config["eval_type"] != EvaluatorType.VALUE:
+            return cls(None)
+        if config.settings.training.objective != "regression":
+            return cls((0.0, 1.0))
+        labels = train.inter_feat[config["LABEL_FIELD"]]
+        span = float(labels.min()), float(labels.max())
+        if span[0] == span[1]:
+            raise UserError(
+                f"objective: regression learns from '{config['LABEL_FIELD']}', which is {span[0]:g} in every row of"
+                " training: name a column of ratings as LABEL_FIELD"
+            )
+        return cls(span)
+
+    def __call__(self, log_odds: Tensor) -> Tensor:
+        """Of the shape given."""
+        if self.span is None:
+            return log_odds
+        low, high = self.span
+        return low + (high - low) * log_odds.sigmoid()
+
+
+def check_labels(config: Any) -> None:
+    """Refuse options under which labels cannot be learned.
+
+    Raises:
+        UserError: negatives beside labelled rows, or a comparison of candidates where there are none.
+    """
+    training, faults = config.settings.training, []
+    if config["train_neg_sample_args"]["distribution"] != "none":
+        faults.append(
+            f"metrics {config['metrics']} compare with labels, but train_neg_sample_args draws negatives and calls all"
+            " events a yes: set train_neg_sample_args: ~"
+        )
+    if training.objective == "listwise":
+        faults.append(
+            f"metrics {config['metrics']} are of each row by itself: set objective: pointwise, for labels of 0 and 1,"
+            " or regression, for ratings"
+        )
+    if training.train_on == "impressions":
+        faults.append("train_on: impressions has no labels but clicks: set train_on: targets")
+    if faults:
+        raise UserError(faults)

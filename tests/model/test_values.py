@@ -1,0 +1,103 @@
+"""Labels instead of rankings: P(yes) against 0 and 1, and ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.values import Values
+from recbole_llmtrsr.quick_start import compare
+
+TINY = {
+    "data_path": "data",
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "ERROR",
+    "epochs": 8,
+    "learning_rate": 0.01,
+    "summary": "none",
+    "n_recent_items": 3,
+    "item_text_fields": ["title"],
+    "eval_args": {"mode": "labeled"},
+    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    "train_neg_sample_args": None,
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+    "max_prompt_tokens": 400,
+    "train_batch_size": 40,
+    "result_dir": "out",
+}
+AUC = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "threshold": {"rating": 3}, "objective": "pointwise"}
+RMSE = {"metrics": ["RMSE", "MAE"], "valid_metric": "RMSE", "LABEL_FIELD": "rating", "objective": "regression"}
+
+
+@pytest.fixture(autouse=True)
+def rated_by_colour(tmp_path, monkeypatch):
+    """Red items are rated 5, blue ones 2, whoever rates them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    folder = Path("data/toy")
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    for user in range(60):
+        for time, item in enumerate(rng.permutation(20)[:8]):
+            rows.append(f"u{user}\ti{item}\t{5 if item % 2 else 2}\t{time}")
+    (folder / "toy.inter").write_text("\n".join(rows) + "\n")
+    items = [f"i{n}\t{'red' if n % 2 else 'blue'} thing" for n in range(20)]
+    (folder / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
+
+
+def run(**options):
+    (result,), _ = compare(["LLMTRSR"], "toy", config_dict={**TINY, **options})
+    return result["test_result"]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_labels_are_learned_and_predicted_as_probabilities(n):
+    found = run(**AUC, targets_per_prompt=n, train_batch_size=40 // n)
+    assert found["auc"] == 1.0
+    assert found["logloss"] < 0.1
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_ratings_are_learned_on_their_own_scale(n):
+    found = run(**RMSE, targets_per_prompt=n, train_batch_size=40 // n)
+    assert found["rmse"] < 0.3
+    assert found["mae"] < 0.3
+
+
+def test_values_span_the_ratings():
+    values = Values((1.0, 5.0))(torch.tensor([-50.0, 0.0, 50.0]))
+    torch.testing.assert_close(values, torch.tensor([1.0, 3.0, 5.0]))
+    assert torch.equal(Values(None)(torch.tensor([-7.0, 3.0])), torch.tensor([-7.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (
+            {**AUC, "train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}},
+            "set train_neg_sample_args: ~",
+        ),
+        ({**AUC, "objective": "listwise"}, "set objective: pointwise, for labels of 0 and 1, or regression"),
+        ({**RMSE, "loss_on": "full"}, "knows yes and no alone: set objective: pointwise"),
+    ],
+)
+def test_what_has_no_labels_to_learn_is_refused(options, part):
+    with pytest.raises(UserError) as refused:
+        run(**options)
+    assert part in str(refused.value)
+
+
+def test_ratings_that_are_all_the_same_are_refused():
+    file = Path("data/toy/toy.inter")
+    file.write_text(file.read_text().replace("\t5\t", "\t2\t"))
+    with pytest.raises(UserError, match="'rating', which is 2 in every row of training"):
+        run(**RMSE)
