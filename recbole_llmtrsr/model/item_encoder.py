@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ _ITEMS_A_PART = 4096
 
 
 class ItemEncoder(nn.Module):
-    """Mean of a language model's last hidden states over a text's tokens.
+    """Mean of a language model's last hidden states over a text's tokens, of length 1.
 
     Args:
         backbone: the language model.
@@ -104,7 +105,7 @@ class ItemEncoder(nn.Module):
         device = self.backbone.device
         mask = mask.to(device)
         states = self.backbone.decoder(input_ids=ids.to(device), attention_mask=mask.long()).last_hidden_state
-        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return F.normalize((states * mask[..., None]).sum(1), dim=1)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()

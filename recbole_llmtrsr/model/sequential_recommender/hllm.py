@@ -128,7 +128,7 @@ class HLLM(LanguageModelRecommender):
         expected = F.normalize(states[row, n[row] - 1 + slot], dim=1)  # [n_targets, width]
         rivals = torch.unique(ahead)
         rivals = rivals[distinct[rivals] > 0]
-        logits = expected @ F.normalize(vectors[rivals], dim=1).T * self._scale()
+        logits = expected @ vectors[rivals].T * self._scale()
         return F.cross_entropy(
             logits.float(), torch.searchsorted(rivals, ahead[: targets.numel()].view_as(targets)[row, slot])
         )
@@ -137,14 +137,13 @@ class HLLM(LanguageModelRecommender):
         """Cosine for every row. [batch_size]"""
         _, first, row = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_index=True, return_inverse=True)
         expected = self._expected(interaction[torch.from_numpy(first)])[torch.from_numpy(row)]
-        items = self._item_table()[interaction[self.ITEM_ID].cpu()].to(expected.device)
-        return (expected * F.normalize(items, dim=1)).sum(1)
+        return (expected * self._known(interaction[self.ITEM_ID])).sum(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Cosine with every item. [batch_size * n_items]"""
         expected = self._expected(interaction)
         parts = torch.split(self._item_table(), LARGE_CATALOGUE)
-        scores = [expected @ F.normalize(part.to(expected.device), dim=1).T for part in parts]
+        scores = [expected @ part.to(expected.device).T for part in parts]
         return torch.cat(scores, dim=1).view(-1)
 
     def _expected(self, interaction: Interaction) -> Tensor:
@@ -152,24 +151,32 @@ class HLLM(LanguageModelRecommender):
         history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         history = history[:, : int(n.max())]
         distinct, place = torch.unique(history, return_inverse=True)
-        table = self._item_table()[distinct.cpu()].to(self.device)
-        states = self._states(table[place], n, interaction)
+        states = self._states(self._known(distinct)[place], n, interaction)
         return F.normalize(states[torch.arange(len(n)), n - 1].float(), dim=1)
 
     def _states(self, vectors: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         """States of the user model at every event. [B, T, width]"""
-        events = self.entry(vectors)
+        events = self._entered(vectors)
         head = events[:, :0]
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
-            head = self.entry(self.items.of_texts(texts))[:, None]
+            head = self._entered(self.items.of_texts(texts))[:, None]
         return read_vectors(self.user.decoder, head, torch.ones_like(head[..., 0], dtype=torch.bool), events, n)
 
     def _vectors(self, items: Tensor) -> Tensor:
         """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""
         if self.items_change:
             return self.items(items)  # type: ignore[no-any-return]
-        return self._item_table()[items.cpu()].to(self.device)
+        return self._known(items)
+
+    def _known(self, items: Tensor) -> Tensor:
+        """Vectors of items as the table has them. [..., width]"""
+        table = self._item_table()
+        return table[items.to(table.device)].to(self.device)
+
+    def _entered(self, vectors: Tensor) -> Tensor:
+        """Vectors as the user model reads them: not of length 1, but with elements of about 1."""
+        return self.entry(vectors * self.items.width**0.5)  # type: ignore[no-any-return]
 
     def _item_table(self) -> Tensor:
         if self._table is None:
