@@ -221,8 +221,8 @@ class TextVectorSettings:
 
     text_encoder: str = option(
         "tfidf",
-        "Who makes vectors of item texts for LLMSeqSim and `retriever: text`: tfidf (reduced word counts, no download)"
-        " or a transformers name or folder (mean of its last hidden states).",
+        "Who makes vectors of item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (reduced word counts,"
+        " no download) or a transformers name or folder (mean of its last hidden states).",
     )
     text_init: str | None = option(
         None,

@@ -32,7 +32,7 @@ from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
-from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.model.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
 from recbole_llmtrsr.rerank import make_reranking, recall_ceilings, tune_blend
@@ -103,6 +103,8 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             )
         if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
+        elif data.has_texts:
+            check_backbone(config.settings, config["device"])
         if stage.dry_run:
             dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_texts else {}
             return _stopped(config, folder, dry)

@@ -22,12 +22,14 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     Attributes:
         histories: item ids before each target, beyond ``MAX_ITEM_LIST_LENGTH`` too.
         item_text: texts by item token.
+        label_span: lowest and highest label of training, where there are labels; once built.
 
     Raises:
         UserError: no .item file, a text column it does not have, or nothing left after filtering.
     """
 
     histories: Histories
+    label_span: tuple[float, float]
 
     def __init__(self, config: Any) -> None:
         self.item_text: ItemText = read_item_text(
@@ -60,6 +62,11 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         Those of impressions, where they are trained on, are counted when they are known.
         """
         datasets = super().build()
+        label = self.config["LABEL_FIELD"]
+        if label in datasets[0].inter_feat and len(datasets[0]):
+            values = datasets[0].inter_feat[label]
+            for part in datasets:
+                part.label_span = float(values.min()), float(values.max())
         limit = self.config.settings.data.max_train_targets_per_user
         if limit is not None and self.config.settings.training.train_on == "targets":
             train = datasets[0]

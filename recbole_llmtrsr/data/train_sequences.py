@@ -21,7 +21,7 @@ class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
     A row is RecBole's of the first target: its history is that before the first. Negatives are the model's matter.
 
     Args:
-        config: our Config; ``train_batch_size`` counts targets.
+        config: our Config; ``train_batch_size`` counts ``targets_per_prompt`` for each row, also where it has fewer.
         dataset: training rows.
 
     Attributes:

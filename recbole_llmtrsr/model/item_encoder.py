@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,20 @@ class ItemEncoder(nn.Module):
         max_tokens: longer texts are cut.
 
     Attributes:
-        n_cut: texts that are.
+        n_cut: texts of so many tokens, which may be cut.
         width: of a vector.
     """
 
     def __init__(self, backbone: Backbone, texts: Sequence[str], max_tokens: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.n_cut = 0
-        self._max_tokens = max_tokens
+        self._file: Path | None = None
         self._tokens: list[np.ndarray] = []
         for begin in range(0, len(texts), _ITEMS_AT_ONCE):
-            self._tokens += self._tokenized(texts[begin : begin + _ITEMS_AT_ONCE])
+            self._tokens += self._tokenized(texts[begin : begin + _ITEMS_AT_ONCE], max_tokens)
+        self.n_cut = sum(len(ids) == max_tokens for ids in self._tokens)
+        if self.n_cut:
+            getLogger().warning(f"{self.n_cut:,} of {len(texts):,} item texts have {max_tokens} tokens and may be cut")
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -54,9 +57,16 @@ class ItemEncoder(nn.Module):
         """Vectors of items, with gradients. [n] -> [n, width]"""
         return self._encoded([self._tokens[i] for i in items.tolist()])
 
-    def of_texts(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of other texts, with gradients. [n, width]"""
-        return self._encoded(self._tokenized(texts))
+    def of_texts(self, texts: Sequence[str], max_tokens: int) -> Tensor:
+        """Vectors of other texts, of which so many tokens are read, with gradients. [n, width]"""
+        return self._encoded(self._tokenized(texts, max_tokens))
+
+    def remove_file(self) -> None:
+        """Remove the file of the latest table, which the weights have left behind."""
+        if self._file is not None:
+            for path in (self._file, self._file.with_suffix(".json")):
+                path.unlink(missing_ok=True)
+            self._file = None
 
     @torch.no_grad()
     def table(self, max_tokens: int, show_progress: bool = False, folder: Path | None = None) -> Tensor:
@@ -73,7 +83,8 @@ class ItemEncoder(nn.Module):
         """
         n, file = len(self), None
         if folder is not None:
-            file = VectorFile(folder / f"{self._digest()}.npy", n, self.width)
+            self._file = folder / f"{self._digest()}.npy"
+            file = VectorFile(self._file, n, self.width)
         device = self.backbone.device
         vectors = torch.zeros(0 if file else n, self.width, device=device)
         done = 0 if file is None else file.n_done
@@ -92,10 +103,9 @@ class ItemEncoder(nn.Module):
                 bar.update(len(items))
         return vectors if file is None else torch.from_numpy(file.rows)
 
-    def _tokenized(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def _tokenized(self, texts: Sequence[str], most: int) -> list[np.ndarray]:
         rows = self.backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        self.n_cut += sum(len(ids) > self._max_tokens for ids in rows)
-        return [np.array(ids[: self._max_tokens] or [self.backbone.pad_id], dtype=np.int32) for ids in rows]
+        return [np.array(ids[:most] or [self.backbone.pad_id], dtype=np.int32) for ids in rows]
 
     def _encoded(self, tokens: Sequence[np.ndarray]) -> Tensor:
         lengths = torch.tensor([len(ids) for ids in tokens])
@@ -108,7 +118,9 @@ class ItemEncoder(nn.Module):
         return F.normalize((states * mask[..., None]).sum(1), dim=1)
 
     def _digest(self) -> str:
-        digest = hashlib.sha256()
+        device = self.backbone.device.type
+        numbers = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        digest = hashlib.sha256(f"{numbers}\n{self.backbone.config.to_json_string()}\n".encode())
         for ids in self._tokens:
             digest.update(len(ids).to_bytes(4, "big") + ids.tobytes())
         for name, weight in sorted(self.backbone.named_parameters()):

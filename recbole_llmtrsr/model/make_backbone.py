@@ -11,6 +11,7 @@ from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
 from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.llm.quantized import check_load_in
+from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.settings import Settings
 
 
@@ -74,6 +75,18 @@ def check_weights_format(settings: Settings, device: torch.device) -> None:
     """
     options = settings.backbone
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
+
+
+def check_backbone(settings: Settings, device: torch.device) -> None:
+    """Refuse a backbone that cannot be loaded, before summaries are written; its weights are not read.
+
+    Raises:
+        UserError: no such backbone, no tokenizer, or a ``load_in`` that cannot work.
+    """
+    check_weights_format(settings, device)
+    options = settings.backbone
+    if options.backbone != BUILTIN:
+        ModelSource.find("backbone", options.backbone, options.trust_remote_code).load_tokenizer()
 
 
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -28,17 +28,21 @@ class Values:
 
     @classmethod
     def of(cls, config: Any, train: Any) -> Values:
-        """By the options and the labels of training.
+        """By the options and the labels of all training rows.
 
         Raises:
-            UserError: all ratings of training are the same.
+            UserError: all ratings of training are the same, or labels are neither 0 nor 1 where they should be.
         """
         if config["eval_type"] != EvaluatorType.VALUE:
             return cls(None)
         if config.settings.training.objective != "regression":
+            if not 0 <= train.label_span[0] <= train.label_span[1] <= 1:
+                raise UserError(
+                    f"labels of '{config['LABEL_FIELD']}' go from {train.label_span[0]:g} to {train.label_span[1]:g},"
+                    " and objective: pointwise knows 0 and 1: set threshold: {rating: 4}, or objective: regression"
+                )
             return cls((0.0, 1.0))
-        labels = train.inter_feat[config["LABEL_FIELD"]]
-        span = float(labels.min()), float(labels.max())
+        span = train.label_span
         if span[0] == span[1]:
             raise UserError(
                 f"objective: regression learns from '{config['LABEL_FIELD']}', which is {span[0]:g} in every row of"

@@ -72,7 +72,7 @@ def look_up(result: Mapping[str, Any], *path: str) -> Any:
 def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Every option that a run read."""
     named = look_up(result, "options") or {}
-    unread = set() if look_up(result, "tokens") is not None else set(_OF_PROMPTS)
+    unread = set() if look_up(result, "summaries") is not None else set(_OF_PROMPTS)
     if named.get("MODEL_TYPE") == "ModelType.TRADITIONAL":
         unread |= _OF_GRADIENTS
     return {name: value for name, value in named.items() if name not in unread}

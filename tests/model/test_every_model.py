@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 
 TINY = {
@@ -112,3 +117,108 @@ def test_a_score_depends_on_nothing_but_history_and_item(tmp_path, name):
         torch.testing.assert_close(model.predict(rows[order]), together[order], atol=1e-5, rtol=0)
         alone = torch.cat([model.predict(rows[i : i + 1]) for i in range(12)])
     torch.testing.assert_close(alone, together[:12], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_that_nothing_reads_are_not_trained(tmp_path, name):
+    write_walks(tmp_path / "data", False)
+    trainer, train, _, _ = built(tmp_path / "data", name)
+    trainer.model.train()
+    trainer.model.calculate_loss(next(iter(train))).backward()
+    without = [name for name, weight in trainer.model.trainable_weights().items() if weight.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_more_events_are_read_in_training_than_in_the_test(tmp_path, name, monkeypatch):
+    write_walks(tmp_path / "data", False)
+    trainer, train, _, test = built(tmp_path / "data", name, MAX_ITEM_LIST_LENGTH=4, targets_per_prompt=3)
+    model, read = trainer.model, []
+    states = model._states
+    monkeypatch.setattr(
+        model, "_states", lambda vectors, n, rows: read.append(n.max().item()) or states(vectors, n, rows)
+    )
+    for rows in train:
+        model.calculate_loss(rows)
+    model.eval().predict(next(iter(test))[0])
+    assert set(read) == {4}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path, name):
+    write_walks(tmp_path / "data", False)
+    trainer, _, _, test = built(tmp_path / "data", name)
+    rows = next(iter(test))[0]
+    model = trainer.model.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        full, found = model.full_sort_predict(rows).view(len(rows), -1), model.predict(rows)
+    assert full.dtype == found.dtype == torch.float32
+    torch.testing.assert_close(full[torch.arange(len(rows)), rows["item_id"]], found, atol=0.02, rtol=0)
+    assert len(full.unique()) > 100
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}, "predicts no labels"),
+        ({"train_on": "impressions"}, "train_on: impressions is for models that read candidates"),
+        ({"targets_per_prompt": 60}, "targets_per_prompt: 60 is more than the 50 recent events"),
+    ],
+)
+def test_what_sequences_cannot_do_is_refused(tmp_path, name, options, part):
+    write_walks(tmp_path / "data", False)
+    given = {**TINY, **MODELS[name], "data_path": str(tmp_path / "data"), **options}
+    config = Config(get_model(name), "toy", [], given)
+    with pytest.raises(UserError) as refused:
+        get_model(name).check_config(config)
+    assert part in str(refused.value)
+
+
+def tiny_bert(folder, is_decoder):
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{c: i + 2 for i, c in enumerate(COLOURS)}}, "[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(1)
+    BertLMHeadModel(BertConfig(vocab_size=10, is_decoder=is_decoder, **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
+    write_walks(tmp_path / "data", False)
+    with pytest.raises(UserError, match="lets events see what comes after them"):
+        built(tmp_path / "data", name, backbone=tiny_bert(tmp_path / "bert", False))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "options", [{"tune": "lora"}, {"tune": "all"}, {"tune": "lora", "gradient_checkpointing": True}]
+)
+def test_a_pretrained_backbone_is_trained_saved_and_loaded(tmp_path, name, options):
+    write_walks(tmp_path / "data", True)
+    options = {"backbone": tiny_bert(tmp_path / "bert", True), "epochs": 1, **options}
+    trainer, train, valid, test = built(tmp_path / "data", name, **options)
+    before = {key: weight.detach().clone() for key, weight in trainer.model.trainable_weights().items()}
+    trainer.fit(train, valid, show_progress=False)
+    changed = [key for key, weight in trainer.model.trainable_weights().items() if not torch.equal(weight, before[key])]
+    assert len(changed) > 0.9 * len(before)
+    other, *_ = built(tmp_path / "data", name, **options)
+    rows = next(iter(test))[0]
+    with torch.no_grad():
+        own = trainer.model.eval().predict(rows)
+        other.resume_checkpoint(trainer.saved_model_file)
+        torch.testing.assert_close(other.model.eval().predict(rows), own)
+
+
+def test_frozen_items_of_hllm_stay_as_they_are(tmp_path):
+    write_walks(tmp_path / "data", True)
+    options = {"backbone": tiny_bert(tmp_path / "bert", True), "epochs": 1, "tune_items": False}
+    trainer, train, valid, _ = built(tmp_path / "data", "HLLM", **options)
+    table = trainer.model._item_table().clone()
+    trainer.fit(train, valid, show_progress=False)
+    assert torch.equal(trainer.model._item_table(), table)
+    assert not any(key.startswith("backbone.") for key in trainer.model.trainable_weights())
+    saved = Path(trainer.saved_model_file).with_suffix("")
+    assert sorted(path.name for path in saved.iterdir()) == ["user"]

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
+from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.values import Values
 from recbole_llmtrsr.quick_start import compare
 
@@ -73,6 +77,29 @@ def test_ratings_are_learned_on_their_own_scale(n):
     assert found["mae"] < 0.3
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_range_is_that_of_all_ratings_whatever_the_groups(n):
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    for user in range(12):  # the range is reached in one place of each history alone
+        rows += [f"u{user}\ti{(user + time) % 20}\t{[3, 3, 1, 5, 3, 3, 3, 3][time]}\t{time}" for time in range(8)]
+    Path("data/toy/toy.inter").write_text("\n".join(rows) + "\n")
+    config = Config(LLMTRSR, "toy", [], {**TINY, **RMSE, "targets_per_prompt": n})
+    train = make_loaders(config, LLMTRSRDataset(config))[0][0]
+    assert Values.of(config, train._dataset) == Values((1.0, 5.0))
+
+
+def test_parts_of_a_batch_add_up_to_its_loss():
+    config = Config(LLMTRSR, "toy", [], {**TINY, **RMSE, "targets_per_prompt": 3, "max_tokens_per_batch": 60})
+    torch.manual_seed(0)
+    train = make_loaders(config, LLMTRSRDataset(config))[0][0]
+    model = LLMTRSR(config, train._dataset).eval()
+    rows = next(iter(train))
+    parts = model.micro_batches(rows)
+    assert len(parts) > 2
+    whole, added = model.calculate_loss(rows), sum(model.calculate_loss(part) * share for part, share in parts)
+    torch.testing.assert_close(added, whole)
+
+
 def test_values_span_the_ratings():
     values = Values((1.0, 5.0))(torch.tensor([-50.0, 0.0, 50.0]))
     torch.testing.assert_close(values, torch.tensor([1.0, 3.0, 5.0]))
@@ -87,6 +114,8 @@ def test_values_span_the_ratings():
             "set train_neg_sample_args: ~",
         ),
         ({**AUC, "objective": "listwise"}, "set objective: pointwise, for labels of 0 and 1, or regression"),
+        ({**AUC, "threshold": None, "LABEL_FIELD": "rating"}, "go from 2 to 5, and objective: pointwise knows 0 and 1"),
+        ({"objective": "regression", "eval_args": {"mode": "uni2"}}, "predicts labels, metrics"),
         ({**RMSE, "loss_on": "full"}, "knows yes and no alone: set objective: pointwise"),
     ],
 )

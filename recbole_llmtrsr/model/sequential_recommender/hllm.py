@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -18,17 +16,22 @@ from recbole_llmtrsr.data.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.model.item_encoder import ItemEncoder
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
+from recbole_llmtrsr.model.sequence_recommender import (
+    SequenceRecommender,
+    check_reads_vectors,
+    exact_product,
+    freeze_unread,
+)
 from recbole_llmtrsr.model.token_budget import TokenBudget
-from recbole_llmtrsr.model.vector_sequences import joined, read_vectors
+from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_TEMPERATURE = 0.05
 _LEAST_TEMPERATURE = 0.01
 LARGE_CATALOGUE = 100_000  # items whose vectors are kept in a file
 
 
-class HLLM(LanguageModelRecommender):
+class HLLM(SequenceRecommender):
     """Ranks items by the cosine between their text's vector and what a user model expects next.
 
     The item model reads each text once for all users; the user model reads vectors, one for each event (and one of the
@@ -47,30 +50,31 @@ class HLLM(LanguageModelRecommender):
         User Modeling" (arXiv 2409.12740): two language models, trained together by InfoNCE on all positions.
 
     Deviation:
-        the vector of a text is the mean of its last hidden states, not the state of a further token; a target
-        competes with the batch's other targets and with `n_shared_negatives` that all positions share; the summary as
-        the first element is ours.
+        the vector of a text is the mean of its last hidden states, not the state of a further token, and no instruction
+        stands before the text; the user model reads vectors behind a layer norm; a target competes with the batch's
+        other targets, uncorrected for their popularity, and with `n_shared_negatives`; pretrained models are tuned with
+        LoRA unless ``tune`` says all; the summary as the first element is ours.
     """
 
-    input_type = InputType.POINTWISE
     score_resolution = 2.0**-20  # cosines of one text are equal, however their products were rounded
-    learns_sequences = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
+        self.window = self.window_of(config)
         texts = [dataset.item(i).line for i in range(dataset.item_num)]
         seen = [*texts, *dataset.summary_sample()]
         self.backbone = make_backbone(settings, lambda: seen, self.device, config["seed"])
         self.user = make_backbone(settings, lambda: seen, self.device, config["seed"] + 1)
-        self.user.transformer.set_input_embeddings(
-            nn.Embedding(1, self.backbone.config.hidden_size)
-        )  # it reads vectors
-        for model in (self.backbone, self.user):
-            choose_weights(model, settings)
-        self.user.decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
-        if not settings.items.tune_items:
+        check_reads_vectors(self.user, self.window + 1)
+        self.items_change = settings.items.tune_items
+        choose_weights(self.user, settings)
+        freeze_unread(self.user, reads_tokens=False)
+        if self.items_change:
+            choose_weights(self.backbone, settings)
+            freeze_unread(self.backbone, reads_tokens=True)
+        else:
             self.backbone.requires_grad_(False)
         self.items = ItemEncoder(self.backbone, texts, settings.prompt.max_item_tokens)
         self.entry = nn.LayerNorm(self.items.width)
@@ -79,17 +83,22 @@ class HLLM(LanguageModelRecommender):
         self._budget = TokenBudget(settings.backbone.max_tokens_per_batch, self.device, "evaluation")
         self._folder = Path(settings.text.vector_dir).expanduser() if dataset.item_num > LARGE_CATALOGUE else None
         self._show_progress = bool(config["show_progress"])
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
         self._with_summary = settings.summary.summary != "none"
         self._summary = dataset.summary
         self._table: Tensor | None = None
+        if settings.backbone.gradient_checkpointing:
+            for model in (self.backbone, self.user) if self.items_change else (self.user,):
+                model.enable_gradient_checkpointing()
 
     @classmethod
     def check_config(cls, config: Any) -> None:
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
-            UserError: frozen items of a backbone that knows nothing.
+            UserError: frozen items of a backbone that knows nothing, or what every model of sequences refuses.
         """
+        super().check_config(config)
         if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:
             raise UserError(
                 "tune_items: False leaves the builtin backbone as random as it is made: set tune_items: True, or name a"
@@ -98,58 +107,50 @@ class HLLM(LanguageModelRecommender):
 
     def train(self, mode: bool = True) -> HLLM:
         """Vectors of items last until the weights change."""
-        if mode and self.items_change:
-            self._table = None
+        if mode:
+            self._forget()
         return super().train(mode)
 
-    @property
-    def items_change(self) -> bool:
-        """Whether training changes the items' vectors."""
-        return any(weight.requires_grad for weight in self.backbone.parameters())
-
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load what ``state_dict`` gave; vectors of items are made anew."""
-        self._table = None
+        """Load what ``state_dict`` gave; vectors of items that change are made anew."""
+        self._forget()
         return super().load_state_dict(state_dict, strict, assign)
+
+    def save_backbone(self, folder: Path) -> None:
+        """Save what was trained in its own format, in the folders 'user' and, if they are tuned, 'items'."""
+        for name, model in {"user": self.user, **({"items": self.backbone} if self.items_change else {})}.items():
+            model.lm.save_pretrained(folder / name)  # type: ignore[operator]
+            model.tokenizer.save_pretrained(folder / name)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """InfoNCE of all targets of a batch: each against the other targets and the shared negatives. []"""
-        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        targets = interaction[TARGETS]
-        n_targets = (targets > 0).sum(1)
-        sequence = joined(history, n, targets, n_targets)  # [B, T], the last target not among it
+        sequence, n, row, place = self.training_sequences(interaction)
+        targets = interaction[TARGETS][interaction[TARGETS] > 0]  # [n_targets]
         negatives = torch.randint(1, self.n_items, (self._n_negatives,), device=targets.device)
-        asked = torch.cat([sequence.flatten(), targets.flatten(), negatives])
-        distinct, place = torch.unique(asked, return_inverse=True)
+        distinct, of_item = torch.unique(torch.cat([sequence.flatten(), targets, negatives]), return_inverse=True)
         vectors = self._vectors(distinct)  # [n_distinct, width]
-        past, ahead = place[: sequence.numel()].view_as(sequence), place[sequence.numel() :]
-        states = self._states(vectors[past], n + n_targets - 1, interaction)  # [B, T, width]
-        row, slot = torch.nonzero(targets, as_tuple=True)
-        expected = F.normalize(states[row, n[row] - 1 + slot], dim=1)  # [n_targets, width]
+        past, ahead = of_item[: sequence.numel()].view_as(sequence), of_item[sequence.numel() :]
+        states = self._states(vectors[past], n, interaction)  # [B, T, width]
+        expected = F.normalize(states[row, place].float(), dim=1)  # [n_targets, width]
         rivals = torch.unique(ahead)
-        rivals = rivals[distinct[rivals] > 0]
-        logits = expected @ vectors[rivals].T * self._scale()
-        return F.cross_entropy(
-            logits.float(), torch.searchsorted(rivals, ahead[: targets.numel()].view_as(targets)[row, slot])
-        )
+        logits = exact_product(expected, vectors[rivals].T) * self._scale()
+        return F.cross_entropy(logits, torch.searchsorted(rivals, ahead[: len(targets)]))
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Cosine for every row. [batch_size]"""
-        _, first, row = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_index=True, return_inverse=True)
-        expected = self._expected(interaction[torch.from_numpy(first)])[torch.from_numpy(row)]
-        return (expected * self._known(interaction[self.ITEM_ID])).sum(1)
+        histories, row = self.each_history(interaction)
+        return (self._expected(histories)[row] * self._known(interaction[self.ITEM_ID])).sum(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Cosine with every item. [batch_size * n_items]"""
         expected = self._expected(interaction)
         parts = torch.split(self._item_table(), LARGE_CATALOGUE)
-        scores = [expected @ part.to(expected.device).T for part in parts]
+        scores = [exact_product(expected, part.to(expected.device).T) for part in parts]
         return torch.cat(scores, dim=1).view(-1)
 
     def _expected(self, interaction: Interaction) -> Tensor:
-        """What comes after each history, of length 1. [B, width]"""
-        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        history = history[:, : int(n.max())]
+        """What comes after each history, of length 1. fp32 [B, width]"""
+        history, n = self.recent(interaction, interaction[self.ITEM_SEQ_LEN])
         distinct, place = torch.unique(history, return_inverse=True)
         states = self._states(self._known(distinct)[place], n, interaction)
         return F.normalize(states[torch.arange(len(n)), n - 1].float(), dim=1)
@@ -160,14 +161,12 @@ class HLLM(LanguageModelRecommender):
         head = events[:, :0]
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
-            head = self._entered(self.items.of_texts(texts))[:, None]
+            head = self._entered(self.items.of_texts(texts, self._max_summary_tokens))[:, None]
         return read_vectors(self.user.decoder, head, torch.ones_like(head[..., 0], dtype=torch.bool), events, n)
 
     def _vectors(self, items: Tensor) -> Tensor:
         """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""
-        if self.items_change:
-            return self.items(items)  # type: ignore[no-any-return]
-        return self._known(items)
+        return self.items(items) if self.items_change else self._known(items)
 
     def _known(self, items: Tensor) -> Tensor:
         """Vectors of items as the table has them. [..., width]"""
@@ -180,11 +179,17 @@ class HLLM(LanguageModelRecommender):
 
     def _item_table(self) -> Tensor:
         if self._table is None:
-            was_training = self.training
-            super().train(False)
+            was_training = self.backbone.training
+            self.backbone.eval()
             self._table = self.items.table(self._budget.max_tokens, self._show_progress, self._folder)
-            super().train(was_training)
+            self.backbone.train(was_training)
         return self._table
+
+    def _forget(self) -> None:
+        """Make the vectors of items anew when they are asked for, if training changes them."""
+        if self.items_change and self._table is not None:
+            self._table = None
+            self.items.remove_file()
 
     def _scale(self) -> Tensor:
         return self.log_scale.clamp(max=math.log(1 / _LEAST_TEMPERATURE)).exp()

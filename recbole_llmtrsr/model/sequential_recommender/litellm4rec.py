@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.train_sequences import TARGETS
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
-from recbole_llmtrsr.model.vector_sequences import joined, read_vectors
+from recbole_llmtrsr.model.sequence_recommender import (
+    SequenceRecommender,
+    check_reads_vectors,
+    exact_product,
+    freeze_unread,
+)
+from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_DEVIATION = 0.02
 
 
-class LiteLLM4Rec(LanguageModelRecommender):
+class LiteLLM4Rec(SequenceRecommender):
     """Ranks items by the projection of the last state over the catalogue: one forward pass for a history.
 
     The language model reads the preference summary's tokens and then the recent items, each as one vector, so that an
@@ -40,63 +43,57 @@ class LiteLLM4Rec(LanguageModelRecommender):
 
     Deviation:
         items enter through text vectors (``text_encoder``), reduced to the model's width and tuned, in the place of an
-        item language model, and the same table is the head; all targets in a row are learned from at once; the summary
-        is LLM-TRSR's.
+        item language model, and the same table is the head; all targets of a row are learned from at once, behind the
+        summary of what came before the first of them; the summary is LLM-TRSR's.
     """
 
-    input_type = InputType.POINTWISE
-    learns_sequences = True
-
     def __init__(self, config: Any, dataset: Any) -> None:
+        self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
+        self.window = self.window_of(config)
         texts = [dataset.item(i).line for i in range(dataset.item_num)]
         self.backbone = make_backbone(
             settings, lambda: [*texts, *dataset.summary_sample()], self.device, config["seed"]
         )
+        check_reads_vectors(self.backbone, self.window + settings.prompt.max_summary_tokens)
         choose_weights(self.backbone, settings)
+        freeze_unread(self.backbone, reads_tokens=settings.summary.summary != "none")
+        if settings.backbone.gradient_checkpointing:
+            self.backbone.enable_gradient_checkpointing()
         width = int(self.backbone.config.hidden_size)
         self.item_embedding = nn.Embedding(dataset.item_num, width, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight, std=_FIRST_DEVIATION)
         initialise_items(self, item_vectors(config, dataset, "text_encoder"), frozen=False)
         self.entry = nn.LayerNorm(width)
-        self._n_recent = settings.prompt.n_recent_items
         self._max_summary_tokens = settings.prompt.max_summary_tokens
         self._with_summary = settings.summary.summary != "none"
         self._summary = dataset.summary
 
+    @classmethod
+    def window_of(cls, config: Any) -> int:
+        """Most recent events that are read."""
+        return min(super().window_of(config), config.settings.prompt.n_recent_items)
+
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Cross-entropy over the catalogue, of all targets of a batch. []"""
-        history, n = self._recent(interaction)
-        targets = interaction[TARGETS]
-        n_targets = (targets > 0).sum(1)
-        states = self._states(joined(history, n, targets, n_targets), n + n_targets - 1, interaction)
-        row, slot = torch.nonzero(targets, as_tuple=True)
-        logits = self._logits(states[row, n[row] - 1 + slot])
-        return F.cross_entropy(logits, targets[row, slot])
+        sequence, n, row, place = self.training_sequences(interaction)
+        states = self._states(sequence, n, interaction)
+        return F.cross_entropy(self._logits(states[row, place]), interaction[TARGETS][interaction[TARGETS] > 0])
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Logit for every row. [batch_size]"""
-        _, first, row = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_index=True, return_inverse=True)
-        logits = self._full(interaction[torch.from_numpy(first)])
-        return logits[torch.from_numpy(row), interaction[self.ITEM_ID].cpu()]
+        histories, row = self.each_history(interaction)
+        return self._full(histories)[row, interaction[self.ITEM_ID].cpu()]
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Logit of every item. [batch_size * n_items]"""
         return self._full(interaction).view(-1)
 
     def _full(self, interaction: Interaction) -> Tensor:
-        history, n = self._recent(interaction)
+        history, n = self.recent(interaction, interaction[self.ITEM_SEQ_LEN])
         states = self._states(history, n, interaction)
         return self._logits(states[torch.arange(len(n)), n - 1])
-
-    def _recent(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """The last items of each history, and how many. [B, L], [B]"""
-        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        kept = n.clamp(max=self._n_recent)
-        places = torch.arange(int(kept.max()), device=n.device)
-        index = ((n - kept)[:, None] + places).clamp(max=history.shape[1] - 1)
-        return torch.where(places < kept[:, None], history.gather(1, index), 0), kept
 
     def _states(self, items: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         head, mask = self._summary_vectors(interaction)
@@ -117,6 +114,6 @@ class LiteLLM4Rec(LanguageModelRecommender):
 
     def _logits(self, states: Tensor) -> Tensor:
         """fp32; the padding is no item. [..., n_items]"""
-        logits = (states @ self.item_embedding.weight.T).float()
+        logits = exact_product(states, self.item_embedding.weight.T)
         logits[..., 0] = -torch.inf
         return logits

@@ -94,6 +94,11 @@ class LLMTRSR(LanguageModelRecommender):
             )
         if config["eval_type"] == EvaluatorType.VALUE:
             check_labels(config)
+        elif config.settings.training.objective == "regression":
+            raise UserError(
+                f"objective: regression predicts labels, metrics {config['metrics']} rank: set metrics: [RMSE, MAE] and"
+                " eval_args: {mode: labeled}, or objective: listwise"
+            )
         elif config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(
                 f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
@@ -218,7 +223,7 @@ class LLMTRSR(LanguageModelRecommender):
         """Of how many terms of the mean loss a history makes."""
         if self.settings.training.loss_on == "full":
             return sum(len(prefix) + len(section) for section in candidates)
-        return len(candidates) if self.settings.training.objective == "pointwise" else 1
+        return 1 if self.settings.training.objective == "listwise" else len(candidates)
 
     def _sections(self, grouped: _Grouped) -> tuple[list[Section], list[list[Section]]]:
         """Prefix ids of every history and the ids of its candidates."""

@@ -1,0 +1,156 @@
+"""What recommenders share that read a user's items as vectors and rank the whole catalogue in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import EvaluatorType, InputType
+from torch import Tensor
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.backbone import Backbone
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.vector_sequences import joined
+
+
+class SequenceRecommender(LanguageModelRecommender):
+    """Learns all targets of a row at once, each from the events before it, of which no more are read than in the test.
+
+    Attributes:
+        learns_sequences: its training rows hold several targets.
+        window: most recent events that are read.
+    """
+
+    input_type = InputType.POINTWISE
+    learns_sequences = True
+    window: int
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """Refuse options that this model cannot work with, before any work is done.
+
+        Raises:
+            UserError: labels to predict, impressions to learn from, or a window without an event.
+        """
+        faults, window = [], cls.window_of(config)
+        n = config.settings.training.targets_per_prompt
+        if config["eval_type"] == EvaluatorType.VALUE:
+            faults.append(
+                f"{cls.__name__} ranks and predicts no labels, but metrics {config['metrics']} compare with labels: set"
+                " metrics: [Recall, MRR, NDCG], or take LLMTRSR"
+            )
+        if config.settings.training.train_on == "impressions":
+            faults.append(
+                f"train_on: impressions is for models that read candidates, not for {cls.__name__}: set targets"
+            )
+        if not 1 <= n <= window:
+            faults.append(
+                f"targets_per_prompt: {n} is more than the {window} recent events that {cls.__name__} reads: lower it,"
+                " or raise n_recent_items or MAX_ITEM_LIST_LENGTH"
+            )
+        if faults:
+            raise UserError(faults)
+
+    @classmethod
+    def window_of(cls, config: Any) -> int:
+        """Most recent events that are read."""
+        return int(config["MAX_ITEM_LIST_LENGTH"])
+
+    def recent(self, interaction: Interaction, limit: Tensor) -> tuple[Tensor, Tensor]:
+        """The last items of each history, and how many: at most the limit, and the window.
+
+        Args:
+            interaction: rows.
+            limit: of each row, at least 1. [B]
+
+        Returns:
+            [B, L], [B]
+        """
+        history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        kept = torch.minimum(n, limit.clamp(max=self.window))
+        places = torch.arange(int(kept.max()), device=n.device)
+        index = ((n - kept)[:, None] + places).clamp(max=history.shape[1] - 1)
+        return torch.where(places < kept[:, None], history.gather(1, index), 0), kept
+
+    def training_sequences(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sequences to read, of at most `window` events, and the targets in them.
+
+        Returns:
+            item ids [B, T], how many [B], and of every target its row and the place it is predicted from.
+        """
+        targets = interaction[TARGETS]
+        n_targets = (targets > 0).sum(1)
+        history, n = self.recent(interaction, self.window + 1 - n_targets)
+        row, slot = torch.nonzero(targets, as_tuple=True)
+        return joined(history, n, targets, n_targets), n + n_targets - 1, row, n[row] - 1 + slot
+
+    def each_history(self, interaction: Interaction) -> tuple[Interaction, Tensor]:
+        """One row of each history, and which of them every row belongs to. [n], [batch_size]"""
+        ids = interaction[HISTORY_ID].cpu().numpy()
+        _, first, row = np.unique(ids, return_index=True, return_inverse=True)
+        return interaction[torch.from_numpy(first)], torch.from_numpy(row)
+
+
+def exact_product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product in fp32, whatever the number format around it: scores are compared. [n, m]"""
+    with torch.autocast(left.device.type, enabled=False):
+        return left.float() @ right.float()
+
+
+def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
+    """Train nothing that nothing reads: what stands behind the last hidden states, and perhaps token embeddings.
+
+    Args:
+        backbone: with its trainable weights chosen.
+        reads_tokens: it reads tokens, not vectors alone.
+    """
+    read = {id(weight) for weight in backbone.decoder.parameters()}
+    if not reads_tokens:
+        read -= {id(weight) for weight in backbone.transformer.get_input_embeddings().parameters()}
+    for weight in backbone.parameters():
+        if id(weight) not in read:
+            weight.requires_grad_(False)
+
+
+@torch.no_grad()
+def check_reads_vectors(backbone: Backbone, longest: int) -> None:
+    """Refuse a backbone that cannot read vectors one after the other.
+
+    Args:
+        backbone: of the model.
+        longest: sequence in vectors and tokens.
+
+    Raises:
+        UserError: it has too few positions, embeddings of another width, or states that see what comes later.
+    """
+    positions = getattr(backbone.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"backbone '{backbone.name}' has {positions} positions, and up to {longest} vectors and tokens are to be"
+            " read: lower MAX_ITEM_LIST_LENGTH, n_recent_items or max_summary_tokens"
+        )
+    width = backbone.config.hidden_size
+    embedded = backbone.transformer.get_input_embeddings().weight.shape[1]  # type: ignore[operator, union-attr]
+    if embedded != width:
+        raise UserError(
+            f"backbone '{backbone.name}' embeds tokens in {embedded} dimensions and computes in {width}: take one where"
+            " both are the same"
+        )
+    dtype = next(backbone.decoder.parameters()).dtype
+    vectors = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0)).to(backbone.device, dtype)
+    other = vectors.clone()
+    other[:, -1] *= -1
+    was_training = backbone.training
+    backbone.eval()
+    seen = [backbone.decoder(inputs_embeds=own).last_hidden_state[:, :-1].float() for own in (vectors, other)]
+    backbone.train(was_training)
+    if not torch.allclose(seen[0], seen[1], atol=1e-3 * float(seen[0].abs().max())):
+        raise UserError(
+            f"backbone '{backbone.name}' lets events see what comes after them, so it would be trained on what it is to"
+            " predict: take a causal language model (of BERT's kind: is_decoder: true in its config)"
+        )
