@@ -35,7 +35,7 @@ from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
-from recbole_llmtrsr.rerank import make_reranking, recall_ceilings, tune_blend
+from recbole_llmtrsr.rerank import finish_reranking, make_reranking
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
@@ -121,7 +121,10 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         with clock("model"):
             trainer = _trainer(config, data, costs, reranking)
         fitted = _fitted(config, trainer, data, saved, clock)
-        reranked = _reranked(config, trainer, data, saved, clock)
+        reranked = {}
+        if reranking is not None:
+            with clock("reranking"):
+                reranked = finish_reranking(reranking, trainer, {"valid": data.valid, "test": data.test}, saved)
         with clock("evaluation"), costs("evaluation"):
             test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
         final_test = FinalTest(config, trainer)
@@ -225,25 +228,6 @@ def _reranking(config: Config, data: RunData) -> Reranking | None:
     if not _reads_candidates(config):
         return None
     return make_reranking(config, data.train._dataset, len(data.valid._dataset))
-
-
-def _reranked(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clock) -> dict[str, Any]:
-    """Tune the share of a re-ranking, if asked for; the re-ranking for result.json, and the validation under it."""
-    reranking: Reranking | None = getattr(trainer.model, "reranking", None)
-    if reranking is None:
-        return {}
-    tuned: dict[str, Any] = {}
-    with clock("reranking"):
-        if config.settings.retrieval.blend is None:
-            name, by_share = config["valid_metric"].lower(), tune_blend(reranking, trainer, data.valid, saved)
-            best = by_share[reranking.blend]
-            tuned = {"best_valid_score": best[name], "best_valid_result": best}
-            found = {"blend_scores": {str(share): own[name] for share, own in by_share.items()}}
-        else:
-            found = {}
-        ceilings = recall_ceilings(reranking, {"valid": data.valid, "test": data.test})
-    report = {**reranking.retriever.report(), "top_k": reranking.top_k, "blend": reranking.blend, **found}
-    return {**tuned, "reranking": {**report, "recall_ceiling": ceilings}}
 
 
 def _explain(

@@ -49,6 +49,32 @@ def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
     return reranking
 
 
+def finish_reranking(
+    reranking: Reranking, trainer: Any, loaders: Mapping[str, Any], load_best_model: bool
+) -> dict[str, Any]:
+    """Tune the share of the re-ranker if ``blend`` asks for it, and report.
+
+    Args:
+        reranking: of the trainer's model.
+        trainer: of the trained model.
+        loaders: 'valid' and 'test'.
+        load_best_model: with the weights of the best checkpoint.
+
+    Returns:
+        for result.json: the re-ranking with the retriever's ceiling and, where it was tuned, the validation under it.
+    """
+    tuned: dict[str, Any] = {}
+    report = {**reranking.retriever.report(), "top_k": reranking.top_k}
+    if trainer.config.settings.retrieval.blend is None:
+        name = trainer.config["valid_metric"].lower()
+        by_share = tune_blend(reranking, trainer, loaders["valid"], load_best_model)
+        best = by_share[reranking.blend]
+        tuned = {"best_valid_score": best[name], "best_valid_result": best}
+        report["blend_scores"] = {str(share): own[name] for share, own in by_share.items()}
+    ceilings = recall_ceilings(reranking, loaders)
+    return {**tuned, "reranking": {**report, "blend": reranking.blend, "recall_ceiling": ceilings}}
+
+
 def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[float, dict[str, float]]:
     """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
 

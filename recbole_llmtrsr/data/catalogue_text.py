@@ -1,11 +1,36 @@
-"""The texts of a catalogue for any model's data set, also one that reads no texts itself."""
+"""The texts of the catalogue that the options name, for any model, also one that reads no texts itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.data.item_text import read_item_text
+from recbole_llmtrsr.data.item_text import ItemText, read_item_text
+
+
+def item_file(config: Any) -> Path:
+    """The .item file of the data set."""
+    return Path(config["data_path"]) / f"{config['dataset']}.item"
+
+
+def read_catalogue(config: Any, labels: bool = False) -> ItemText:
+    """Texts by item token, of the columns ``item_text_fields``.
+
+    Args:
+        config: our Config.
+        labels: name the column before each value.
+
+    Raises:
+        UserError: no .item file, or a text column it does not have.
+    """
+    return read_item_text(
+        item_file(config),
+        config["ITEM_ID_FIELD"],
+        config.settings.data.item_text_fields,
+        labels=labels,
+        separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
+    )
 
 
 def catalogue_texts(config: Any, dataset: Any) -> list[str]:
@@ -18,14 +43,7 @@ def catalogue_texts(config: Any, dataset: Any) -> list[str]:
     Raises:
         UserError: no .item file, or a text column it does not have.
     """
-    text = read_item_text(
-        Path(config["data_path"]) / f"{config['dataset']}.item",
-        config["ITEM_ID_FIELD"],
-        config.settings.data.item_text_fields,
-        labels=False,
-        separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
-    )
+    text = read_catalogue(config)
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     without = {tokens[0], *text.without_text(tokens[1:])}
     return ["" if token in without else text[token].line for token in tokens]

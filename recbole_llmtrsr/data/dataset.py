@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole.data.dataset import SequentialDataset
 
+from recbole_llmtrsr.data.catalogue_text import read_catalogue
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows, latest_rows
-from recbole_llmtrsr.data.item_text import Item, ItemText, read_item_text
+from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.errors import UserError
 
 
@@ -32,14 +32,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     label_span: tuple[float, float]
 
     def __init__(self, config: Any) -> None:
-        self.item_text: ItemText = read_item_text(
-            Path(config["data_path"]) / f"{config['dataset']}.item",
-            config["ITEM_ID_FIELD"],
-            config.settings.data.item_text_fields,
-            labels=config.settings.data.item_text_labels,
-            separator=config["field_separator"],
-            encoding=config["encoding"] or "utf-8",
-        )
+        self.item_text: ItemText = read_catalogue(config, labels=config.settings.data.item_text_labels)
         self._summaries: dict[int, str] = {}
         super().__init__(config)
         tokens = [str(token) for token in self.field2id_token[self.iid_field][1:]]

@@ -82,7 +82,7 @@ class _Rows:
         self.logger.info(f"split by user: {n_users} users train, validate and test; {n_unused:,} do neither")
         return [self.copy(self.inter_feat[part]) for part in parts]
 
-    def _count_training_events(self: Any, datasets: Sequence[Any]) -> None:
+    def _describe_split(self: Any, datasets: Sequence[Any]) -> None:
         """Popularity by the events that training may see (targets and first events, as in Pop), and what it may not."""
         train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
         if self.config["benchmark_filename"] is not None:
@@ -129,7 +129,7 @@ class SequentialRows(_Rows):
             datasets = list(super(SequentialDataset, self).build())  # type: ignore[misc]
         else:
             datasets = self._split()
-        self._count_training_events(datasets)
+        self._describe_split(datasets)
         return datasets
 
 
@@ -153,7 +153,7 @@ class GeneralRows(_Rows):
     def build(self: Any) -> list[Any]:
         """The sequential view's splits, with first events, which are no targets, added to the training rows."""
         datasets = self._split()
-        self._count_training_events(datasets)
+        self._describe_split(datasets)
         if self.config["benchmark_filename"] is None:
             first = self._first_events
             if not _splits_every_user(self.config):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.data.catalogue_text import item_file, read_catalogue
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.item_text import ItemText, read_item_text
+from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 
 
@@ -62,18 +62,9 @@ def ranked_rows(loader: Any) -> RankedRows:
 def target_words(config: Any, dataset: Any, tokens: Sequence[str]) -> list[int] | None:
     """Words in the text of every target, for models that read texts and models that do not; None without texts."""
     text: ItemText | None = getattr(dataset, "item_text", None)
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
-    if text is None and path.is_file():
-        fields = config.settings.data.item_text_fields
+    if text is None and item_file(config).is_file():
         try:
-            text = read_item_text(
-                path,
-                config["ITEM_ID_FIELD"],
-                fields,
-                labels=False,
-                separator=config["field_separator"],
-                encoding=config["encoding"] or "utf-8",
-            )
+            text = read_catalogue(config)
         except UserError:  # a fault for models that read texts alone
             return None
     if text is None:

@@ -1,4 +1,4 @@
-"""What recommenders on a language model share: which weights train, what a checkpoint holds, how memory is divided."""
+"""What recommenders on a language model share: their trained weights, checkpoints, and batches that can be divided."""
 
 from __future__ import annotations
 

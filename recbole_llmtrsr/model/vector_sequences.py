@@ -21,14 +21,10 @@ def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Te
     """
     event_mask = torch.arange(events.shape[1], device=events.device) < n_events[:, None]
     mask = torch.cat([head_mask, event_mask], dim=1)
-    # What is there comes first in each row: padding in the middle would shift positions.
+    # What is there comes first in each row: positions are then right without being given, in every architecture.
     order = torch.argsort(~mask, dim=1, stable=True)
     vectors = _picked(torch.cat([head, events], dim=1), order)
-    states = decoder(
-        inputs_embeds=vectors,
-        attention_mask=mask.gather(1, order).long(),
-        position_ids=torch.arange(mask.shape[1], device=mask.device).expand_as(mask),
-    ).last_hidden_state
+    states = decoder(inputs_embeds=vectors, attention_mask=mask.gather(1, order).long()).last_hidden_state
     places = head_mask.sum(1, keepdim=True) + torch.arange(events.shape[1], device=events.device)
     return _picked(states, places.clamp(max=mask.shape[1] - 1))
 

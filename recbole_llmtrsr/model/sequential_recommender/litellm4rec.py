@@ -84,16 +84,17 @@ class LiteLLM4Rec(SequenceRecommender):
     def predict(self, interaction: Interaction) -> Tensor:
         """Logit for every row. [batch_size]"""
         histories, row = self.each_history(interaction)
-        return self._full(histories)[row, interaction[self.ITEM_ID].cpu()]
+        candidates = self.item_embedding(interaction[self.ITEM_ID])
+        return (self._last_states(histories)[row].float() * candidates.float()).sum(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Logit of every item. [batch_size * n_items]"""
-        return self._full(interaction).view(-1)
+        return self._logits(self._last_states(interaction)).view(-1)
 
-    def _full(self, interaction: Interaction) -> Tensor:
+    def _last_states(self, interaction: Interaction) -> Tensor:
+        """States after each history. [B, H]"""
         history, n = self.recent(interaction, interaction[self.ITEM_SEQ_LEN])
-        states = self._states(history, n, interaction)
-        return self._logits(states[torch.arange(len(n)), n - 1])
+        return self._states(history, n, interaction)[torch.arange(len(n)), n - 1]
 
     def _states(self, items: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         head, mask = self._summary_vectors(interaction)
@@ -101,9 +102,11 @@ class LiteLLM4Rec(SequenceRecommender):
 
     def _summary_vectors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Token embeddings of the summaries, and which are there. [B, S, H], [B, S]"""
-        texts = [self._summary(i) if self._with_summary else "" for i in interaction[HISTORY_ID].tolist()]
-        tokens = self.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        rows = [ids[: self._max_summary_tokens] for ids in tokens]
+        rows: list[list[int]] = [[] for _ in range(len(interaction))]
+        if self._with_summary:
+            texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
+            tokens = self.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            rows = [ids[: self._max_summary_tokens] for ids in tokens]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         mask = torch.zeros_like(ids, dtype=torch.bool)
         for row, own in enumerate(rows):
