@@ -21,7 +21,6 @@ TINY = {
     "builtin_n_heads": 2,
     "builtin_vocab_size": 400,
     "max_prompt_tokens": 400,
-    "summary": "none",
     "show_progress": False,
     "use_gpu": False,
     "state": "ERROR",
@@ -32,10 +31,18 @@ TINY = {
     "topk": [5],
     "valid_metric": "MRR@5",
 }
-MODELS = {
-    "HLLM": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "n_shared_negatives": 4},
-    "LiteLLM4Rec": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80},
+PROMPTED = {
+    "epochs": 6,
+    "n_recent_items": 2,
+    "item_text_labels": False,
+    "train_batch_size": 80,
+    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 4},
 }
+SEQUENCES = {
+    "HLLM": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "n_shared_negatives": 4},
+    "LiteLLM4Rec": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "summary": "none"},
+}
+MODELS = {**SEQUENCES, "LLMTRSR": {**PROMPTED, "summary": "none"}, "TALLRec": PROMPTED}
 COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 
 
@@ -93,7 +100,7 @@ def test_a_checkpoint_brings_the_scores_back(tmp_path, name):
         torch.testing.assert_close(other.model.eval().predict(rows), own)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_full_ranking_gives_the_scores_of_candidates(tmp_path, name):
     write_walks(tmp_path / "data", False)
     trainer, _, _, test = built(tmp_path / "data", name)
@@ -129,7 +136,7 @@ def test_weights_that_nothing_reads_are_not_trained(tmp_path, name):
     assert without == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_no_more_events_are_read_in_training_than_in_the_test(tmp_path, name, monkeypatch):
     write_walks(tmp_path / "data", False)
     trainer, train, _, test = built(tmp_path / "data", name, MAX_ITEM_LIST_LENGTH=4, targets_per_prompt=3)
@@ -144,7 +151,7 @@ def test_no_more_events_are_read_in_training_than_in_the_test(tmp_path, name, mo
     assert set(read) == {4}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path, name):
     write_walks(tmp_path / "data", False)
     trainer, _, _, test = built(tmp_path / "data", name)
@@ -157,7 +164,7 @@ def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path
     assert len(full.unique()) > 100
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize(
     ("options", "part"),
     [
@@ -176,16 +183,17 @@ def test_what_sequences_cannot_do_is_refused(tmp_path, name, options, part):
 
 
 def tiny_bert(folder, is_decoder):
-    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{c: i + 2 for i, c in enumerate(COLOURS)}}, "[UNK]"))
+    known = ["[PAD]", "[UNK]", "yes", "no", *COLOURS]
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(1)
-    BertLMHeadModel(BertConfig(vocab_size=10, is_decoder=is_decoder, **sizes)).save_pretrained(folder)
+    BertLMHeadModel(BertConfig(vocab_size=len(known), is_decoder=is_decoder, **sizes)).save_pretrained(folder)
     return str(folder)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
     write_walks(tmp_path / "data", False)
     with pytest.raises(UserError, match="lets events see what comes after them"):

@@ -9,7 +9,7 @@ from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.registry import get_dataset, get_model
 
 TINY = {
     "builtin_hidden_size": 16,
@@ -177,41 +177,6 @@ def test_rows_without_a_history_id_are_refused_with_the_remedy(twelve_items):
     _, _, model = built(twelve_items)
     with pytest.raises(UserError, match="history_id: run it through run_recbole_llmtrsr"):
         model.predict(Interaction({"item_id": torch.tensor([1])}))
-
-
-def learned_mrr(folder, **options):
-    config, (train, _, test), model = built(folder, **options)
-    trainer = get_trainer(type(model))(config, model)
-    trainer.fit(train, None, saved=False)
-    return trainer.evaluate(test, load_best_model=False)["mrr@5"]
-
-
-LEARNING = {
-    "builtin_hidden_size": 32,
-    "n_recent_items": 2,
-    "item_text_labels": False,
-    "epochs": 6,
-    "learning_rate": 0.01,
-    "train_batch_size": 80,
-    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 4},
-    "metrics": ["MRR"],
-    "topk": [5],
-    "valid_metric": "MRR@5",
-}
-COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
-
-
-@pytest.mark.parametrize(("signal", "low", "high"), [(True, 0.8, 1.0), (False, 0.28, 0.48)])
-def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(tmp_path, signal, low, high):
-    """Each user walks through the colours in a circle, or jumps at random; chance among 6 candidates is 0.38 MRR@5."""
-    rng = np.random.default_rng(0)
-    sequences = {}
-    for user in range(120):
-        start = int(rng.integers(8))
-        walk = [(start + k) % 8 for k in range(8)] if signal else rng.integers(8, size=8)
-        sequences[f"u{user}"] = [f"i{k}" for k in walk]
-    write_dataset(tmp_path / "data", sequences, {f"i{k}": colour for k, colour in enumerate(COLOURS)})
-    assert low <= learned_mrr(tmp_path / "data", **LEARNING) <= high
 
 
 def test_a_checkpoint_of_other_weights_is_refused(twelve_items):
