@@ -56,7 +56,9 @@ def run(
 
     def run(script: str, *flags: str) -> str:
         data = ["--data=tiny", f"--data_path={atomic_folder}", "--eval_args={'mode': 'uni2'}", "--threads=1"]
-        monkeypatch.setattr(sys, "argv", [script, *data, *SMALL, *flags])
+        given = {flag.partition("=")[0] for flag in flags}
+        others = [flag for flag in [*data, *SMALL] if flag.partition("=")[0] not in given]
+        monkeypatch.setattr(sys, "argv", [script, *others, *flags])
         runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
         return capsys.readouterr().out
 
@@ -304,3 +306,23 @@ def test_an_encoder_becomes_a_causal_model_with_its_own_weights(tmp_path, monkey
         assert name.startswith("pooler") or torch.equal(own[name], weight), name
     assert not probe(backbone, 5, 6, longest_prompt=100)
     assert backbone.attention == "flash"
+
+
+def test_whole_catalogues_are_ranked_by_every_model(run):
+    printed = run("full_ranking.py", "--n_histories=3", "--repetitions=1", "--eval_args={'mode': 'full'}")
+
+    assert [row[0] for row in rows(printed, r"[A-Z].*\(")] == ["SASRec", "LiteLLM4Rec", "HLLM", "LLMTRSR, one prompt"]
+    assert re.search(r"tiny: \d+ items, 3 histories", printed)
+
+
+@pytest.mark.slow
+def test_a_stopped_encoding_of_many_items_is_continued(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
+    monkeypatch.setattr(
+        sys, "argv", [script := str(BENCHMARKS / "million_items.py"), "--n_items=9000", f"--out={tmp_path}"]
+    )
+    runpy.run_path(script, run_name="__main__")
+
+    printed = capfd.readouterr()
+    assert "best 100 of 9,000 items" in printed.out
+    assert re.search(r"item texts: +46%.* 4096/9001", printed.err)  # where the second process began

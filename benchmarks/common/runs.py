@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.dataset import load_dataset
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.summaries import make_summaries
@@ -31,20 +31,22 @@ class Run:
         return self.loaders[0]._dataset
 
 
-def load_run(data: str, data_path: str | None, folder: Path, **options: Any) -> Run:
-    """Read a data set and summarize its histories.
+def load_run(data: str, data_path: str | None, folder: Path, model: str = "LLMTRSR", **options: Any) -> Run:
+    """Read a data set and, for a model that reads summaries, summarize its histories.
 
     Args:
         data: its name.
         data_path: the folder that holds its folder; ml-100k needs none.
         folder: for all that the run leaves behind.
+        model: that is to be run on it.
         options: of the run; flags of the command line are stronger.
     """
     fixed: dict[str, Any] = {"candidate_dir": str(folder), "checkpoint_dir": str(folder), "summary_store": None}
     fixed |= {"state": "WARNING", "show_progress": False} | OPTIONS.get(data, {})
     fixed |= {"data_path": data_path} if data_path else {}
-    config = Config(get_model("LLMTRSR"), data, [], fixed | options)
-    dataset = load_dataset(get_dataset(get_model("LLMTRSR")), config)
+    config = Config(get_model(model), data, [], fixed | options)
+    dataset = load_dataset(get_dataset(get_model(model)), config)
     loaders, *_ = make_loaders(config, dataset)
-    make_summaries(config, dataset, loaders)
+    if isinstance(dataset, LLMTRSRDataset):
+        make_summaries(config, dataset, loaders)
     return Run(config, loaders)

@@ -1,0 +1,103 @@
+"""What does it cost to rank a whole catalogue for a user, by texts and by ids?
+
+python benchmarks/full_ranking.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>] [--n_histories=<n>]
+                                  [--repetitions=<n>] [--threads=<n>] [--device=cpu|cuda] [--<option>=<value> of a run]
+
+The same test histories are ranked by turns with SASRec, HLLM and LiteLLM4Rec, with the weights they begin with, as an
+evaluation calls them; the vectors of HLLM's items are there, as they are after the first batch, and what making them
+took is printed. Beside them LLMTRSR reads one prompt for each history, as it would for every single item. The last
+column is the ratio to the sum of SASRec and such a prompt, the least and the most of the repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.machine import processor, versions
+from common.runs import Run, load_run
+from common.timing import by_turns, timed
+
+from recbole_llmtrsr.evaluation.device import device_name
+from recbole_llmtrsr.registry import get_model
+
+SASREC, PROMPT = "SASRec", "LLMTRSR, one prompt"
+
+
+def main() -> None:
+    known, others = arguments()
+    sys.argv = [sys.argv[0], *others]
+    torch.set_num_threads(known.threads)
+    options = {"use_gpu": known.device != "cpu", "eval_args": {"mode": "full"}}
+    calls: dict[str, Callable[[int], Any]] = {}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        for name in (SASREC, "LiteLLM4Rec", "HLLM"):
+            run = load_run(known.data, known.data_path, Path(folder), name, **options)
+            model = get_model(name)(run.config, run.asked).to(run.config["device"]).eval()
+            calls[name] = full_ranking(model, list(rows_of(run, known.n_histories)))
+        took, table = timed(model.device, model._item_table)
+        run = load_run(known.data, known.data_path, Path(folder), **{**options, "max_full_sort_scores": sys.maxsize})
+        calls[PROMPT], n_tokens = one_prompt(run, known.n_histories)
+    seconds, _, _ = by_turns(model.device, calls, dict.fromkeys(calls, 1), known.repetitions)
+    print(f"{device_name(model.device)}; {processor()}; {known.threads} threads; {versions()}")
+    print(f"{known.data}: {len(table) - 1:,} items, {known.n_histories:,} histories, prompts of {n_tokens:.0f} tokens")
+    print(f"HLLM's vectors of all items: {took:.1f} s\n")
+    print("| model | ms per history (least - most) | times SASRec and one prompt |\n|---|---:|---:|")
+    both = [sum(pair) for pair in zip(seconds[SASREC], seconds[PROMPT])]
+    for name, own in seconds.items():
+        ratios = [one / other for one, other in zip(own, both)]
+        print(f"| {name} | {spread([1000 * s / known.n_histories for s in own])} | {spread(ratios)} |")
+
+
+def rows_of(run: Run, n: int) -> Iterator[Any]:
+    """The first n test histories, in the batches of an evaluation."""
+    for rows, *_ in run.loaders[2]:
+        if n <= 0:
+            return
+        yield rows[: min(n, len(rows))]
+        n -= len(rows)
+
+
+def full_ranking(model: Any, batches: list[Any]) -> Callable[[int], None]:
+    """Scores of every item for every row."""
+
+    def call(_: int) -> None:
+        for rows in batches:
+            model.full_sort_predict(rows.to(model.device))
+
+    return call
+
+
+def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
+    """Scores of one item for every row, in prompts that are made ahead, and their mean length in tokens."""
+    model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"]).eval()
+    ids = [int(i) for rows in rows_of(run, n) for i in rows["history_id"]]
+    prefixes = [model._prefix(i) for i in ids]
+    candidates = [[model.prompts.candidate(1)] for _ in ids]
+    n_tokens = statistics.fmean(len(p) + len(own[0]) for p, own in zip(prefixes, candidates))
+    return lambda _: model._scores(prefixes, candidates), n_tokens
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+    parser.add_argument("--n_histories", type=int, default=512)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_known_args()
+
+
+if __name__ == "__main__":
+    main()
