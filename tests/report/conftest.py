@@ -72,6 +72,7 @@ OURS = Row(
             mrr,
             training,
             tokens={"training": 9},
+            summaries={"made": 9},
             options={"valid_metric": "MRR@2", "seed": seed, "epochs": 4, "summary": "recurrent"},
             validations=[{"epoch": 1, "seconds": 50.0, "score": 0.4}, {"epoch": 2, "seconds": 100.0, "score": 0.61}],
             probes={

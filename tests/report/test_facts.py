@@ -38,9 +38,9 @@ def test_texts_stand_as_they_are_and_other_values_as_json():
     )
 
 
-def test_options_of_prompts_are_told_of_models_that_read_prompts_alone():
+def test_options_of_language_models_are_told_of_models_that_have_one():
     named = {"summary": "recurrent", "backbone": "builtin", "epochs": 2, "candidate_dir": "saved"}
-    assert options({"options": named, "tokens": {"training": 5}}) == named
+    assert options({"options": named, "summaries": {"made": 5}}) == named
     assert options({"options": named}) == {"epochs": 2, "candidate_dir": "saved"}
     assert options({}) == {}
 
