@@ -256,6 +256,12 @@ class RetrievalSettings:
         " item.",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
+    retrieved_negatives: float = option(
+        0.0,
+        "Share of training's negatives that are the retriever's best items instead of items by chance, where it trains"
+        " on targets.",
+        minimum=0,
+    )
     blend: float | None = option(
         1.0,
         "Share of the language model in the order of these items, the rest being the retriever's, both standardized;"

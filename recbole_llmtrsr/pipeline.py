@@ -35,7 +35,7 @@ from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model, get_trainer
-from recbole_llmtrsr.rerank import finish_reranking, make_reranking
+from recbole_llmtrsr.rerank import finish_reranking, make_reranking, retrieve_negatives
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
@@ -116,6 +116,9 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
                 if has_prompts and explained is not None:
                     _explain(logger, folder, explained, data.test, summaries, None)
             return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
+        if reranking is not None:
+            with clock("retrieved negatives"):
+                retrieve_negatives(config, data.train, reranking)
         init_seed(config["seed"], config["reproducibility"])
         costs = StageCosts(config["device"], _counted_format(config))
         with clock("model"):

@@ -8,9 +8,14 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader
+from tqdm import tqdm
 
-from recbole_llmtrsr.data.full_ranking import history_places, ranks_history
+from recbole_llmtrsr.data.full_ranking import MOST_SCORES, history_places, ranks_history
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives
+from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
@@ -47,6 +52,25 @@ def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
     )
     reranking.blend = 1.0 if options.blend is None else options.blend
     return reranking
+
+
+def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
+    """Let training meet what the re-ranking will: of its negatives, the share ``retrieved_negatives`` is retrieved.
+
+    Args:
+        config: our Config.
+        train: its loader; one of impressions has negatives of its own, and keeps them.
+        reranking: of the run.
+    """
+    share = config.settings.retrieval.retrieved_negatives
+    if not share or not isinstance(train, TargetTrainDataLoader):
+        return
+    rows = train.prompted
+    found, step = [], max(1, MOST_SCORES // rows.item_num)
+    for begin in tqdm(range(0, len(rows), step), desc="retrieved negatives", disable=not config["show_progress"]):
+        batch = train.transform(rows, rows[np.arange(begin, min(begin + step, len(rows)))])
+        found.append(reranking.top(batch)[1].cpu().numpy())
+    train.retrieved = RetrievedNegatives(rows.inter_feat[HISTORY_ID].numpy(), np.concatenate(found), share)
 
 
 def finish_reranking(

@@ -222,8 +222,9 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
             f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
             " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
         )
-    blend = groups["retrieval"].blend
-    if blend is not None and blend > 1:
-        yield f"blend must be between 0 and 1, got {blend}"
+    for name in ("blend", "retrieved_negatives"):
+        share = getattr(groups["retrieval"], name)
+        if share is not None and share > 1:
+            yield f"{name} must be between 0 and 1, got {share}"
     if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
         yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.quick_start import compare
 
 N_USERS, N_EVENTS, N_ITEMS = 16, 7, 23
@@ -271,3 +272,32 @@ def test_the_result_file_tells_of_the_pair():
     pair, _ = run("LLMTRSR", retriever="text")
     (file,) = Path("out").glob("*/result.json")
     assert json.loads(file.read_text())["reranking"] == pair["reranking"]
+
+
+def test_training_meets_what_the_retriever_finds(monkeypatch):
+    batches, calculate_loss = [], LLMTRSR.calculate_loss
+
+    def watched(model, interaction):
+        batches.append((model, interaction))
+        return calculate_loss(model, interaction)
+
+    monkeypatch.setattr(LLMTRSR, "calculate_loss", watched)
+    sasrec, _ = run("SASRec")
+    run("LLMTRSR", retriever=sasrec["checkpoint"], retrieved_negatives=1.0, epochs=1, targets_per_prompt=2)
+    n_negatives = 0
+    for model, rows in batches:
+        top = model.reranking.top(rows)[1]
+        is_negative = rows["label"] == 0
+        n_negatives += int(is_negative.sum())
+        assert (top == rows["item_id"][:, None]).any(1)[is_negative].all()
+        asked = {
+            (h, i) for h, i in zip(rows["history_id"][~is_negative].tolist(), rows["item_id"][~is_negative].tolist())
+        }
+        refused = set(zip(rows["history_id"][is_negative].tolist(), rows["item_id"][is_negative].tolist()))
+        assert not asked & refused
+    assert n_negatives > N_USERS
+
+
+def test_more_than_all_negatives_is_refused():
+    with pytest.raises(UserError, match="retrieved_negatives must be between 0 and 1, got 1.5"):
+        run("LLMTRSR", retriever="Pop", retrieved_negatives=1.5)

@@ -11,6 +11,7 @@ from recbole.data.dataloader.general_dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction, cat_interactions
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives
 
 Ids = npt.NDArray[np.int64]
 
@@ -30,6 +31,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     Attributes:
         n_targets: in all prompts.
+        retrieved: hard negatives in the place of the sampler's, if they are set.
 
     Deviation:
         RecBole and the paper ask about one target. The history of the others lacks the targets before them. What
@@ -40,10 +42,16 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         feat = dataset.inter_feat
         users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
         self.n_targets, self._items, self._labels = len(feat), items, None
+        self.retrieved: RetrievedNegatives | None = None
         if config["train_neg_sample_args"]["distribution"] == "none":  # else RecBole labels rows by what they are
             self._labels = feat[config["LABEL_FIELD"]]
         first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
         super().__init__(config, dataset.copy(feat[first]), sampler, shuffle=shuffle)
+
+    @property
+    def prompted(self) -> Any:
+        """Rows of the first targets, whose histories the prompts tell."""
+        return self._dataset
 
     def collate_fn(self, index: Any) -> Interaction:
         """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
@@ -62,6 +70,13 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         if self._labels is not None:
             added[self.config["LABEL_FIELD"]] = self._labels[torch.from_numpy(positions[places, slots])]
         return cat_interactions([rows, self._dataset.join(added)])
+
+    def _neg_sample_by_point_wise_sampling(self, inter_feat: Interaction, neg_item_ids: torch.Tensor) -> Interaction:
+        if self.retrieved is not None:
+            negatives = neg_item_ids.numpy().reshape(-1, len(inter_feat))  # RecBole has them by slot, then by row
+            ids, targets = inter_feat[HISTORY_ID].numpy(), inter_feat[self.iid_field].numpy()
+            neg_item_ids = torch.from_numpy(self.retrieved.in_place_of(negatives, ids, targets).ravel())
+        return super()._neg_sample_by_point_wise_sampling(inter_feat, neg_item_ids)
 
 
 def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:

@@ -95,7 +95,7 @@ class _SavedConfig(Config):
 def _faults_of_model(path: Path, model_class: Any, checkpoint: Mapping[str, Any], config: Any) -> list[str]:
     name, faults = model_class.__name__, []
     if hasattr(model_class, "check_config"):
-        faults.append(f"retriever {path} is a {name}, which reads prompts: take one of RecBole's models")
+        faults.append(f"retriever {path} is a {name}, which holds a language model: take one of RecBole's models")
     elif model_class.full_sort_predict is AbstractRecommender.full_sort_predict:
         faults.append(f"retriever {path} is a {name}, which cannot rank a whole catalogue at once: take another model")
     if model_class.type != ModelType.SEQUENTIAL:
