@@ -251,9 +251,9 @@ class RetrievalSettings:
 
     retriever: str | None = option(
         None,
-        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), or"
-        " the checkpoint (.pth) of a model of RecBole's that was trained here; ~ lets the language model score every"
-        " item.",
+        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), the"
+        " checkpoint (.pth) of a model of RecBole's that was trained here, or the name of one that is compared before;"
+        " ~ lets the language model score every item.",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
     retrieved_negatives: float = option(

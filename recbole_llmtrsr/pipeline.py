@@ -108,7 +108,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         if stage.dry_run:
             dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_texts else {}
             return _stopped(config, folder, dry)
-        reranking = _reranking(config, data)
+        reranking = make_reranking(config, data.train._dataset, len(data.valid._dataset))
         summaries = _summarized(config, data, clock)
         if stage.summarize_only:
             if data.has_texts:
@@ -224,13 +224,6 @@ def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clo
         "validations": validations,
         "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
     }
-
-
-def _reranking(config: Config, data: RunData) -> Reranking | None:
-    """Of a model that reads candidates, as the options ask for; else None."""
-    if not _reads_candidates(config):
-        return None
-    return make_reranking(config, data.train._dataset, len(data.valid._dataset))
 
 
 def _explain(

@@ -18,6 +18,7 @@ from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
 from recbole_llmtrsr.report import write_report
+from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
 
 
 def run_recbole_llmtrsr(
@@ -114,6 +115,7 @@ def compared_runs(
             parts = ([config.label] if len(models) > 1 else []) + ([f"seed-{config['seed']}"] if settings.seeds else [])
             own_folder = folder.joinpath(*parts)
             own_folder.mkdir(parents=True, exist_ok=True)
+            use_retriever(config, runs)
             runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
     finally:  # also of the runs before one that failed
         _remove_empty(folder)
@@ -188,6 +190,7 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
             " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
+    faults += faults_of_retrievers(configs)
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [
         f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -17,17 +18,58 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives
 from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.runs import Run
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
 from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_rule, trained_retriever
 
+_RULES = ("Pop", "text")
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
 
+def faults_of_retrievers(configs: Sequence[Any]) -> list[str]:
+    """Retrievers that are neither a rule, nor a checkpoint, nor a model that the same comparison trains before.
+
+    Args:
+        configs: of the runs of a comparison, in their order.
+    """
+    faults: list[str] = []
+    before: set[str] = set()
+    for config in configs:
+        name = config.settings.retrieval.retriever
+        if _reranks(config) and name not in {*_RULES, *before} and not Path(name).expanduser().is_file():
+            faults.append(
+                f"retriever of {config.label} must be {', '.join(_RULES)}, the checkpoint (.pth) of a model of"
+                f" RecBole's, or a model that is compared before it; '{name}' is none of them"
+            )
+        before.add(config.label)
+    return faults
+
+
+def use_retriever(config: Any, runs: Sequence[Run]) -> None:
+    """Let a ``retriever`` that names a model of the comparison be its checkpoint, of the same seed.
+
+    Args:
+        config: of the run that comes next.
+        runs: of the comparison, that were before.
+
+    Raises:
+        UserError: that model saved none.
+    """
+    own = [run for run in runs if run.label == config.settings.retrieval.retriever and run.seed == config["seed"]]
+    if not own or not _reranks(config) or own[0].label in _RULES:
+        return
+    checkpoint = own[0].result.get("checkpoint")
+    if checkpoint is None:
+        raise UserError(f"retriever {own[0].label} of this comparison kept no checkpoint: run with saved=True")
+    retrieval = replace(config.settings.retrieval, retriever=checkpoint)
+    config.settings = replace(config.settings, retrieval=retrieval)
+
+
 def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
-    """The re-ranking that the options ask for; None where the language model scores every item.
+    """The re-ranking that the options ask for; None where a model scores every item.
 
     Args:
         config: our Config.
@@ -35,10 +77,10 @@ def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
         n_valid: validation rows.
 
     Raises:
-        UserError: no such retriever, one that does not fit this run, or nothing to tune the blend on.
+        UserError: a retriever that does not fit this run, or nothing to tune the blend on.
     """
     options = config.settings.retrieval
-    if options.retriever is None:
+    if not _reranks(config):
         return None
     if options.blend is None and n_valid == 0:
         raise UserError("blend: ~ is tuned on the validation set, which is empty: set blend to a number from 0 to 1")
@@ -143,6 +185,11 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
     return ceilings
 
 
+def _reranks(config: Any) -> bool:
+    """Whether a model reads candidates, and a retriever is to choose them."""
+    return config.settings.retrieval.retriever is not None and getattr(config.model_class, "reads_candidates", False)
+
+
 def _retriever(config: Any, train: Any) -> Retriever:
     name = config.settings.retrieval.retriever
     if name == "Pop":
@@ -151,9 +198,4 @@ def _retriever(config: Any, train: Any) -> Retriever:
         return PopularityRetriever(train.popularity, config["device"])
     if name == "text":
         return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(
-            f"retriever must be Pop, text, or the checkpoint (.pth) of a model of RecBole's, '{name}' is no file"
-        )
-    return trained_retriever(path, config, train, get_model, get_dataset)
+    return trained_retriever(Path(name).expanduser(), config, train, get_model, get_dataset)

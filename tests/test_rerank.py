@@ -215,7 +215,7 @@ def test_users_split_by_another_seed_are_another_split():
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"retriever": "nowhere.pth"}, "'nowhere.pth' is no file"),
+        ({"retriever": "nowhere.pth"}, "'nowhere.pth' is none of them"),
         ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
         ({"retriever": "text", "eval_args": {"mode": "uni5"}}, "ranks uni5 in validation and uni5 in the test: set"),
         (
@@ -301,3 +301,20 @@ def test_training_meets_what_the_retriever_finds(monkeypatch):
 def test_more_than_all_negatives_is_refused():
     with pytest.raises(UserError, match="retrieved_negatives must be between 0 and 1, got 1.5"):
         run("LLMTRSR", retriever="Pop", retrieved_negatives=1.5)
+
+
+def test_a_model_of_the_comparison_retrieves_with_its_own_seed():
+    options = {**TINY, "retriever": "SASRec", "blend": 0, "seeds": [1, 2], "result_dir": "out/pair"}
+    results, _ = compare(["SASRec", "LLMTRSR"], "toy", config_dict=options)
+    alone, pairs = results[:2], results[2:]
+    assert [pair["test_result"] for pair in pairs] == [one["test_result"] for one in alone]
+    assert alone[0]["test_result"] != alone[1]["test_result"]
+    found = [pair["reranking"]["retriever_checkpoint"] for pair in pairs]
+    assert found == [one["checkpoint"] for one in alone]
+
+
+@pytest.mark.parametrize("models", [["LLMTRSR", "SASRec"], ["LLMTRSR"], ["GRU4Rec", "LLMTRSR"]])
+def test_a_retriever_that_is_not_trained_before_is_refused_before_anything_is_trained(models):
+    with pytest.raises(UserError, match="retriever of LLMTRSR must be Pop, text, .*'SASRec' is none of them"):
+        compare(models, "toy", config_dict={**TINY, "retriever": "SASRec", "result_dir": "out/none"})
+    assert not Path("out/none").exists()
