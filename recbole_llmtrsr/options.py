@@ -237,11 +237,14 @@ class TextVectorSettings:
 
 @dataclass(frozen=True)
 class ItemModelSettings:
-    """Item models: a language model that makes a vector of every item text (HLLM)."""
+    """Models that read an item as one vector (HLLM, LiteLLM4Rec)."""
 
-    tune_items: bool = option(True, "Tune the item model too; False keeps the vectors of a pretrained backbone.")
+    vector_dropout: float = option(
+        0.2, "Share of the elements of items' vectors that HLLM and LiteLLM4Rec miss in training.", minimum=0
+    )
+    tune_items: bool = option(True, "Tune HLLM's item model too; False keeps the vectors of a pretrained backbone.")
     n_shared_negatives: int = option(
-        256, "Items drawn for a batch that all its targets are told from, beside each other.", minimum=1
+        256, "Items drawn for a batch that all its targets are told from in HLLM, beside each other.", minimum=1
     )
 
 

@@ -38,10 +38,8 @@ PROMPTED = {
     "train_batch_size": 80,
     "train_neg_sample_args": {"distribution": "uniform", "sample_num": 4},
 }
-SEQUENCES = {
-    "HLLM": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "n_shared_negatives": 4},
-    "LiteLLM4Rec": {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "summary": "none"},
-}
+SEQUENCE = {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "vector_dropout": 0.0}
+SEQUENCES = {"HLLM": {**SEQUENCE, "n_shared_negatives": 4}, "LiteLLM4Rec": {**SEQUENCE, "summary": "none"}}
 MODELS = {**SEQUENCES, "LLMTRSR": {**PROMPTED, "summary": "none"}, "TALLRec": PROMPTED}
 COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 
@@ -162,6 +160,17 @@ def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path
     assert full.dtype == found.dtype == torch.float32
     torch.testing.assert_close(full[torch.arange(len(rows)), rows["item_id"]], found, atol=0.02, rtol=0)
     assert len(full.unique()) > 100
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize(("share", "is_equal"), [(0.0, True), (0.5, False)])
+def test_elements_of_vectors_are_missing_in_training_alone(tmp_path, name, share, is_equal):
+    write_walks(tmp_path / "data", False)
+    trainer, _, _, test = built(tmp_path / "data", name, vector_dropout=share)
+    model, rows = trainer.model, next(iter(test))[0]
+    with torch.no_grad():
+        assert torch.equal(model.train().predict(rows), model.predict(rows)) == is_equal
+        assert torch.equal(model.eval().predict(rows), model.predict(rows))
 
 
 @pytest.mark.parametrize("name", SEQUENCES)

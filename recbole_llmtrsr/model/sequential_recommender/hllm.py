@@ -78,6 +78,7 @@ class HLLM(SequenceRecommender):
             self.backbone.requires_grad_(False)
         self.items = ItemEncoder(self.backbone, texts, settings.prompt.max_item_tokens)
         self.entry = nn.LayerNorm(self.items.width)
+        self.dropout = nn.Dropout(settings.items.vector_dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _FIRST_TEMPERATURE)))
         self._n_negatives = settings.items.n_shared_negatives
         self._budget = TokenBudget(settings.backbone.max_tokens_per_batch, self.device, "evaluation")
@@ -157,7 +158,7 @@ class HLLM(SequenceRecommender):
 
     def _states(self, vectors: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         """States of the user model at every event. [B, T, width]"""
-        events = self._entered(vectors)
+        events = self.dropout(self._entered(vectors))
         head = events[:, :0]
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]

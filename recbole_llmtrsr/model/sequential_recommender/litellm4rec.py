@@ -66,6 +66,7 @@ class LiteLLM4Rec(SequenceRecommender):
         nn.init.normal_(self.item_embedding.weight, std=_FIRST_DEVIATION)
         initialise_items(self, item_vectors(config, dataset, "text_encoder"), frozen=False)
         self.entry = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(settings.items.vector_dropout)
         self._max_summary_tokens = settings.prompt.max_summary_tokens
         self._with_summary = settings.summary.summary != "none"
         self._summary = dataset.summary
@@ -98,7 +99,8 @@ class LiteLLM4Rec(SequenceRecommender):
 
     def _states(self, items: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         head, mask = self._summary_vectors(interaction)
-        return read_vectors(self.backbone.decoder, head, mask, self.entry(self.item_embedding(items)), n)
+        events = self.dropout(self.entry(self.item_embedding(items)))
+        return read_vectors(self.backbone.decoder, head, mask, events, n)
 
     def _summary_vectors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Token embeddings of the summaries, and which are there. [B, S, H], [B, S]"""
