@@ -22,6 +22,7 @@ import torch
 from recbole_llmtrsr.llm.builtin import build_builtin
 from recbole_llmtrsr.model import item_encoder
 from recbole_llmtrsr.model.item_encoder import ItemEncoder
+from recbole_llmtrsr.model.sequential_recommender.hllm import LARGE_CATALOGUE
 
 _TOKENS_AT_ONCE = 4096
 
@@ -55,6 +56,14 @@ def encode(n: int, folder: Path, stop_after: int | None) -> torch.Tensor:
     return encoder.table(_TOKENS_AT_ONCE, show_progress=True, folder=folder)
 
 
+def best(user: torch.Tensor, table: torch.Tensor, k: int) -> torch.Tensor:
+    """The k items of the largest cosines with a user's vector [1, width], part by part."""
+    parts = table.split(LARGE_CATALOGUE)
+    found = [(user @ part.T).topk(min(k, len(part)), dim=1) for part in parts]
+    items = torch.cat([own.indices + i * LARGE_CATALOGUE for i, own in enumerate(found)], dim=1)
+    return items[0, torch.cat([own.values for own in found], dim=1).topk(k, dim=1).indices[0]]
+
+
 def main() -> None:
     """Encode in two processes, then look up."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,8 +93,7 @@ def main() -> None:
             torch.randn(1, table.shape[1], generator=torch.Generator().manual_seed(seed))
         )
         start = time.perf_counter()
-        scores = torch.cat([user @ part.T for part in table.split(100_000)], dim=1)
-        scores.topk(100)
+        best(user, table, 100)
         seconds.append(time.perf_counter() - start)
     times = sorted(1000 * s for s in seconds[5:])
     spread = f"{statistics.median(times):.0f} ms (of 25: {times[0]:.0f}-{times[-1]:.0f})"
