@@ -14,8 +14,6 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from tqdm import tqdm
 
 from recbole_llmtrsr.data.full_ranking import MOST_SCORES, history_places, ranks_history
-from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives
 from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.runs import Run
@@ -112,7 +110,7 @@ def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
     for begin in tqdm(range(0, len(rows), step), desc="retrieved negatives", disable=not config["show_progress"]):
         batch = train.transform(rows, rows[np.arange(begin, min(begin + step, len(rows)))])
         found.append(reranking.top(batch)[1].cpu().numpy())
-    train.retrieved = RetrievedNegatives(rows.inter_feat[HISTORY_ID].numpy(), np.concatenate(found), share)
+    train.set_retrieved(np.concatenate(found), share)
 
 
 def finish_reranking(

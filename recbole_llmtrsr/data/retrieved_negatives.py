@@ -8,12 +8,38 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.int64]
 
 
+def without_later_targets(top: Ids, rows: Ids, users: Ids, history_ids: Ids, targets: Ids) -> Ids:
+    """Retrieved items without those that training tells to be chosen, by the same user at that time or later.
+
+    Args:
+        top: items that were retrieved for a history. [n, k]
+        rows: the training row of each such history. [n]
+        users: of all training rows. [n_rows]
+        history_ids: of all training rows, in the order of a user's events. [n_rows]
+        targets: of all training rows. [n_rows]
+
+    Returns:
+        item ids, 0 in their places. [n, k]
+
+    >>> users, history_ids, targets = np.array([[1, 1, 2], [5, 6, 9], [30, 31, 30]])
+    >>> top = np.array([[30, 31, 32], [30, 31, 32], [30, 31, 32]])
+    >>> without_later_targets(top, np.array([0, 1, 2]), users, history_ids, targets).tolist()
+    [[0, 0, 32], [30, 0, 32], [0, 31, 32]]
+    """
+    order = np.lexsort((history_ids, users))
+    place = np.argsort(order)[rows]
+    ends = np.searchsorted(users[order], users[rows], side="right")
+    sorted_targets = targets[order]
+    chosen = [np.isin(own, sorted_targets[begin:end]) for own, begin, end in zip(top, place, ends, strict=True)]
+    return np.where(np.array(chosen), 0, top)
+
+
 class RetrievedNegatives:
     """A retriever's best items of training histories, to draw negatives from.
 
     Args:
         history_ids: all different. [n]
-        top: best items of each history, the target perhaps among them. [n, k]
+        top: best items of each history; 0 is none. [n, k]
         share: probability of a negative to be one of them.
     """
 
@@ -21,8 +47,8 @@ class RetrievedNegatives:
         self._order = np.argsort(history_ids)
         self._ids, self._top, self._share = history_ids, top, share
 
-    def in_place_of(self, negatives: Ids, history_ids: Ids, targets: Ids) -> Ids:
-        """Negatives, each with that probability replaced by a retrieved item that is not the target.
+    def in_place_of(self, negatives: Ids, history_ids: Ids) -> Ids:
+        """Negatives, each with that probability replaced by a retrieved item.
 
         Retrieved ones of a history are all different; where they are fewer than the negatives, some negatives stay.
         Draws from NumPy's global state, as RecBole's sampler does.
@@ -30,7 +56,6 @@ class RetrievedNegatives:
         Args:
             negatives: item ids. [m, n]
             history_ids: of the n columns.
-            targets: item ids of the n columns.
 
         Returns:
             item ids. [m, n]
@@ -38,7 +63,7 @@ class RetrievedNegatives:
         rows = self._order[np.searchsorted(self._ids, history_ids, sorter=self._order)]
         top = self._top[rows]  # [n, k]
         keys = np.random.random(top.shape)
-        keys[top == targets[:, None]] = np.inf
+        keys[top == 0] = np.inf
         order = np.argsort(keys, axis=1)[:, : len(negatives)]
         drawn = np.take_along_axis(top, order, axis=1).T  # [<= m, n]
         is_drawn = np.isfinite(np.take_along_axis(keys, order, axis=1).T)

@@ -11,7 +11,7 @@ from recbole.data.dataloader.general_dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction, cat_interactions
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives
+from recbole_llmtrsr.data.retrieved_negatives import RetrievedNegatives, without_later_targets
 
 Ids = npt.NDArray[np.int64]
 
@@ -31,7 +31,6 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     Attributes:
         n_targets: in all prompts.
-        retrieved: hard negatives in the place of the sampler's, if they are set.
 
     Deviation:
         RecBole and the paper ask about one target. The history of the others lacks the targets before them. What
@@ -40,18 +39,25 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         feat = dataset.inter_feat
-        users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
+        self._rows = users, ids, items = tuple(
+            feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field)
+        )
         self.n_targets, self._items, self._labels = len(feat), items, None
-        self.retrieved: RetrievedNegatives | None = None
+        self._retrieved: RetrievedNegatives | None = None
         if config["train_neg_sample_args"]["distribution"] == "none":  # else RecBole labels rows by what they are
             self._labels = feat[config["LABEL_FIELD"]]
-        first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
-        super().__init__(config, dataset.copy(feat[first]), sampler, shuffle=shuffle)
+        self._first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
+        super().__init__(config, dataset.copy(feat[self._first]), sampler, shuffle=shuffle)
 
     @property
     def prompted(self) -> Any:
         """Rows of the first targets, whose histories the prompts tell."""
         return self._dataset
+
+    def set_retrieved(self, top: Ids, share: float) -> None:
+        """Replace a share of the negatives by what was retrieved for the `prompted` rows. [n_prompts, k]"""
+        allowed = without_later_targets(top, self._first, *self._rows)
+        self._retrieved = RetrievedNegatives(self._rows[1][self._first], allowed, share)
 
     def collate_fn(self, index: Any) -> Interaction:
         """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
@@ -72,10 +78,10 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         return cat_interactions([rows, self._dataset.join(added)])
 
     def _neg_sample_by_point_wise_sampling(self, inter_feat: Interaction, neg_item_ids: torch.Tensor) -> Interaction:
-        if self.retrieved is not None:
+        if self._retrieved is not None:
             negatives = neg_item_ids.numpy().reshape(-1, len(inter_feat))  # RecBole has them by slot, then by row
-            ids, targets = inter_feat[HISTORY_ID].numpy(), inter_feat[self.iid_field].numpy()
-            neg_item_ids = torch.from_numpy(self.retrieved.in_place_of(negatives, ids, targets).ravel())
+            replaced = self._retrieved.in_place_of(negatives, inter_feat[HISTORY_ID].numpy())
+            neg_item_ids = torch.from_numpy(replaced.ravel())
         return super()._neg_sample_by_point_wise_sampling(inter_feat, neg_item_ids)
 
 
