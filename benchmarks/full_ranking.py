@@ -25,6 +25,7 @@ from common.runs import Run, load_run
 from common.timing import by_turns, timed
 
 from recbole_llmtrsr.evaluation.device import device_name
+from recbole_llmtrsr.model.make_backbone import weights_dtype
 from recbole_llmtrsr.registry import get_model
 
 SASREC, PROMPT = "SASRec", "LLMTRSR, one prompt"
@@ -40,19 +41,22 @@ def main() -> None:
         for name in (SASREC, "LiteLLM4Rec", "HLLM"):
             run = load_run(known.data, known.data_path, Path(folder), name, **options)
             model = get_model(name)(run.config, run.asked).to(run.config["device"]).eval()
-            calls[name] = full_ranking(model, list(rows_of(run, known.n_histories)))
-        took, table = timed(model.device, model._item_table)
+            batches = list(rows_of(run, known.n_histories))
+            calls[name] = full_ranking(model, batches, numbers(run))
+        n = sum(map(len, batches))
+        with numbers(run):
+            took, table = timed(model.device, model._item_table)
         run = load_run(known.data, known.data_path, Path(folder), **{**options, "max_full_sort_scores": sys.maxsize})
         calls[PROMPT], n_tokens = one_prompt(run, known.n_histories)
     seconds, _, _ = by_turns(model.device, calls, dict.fromkeys(calls, 1), known.repetitions)
     print(f"{device_name(model.device)}; {processor()}; {known.threads} threads; {versions()}")
-    print(f"{known.data}: {len(table) - 1:,} items, {known.n_histories:,} histories, prompts of {n_tokens:.0f} tokens")
+    print(f"{known.data}: {len(table) - 1:,} items, {n:,} histories, prompts of {n_tokens:.0f} tokens")
     print(f"HLLM's vectors of all items: {took:.1f} s\n")
     print("| model | ms per history (least - most) | times SASRec and one prompt |\n|---|---:|---:|")
     both = [sum(pair) for pair in zip(seconds[SASREC], seconds[PROMPT])]
     for name, own in seconds.items():
         ratios = [one / other for one, other in zip(own, both)]
-        print(f"| {name} | {spread([1000 * s / known.n_histories for s in own])} | {spread(ratios)} |")
+        print(f"| {name} | {spread([1000 * s / n for s in own])} | {spread(ratios)} |")
 
 
 def rows_of(run: Run, n: int) -> Iterator[Any]:
@@ -64,12 +68,21 @@ def rows_of(run: Run, n: int) -> Iterator[Any]:
         n -= len(rows)
 
 
-def full_ranking(model: Any, batches: list[Any]) -> Callable[[int], None]:
+def numbers(run: Run) -> torch.autocast:
+    """The number format of an evaluation: RecBole's own models compute in fp32."""
+    device = run.config["device"]
+    half = weights_dtype(run.config.settings.backbone.precision, device) == torch.bfloat16
+    is_ours = hasattr(run.config.model_class, "check_config")
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and is_ours)
+
+
+def full_ranking(model: Any, batches: list[Any], numbers: torch.autocast) -> Callable[[int], None]:
     """Scores of every item for every row."""
 
     def call(_: int) -> None:
-        for rows in batches:
-            model.full_sort_predict(rows.to(model.device))
+        with numbers:
+            for rows in batches:
+                model.full_sort_predict(rows.to(model.device))
 
     return call
 
@@ -81,7 +94,12 @@ def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
     prefixes = [model._prefix(i) for i in ids]
     candidates = [[model.prompts.candidate(1)] for _ in ids]
     n_tokens = statistics.fmean(len(p) + len(own[0]) for p, own in zip(prefixes, candidates))
-    return lambda _: model._scores(prefixes, candidates), n_tokens
+
+    def call(_: int) -> None:
+        with numbers(run):
+            model._scores(prefixes, candidates)
+
+    return call, n_tokens
 
 
 def spread(values: list[float]) -> str:

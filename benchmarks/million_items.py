@@ -3,8 +3,8 @@
     python benchmarks/million_items.py --n_items=1000000 --out=<folder>
 
 The texts are made up: seven words of a vocabulary of 20,000 each. The builtin backbone encodes them, is stopped half
-way, and goes on in a new process; then the best items for one user at a time are looked up. Where --out holds the
-vectors of an earlier call, nothing is encoded.
+way, and goes on in a new process; then the best items for one random vector at a time are looked up. Where --out holds
+the vectors of an earlier call, nothing is encoded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from recbole_llmtrsr.llm.builtin import build_builtin
 from recbole_llmtrsr.model import item_encoder
 from recbole_llmtrsr.model.item_encoder import ItemEncoder
+from recbole_llmtrsr.model.sequence_recommender import exact_product
 from recbole_llmtrsr.model.sequential_recommender.hllm import LARGE_CATALOGUE
 
 _TOKENS_AT_ONCE = 4096
@@ -59,9 +60,9 @@ def encode(n: int, folder: Path, stop_after: int | None) -> torch.Tensor:
 
 def best(user: torch.Tensor, table: torch.Tensor, k: int) -> torch.Tensor:
     """The k items of the largest cosines with a user's vector [1, width], part by part."""
-    parts = table.split(LARGE_CATALOGUE)
-    found = [(user @ part.T).topk(min(k, len(part)), dim=1) for part in parts]
-    items = torch.cat([own.indices + i * LARGE_CATALOGUE for i, own in enumerate(found)], dim=1)
+    parts = table[1:].split(LARGE_CATALOGUE)  # without the padding
+    found = [exact_product(user, part.T).topk(min(k, len(part)), dim=1) for part in parts]
+    items = torch.cat([own.indices + 1 + i * LARGE_CATALOGUE for i, own in enumerate(found)], dim=1)
     return items[0, torch.cat([own.values for own in found], dim=1).topk(k, dim=1).indices[0]]
 
 

@@ -108,7 +108,9 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         if stage.dry_run:
             dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_texts else {}
             return _stopped(config, folder, dry)
-        reranking = make_reranking(config, data.train._dataset, len(data.valid._dataset))
+        reranking = None
+        if not stage.summarize_only:
+            reranking = make_reranking(config, data.train._dataset, len(data.valid._dataset))
         summaries = _summarized(config, data, clock)
         if stage.summarize_only:
             if data.has_texts:
@@ -170,7 +172,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
 
 
 def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
-    """Every history's summary, in the data set; none for models without prompts."""
+    """Every history's summary, in the data set; none for models without a language model."""
     if not data.has_texts:
         return SummaryResult({}, {})
     explained = config.settings.evaluation.explain

@@ -104,7 +104,7 @@ def compared_runs(
         )
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
-    _check_together(configs, models)
+    _check_together(configs, models, saved)
     settings = configs[0].settings.evaluation
     if settings.result_dir is not None:
         _refuse_used(Path(settings.result_dir))
@@ -173,7 +173,7 @@ def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Map
     return seeded
 
 
-def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
+def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: bool) -> None:
     """Refuse what makes no sense for several runs, or speaks to none of them."""
     faults = []
     checkpoints = [config.settings.evaluation.checkpoint for config in configs]
@@ -190,7 +190,7 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str]) -> None:
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
             " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
-    faults += faults_of_retrievers(configs)
+    faults += faults_of_retrievers(configs, saved)
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [
         f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)

@@ -14,35 +14,33 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from tqdm import tqdm
 
 from recbole_llmtrsr.data.full_ranking import MOST_SCORES, history_places, ranks_history
-from recbole_llmtrsr.data.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.runs import Run
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
-from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_rule, trained_retriever
+from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_model, faults_of_rule, trained_retriever
 
 _RULES = ("Pop", "text")
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
 
-def faults_of_retrievers(configs: Sequence[Any]) -> list[str]:
-    """Retrievers that are neither a rule, nor a checkpoint, nor a model that the same comparison trains before.
+def faults_of_retrievers(configs: Sequence[Any], saved: bool) -> list[str]:
+    """What can be told of the retrievers before anything is trained.
 
     Args:
         configs: of the runs of a comparison, in their order.
+        saved: they keep their checkpoints.
     """
     faults: list[str] = []
-    before: set[str] = set()
+    before: dict[tuple[str, Any], Any] = {}
     for config in configs:
-        name = config.settings.retrieval.retriever
-        if _reranks(config) and name not in {*_RULES, *before} and not Path(name).expanduser().is_file():
-            faults.append(
-                f"retriever of {config.label} must be {', '.join(_RULES)}, the checkpoint (.pth) of a model of"
-                f" RecBole's, or a model that is compared before it; '{name}' is none of them"
-            )
-        before.add(config.label)
+        if _reads_candidates(config):
+            faults += _faults_of_negatives(config)
+        if _reranks(config):
+            faults += _faults_of_retriever(config, before, saved)
+        before[config.label, config["seed"]] = config
     return faults
 
 
@@ -51,19 +49,13 @@ def use_retriever(config: Any, runs: Sequence[Run]) -> None:
 
     Args:
         config: of the run that comes next.
-        runs: of the comparison, that were before.
-
-    Raises:
-        UserError: that model saved none.
+        runs: of the comparison, that were before; those that trained nothing retrieve nothing.
     """
-    own = [run for run in runs if run.label == config.settings.retrieval.retriever and run.seed == config["seed"]]
-    if not own or not _reranks(config) or own[0].label in _RULES:
-        return
-    checkpoint = own[0].result.get("checkpoint")
-    if checkpoint is None:
-        raise UserError(f"retriever {own[0].label} of this comparison kept no checkpoint: run with saved=True")
-    retrieval = replace(config.settings.retrieval, retriever=checkpoint)
-    config.settings = replace(config.settings, retrieval=retrieval)
+    name = config.settings.retrieval.retriever
+    found = [run.result.get("checkpoint") for run in runs if (run.label, run.seed) == (name, config["seed"])]
+    if _reranks(config) and name not in _RULES and found and found[0] is not None:
+        retrieval = replace(config.settings.retrieval, retriever=found[0])
+        config.settings = replace(config.settings, retrieval=retrieval)
 
 
 def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
@@ -99,11 +91,11 @@ def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
 
     Args:
         config: our Config.
-        train: its loader; one of impressions has negatives of its own, and keeps them.
+        train: its loader.
         reranking: of the run.
     """
     share = config.settings.retrieval.retrieved_negatives
-    if not share or not isinstance(train, TargetTrainDataLoader):
+    if not share:
         return
     rows = train.prompted
     found, step = [], max(1, MOST_SCORES // rows.item_num)
@@ -183,16 +175,47 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
     return ceilings
 
 
+def _faults_of_negatives(config: Any) -> list[str]:
+    if not config.settings.retrieval.retrieved_negatives:
+        return []
+    if config.settings.retrieval.retriever is None:
+        return ["retrieved_negatives needs a retriever that finds them: set retriever, or retrieved_negatives: 0"]
+    if config.settings.training.train_on == "impressions":
+        return ["train_on: impressions has negatives of its own: set retrieved_negatives: 0, or train_on: targets"]
+    return []
+
+
+def _faults_of_retriever(config: Any, before: Mapping[tuple[str, Any], Any], saved: bool) -> list[str]:
+    name = config.settings.retrieval.retriever
+    if name in _RULES:
+        return faults_of_rule(name, config) if name == "Pop" else []
+    own = before.get((name, config["seed"]))
+    if own is not None:
+        if not saved:
+            return [f"retriever {name} of this comparison is not saved: run with saved=True"]
+        return faults_of_model(name, own.model_class, own["MAX_ITEM_LIST_LENGTH"], config)
+    if Path(name).expanduser().is_file():
+        return []
+    if name in {label for label, _ in before}:
+        return [f"retriever {name} is not trained with the seed {config['seed']} of {config.label}: give both one seed"]
+    return [
+        f"retriever of {config.label} must be {', '.join(_RULES)}, the checkpoint (.pth) of a model of RecBole's, or a"
+        f" model that is compared before it; '{name}' is none of them"
+    ]
+
+
+def _reads_candidates(config: Any) -> bool:
+    return getattr(config.model_class, "reads_candidates", False)
+
+
 def _reranks(config: Any) -> bool:
     """Whether a model reads candidates, and a retriever is to choose them."""
-    return config.settings.retrieval.retriever is not None and getattr(config.model_class, "reads_candidates", False)
+    return config.settings.retrieval.retriever is not None and _reads_candidates(config)
 
 
 def _retriever(config: Any, train: Any) -> Retriever:
     name = config.settings.retrieval.retriever
     if name == "Pop":
-        if faults := faults_of_rule(name, config):
-            raise UserError(faults)
         return PopularityRetriever(train.popularity, config["device"])
     if name == "text":
         return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)

@@ -222,9 +222,11 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
             f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
             " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
         )
-    for group, name in (("retrieval", "blend"), ("retrieval", "retrieved_negatives"), ("items", "vector_dropout")):
-        share = getattr(groups[group], name)
+    for name in ("blend", "retrieved_negatives"):
+        share = getattr(groups["retrieval"], name)
         if share is not None and share > 1:
             yield f"{name} must be between 0 and 1, got {share}"
+    if groups["items"].vector_dropout >= 1:
+        yield f"vector_dropout must be below 1, got {groups['items'].vector_dropout}"
     if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
         yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

@@ -34,7 +34,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         config: our Config.
-        model: an LLMTRSR.
+        model: a LanguageModelRecommender.
     """
 
     saved_model_file: str

@@ -103,7 +103,7 @@ def test_a_line_is_fitted_through_the_times(run):
     printed = run("engine_scaling.py", "--candidates", "3", "30", "90", "--n_histories=1", "--repetitions=1", "--users")
 
     assert [row[0] for row in rows(printed, r"\d")] == ["3", "30", "90"]
-    assert re.search(r"ms = -?\d+\.\d+ \+ \d+\.\d{4} x candidates; R2 [01]\.\d{5}; the largest residual is", printed)
+    assert re.search(r"ms = -?\d+\.\d+ \+ -?\d+\.\d{4} x candidates; R2 [01]\.\d{5}; the largest residual is", printed)
 
 
 @needs_a_peak_that_can_be_reset
@@ -309,10 +309,16 @@ def test_an_encoder_becomes_a_causal_model_with_its_own_weights(tmp_path, monkey
 
 
 def test_whole_catalogues_are_ranked_by_every_model(run):
-    printed = run("full_ranking.py", "--n_histories=3", "--repetitions=1", "--eval_args={'mode': 'full'}")
+    flags = ["--repetitions=1", "--eval_args={'mode': 'full'}", "--precision=bf16"]
+    printed = run("full_ranking.py", "--n_histories=3", *flags)
 
-    assert [row[0] for row in rows(printed, r"[A-Z].*\(")] == ["SASRec", "LiteLLM4Rec", "HLLM", "LLMTRSR, one prompt"]
-    assert re.search(r"tiny: \d+ items, 3 histories", printed)
+    models = ["SASRec", "LiteLLM4Rec", "HLLM", "LLMTRSR, one prompt"]
+    assert [row[0] for row in rows(printed, r"[A-Z].*\(")] == models
+    assert re.search(r"tiny: 9 items, 3 histories", printed)
+    assert all(float(row[1].split()[0]) > 0 for row in rows(printed, r"[A-Z].*\("))
+    assert re.search(
+        r"tiny: 9 items, 4 histories", run("full_ranking.py", "--n_histories=4000", *flags)
+    )  # all there are
 
 
 @pytest.mark.slow

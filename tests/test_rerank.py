@@ -310,8 +310,34 @@ def test_a_model_of_the_comparison_retrieves_with_its_own_seed():
     assert found == [one["checkpoint"] for one in alone]
 
 
-@pytest.mark.parametrize("models", [["LLMTRSR", "SASRec"], ["LLMTRSR"], ["GRU4Rec", "LLMTRSR"]])
-def test_a_retriever_that_is_not_trained_before_is_refused_before_anything_is_trained(models):
-    with pytest.raises(UserError, match="retriever of LLMTRSR must be Pop, text, .*'SASRec' is none of them"):
-        compare(models, "toy", config_dict={**TINY, "retriever": "SASRec", "result_dir": "out/none"})
+def test_without_training_a_retriever_of_the_comparison_is_not_asked_for():
+    options = {**TINY, "retriever": "SASRec", "summary": "hierarchical", "result_dir": "out/dry"}
+    found, _ = compare(["SASRec", "LLMTRSR"], "toy", config_dict={**options, "dry_run": True})
+    assert "summary_cost" in found[1]
+    found, _ = compare(["SASRec", "LLMTRSR"], "toy", config_dict={**options, "summarize_only": True})
+    assert found[1]["summaries"]
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "part"),
+    [
+        (["LLMTRSR", "SASRec"], {}, "retriever of LLMTRSR must be Pop, text, .*'SASRec' is none of them"),
+        (["LLMTRSR"], {}, "'SASRec' is none of them"),
+        (["SASRec", "LLMTRSR"], {"LLMTRSR.seed": 7}, "SASRec is not trained with the seed 7 of LLMTRSR"),
+        (["SASRec", "LLMTRSR"], {"SASRec.MAX_ITEM_LIST_LENGTH": 3}, "reads the last 3 events, but rows hold 50"),
+        (["HLLM", "LLMTRSR"], {"retriever": "HLLM"}, "is a HLLM, which holds a language model"),
+        (["NeuMF", "LLMTRSR"], {"retriever": "NeuMF", "rank_history": "no"}, "which cannot rank a whole catalogue"),
+        (["BPR", "LLMTRSR"], {"retriever": "BPR", "LLMTRSR.rank_history": "auto"}, "BPR is no sequential model"),
+        (["LLMTRSR"], {"retriever": None, "retrieved_negatives": 0.5}, "retrieved_negatives needs a retriever"),
+    ],
+)
+def test_a_retriever_that_cannot_serve_is_refused_before_anything_is_trained(models, options, part):
+    given = {**TINY, "retriever": "SASRec", "result_dir": "out/none", **options}
+    with pytest.raises(UserError, match=part):
+        compare(models, "toy", config_dict=given)
     assert not Path("out/none").exists()
+
+
+def test_a_retriever_that_is_not_saved_is_refused_before_it_is_trained():
+    with pytest.raises(UserError, match="SASRec of this comparison is not saved: run with saved=True"):
+        compare(["SASRec", "LLMTRSR"], "toy", config_dict={**TINY, "retriever": "SASRec"}, saved=False)

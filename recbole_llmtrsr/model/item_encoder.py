@@ -49,6 +49,11 @@ class ItemEncoder(nn.Module):
         return len(self._tokens)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest text, as it is read."""
+        return max(map(len, self._tokens))
+
+    @property
     def width(self) -> int:
         """Of a vector."""
         return int(self.backbone.config.hidden_size)

@@ -78,7 +78,7 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
     rows = torch.nonzero(has_text)[:, 0].to(weight.device)
     scale = weight[rows].std().cpu() / components.std()
     if not torch.isfinite(scale):
-        raise UserError(f"text_init: the texts of {len(components)} items do not differ; choose other item_text_fields")
+        raise UserError(f"the texts of {len(components)} items do not differ: choose other item_text_fields")
     weight[rows, : components.shape[1]] = (components * scale).to(weight)
     embedding.weight.requires_grad_(not frozen)
 

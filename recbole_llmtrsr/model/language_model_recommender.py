@@ -44,8 +44,8 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         """
         raise UserError(
             f"training is out of memory with batches of {max(map(len, interactions))} rows, which"
-            f" {type(self).__name__} cannot divide: lower train_batch_size, or set precision: bf16 or"
-            " gradient_checkpointing: True"
+            f" {type(self).__name__} cannot divide: lower train_batch_size (and for HLLM n_shared_negatives or"
+            " max_item_tokens), or set precision: bf16 or gradient_checkpointing: True"
         )
 
     def trainable_weights(self) -> dict[str, torch.nn.Parameter]:

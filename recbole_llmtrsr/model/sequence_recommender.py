@@ -70,8 +70,16 @@ class SequenceRecommender(LanguageModelRecommender):
 
         Returns:
             [B, L], [B]
+
+        Raises:
+            UserError: a history without an event.
         """
         history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        if (n < 1).any():
+            raise UserError(
+                f"a target has no event before it, and {type(self).__name__} predicts from the latest one: remove rows"
+                " without a history from the pre-split files (benchmark_filename)"
+            )
         kept = torch.minimum(n, limit.clamp(max=self.window))
         places = torch.arange(int(kept.max()), device=n.device)
         index = ((n - kept)[:, None] + places).clamp(max=history.shape[1] - 1)
@@ -117,6 +125,25 @@ def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
             weight.requires_grad_(False)
 
 
+def check_positions(backbone: Backbone, longest: int, options: str) -> None:
+    """Refuse sequences that a backbone has no positions for.
+
+    Args:
+        backbone: of the model.
+        longest: sequence in vectors and tokens.
+        options: that make it shorter.
+
+    Raises:
+        UserError: it has too few.
+    """
+    positions = getattr(backbone.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"backbone '{backbone.name}' has {positions} positions, and up to {longest} vectors and tokens are to be"
+            f" read: lower {options}"
+        )
+
+
 @torch.no_grad()
 def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     """Refuse a backbone that cannot read vectors one after the other.
@@ -128,12 +155,7 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     Raises:
         UserError: it has too few positions, embeddings of another width, or states that see what comes later.
     """
-    positions = getattr(backbone.config, "max_position_embeddings", None)
-    if positions is not None and longest > positions:
-        raise UserError(
-            f"backbone '{backbone.name}' has {positions} positions, and up to {longest} vectors and tokens are to be"
-            " read: lower MAX_ITEM_LIST_LENGTH, n_recent_items or max_summary_tokens"
-        )
+    check_positions(backbone, longest, "MAX_ITEM_LIST_LENGTH, n_recent_items or max_summary_tokens")
     width = backbone.config.hidden_size
     embedded = backbone.transformer.get_input_embeddings().weight.shape[1]  # type: ignore[operator, union-attr]
     if embedded != width:

@@ -65,6 +65,11 @@ def check_labels(config: Any) -> None:
         UserError: negatives beside labelled rows, or a comparison of candidates where there are none.
     """
     training, faults = config.settings.training, []
+    if others := sorted({mode for mode in config["eval_args"]["mode"].values() if mode != "labeled"}):
+        faults.append(
+            f"metrics {config['metrics']} compare with labels, but under eval_args mode {others[0]} rows are targets"
+            " and negatives: set eval_args: {mode: labeled}"
+        )
     if config["train_neg_sample_args"]["distribution"] != "none":
         faults.append(
             f"metrics {config['metrics']} compare with labels, but train_neg_sample_args draws negatives and calls all"

@@ -9,12 +9,26 @@ from typing import Any
 
 from recbole_llmtrsr.evaluation.cells import MISSING, figure
 from recbole_llmtrsr.evaluation.comparison import Row
-from recbole_llmtrsr.options import BackboneSettings, PromptSettings, SummarySettings, TrainingSettings
+from recbole_llmtrsr.options import (
+    BackboneSettings,
+    ItemModelSettings,
+    PromptSettings,
+    RetrievalSettings,
+    SummarySettings,
+    TrainingSettings,
+)
 
 # RecBole's own models have these too, at their defaults, and read none of them.
-_OF_PROMPTS = {
+_OF_LANGUAGE_MODELS = {
     option.name
-    for group in (SummarySettings, PromptSettings, BackboneSettings, TrainingSettings)
+    for group in (
+        SummarySettings,
+        PromptSettings,
+        BackboneSettings,
+        TrainingSettings,
+        ItemModelSettings,
+        RetrievalSettings,
+    )
     for option in fields(group)
 }
 # RecBole's TRADITIONAL models (Pop, ItemKNN, EASE) go once through the data without a gradient, whatever these say.
@@ -70,9 +84,9 @@ def look_up(result: Mapping[str, Any], *path: str) -> Any:
 
 
 def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Every option that a run read."""
+    """The options of a run, without those that its kind of model does not read."""
     named = look_up(result, "options") or {}
-    unread = set() if look_up(result, "summaries") is not None else set(_OF_PROMPTS)
+    unread = set() if look_up(result, "summaries") is not None else set(_OF_LANGUAGE_MODELS)
     if named.get("MODEL_TYPE") == "ModelType.TRADITIONAL":
         unread |= _OF_GRADIENTS
     return {name: value for name, value in named.items() if name not in unread}

@@ -69,7 +69,10 @@ def trained_retriever(
         )
     model_class = get_model(checkpoint["config"]["model"])
     _refuse(
-        [*_faults_of_model(path, model_class, checkpoint, config), *_faults_of_data(path, checkpoint, config, dataset)]
+        [
+            *faults_of_model(str(path), model_class, checkpoint["config"]["MAX_ITEM_LIST_LENGTH"], config),
+            *_faults_of_data(path, checkpoint, config, dataset),
+        ]
     )
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
     options = {**checkpoint["given_options"], **places, "data_path": str(Path(config["data_path"]).parent)}
@@ -92,19 +95,28 @@ class _SavedConfig(Config):
         return {}
 
 
-def _faults_of_model(path: Path, model_class: Any, checkpoint: Mapping[str, Any], config: Any) -> list[str]:
+def faults_of_model(retriever: str, model_class: Any, window: int, config: Any) -> list[str]:
+    """What keeps a model from retrieving for a run.
+
+    Args:
+        retriever: its file or name, for messages.
+        model_class: its class.
+        window: MAX_ITEM_LIST_LENGTH that it was, or is to be, trained with.
+        config: of the run that re-ranks.
+    """
     name, faults = model_class.__name__, []
     if hasattr(model_class, "check_config"):
-        faults.append(f"retriever {path} is a {name}, which holds a language model: take one of RecBole's models")
+        faults.append(f"retriever {retriever} is a {name}, which holds a language model: take one of RecBole's models")
     elif model_class.full_sort_predict is AbstractRecommender.full_sort_predict:
-        faults.append(f"retriever {path} is a {name}, which cannot rank a whole catalogue at once: take another model")
-    if model_class.type != ModelType.SEQUENTIAL:
-        faults += faults_of_rule(name, config)
-        return faults
-    theirs, ours = checkpoint["config"]["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH"]
-    if theirs != ours:
         faults.append(
-            f"retriever {path} reads the last {theirs} events, but rows hold {ours}: set MAX_ITEM_LIST_LENGTH: {theirs}"
+            f"retriever {retriever} is a {name}, which cannot rank a whole catalogue at once: take another model"
+        )
+    if model_class.type != ModelType.SEQUENTIAL:
+        return [*faults, *faults_of_rule(name, config)]
+    if window != config["MAX_ITEM_LIST_LENGTH"]:
+        faults.append(
+            f"retriever {retriever} reads the last {window} events, but rows hold {config['MAX_ITEM_LIST_LENGTH']}: set"
+            f" MAX_ITEM_LIST_LENGTH: {window}"
         )
     return faults
 

@@ -191,14 +191,26 @@ def test_what_sequences_cannot_do_is_refused(tmp_path, name, options, part):
     assert part in str(refused.value)
 
 
-def tiny_bert(folder, is_decoder):
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_history_without_an_event_is_refused(tmp_path, name):
+    write_walks(tmp_path / "data", False)
+    trainer, _, _, test = built(tmp_path / "data", name)
+    rows = next(iter(test))[0]
+    rows["item_length"][0] = 0
+    with pytest.raises(UserError, match="a target has no event before it"):
+        trainer.model.eval().predict(rows)
+
+
+def tiny_bert(folder, is_decoder, positions=512):
     known = ["[PAD]", "[UNK]", "yes", "no", *COLOURS]
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(1)
-    BertLMHeadModel(BertConfig(vocab_size=len(known), is_decoder=is_decoder, **sizes)).save_pretrained(folder)
+    BertLMHeadModel(
+        BertConfig(vocab_size=len(known), is_decoder=is_decoder, max_position_embeddings=positions, **sizes)
+    ).save_pretrained(folder)
     return str(folder)
 
 
@@ -239,3 +251,35 @@ def test_frozen_items_of_hllm_stay_as_they_are(tmp_path):
     assert not any(key.startswith("backbone.") for key in trainer.model.trainable_weights())
     saved = Path(trainer.saved_model_file).with_suffix("")
     assert sorted(path.name for path in saved.iterdir()) == ["user"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "part"),
+    [
+        ("HLLM", {}, "has 5 positions, and up to 10 vectors and tokens are to be read: lower max_item_tokens"),
+        ("HLLM", {"MAX_ITEM_LIST_LENGTH": 9}, "up to 9 vectors and tokens are to be read: lower MAX_ITEM_LIST_LENGTH"),
+        (
+            "LiteLLM4Rec",
+            {"MAX_ITEM_LIST_LENGTH": 9},
+            "up to 9 vectors and tokens are to be read: lower MAX_ITEM_LIST_LENGTH",
+        ),
+    ],
+)
+def test_a_backbone_with_too_few_positions_is_refused(tmp_path, name, options, part):
+    write_walks(tmp_path / "data", False)
+    items = tmp_path / "data" / "toy" / "toy.item"
+    items.write_text(items.read_text().replace("red", "red " * 10))
+    bert = tiny_bert(tmp_path / "bert", True, positions=5)
+    given = {"backbone": bert, "item_text_labels": False, "MAX_ITEM_LIST_LENGTH": 5, "targets_per_prompt": 2, **options}
+    with pytest.raises(UserError, match=part):
+        built(tmp_path / "data", name, **given)
+
+
+def test_a_backbone_of_just_as_many_positions_as_events_will_do_without_a_summary(tmp_path):
+    write_walks(tmp_path / "data", False)
+    bert = tiny_bert(tmp_path / "bert", True, positions=5)
+    options = {"backbone": bert, "item_text_labels": False, "MAX_ITEM_LIST_LENGTH": 5, "targets_per_prompt": 2}
+    for name in SEQUENCES:
+        trainer, _, _, test = built(tmp_path / "data", name, **options)
+        with torch.no_grad():
+            assert torch.isfinite(trainer.model.eval().predict(next(iter(test))[0])).all()

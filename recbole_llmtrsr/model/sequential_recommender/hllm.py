@@ -19,6 +19,7 @@ from recbole_llmtrsr.model.item_encoder import ItemEncoder
 from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.model.sequence_recommender import (
     SequenceRecommender,
+    check_positions,
     check_reads_vectors,
     exact_product,
     freeze_unread,
@@ -52,7 +53,8 @@ class HLLM(SequenceRecommender):
     Deviation:
         the vector of a text is the mean of its last hidden states, not the state of a further token, and no instruction
         stands before the text; the user model reads vectors behind a layer norm; a target competes with the batch's
-        other targets, uncorrected for their popularity, and with `n_shared_negatives`; pretrained models are tuned with
+        other targets, uncorrected for their popularity, and with `n_shared_negatives`; events (not a summary, nor what
+        they are compared with) lose elements by `vector_dropout`; pretrained models are tuned with
         LoRA unless ``tune`` says all; the summary as the first element is ours.
     """
 
@@ -67,7 +69,9 @@ class HLLM(SequenceRecommender):
         seen = [*texts, *dataset.summary_sample()]
         self.backbone = make_backbone(settings, lambda: seen, self.device, config["seed"])
         self.user = make_backbone(settings, lambda: seen, self.device, config["seed"] + 1)
-        check_reads_vectors(self.user, self.window + 1)
+        self._with_summary = settings.summary.summary != "none"
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
+        check_reads_vectors(self.user, self.window + self._with_summary)
         self.items_change = settings.items.tune_items
         choose_weights(self.user, settings)
         freeze_unread(self.user, reads_tokens=False)
@@ -77,6 +81,8 @@ class HLLM(SequenceRecommender):
         else:
             self.backbone.requires_grad_(False)
         self.items = ItemEncoder(self.backbone, texts, settings.prompt.max_item_tokens)
+        longest = max(self.items.longest, self._max_summary_tokens if self._with_summary else 0)
+        check_positions(self.backbone, longest, "max_item_tokens or max_summary_tokens")
         self.entry = nn.LayerNorm(self.items.width)
         self.dropout = nn.Dropout(settings.items.vector_dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / _FIRST_TEMPERATURE)))
@@ -84,8 +90,6 @@ class HLLM(SequenceRecommender):
         self._budget = TokenBudget(settings.backbone.max_tokens_per_batch, self.device, "evaluation")
         self._folder = Path(settings.text.vector_dir).expanduser() if dataset.item_num > LARGE_CATALOGUE else None
         self._show_progress = bool(config["show_progress"])
-        self._max_summary_tokens = settings.prompt.max_summary_tokens
-        self._with_summary = settings.summary.summary != "none"
         self._summary = dataset.summary
         self._table: Tensor | None = None
         if settings.backbone.gradient_checkpointing:
@@ -159,11 +163,12 @@ class HLLM(SequenceRecommender):
     def _states(self, vectors: Tensor, n: Tensor, interaction: Interaction) -> Tensor:
         """States of the user model at every event. [B, T, width]"""
         events = self.dropout(self._entered(vectors))
-        head = events[:, :0]
+        head, is_there = events[:, :0], torch.ones(len(events), 0, dtype=torch.bool, device=events.device)
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
             head = self._entered(self.items.of_texts(texts, self._max_summary_tokens))[:, None]
-        return read_vectors(self.user.decoder, head, torch.ones_like(head[..., 0], dtype=torch.bool), events, n)
+            is_there = torch.tensor([[bool(text)] for text in texts], device=events.device)
+        return read_vectors(self.user.decoder, head, is_there, events, n)
 
     def _vectors(self, items: Tensor) -> Tensor:
         """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""

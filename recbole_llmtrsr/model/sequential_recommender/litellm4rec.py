@@ -43,8 +43,9 @@ class LiteLLM4Rec(SequenceRecommender):
 
     Deviation:
         items enter through text vectors (``text_encoder``), reduced to the model's width and tuned, in the place of an
-        item language model, and the same table is the head; all targets of a row are learned from at once, behind the
-        summary of what came before the first of them; the summary is LLM-TRSR's.
+        item language model, and lose elements by ``vector_dropout`` in training; the same table is the head; all
+        targets of a row are learned from at once, behind the summary of what came before the first of them; the summary
+        is LLM-TRSR's.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -56,7 +57,9 @@ class LiteLLM4Rec(SequenceRecommender):
         self.backbone = make_backbone(
             settings, lambda: [*texts, *dataset.summary_sample()], self.device, config["seed"]
         )
-        check_reads_vectors(self.backbone, self.window + settings.prompt.max_summary_tokens)
+        self._with_summary = settings.summary.summary != "none"
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
+        check_reads_vectors(self.backbone, self.window + (self._max_summary_tokens if self._with_summary else 0))
         choose_weights(self.backbone, settings)
         freeze_unread(self.backbone, reads_tokens=settings.summary.summary != "none")
         if settings.backbone.gradient_checkpointing:
@@ -67,13 +70,11 @@ class LiteLLM4Rec(SequenceRecommender):
         initialise_items(self, item_vectors(config, dataset, "text_encoder"), frozen=False)
         self.entry = nn.LayerNorm(width)
         self.dropout = nn.Dropout(settings.items.vector_dropout)
-        self._max_summary_tokens = settings.prompt.max_summary_tokens
-        self._with_summary = settings.summary.summary != "none"
         self._summary = dataset.summary
 
     @classmethod
     def window_of(cls, config: Any) -> int:
-        """Most recent events that are read."""
+        """Most recent events that are read: ``n_recent_items``, and no more than ``MAX_ITEM_LIST_LENGTH``."""
         return min(super().window_of(config), config.settings.prompt.n_recent_items)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
