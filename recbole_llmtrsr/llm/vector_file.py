@@ -42,7 +42,8 @@ class VectorFile:
             self.n_done: int = 0
             if self._progress.exists():
                 self.n_done = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
-            mode: Literal["r", "r+"] = "r" if self.n_done == n_rows else "r+"  # finished ones may not be ours to write
+            # Finished ones may not be ours to write; mapped as if, since torch takes no memory that is read-only.
+            mode: Literal["c", "r+"] = "c" if self.n_done == n_rows else "r+"
             self.rows: Vectors = np.lib.format.open_memmap(path, mode=mode)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"vectors {path} can be neither read nor made ({error}): remove the file") from error
