@@ -52,9 +52,13 @@ def test_a_file_that_another_process_made_first_is_taken(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v.json", "v.npy"]
 
 
-def test_a_finished_file_need_not_be_writable(tmp_path):
+def test_nothing_is_written_to_a_finished_file(tmp_path):
     fill(VectorFile(tmp_path / "v.npy", 10, 2))
-    assert not VectorFile(tmp_path / "v.npy", 10, 2).rows.flags.writeable
+    content = (tmp_path / "v.npy").read_bytes()
+    rows = VectorFile(tmp_path / "v.npy", 10, 2).rows
+    rows[:] = 7
+    del rows
+    assert (tmp_path / "v.npy").read_bytes() == content
 
 
 def test_a_file_without_its_count_begins_anew(tmp_path):
