@@ -45,6 +45,7 @@ setup(
         "numpy>=1.26",
         "pyyaml>=5.1",
         "filelock>=3.12",
+        "safetensors>=0.4",
         "jinja2>=3.1",
         # What recbole brings, spelled out for Pythons on which its own requirements cannot be met.
         "scipy>=1.11",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import zipfile
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import torch
@@ -37,9 +38,29 @@ def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwar
         state = {**state, **state["config"].checkpoint_parts()}
         if "best_valid_score" in state:  # not after pretraining
             state["best_valid_score"] = float(state["best_valid_score"])  # NumPy's own type otherwise
-    torch.save(state, path, *args, **kwargs)
+    write_checkpoint(state, path, *args, **kwargs)
     with open(path, "rb") as file:
         _own.add(_digest(file))
+
+
+def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+    """`torch.save` to a path as a whole or not at all; what was there before stays until all is written.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    partial = f"{os.fspath(path)}.tmp"
+    try:
+        torch.save(state, partial, *args, **kwargs)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's own writer of archives knows no other errors
+        with suppress(OSError):
+            os.unlink(partial)
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"checkpoint {os.fspath(path)!r} cannot be written ({reason}): free some space there, or set checkpoint_dir"
+            " to a folder that can be written; a run that was saved goes on with --resume=<its result folder>"
+        ) from error
 
 
 def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:

@@ -274,6 +274,25 @@ class RetrievalSettings:
 
 
 @dataclass(frozen=True)
+class ResumeSettings:
+    """How a run that was stopped goes on; read for every model, RecBole's own too."""
+
+    resume: str | None = option(
+        None,
+        "Go on with a run that was stopped: its result folder, or auto (the one in result_dir, else the latest of"
+        " results/runs, that the same options began; a new run if there is none).",
+    )
+    checkpoint_minutes: float | None = option(
+        10.0,
+        "Minutes of training between two saved states, from which a run is resumed; 0 saves after every step, ~ never.",
+        minimum=0,
+    )
+    keep_checkpoints: int = option(
+        2, "Latest states that are kept while a run trains; they are removed when it has finished.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Candidates, limits and where results go; read for every model, RecBole's own too."""
 

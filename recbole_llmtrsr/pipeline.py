@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-import shutil
 import sys
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +20,6 @@ from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
-from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
 from recbole_llmtrsr.evaluation.runs import Run
@@ -31,16 +27,15 @@ from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_
 from recbole_llmtrsr.final_test import FinalTest, write_tables
 from recbole_llmtrsr.llm.quantized import n_weights
 from recbole_llmtrsr.model.assembly import check_prompts
-from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.registry import get_model, get_trainer
+from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.rerank import finish_reranking, make_reranking, retrieve_negatives
-from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
+from recbole_llmtrsr.training import fit, make_trainer
 
 SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
@@ -124,8 +119,8 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
         init_seed(config["seed"], config["reproducibility"])
         costs = StageCosts(config["device"], _counted_format(config))
         with clock("model"):
-            trainer = _trainer(config, data, costs, reranking)
-        fitted = _fitted(config, trainer, data, saved, clock)
+            trainer = make_trainer(config, data, costs, reranking)
+        fitted, summaries = fit(config, trainer, data, summaries, costs, saved, folder, clock)
         reranked = {}
         if reranking is not None:
             with clock("reranking"):
@@ -183,51 +178,6 @@ def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
     return summaries
 
 
-def _trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
-    """The trainer with its model, which ranks ties by expectation and is metered; resumed if asked for."""
-    model = config.model_class(config, data.train._dataset).to(config["device"])
-    if reranking is not None:
-        model.reranking = reranking
-    texts = config.settings.text
-    if texts.text_init is not None and not data.has_texts:
-        initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
-    logging.getLogger().info(model)
-    trainer: Any = get_trainer(config.model_class)(config, model)
-    # RecBole names the file by model and second, which seeds, variants and runs side by side share.
-    own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
-    trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
-    trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
-    trainer.evaluator = ExpectedEvaluator(config)
-    costs.watch(trainer, getattr(model, "meter", None))
-    if config.settings.evaluation.checkpoint is not None:
-        _resume(trainer, config.settings.evaluation.checkpoint)
-    return trainer
-
-
-def _fitted(config: Config, trainer: Any, data: RunData, saved: bool, clock: Clock) -> dict[str, Any]:
-    """Train; how it went, for result.json."""
-    validations: list[dict[str, float]] = []
-    start = time.perf_counter()
-
-    def validated(epoch: int, score: float) -> None:
-        seconds = round(time.perf_counter() - start, 3)
-        validations.append({"epoch": epoch + 1, "seconds": seconds, "score": float(score)})
-
-    with clock("training"):
-        best_score, best_result = trainer.fit(
-            data.train, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=validated
-        )
-    trainer.eval_collector.forget()
-    return {
-        "best_valid_score": float(best_score),
-        "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": _floats(best_result),
-        "epochs_trained": len(trainer.train_loss_dict),
-        "validations": validations,
-        "train_loss": {str(epoch): loss for epoch, loss in trainer.train_loss_dict.items()},
-    }
-
-
 def _explain(
     logger: logging.Logger, folder: Path, user: str, test_data: Any, summaries: SummaryResult, trainer: Any
 ) -> None:
@@ -249,7 +199,13 @@ def _explain(
 
 def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     """The result of a run that ends with its summaries, written unless it made none."""
-    result = {"label": config.label, "model": config.model, "dataset": config.dataset, **found}
+    result = {
+        "label": config.label,
+        "model": config.model,
+        "seed": config["seed"],
+        "dataset": config.dataset,
+        **found,
+    }
     if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
         write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
     return Run(config.label, config["seed"], result, None, {})
@@ -288,14 +244,6 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
             "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
         }
     return report
-
-
-def _resume(trainer: Any, checkpoint: str) -> None:
-    """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one resumed."""
-    own_file = trainer.saved_model_file
-    trainer.resume_checkpoint(checkpoint)
-    trainer.saved_model_file = own_file
-    shutil.copyfile(checkpoint, own_file)
 
 
 def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:

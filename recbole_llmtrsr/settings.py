@@ -16,6 +16,7 @@ from recbole_llmtrsr.options import (
     EvaluationSettings,
     ItemModelSettings,
     PromptSettings,
+    ResumeSettings,
     RetrievalSettings,
     SummarySettings,
     TextVectorSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "EvaluationSettings",
     "ItemModelSettings",
     "PromptSettings",
+    "ResumeSettings",
     "RetrievalSettings",
     "Settings",
     "SummarySettings",
@@ -52,6 +54,7 @@ class Settings:
     text: TextVectorSettings
     items: ItemModelSettings
     retrieval: RetrievalSettings
+    resume: ResumeSettings
     evaluation: EvaluationSettings
 
     @classmethod

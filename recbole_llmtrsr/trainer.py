@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from recbole.utils import set_color
 from tqdm import tqdm
 from transformers import get_scheduler
 
-from recbole_llmtrsr.checkpoints import load_checkpoint
+from recbole_llmtrsr.checkpoints import load_checkpoint, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.make_backbone import weights_dtype
@@ -35,10 +35,15 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     Args:
         config: our Config.
         model: a LanguageModelRecommender.
+
+    Attributes:
+        after_step: called after every optimizer step with the epoch's batches so far and the sum of their losses [];
+            not where the loader asks the model for negatives, since its batches cannot be made again.
     """
 
     saved_model_file: str
     optimizer: Any
+    after_step: Callable[[int, torch.Tensor], None] | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
@@ -55,6 +60,24 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self._scheduler: Any = None
         self._scheduler_state: dict[str, Any] | None = None
+        self._begin_at: tuple[int, torch.Tensor] | None = None
+
+    def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
+        """Let the next epoch begin behind these batches.
+
+        Args:
+            n_batches: are done, as `after_step` told.
+            total: the sum of their losses. []
+        """
+        self._begin_at = n_batches, total
+
+    def schedule_state(self) -> dict[str, Any] | None:
+        """Where the learning rate's schedule is; None before the first step."""
+        return None if self._scheduler is None else self._scheduler.state_dict()
+
+    def restore_schedule(self, state: dict[str, Any]) -> None:
+        """Put the schedule back, which is made when training goes on."""
+        self._scheduler_state = state
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -74,20 +97,25 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self.model.train()
         n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
         scheduler = self._schedule(-(-n_batches // size))
+        (n_done, total), self._begin_at = self._begin_at or (0, torch.zeros(())), None
+        total = total.to(self.device)
         bar = tqdm(
-            self._batches(train_data),
+            self._batches(train_data, n_done),
             total=n_batches,
+            initial=n_done,
             ncols=100,
             desc=set_color(f"Train {epoch_idx:>5}", "pink"),
             disable=not show_progress,
         )
-        total = torch.zeros((), device=self.device)
         for group in groups(bar, size):  # the last group may be short
             total += self._gradients(group)
             self._clip()
             self.optimizer.step()
             scheduler.step()
             self.optimizer.zero_grad()
+            n_done += len(group)
+            if self.after_step is not None and not self._asks_model:
+                self.after_step(n_done, total)
         mean = total.item() / n_batches
         if mean != mean:
             raise UserError(
@@ -96,11 +124,16 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             )
         return float(mean)
 
-    def _batches(self, train_data: Any) -> Iterable[Any]:
-        """Prefetched, unless the loader asks the model as it is for negatives."""
-        if self.config["train_neg_sample_args"].get("dynamic"):
+    @property
+    def _asks_model(self) -> bool:
+        """Whether the loader asks the model as it is for negatives."""
+        return bool(self.config["train_neg_sample_args"].get("dynamic"))
+
+    def _batches(self, train_data: Any, n_done: int) -> Iterable[Any]:
+        """Those that are not done yet; prefetched, unless the loader asks the model."""
+        if self._asks_model:
             return train_data  # type: ignore[no-any-return]
-        return prefetched(train_data, self.model.prepare)
+        return prefetched(islice(train_data, n_done, None), self.model.prepare)
 
     def _gradients(self, group: Sequence[Any]) -> torch.Tensor:
         """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
@@ -176,11 +209,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "tokenizer": self.model.backbone.tokenizer_digest(),
             "other_parameter": {},
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
+            "scheduler": self.schedule_state(),
         }
-        partial = file.with_suffix(".tmp")
-        torch.save(state, partial)
-        os.replace(partial, file)
+        write_checkpoint(state, file)
         self.model.save_backbone(file.with_suffix(""))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")

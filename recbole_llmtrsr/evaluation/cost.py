@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from typing import Any, Protocol
 
@@ -73,18 +73,36 @@ class StageCosts:
         self._device, self._dtype = device, dtype
         self._counts: Counts | None = None
         self._memory_of: str | None = None
+        self._pass: tuple[str, float, Mapping[str, int]] | None = None  # the one that runs: stage, start, counts then
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add a pass to a stage."""
-        stage, before = self.stages[name], self._totals()
         synchronize(self._device)
         self._memory_of = reset_peak_memory(self._device)
-        start = time.perf_counter()
+        self._pass = name, time.perf_counter(), self._totals()
         yield
         synchronize(self._device)
+        self._add_pass(self.stages[name])
+        self.stages[name].passes += 1
+        self._pass = None
+
+    def state(self) -> dict[str, Any]:
+        """All stages so far; of a pass that runs its work, though it is not counted as one yet."""
+        stages = {name: replace(stage, counted=dict(stage.counted)) for name, stage in self.stages.items()}
+        if self._pass is not None:
+            self._add_pass(stages[self._pass[0]])
+        return {name: asdict(stage) for name, stage in stages.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.stages = {name: Stage(**stage) for name, stage in state.items()}
+
+    def _add_pass(self, stage: Stage) -> None:
+        """Add the work of the pass that runs to a stage."""
+        assert self._pass is not None
+        _, start, before = self._pass
         stage.seconds += time.perf_counter() - start
-        stage.passes += 1
         peak = peak_memory_bytes(self._device)
         stage.peak_memory = peak if stage.peak_memory is None or peak is None else max(peak, stage.peak_memory)
         for counter, total in self._totals().items():

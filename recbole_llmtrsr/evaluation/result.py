@@ -21,6 +21,8 @@ from recbole_llmtrsr.whole_file import whole_file
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
 
+RUNS = Path("results") / "runs"  # where runs without a folder of their own go
+
 
 def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> Path:
     """The folder for a run's results; made before any work is done, so that a run never ends without a place.
@@ -29,7 +31,7 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
         UserError: it cannot be written.
     """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(folder) if folder else Path("results") / "runs" / f"{stamp}-{'+'.join(models)[:80]}-{dataset}"
+    path = Path(folder) if folder else RUNS / f"{stamp}-{'+'.join(models)[:80]}-{dataset}"
     try:
         if folder:
             path.mkdir(parents=True, exist_ok=True)

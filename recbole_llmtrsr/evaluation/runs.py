@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,41 @@ def load_runs(folders: Path | Iterable[Path]) -> list[Run]:
     runs: list[Run] = []
     for folder in [folders] if isinstance(folders, Path) else folders:
         paths = [path for path in sorted(folder.rglob("result.json")) if ALSO not in path.relative_to(folder).parts]
-        found = [run for path in paths if (run := _load_run(path)) is not None]
+        results = [(path, _read_result(path)) for path in paths]
+        found = [_load_tested(path, result) for path, result in results if "test_result" in result]
         if not found:
             raise UserError(f"{folder} holds no finished run: name folders with a result.json and a {FILE_NAME}")
         runs += sorted(found, key=lambda run: (run.label, run.seed is not None, run.seed))
     return runs
 
 
-def _load_run(path: Path) -> Run | None:
+def load_run(folder: Path, also: Mapping[str, str]) -> Run:
+    """One run, as it was when it finished.
+
+    Args:
+        folder: the run's own.
+        also: folder names of its tests among other candidates, by mode; those that were not made are left out.
+
+    Raises:
+        UserError: a file is missing, or cannot be read.
+    """
+    result = _read_result(folder / "result.json")
+    if "test_result" not in result:  # it stopped with its summaries
+        return Run(str(result["label"]), result["seed"], result, None, {})
+    further = {mode: folder / ALSO / name for mode, name in also.items() if (folder / ALSO / name).is_dir()}
+    run = _load_tested(folder / "result.json", result)
+    return replace(run, also={mode: load_run(path, {}) for mode, path in further.items()})
+
+
+def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as the result of a run: {error}") from error
-    if not isinstance(result, dict) or "test_result" not in result:
-        return None
+    return result if isinstance(result, dict) else {}
+
+
+def _load_tested(path: Path, result: dict[str, Any]) -> Run:
     missing = [name for name in ("label", "seed", "dataset") if name not in result]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: it was written by an older version; make the run again")

@@ -48,6 +48,10 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
             " max_item_tokens), or set precision: bf16 or gradient_checkpointing: True"
         )
 
+    def resumable_parts(self) -> dict[str, Any]:
+        """What it counts or learns beside its weights, by name; each with `state` and `restore`."""
+        return {}
+
     def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
         """The weights that training changes, by name."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}

@@ -13,7 +13,8 @@ Only what the rows need is counted: no padding, and no second forward pass of gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from torch import nn
@@ -68,6 +69,16 @@ class Meter:
         """Forget what was counted since: a step that ran out of memory is done again."""
         work, self._n_histories, self._n_candidates = mark
         self._work = dict(work)
+
+    def state(self) -> dict[str, Any]:
+        """All counts, as plain values."""
+        work = {stage: asdict(own) for stage, own in self._work.items()}
+        return {"work": work, "histories": self._n_histories, "candidates": self._n_candidates}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._work = {stage: Work(**own) for stage, own in state["work"].items()}
+        self._n_histories, self._n_candidates = state["histories"], state["candidates"]
 
     @property
     def tokens(self) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -33,6 +35,14 @@ class TokenBudget:
         self.max_tokens = max_tokens or _DEFAULTS.get(device.type, _DEFAULT_ELSEWHERE)
         self.halved = 0
         self._stage = stage
+
+    def state(self) -> dict[str, Any]:
+        """What was learned."""
+        return {"max_tokens": self.max_tokens, "halved": self.halved}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.max_tokens, self.halved = state["max_tokens"], state["halved"]
 
     def halve(self, tried: int, least: int) -> None:
         """Go on with half of what was tried.

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,8 @@ class PromptBuilder:
         self._newline = self._encode("\n")
         self._items = self._encode_items(catalogue)
         self._prefixes: dict[int, Ids] = {}
+        self._counted: set[int] = set()
+        self._counting = Lock()  # prompts are made on a thread ahead of training
         self._room = self._room_for_history()
 
     def candidate(self, item_id: int) -> list[int]:
@@ -117,13 +120,30 @@ class PromptBuilder:
         """
         if history_id not in self._prefixes:
             shown = self._fit(summary, history)
-            self._prefixes[history_id] = np.fromiter(chain.from_iterable(self._parts(shown)), dtype=np.int32)
-            self.trims["prompts"] += 1
-            self.trims["summaries_cut"] += shown.summary_cut > 0
-            self.trims["recent_items_left_out"] += len(shown.items_left_out)
-            if shown.summary_cut or shown.items_left_out:
-                self.trimmed.add(history_id)
+            ids = np.fromiter(chain.from_iterable(self._parts(shown)), dtype=np.int32)
+            with self._counting:
+                self._prefixes[history_id] = ids
+                if history_id not in self._counted:
+                    self._count(history_id, shown)
         return self._prefixes[history_id]
+
+    def state(self) -> dict[str, Any]:
+        """What was counted so far, and of which histories."""
+        with self._counting:
+            return {"trims": dict(self.trims), "trimmed": sorted(self.trimmed), "counted": sorted(self._counted)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there: the prompts of those histories are not counted again."""
+        self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
+        self._counted = set(state["counted"])
+
+    def _count(self, history_id: int, shown: _History) -> None:
+        self._counted.add(history_id)
+        self.trims["prompts"] += 1
+        self.trims["summaries_cut"] += shown.summary_cut > 0
+        self.trims["recent_items_left_out"] += len(shown.items_left_out)
+        if shown.summary_cut or shown.items_left_out:
+            self.trimmed.add(history_id)
 
     def sections(self, summary: str, history: Sequence[int], item_id: int) -> list[PromptSection]:
         """The sections of one prompt, in order; their ids joined are those of ``prefix`` and ``candidate``.

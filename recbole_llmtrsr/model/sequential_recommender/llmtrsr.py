@@ -105,6 +105,10 @@ class LLMTRSR(LanguageModelRecommender):
                 " {distribution: uniform, sample_num: 8}"
             )
 
+    def resumable_parts(self) -> dict[str, Any]:
+        """Counts of tokens and of what was trimmed, and how many tokens the memory held."""
+        return {"meter": self.meter, "prompts": self.prompts, **self.budgets}
+
     @contextmanager
     def reading(
         self, prompts: PromptBuilder, summary: Callable[[int], str], history: Callable[[int], Sequence[int]]

@@ -1,0 +1,48 @@
+"""Where the generators of random numbers are, as plain values: those of Python, NumPy, torch and a data loader."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def data_randomness(generator: torch.Generator) -> dict[str, Any]:
+    """Where the generators are that make batches: Python's, NumPy's, and a loader's own."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": (version, list(numbers), gauss),
+        "numpy": (
+            str(kind),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ),
+        "loader": generator.get_state(),
+    }
+
+
+def restore_data_randomness(state: dict[str, Any], generator: torch.Generator) -> None:
+    """Put them back."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    generator.set_state(state["loader"])
+
+
+def model_randomness() -> dict[str, Any]:
+    """Where torch's generators are, which dropout and the like draw from: the CPU's, and those of all GPUs."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "gpus": gpus}
+
+
+def restore_model_randomness(state: dict[str, Any]) -> None:
+    """Put them back; GPUs only where there are as many as there were."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and len(state["gpus"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["gpus"])

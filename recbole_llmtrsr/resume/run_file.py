@@ -1,0 +1,174 @@
+"""run.json in a result folder: which runs were asked for, with which options, and which of them have finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import whole_file
+
+FILE_NAME = "run.json"
+_LOCK = ".run.lock"
+# Options that change no result.
+_FREE = (
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "n_resamples",
+    "report",
+    "result_dir",
+    "resume",
+    "show_progress",
+    "state",
+)
+
+
+class RunFile:
+    """Keeps account of the runs of one command in its result folder, which no other process may use meanwhile.
+
+    Args:
+        folder: exists.
+        runs: effective options by the run's name ('LLMTRSR', 'LLMTRSR/seed-1').
+        versions: of what results depend on.
+
+    Raises:
+        UserError: another process runs there; the runs that were begun there are others, or had other options; or what
+            is there was not begun by this program.
+    """
+
+    def __init__(self, folder: Path, runs: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> None:
+        self._path = folder / FILE_NAME
+        self._lock = FileLock(folder / _LOCK)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(
+                f"another process runs in {folder}: wait for it, stop it, or choose another result_dir"
+            ) from error
+        try:
+            self._begin(runs, {**versions, "threads": str(torch.get_num_threads())})
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def finished(self) -> list[str]:
+        """Names of the runs that have."""
+        return list(self._content["finished"])
+
+    def finish(self, name: str) -> None:
+        """Note that a run has finished, its results being written."""
+        self._content["finished"].append(name)
+        self._write()
+
+    def close(self) -> None:
+        """Let other processes in; where the runs left nothing, neither does this."""
+        folder = self._path.parent
+        if not any(path.is_file() and path.name not in (FILE_NAME, _LOCK) for path in folder.rglob("*")):
+            self._path.unlink(missing_ok=True)
+        (folder / _LOCK).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _begin(self, runs: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> None:
+        begun = read_run_file(self._path.parent)
+        if begun is None:
+            self._content: dict[str, Any] = {
+                "runs": {name: dict(options) for name, options in runs.items()},
+                "versions": dict(versions),
+                "finished": [],
+            }
+            self._write()
+            return
+        faults = differences(begun["runs"], runs)
+        if faults:
+            raise UserError(
+                [
+                    f"{self._path.parent} holds other runs than these, which cannot go on there:",
+                    *faults,
+                    "give the options that the runs began with, or another result_dir",
+                ]
+            )
+        self._content = begun
+        for partial in self._path.parent.rglob("*.tmp"):  # of a process that was killed while it wrote
+            partial.unlink()
+        old = begun["versions"]
+        changed = [f"{name} {old[name]}, now {versions.get(name)}" for name in old if versions.get(name) != old[name]]
+        if changed:
+            getLogger().warning(
+                f"the run in {self._path.parent} began with {'; '.join(changed)}: its results may differ in the last"
+                " digits from those of a run that was not stopped"
+            )
+
+    def _write(self) -> None:
+        with whole_file(self._path) as file:
+            file.write((json.dumps(self._content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_run_file(folder: Path) -> dict[str, Any] | None:
+    """What a folder's run.json tells; None where there is none.
+
+    Raises:
+        UserError: it cannot be read, or is not one of ours.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not {"runs", "versions", "finished"} <= set(content):
+            raise ValueError("it lacks runs, versions or finished")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as the account of a run: {error}") from error
+    return dict(content)
+
+
+def differences(begun: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """In what runs that were begun differ from these; options that change no result are left out.
+
+    >>> differences({"Pop": {"seed": 1, "report": True}}, {"Pop": {"seed": 2}, "BPR": {}})
+    ['BPR is not among the runs that were begun there', 'Pop began with seed: 1, not 2']
+    """
+    faults = [f"{name} is not among the runs that were begun there" for name in now if name not in begun]
+    faults += [f"{name} was begun there too" for name in begun if name not in now]
+    for name in [name for name in begun if name in now]:
+        old, new = begun[name], now[name]
+        faults += [
+            f"{name} began with {option}: {old.get(option)}, not {new.get(option)}"
+            for option in sorted({*old, *new} - set(_FREE))
+            if old.get(option) != new.get(option)
+        ]
+    return faults
+
+
+def latest_unfinished(folders: Sequence[Path], runs: Mapping[str, Mapping[str, Any]]) -> Path | None:
+    """The latest folder where just these runs were begun and have not all finished; none in use is taken.
+
+    Args:
+        folders: that may have a run.json.
+        runs: effective options by the run's name.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        try:
+            begun = read_run_file(folder)
+        except UserError:  # somebody else's
+            continue
+        if begun is None or differences(begun["runs"], runs) or set(runs) <= set(begun["finished"]):
+            continue
+        if not _is_in_use(folder):
+            found.append(folder)
+    return max(found, key=lambda folder: (folder / FILE_NAME).stat().st_mtime_ns, default=None)
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with FileLock(folder / _LOCK, blocking=False):
+            return False
+    except Timeout:
+        return True

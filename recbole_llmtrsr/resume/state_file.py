@@ -1,0 +1,95 @@
+"""A state in one file: tensors as safetensors, everything else as JSON in its header, so that nothing is un-pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+_TREE, _TENSOR, _TUPLE, _PAIRS = "state", "tensor", "tuple", "pairs"
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write as a whole or not at all; what stood there before stays until all is written, also on a disk that fails.
+
+    Args:
+        path: of the file; its folder must exist.
+        state: dictionaries, lists, tuples, tensors, text, numbers, truth values and None, in one another.
+
+    Raises:
+        TypeError: it holds something else.
+        OSError: it cannot be written; nothing is left behind.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    tree = json.dumps(_encoded(state, tensors))
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        try:
+            save_file(tensors, name, metadata={_TREE: tree})
+        except SafetensorError as error:
+            raise OSError(f"{path}: {error}") from error
+        with open(name, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What was written, with tensors on the CPU.
+
+    Raises:
+        ValueError: the file is damaged, or no state.
+        OSError: it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = _decoded(json.loads((file.metadata() or {})[_TREE]), file.get_tensor)
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged, or no saved state: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no saved state")
+    return found
+
+
+def _encoded(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """JSON of a value; its tensors go into the dictionary.
+
+    >>> _encoded({"a": (1, None), 2: [True]}, {})
+    {'pairs': [['a', {'tuple': [1, None]}], [2, [True]]]}
+    """
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()  # weights that are one memory are two here
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):  # as pairs: JSON has no numbers for keys, and optimizers have them
+        return {_PAIRS: [[_encoded(key, tensors), _encoded(own, tensors)] for key, own in value.items()]}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_encoded(own, tensors) for own in value]}
+    if isinstance(value, list):
+        return [_encoded(own, tensors) for own in value]
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise TypeError(f"a saved state cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _decoded(value: Any, tensor: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(own, tensor) for own in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == _TENSOR:
+        return tensor(content)
+    if kind == _TUPLE:
+        return tuple(_decoded(own, tensor) for own in content)
+    return {_decoded(key, tensor): _decoded(own, tensor) for key, own in content}

@@ -1,0 +1,137 @@
+"""The training of a run: its trainer, where it begins or goes on, and how it went."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
+from recbole_llmtrsr.evaluation.cost import StageCosts
+from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
+from recbole_llmtrsr.registry import get_trainer
+from recbole_llmtrsr.resume.resumable import Part, ResumableTraining
+from recbole_llmtrsr.resume.state_folder import StateFolder
+from recbole_llmtrsr.retrieval.reranking import Reranking
+from recbole_llmtrsr.run_data import RunData
+from recbole_llmtrsr.summarizer.summarize import SummaryResult
+
+STATES = "training-states"  # below the run's folder, until it has finished
+
+
+def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
+    """The trainer with its model, which ranks ties by expectation and is metered."""
+    model = config.model_class(config, data.train._dataset).to(config["device"])
+    if reranking is not None:
+        model.reranking = reranking
+    texts = config.settings.text
+    if texts.text_init is not None and not data.has_texts:
+        initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
+    getLogger().info(model)
+    trainer: Any = get_trainer(config.model_class)(config, model)
+    # RecBole names the file by model and second, which seeds, variants and runs side by side share.
+    own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
+    trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
+    trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
+    trainer.evaluator = ExpectedEvaluator(config)
+    costs.watch(trainer, getattr(model, "meter", None))
+    return trainer
+
+
+def fit(
+    config: Config,
+    trainer: Any,
+    data: RunData,
+    summaries: SummaryResult,
+    costs: StageCosts,
+    saved: bool,
+    folder: Path,
+    clock: Clock,
+) -> tuple[dict[str, Any], SummaryResult]:
+    """Train from the beginning, from `checkpoint`, or from where the run was stopped.
+
+    Args:
+        config: our Config.
+        trainer: from `make_trainer`.
+        data: of the run.
+        summaries: that the model reads.
+        costs: that watch the trainer.
+        saved: keep the best checkpoint.
+        folder: of the run, where states of the training are kept.
+        clock: of the run.
+
+    Returns:
+        how it went, for result.json, and the summaries with the report of the run that began.
+
+    Raises:
+        UserError: the run to go on with had other data or candidates, or its checkpoint is gone.
+    """
+    options = config.settings.resume
+    parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
+    states = StateFolder(folder / STATES, options.keep_checkpoints)
+    training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
+    training.restore(saved)
+    facts = {
+        "identity": dict(config.identity),
+        "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
+        "summaries": dict(summaries.report),
+    }
+    if training.facts:
+        _check_facts(training.facts, facts, folder)
+        summaries = replace(summaries, report=training.facts["summaries"])
+    else:
+        training.begin(**facts)
+        if config.settings.evaluation.checkpoint is not None:
+            _begin_from(trainer, config.settings.evaluation.checkpoint)
+    with clock("training"):
+        if training.is_fitted:
+            trainer.eval_collector.data_collect(data.train)  # as `fit` does first
+        else:
+            trainer.fit(
+                data.train,
+                data.valid,
+                saved=saved,
+                show_progress=config["show_progress"],
+                callback_fn=training.validated,
+            )
+            training.fitted(saved)
+    clock.seconds["training"] = round(training.seconds, 3)
+    trainer.eval_collector.forget()
+    best_result = trainer.best_valid_result
+    return {
+        "best_valid_score": float(trainer.best_valid_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": None if best_result is None else {k: float(v) for k, v in best_result.items()},
+        "epochs_trained": len(trainer.train_loss_dict),
+        "validations": training.validations,
+        "train_loss": {str(epoch): float(loss) for epoch, loss in trainer.train_loss_dict.items()},
+    }, summaries
+
+
+def remove_states(folder: Path) -> None:
+    """Remove the states of a run that has finished."""
+    StateFolder(folder / STATES, 1).remove()
+
+
+def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    changed = [name for name in ("identity", "candidates") if of_run[name] != now[name]]
+    if changed:
+        raise UserError(
+            f"the run in {folder} had other {' and '.join(changed)} than there are now: its data changed, so it cannot"
+            " go on; begin anew without resume, in another result_dir"
+        )
+
+
+def _begin_from(trainer: Any, checkpoint: str) -> None:
+    """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one it reads."""
+    own_file = trainer.saved_model_file
+    trainer.resume_checkpoint(checkpoint)
+    trainer.saved_model_file = own_file
+    shutil.copyfile(checkpoint, own_file)

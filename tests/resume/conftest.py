@@ -1,0 +1,106 @@
+"""A tiny data set and options for runs of about twenty steps, and what of a run must not depend on stops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+_OPTIONS: dict[str, Any] = {
+    "data_path": "data",
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "ERROR",
+    "epochs": 3,
+    "stopping_step": 1,
+    "train_batch_size": 6,
+    "eval_batch_size": 64,
+    "eval_args": {"mode": "uni3"},
+    "candidate_exclusion": "target",
+    "max_prompt_tokens": 400,
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+    "metrics": ["MRR"],
+    "topk": [3],
+    "valid_metric": "MRR@3",
+    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
+    "LLMTRSR.learning_rate": 0.01,
+    "learning_rate": 0.01,
+}
+# Times, and names that hold the time or chance.
+_TIMES = ("seconds", "cost", "checkpoint")
+_FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "summary_store")
+
+
+@pytest.fixture(autouse=True)
+def toy_in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight users, thirteen items with titles."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["test"])
+    folder = tmp_path
+    (folder / "data" / "toy").mkdir(parents=True)
+    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(7)]
+    (folder / "data" / "toy" / "toy.inter").write_text(
+        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
+    )
+    items = [f"i{n}\tThe title of {n}" for n in range(13)]
+    (folder / "data" / "toy" / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\n" + "\n".join(items) + "\n", encoding="utf-8"
+    )
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """Options of a run of about twenty steps."""
+    return dict(_OPTIONS)
+
+
+@pytest.fixture
+def outcome() -> Callable[[Path], dict[str, Any]]:
+    return _outcome
+
+
+@pytest.fixture
+def debris() -> Callable[[Path], list[str]]:
+    return _debris
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    """All that a comparison's folder tells, but for times: results, tables, weights."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("result.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        weights = torch.load(result["checkpoint"], weights_only=False)["state_dict"]
+        counted = {
+            stage: {
+                name: value for name, value in cost.items() if name in ("passes", "tokens", "histories", "candidates")
+            }
+            for stage, cost in result["cost"].items()
+            if isinstance(cost, dict)
+        }
+        for name in _TIMES:
+            result.pop(name)
+        for name in _FREE:
+            result["options"].pop(name)
+        if "summaries" in result:
+            result["summaries"].pop("seconds", None)
+        for validation in result["validations"]:
+            assert validation.pop("seconds") > 0
+        found[str(path.relative_to(folder))] = {**result, "counted": counted}
+        found[f"{path.relative_to(folder)} weights"] = {name: weight.tolist() for name, weight in weights.items()}
+    for path in sorted(folder.rglob("*.csv")):
+        found[str(path.relative_to(folder))] = path.read_bytes()
+    found.pop("comparison.csv", None)  # it has times
+    assert found
+    return found
+
+
+def _debris(folder: Path) -> list[str]:
+    """Files that a finished run should not leave."""
+    return [str(path) for path in folder.rglob("*") if path.suffix == ".tmp" or "training-states" in path.parts]
