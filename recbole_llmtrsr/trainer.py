@@ -22,6 +22,7 @@ from recbole_llmtrsr.checkpoints import load_checkpoint, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.whole_file import whole_files
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -129,7 +130,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Whether the loader asks the model as it is for negatives."""
         return bool(self.config["train_neg_sample_args"].get("dynamic"))
 
-    def _batches(self, train_data: Any, n_done: int) -> Iterable[Any]:
+    def _batches(self, train_data: Any, n_done: int = 0) -> Iterable[Any]:
         """Those that are not done yet; prefetched, unless the loader asks the model."""
         if self._asks_model:
             return train_data  # type: ignore[no-any-return]
@@ -212,7 +213,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "scheduler": self.schedule_state(),
         }
         write_checkpoint(state, file)
-        self.model.save_backbone(file.with_suffix(""))
+        with whole_files(file.with_suffix("")) as folder:
+            self.model.save_backbone(folder)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 

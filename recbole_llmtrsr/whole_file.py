@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, alone or a folder of them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,3 +33,27 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 file.close()
             os.unlink(file.name)
             raise
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which go to their own one when all are written; older ones of their names stay
+    until then, and after a failure.
+
+    Args:
+        folder: of the files; made if missing. Only one process may write to it at a time.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    partial = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while it wrote
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in sorted(path for path in partial.rglob("*") if path.is_file()):
+            target = folder / path.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -153,6 +153,7 @@ def test_seeds_share_split_and_candidates_and_become_one_row_each_model(tmp_path
         "comparison.csv",
         "comparison.tex",
         "report.html",
+        "run.json",
     }
 
 

@@ -121,7 +121,7 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not {"runs", "versions", "finished"} <= set(content):
             raise ValueError("it lacks runs, versions or finished")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read as the account of a run: {error}") from error

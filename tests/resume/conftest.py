@@ -35,7 +35,7 @@ _OPTIONS: dict[str, Any] = {
 }
 # Times, and names that hold the time or chance.
 _TIMES = ("seconds", "cost", "checkpoint")
-_FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "summary_store")
+_FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "summary_store", "checkpoint_dir")
 
 
 @pytest.fixture(autouse=True)
