@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import zipfile
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -56,11 +57,18 @@ def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwa
     except (OSError, RuntimeError) as error:  # torch's own writer of archives knows no other errors
         with suppress(OSError):
             os.unlink(partial)
-        reason = (str(error).splitlines() or [""])[0]
-        raise UserError(
-            f"checkpoint {os.fspath(path)!r} cannot be written ({reason}): free some space there, or set checkpoint_dir"
-            " to a folder that can be written; a run that was saved goes on with --resume=<its result folder>"
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str | os.PathLike[str], error: Exception) -> UserError:
+    """What to tell of a checkpoint that cannot be written."""
+    reason = (str(error).splitlines() or [""])[0]
+    with suppress(OSError):
+        reason += f"; {shutil.disk_usage(os.path.dirname(path) or '.').free / 2**20:,.0f} MiB are free there"
+    return UserError(
+        f"checkpoint {os.fspath(path)!r} cannot be written ({reason}): make room there and go on with"
+        " --resume=<the run's result folder>, or begin anew with checkpoint_dir in another place"
+    )
 
 
 def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:

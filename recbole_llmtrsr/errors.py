@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
+
+_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -21,10 +24,22 @@ class UserError(ValueError):
 
 
 def exit_code(work: Callable[[], int]) -> int:
-    """What a command line ends with: the code of its work, or 2 for faults of the user's, told on stderr."""
+    """What a command line ends with: the code of its work, or 2 for what the user can mend, told on stderr.
+
+    That is a `UserError`, or a disk that is full or cannot be written.
+    """
     try:
         return work()
     except UserError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(
+            f"error: {error.strerror}: {error.filename or 'a file'}: make room or choose another folder; what was"
+            " finished before is kept, and a run goes on with --resume=<its result folder>",
+            file=sys.stderr,
+        )
         return 2

@@ -15,10 +15,11 @@ from accelerate.utils.memory import should_reduce_batch_size
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import get_scheduler
 
-from recbole_llmtrsr.checkpoints import load_checkpoint, write_checkpoint
+from recbole_llmtrsr.checkpoints import load_checkpoint, unwritable, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.make_backbone import weights_dtype
@@ -213,8 +214,11 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "scheduler": self.schedule_state(),
         }
         write_checkpoint(state, file)
-        with whole_files(file.with_suffix("")) as folder:
-            self.model.save_backbone(folder)
+        try:
+            with whole_files(file.with_suffix("")) as folder:
+                self.model.save_backbone(folder)
+        except (OSError, SafetensorError) as error:
+            raise unwritable(file.with_suffix(""), error) from error
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 

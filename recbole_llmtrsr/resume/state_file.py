@@ -38,6 +38,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
             raise OSError(f"{path}: {error}") from error
         with open(name, "rb") as written:
             os.fsync(written.fileno())
+        os.chmod(name, 0o644)  # temporary files are their owner's alone
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
