@@ -66,9 +66,10 @@ setup(
         "vllm": ["vllm>=0.8"],
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
-        "test": ["pytest>=8.2", QUANTIZED, PARQUET, *SERVING],
+        "test": ["pytest>=8.2", "hypothesis>=6.100", QUANTIZED, PARQUET, *SERVING],
         "dev": [
             "pytest>=8.2",
+            "hypothesis>=6.100",
             QUANTIZED,
             PARQUET,
             *SERVING,
