@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import shutil
 import zipfile
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.file_digest import file_digest
 
 _own: set[str] = set()
 _trusted = False
@@ -41,7 +41,7 @@ def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwar
             state["best_valid_score"] = float(state["best_valid_score"])  # NumPy's own type otherwise
     write_checkpoint(state, path, *args, **kwargs)
     with open(path, "rb") as file:
-        _own.add(_digest(file))
+        _own.add(file_digest(file))
 
 
 def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -53,6 +53,8 @@ def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwa
     partial = f"{os.fspath(path)}.tmp"
     try:
         torch.save(state, partial, *args, **kwargs)
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's own writer of archives knows no other errors
         with suppress(OSError):
@@ -80,7 +82,7 @@ def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> 
     try:
         # Hashed and loaded through one handle, so that a file put in its place meanwhile is not the one loaded.
         with open(path, "rb") as file:
-            own = _digest(file) in _own
+            own = file_digest(file) in _own
             kwargs["weights_only"] = not (own or _trusted)
             try:
                 return torch.load(file, *args, **kwargs)
@@ -107,13 +109,3 @@ def _fault(path: str | os.PathLike[str], error: Exception, is_archive: bool) -> 
         )
     reason = (str(error).splitlines() or [""])[0]
     return f"{name} cannot be loaded ({type(error).__name__}: {reason}): give a file that torch.save wrote in full"
-
-
-def _digest(file: BinaryIO) -> str:
-    """SHA-256 of an open file's content, from its start and back to it; 1.4 GB a second, in constant memory."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    file.seek(0)
-    return digest.hexdigest()

@@ -284,7 +284,7 @@ class ResumeSettings:
     )
     checkpoint_minutes: float | None = option(
         10.0,
-        "Minutes of training between two saved states, from which a run is resumed; 0 saves after every step, ~ never.",
+        "Minutes of training between two saved states, from which a run is resumed; 0: as often as can be, ~: never.",
         minimum=0,
     )
     keep_checkpoints: int = option(

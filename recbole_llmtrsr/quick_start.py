@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
-from logging import getLogger
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr.config import Config, option_from_sources
 from recbole_llmtrsr.data.full_ranking import ranks_history
+from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
-from recbole_llmtrsr.evaluation.result import RUNS, make_result_dir, versions
+from recbole_llmtrsr.evaluation.result import versions
 from recbole_llmtrsr.evaluation.runs import ALSO, Run, load_run
 from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
-from recbole_llmtrsr.resume.run_file import FILE_NAME as RUN_FILE
-from recbole_llmtrsr.resume.run_file import RunFile, latest_unfinished, read_run_file
+from recbole_llmtrsr.result_folder import remove_empty, result_folder
+from recbole_llmtrsr.resume.run_file import RunFile
+from recbole_llmtrsr.settings import EvaluationSettings
 from recbole_llmtrsr.training import remove_states
 
 
@@ -110,97 +110,62 @@ def compared_runs(
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
     settings = configs[0].settings.evaluation
-    folder = _result_folder(configs, models, dataset_name)
+    asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
+    folder = result_folder(configs[0].settings, models, dataset_name, asked)
+    digests = {name: digest for config in configs for name, digest in file_digests(config).items()}
+    record = RunFile(folder, asked, digests, versions())
     runs: list[Run] = []
     try:
-        _run_all(configs, models, folder, saved, runs)
-    finally:  # also of the runs before one that failed
-        _remove_empty(folder)
-        finished = _finished(runs)
-        comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
-        for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
-            if len(configs) > 1 or settings.report:
-                write_comparison(folder / name, comparison)
-            if settings.report:
-                write_report(folder / name, comparison)
-    return runs, list(comparisons.values()), folder
+        try:
+            _run_all(configs, len(models) > 1, folder, saved, record, runs)
+        finally:  # also of the runs before one that failed
+            comparisons = _write_comparisons(folder, _finished(runs), settings, is_alone=len(configs) == 1)
+        record.complete()
+    finally:
+        record.close()
+        remove_empty(folder)
+    return runs, comparisons, folder
 
 
-def _run_all(configs: Sequence[Config], models: Sequence[str], folder: Path, saved: bool, runs: list[Run]) -> None:
+def _run_all(
+    configs: Sequence[Config], several: bool, folder: Path, saved: bool, record: RunFile, runs: list[Run]
+) -> None:
     """Append the run of every config, in their order; those that had finished before are read from their folders."""
-    with closing(RunFile(folder, _asked(configs), versions())) as record:
-        for name, config in zip(_asked(configs), configs, strict=True):
-            settings = config.settings.evaluation
-            parts = [
-                *([config.label] if len(models) > 1 else []),
-                *([f"seed-{config['seed']}"] if settings.seeds else []),
-            ]
-            own_folder = folder.joinpath(*parts)
-            own_folder.mkdir(parents=True, exist_ok=True)
-            if name in record.finished:
-                runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
-            else:
-                use_retriever(config, runs)
-                runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
-                if not config.settings.summary.dry_run:
-                    record.finish(name)
-            remove_states(own_folder)
+    for config in configs:
+        settings = config.settings.evaluation
+        parts = [*([config.label] if several else []), *([f"seed-{config['seed']}"] if settings.seeds else [])]
+        own_folder = folder.joinpath(*parts)
+        own_folder.mkdir(parents=True, exist_ok=True)
+        if _name(config) in record.finished:
+            runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
+        else:
+            use_retriever(config, runs)
+            runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
+            if not config.settings.summary.dry_run:
+                record.finish(_name(config))
+        remove_states(own_folder)
 
 
-def _asked(configs: Sequence[Config]) -> dict[str, dict[str, Any]]:
-    """Effective options of all runs, by the run's name."""
-    return {f"{config.label}, seed {config['seed']}": config.effective_options() for config in configs}
+def _name(config: Config) -> str:
+    return f"{config.label}, seed {config['seed']}"
 
 
-def _result_folder(configs: Sequence[Config], models: Sequence[str], dataset: str) -> Path:
-    """The folder of the run to go on with, or a new one.
-
-    Raises:
-        UserError: there is no such run, or the folder holds results of another command.
-    """
-    settings, resume = configs[0].settings.evaluation, configs[0].settings.resume.resume
-    chosen = Path(settings.result_dir) if settings.result_dir is not None else None
-    if resume == "auto" and chosen is None:
-        chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{RUN_FILE}")], _asked(configs))
-    elif resume is not None and resume != "auto":
-        if chosen is not None and chosen.resolve() != Path(resume).resolve():
-            raise UserError(f"resume: {resume} and result_dir: {chosen} are two folders: leave result_dir out")
-        if not Path(resume).is_dir():
-            raise UserError(f"resume: there is no folder {resume}: give the result folder of a run that was stopped")
-        chosen = Path(resume)
-    begun = read_run_file(chosen) if chosen is not None else None
-    if chosen is not None and (resume is None or begun is None):
-        _refuse_used(chosen, begun)
-    if begun is not None:
-        getLogger().warning(
-            f"going on in {chosen}: {len(begun['finished'])} of {len(begun['runs'])} runs have finished"
-        )
-    return make_result_dir(None if chosen is None else str(chosen), models, dataset)
+def _write_comparisons(
+    folder: Path, finished: Sequence[Run], settings: EvaluationSettings, is_alone: bool
+) -> list[Comparison]:
+    comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
+    for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
+        if not is_alone or settings.report:
+            write_comparison(folder / name, comparison)
+        if settings.report:
+            write_report(folder / name, comparison)
+    return list(comparisons.values())
 
 
 def _candidate_hashes(runs: Sequence[Run]) -> dict[str, str]:
     """Candidate sets, by split, that further runs have to meet."""
     finished = _finished(runs)
     return {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()} if finished else {}
-
-
-def _refuse_used(folder: Path, begun: Mapping[str, Any] | None) -> None:
-    """Results of two commands in one folder would be taken for one comparison."""
-    if begun is not None and len(begun["finished"]) < len(begun["runs"]):
-        raise UserError(
-            f"result_dir {folder} holds a run that was stopped: go on with --resume={folder}, choose another folder, or"
-            " remove it"
-        )
-    found = next(folder.rglob("result.json"), None) if folder.is_dir() else None
-    if found is not None:
-        raise UserError(f"result_dir {folder} holds results already ({found}): choose another folder, or remove them")
-
-
-def _remove_empty(folder: Path) -> None:
-    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
-        if path.is_dir():
-            with suppress(OSError):
-                path.rmdir()
 
 
 def _comparisons(runs: Sequence[Run], n_resamples: int) -> dict[str, Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from recbole_llmtrsr.resume.state_folder import StateFolder
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.run_data import RunData
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
+from recbole_llmtrsr.whole_file import whole_file
 
 STATES = "training-states"  # below the run's folder, until it has finished
 
@@ -77,19 +79,20 @@ def fit(
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
     states = StateFolder(folder / STATES, options.keep_checkpoints)
     training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
-    training.restore(saved)
+    is_restored = training.restore(saved)
     facts = {
-        "identity": dict(config.identity),
+        "data": dict(config.identity),
         "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
-        "summaries": dict(summaries.report),
+        "summaries": _digest(summaries.summaries),
+        "report": dict(summaries.report),
     }
     if training.facts:
         _check_facts(training.facts, facts, folder)
-        summaries = replace(summaries, report=training.facts["summaries"])
+        summaries = replace(summaries, report=training.facts["report"])
     else:
         training.begin(**facts)
-        if config.settings.evaluation.checkpoint is not None:
-            _begin_from(trainer, config.settings.evaluation.checkpoint)
+    if config.settings.evaluation.checkpoint is not None and not is_restored:
+        _begin_from(trainer, config.settings.evaluation.checkpoint)
     with clock("training"):
         if training.is_fitted:
             trainer.eval_collector.data_collect(data.train)  # as `fit` does first
@@ -121,12 +124,19 @@ def remove_states(folder: Path) -> None:
 
 
 def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    changed = [name for name in ("identity", "candidates") if of_run[name] != now[name]]
+    changed = [name for name in ("data", "candidates", "summaries") if of_run[name] != now[name]]
     if changed:
         raise UserError(
-            f"the run in {folder} had other {' and '.join(changed)} than there are now: its data changed, so it cannot"
-            " go on; begin anew without resume, in another result_dir"
+            f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin anew"
+            " without resume, in another result_dir"
         )
+
+
+def _digest(summaries: Mapping[int, str]) -> str:
+    digest = hashlib.sha256()
+    for history_id, text in sorted(summaries.items()):
+        digest.update(f"{history_id} {text}\n".encode())
+    return digest.hexdigest()
 
 
 def _begin_from(trainer: Any, checkpoint: str) -> None:
@@ -134,4 +144,5 @@ def _begin_from(trainer: Any, checkpoint: str) -> None:
     own_file = trainer.saved_model_file
     trainer.resume_checkpoint(checkpoint)
     trainer.saved_model_file = own_file
-    shutil.copyfile(checkpoint, own_file)
+    with whole_file(Path(own_file)) as copy, open(checkpoint, "rb") as original:
+        shutil.copyfileobj(original, copy)

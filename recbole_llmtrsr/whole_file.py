@@ -25,6 +25,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
         try:
             yield file  # type: ignore[misc]
+            file.flush()
+            os.fsync(file.fileno())
             file.close()
             os.chmod(file.name, 0o644)  # temporary files are their owner's alone
             os.replace(file.name, path)
@@ -37,8 +39,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
-    """A folder to write files into, which go to their own one when all are written; older ones of their names stay
-    until then, and after a failure.
+    """A folder to write files into, which go to their own one, one after the other, when all are written.
+
+    Older ones of their names stay until then, and after a failure.
 
     Args:
         folder: of the files; made if missing. Only one process may write to it at a time.

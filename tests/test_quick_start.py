@@ -154,6 +154,7 @@ def test_seeds_share_split_and_candidates_and_become_one_row_each_model(tmp_path
         "comparison.tex",
         "report.html",
         "run.json",
+        ".run.lock",
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.file_digest import file_digest
 
 
 def check_dataset_files(config: Any) -> None:
@@ -32,3 +33,17 @@ def check_dataset_files(config: Any) -> None:
             faults.append(f"{option}: saved data sets are pickles and are not read here; leave the option out")
     if faults:
         raise UserError(faults)
+
+
+def file_digests(config: Any) -> dict[str, str]:
+    """SHA-256 of a data set's atomic files, by name, and of summaries that were written elsewhere."""
+    folder, name = Path(config["data_path"]), config["dataset"]
+    paths = {path.name: path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
+    writer, _, source = config.settings.summary.summarizer.partition(":")
+    if writer == "file" and Path(source).is_file():
+        paths[source] = Path(source)
+    digests = {}
+    for name, path in paths.items():
+        with path.open("rb") as file:
+            digests[name] = file_digest(file)
+    return digests

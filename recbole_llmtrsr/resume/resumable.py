@@ -20,7 +20,11 @@ from recbole_llmtrsr.resume.random_state import (
     restore_data_randomness,
     restore_model_randomness,
 )
+from recbole_llmtrsr.resume.state_file import check_state
 from recbole_llmtrsr.resume.state_folder import StateFolder
+
+# Of RecBole's: arrays that are shuffled or averaged in place, outside of the state_dict.
+_STATE_ELSEWHERE = ("LINE", "DiffRec", "LDiffRec")
 
 
 class Part(Protocol):
@@ -41,8 +45,9 @@ class ResumableTraining:
     `begin_at` and `after_step`). Batches before that place are made again and left out, so that random numbers and
     order are those of a run that was not stopped.
 
-    Trainers with a loop or an epoch of their own (those of knowledge graphs, decision trees, pretraining) are not
-    saved: a run that was stopped trains them anew.
+    What cannot be saved is told in the log, and a run that was stopped trains it anew: trainers with a loop or an epoch
+    of their own (knowledge graphs, decision trees, pretraining), models whose `other_parameter` holds more than
+    tensors and plain values, and those that keep a state elsewhere, as a few of RecBole's do.
 
     Args:
         trainer: one of RecBole's, or ours.
@@ -69,53 +74,52 @@ class ResumableTraining:
         self._saved_at = self._began = time.monotonic()
         self._state: dict[str, Any] | None = None
         self._epoch_began: dict[str, Any] = {}
-        self._can_be_saved = self._is_on and _has_known_loop(trainer) and isinstance(loader, AbstractDataLoader)
+        self._can_be_saved = self._is_on
+        if self._is_on and not (_has_known_loop(trainer) and isinstance(loader, AbstractDataLoader)):
+            self._give_up(f"{type(trainer).__name__} has a loop of its own")
+        elif self._is_on and type(trainer.model).__name__ in _STATE_ELSEWHERE:
+            self._give_up("it keeps a state that no checkpoint has")
         if self._can_be_saved:
             self._original = trainer._train_epoch
             trainer._train_epoch = self._train_epoch
-        elif self._is_on:
-            getLogger().info(f"{type(trainer).__name__} cannot be resumed: after a stop it would train from the start")
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before a stop included."""
         return time.monotonic() - self._began
 
-    def restore(self, saved: bool) -> None:
+    def restore(self, saved: bool) -> bool:
         """Go on from the latest state, if there is one.
 
         Args:
             saved: the run keeps its best checkpoint.
 
+        Returns:
+            Whether training had begun to change the model; if not, it begins as in a new run, with the `facts` and the
+            checkpoint's name of the run that began.
+
         Raises:
             UserError: the checkpoint that the state speaks of is gone.
         """
-        state = self._folder.latest() if self._is_on else None
+        state = self._folder.latest()
         if state is None:
-            return
-        self.facts = state["facts"]
-        trainer, phase = self._trainer, state["phase"]
-        trainer.saved_model_file = state["checkpoint"]
-        if phase == "begun":
-            return
+            return False
+        if not self._is_on:
+            getLogger().warning(
+                "checkpoint_minutes: ~ goes on from no saved state: what there is of them is left alone"
+            )
+            return False
+        self.facts, self._trainer.saved_model_file = state["facts"], state["checkpoint"]
+        if state["phase"] == "begun":
+            return False
         if saved and state["has_checkpoint"] and not Path(state["checkpoint"]).is_file():
             raise UserError(
                 f"the checkpoint {state['checkpoint']} of the run to be resumed is gone: put it back, or begin anew"
                 " without resume, in another result_dir"
             )
-        trainer.start_epoch, trainer.cur_step = state["epoch"], state["cur_step"]
-        trainer.best_valid_score, trainer.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        trainer.train_loss_dict = dict(state["train_loss"])
-        self.validations = list(state["validations"])
-        self._began -= state["seconds"]
-        for name, part in self._parts.items():
-            part.restore(state["parts"][name])
-        self.is_fitted = phase == "fitted"
-        if "model" in state:
-            self._restore_model(state)
-        if not self.is_fitted:
-            self._state = state
+        self._restore(state)
         getLogger().info(f"resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")
+        return True
 
     def begin(self, **facts: Any) -> None:
         """Say that training begins, and what to keep of what came before it."""
@@ -128,7 +132,7 @@ class ResumableTraining:
         trainer = self._trainer
         self.validations.append({"epoch": epoch + 1, "seconds": round(self.seconds, 3), "score": float(score)})
         is_last = epoch + 1 == trainer.epochs or trainer.cur_step > trainer.stopping_step
-        if not is_last and (trainer.cur_step == 0 or self._is_due()):
+        if self._can_be_saved and not is_last and (trainer.cur_step == 0 or self._is_due()):
             self._save("epoch", epoch + 1, data=data_randomness(self._loader.generator))
 
     def fitted(self, saved: bool) -> None:
@@ -139,6 +143,23 @@ class ResumableTraining:
         """
         self.is_fitted = True
         self._save("fitted", self._trainer.epochs, with_weights=not saved)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        trainer = self._trainer
+        trainer.start_epoch, trainer.cur_step = state["epoch"], state["cur_step"]
+        trainer.best_valid_score, trainer.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+        trainer.train_loss_dict = dict(state["train_loss"])
+        self.validations = list(state["validations"])
+        self._began -= state["seconds"]
+        for name, part in self._parts.items():
+            part.restore(state["parts"][name])
+        if "model" in state:
+            self._restore_model(state)
+        self.is_fitted = state["phase"] == "fitted"
+        if self.is_fitted:
+            restore_model_randomness(state["randomness"])
+        else:
+            self._state = state  # its random numbers are put back when its epoch begins
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         state, self._state = self._state, None
@@ -192,11 +213,15 @@ class ResumableTraining:
         if with_weights:
             state |= self._model_state()
         try:
+            check_state(trainer.model.other_parameter())  # without it, its checkpoint could not be loaded either
             self._folder.save(state)
         except TypeError as error:
-            self._can_be_saved = False
-            getLogger().warning(f"{type(trainer.model).__name__} cannot be resumed after a stop: {error}")
+            self._give_up(str(error))
         self._saved_at = time.monotonic()
+
+    def _give_up(self, reason: str) -> None:
+        self._can_be_saved = False
+        getLogger().warning(f"{type(self._trainer.model).__name__} would be trained anew after a stop: {reason}")
 
     def _model_state(self) -> dict[str, Any]:
         model, schedule = self._trainer.model, getattr(self._trainer, "schedule_state", None)

@@ -16,17 +16,32 @@ from recbole_llmtrsr.whole_file import whole_file
 
 FILE_NAME = "run.json"
 _LOCK = ".run.lock"
-# Options that change no result.
+# Options that change no result: where files lie (their contents are compared), patience, what is shown or kept.
 _FREE = (
+    "candidate_dir",
+    "checkpoint_dir",
     "checkpoint_minutes",
+    "data_path",
+    "explain",
+    "gpu_id",
     "keep_checkpoints",
+    "max_full_sort_scores",
     "n_resamples",
     "report",
     "result_dir",
     "resume",
     "show_progress",
     "state",
+    "summarizer_api_key_variable",
+    "summarizer_concurrency",
+    "summarizer_retries",
+    "summarizer_timeout",
+    "summary_store",
+    "trust_checkpoint",
+    "vector_dir",
 )
+
+Runs = Mapping[str, Mapping[str, Any]]
 
 
 class RunFile:
@@ -34,15 +49,16 @@ class RunFile:
 
     Args:
         folder: exists.
-        runs: effective options by the run's name ('LLMTRSR', 'LLMTRSR/seed-1').
+        runs: effective options by the run's name.
+        files: digests of the files of data, by name.
         versions: of what results depend on.
 
     Raises:
-        UserError: another process runs there; the runs that were begun there are others, or had other options; or what
-            is there was not begun by this program.
+        UserError: another process runs there; the runs that were begun there are others, or had other options or data;
+            or what is there was not begun by this program.
     """
 
-    def __init__(self, folder: Path, runs: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
         self._path = folder / FILE_NAME
         self._lock = FileLock(folder / _LOCK)
         try:
@@ -52,7 +68,7 @@ class RunFile:
                 f"another process runs in {folder}: wait for it, stop it, or choose another result_dir"
             ) from error
         try:
-            self._begin(runs, {**versions, "threads": str(torch.get_num_threads())})
+            self._begin(runs, files, {**versions, "threads": str(torch.get_num_threads())})
         except BaseException:
             self._lock.release()
             raise
@@ -67,42 +83,51 @@ class RunFile:
         self._content["finished"].append(name)
         self._write()
 
+    def complete(self) -> None:
+        """Note that nothing is left to do: all runs have finished, and their tables are written."""
+        self._content["complete"] = True
+        self._write()
+
     def close(self) -> None:
         """Let other processes in; where the runs left nothing, neither does this."""
         folder = self._path.parent
         if not any(path.is_file() and path.name not in (FILE_NAME, _LOCK) for path in folder.rglob("*")):
             self._path.unlink(missing_ok=True)
-        (folder / _LOCK).unlink(missing_ok=True)
+            (folder / _LOCK).unlink(missing_ok=True)
         self._lock.release()
 
-    def _begin(self, runs: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> None:
-        begun = read_run_file(self._path.parent)
+    def _begin(self, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
+        folder = self._path.parent
+        begun = read_run_file(folder)
         if begun is None:
             self._content: dict[str, Any] = {
                 "runs": {name: dict(options) for name, options in runs.items()},
+                "files": dict(files),
                 "versions": dict(versions),
                 "finished": [],
+                "complete": False,
             }
             self._write()
             return
-        faults = differences(begun["runs"], runs)
+        faults = [*differences(begun["runs"], runs), *_changed(begun["files"], files)]
         if faults:
             raise UserError(
                 [
-                    f"{self._path.parent} holds other runs than these, which cannot go on there:",
+                    f"{folder} holds other runs than these, which cannot go on there:",
                     *faults,
-                    "give the options that the runs began with, or another result_dir",
+                    "give the options and data that the runs began with, or another result_dir",
                 ]
             )
         self._content = begun
-        for partial in self._path.parent.rglob("*.tmp"):  # of a process that was killed while it wrote
-            partial.unlink()
+        for partial in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
+            if partial.is_file():
+                partial.unlink()
         old = begun["versions"]
         changed = [f"{name} {old[name]}, now {versions.get(name)}" for name in old if versions.get(name) != old[name]]
         if changed:
             getLogger().warning(
-                f"the run in {self._path.parent} began with {'; '.join(changed)}: its results may differ in the last"
-                " digits from those of a run that was not stopped"
+                f"the run in {folder} began with {'; '.join(changed)}: its results may differ in the last digits from"
+                " those of a run that was not stopped"
             )
 
     def _write(self) -> None:
@@ -119,8 +144,9 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not {"runs", "versions", "finished"} <= set(content):
-            raise ValueError("it lacks runs, versions or finished")
+        missing = {"runs", "files", "versions", "finished", "complete"} - set(content)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -128,7 +154,7 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
-def differences(begun: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def differences(begun: Runs, now: Runs) -> list[str]:
     """In what runs that were begun differ from these; options that change no result are left out.
 
     >>> differences({"Pop": {"seed": 1, "report": True}}, {"Pop": {"seed": 2}, "BPR": {}})
@@ -146,8 +172,13 @@ def differences(begun: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappin
     return faults
 
 
+def _changed(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    names = sorted({*begun, *now})
+    return [f"the file {name} is not what it was then" for name in names if begun.get(name) != now.get(name)]
+
+
 def latest_unfinished(folders: Sequence[Path], runs: Mapping[str, Mapping[str, Any]]) -> Path | None:
-    """The latest folder where just these runs were begun and have not all finished; none in use is taken.
+    """The latest folder where just these runs were begun and are not complete; none in use is taken.
 
     Args:
         folders: that may have a run.json.
@@ -159,10 +190,9 @@ def latest_unfinished(folders: Sequence[Path], runs: Mapping[str, Mapping[str, A
             begun = read_run_file(folder)
         except UserError:  # somebody else's
             continue
-        if begun is None or differences(begun["runs"], runs) or set(runs) <= set(begun["finished"]):
+        if begun is None or begun["complete"] or differences(begun["runs"], runs) or _is_in_use(folder):
             continue
-        if not _is_in_use(folder):
-            found.append(folder)
+        found.append(folder)
     return max(found, key=lambda folder: (folder / FILE_NAME).stat().st_mtime_ns, default=None)
 
 
@@ -170,5 +200,5 @@ def _is_in_use(folder: Path) -> bool:
     try:
         with FileLock(folder / _LOCK, blocking=False):
             return False
-    except Timeout:
+    except (Timeout, OSError):  # also where it may not be written
         return True

@@ -16,6 +16,24 @@ from safetensors.torch import save_file
 _TREE, _TENSOR, _TUPLE, _PAIRS = "state", "tensor", "tuple", "pairs"
 
 
+class _Tensors:
+    """Tensors by name, no two of them in one memory, which the format does not want."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, torch.Tensor] = {}
+        self._memory: set[int] = set()
+
+    def add(self, tensor: torch.Tensor) -> str:
+        if tensor.layout != torch.strided:
+            raise TypeError(f"a saved state cannot hold a tensor of the layout {tensor.layout}")
+        name, dense = str(len(self.named)), tensor.detach().cpu().contiguous()
+        if dense.untyped_storage().data_ptr() in self._memory:
+            dense = dense.clone()
+        self._memory.add(dense.untyped_storage().data_ptr())
+        self.named[name] = dense
+        return name
+
+
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write as a whole or not at all; what stood there before stays until all is written, also on a disk that fails.
 
@@ -27,13 +45,13 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
         TypeError: it holds something else.
         OSError: it cannot be written; nothing is left behind.
     """
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = _Tensors()
     tree = json.dumps(_encoded(state, tensors))
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     os.close(handle)
     try:
         try:
-            save_file(tensors, name, metadata={_TREE: tree})
+            save_file(tensors.named, name, metadata={_TREE: tree})
         except SafetensorError as error:
             raise OSError(f"{path}: {error}") from error
         with open(name, "rb") as written:
@@ -43,6 +61,15 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def check_state(value: Any) -> None:
+    """Refuse what cannot be saved.
+
+    Raises:
+        TypeError: naming it.
+    """
+    _encoded(value, _Tensors())
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -62,16 +89,14 @@ def read_state(path: Path) -> dict[str, Any]:
     return found
 
 
-def _encoded(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """JSON of a value; its tensors go into the dictionary.
+def _encoded(value: Any, tensors: _Tensors) -> Any:
+    """JSON of a value; its tensors are added to those.
 
-    >>> _encoded({"a": (1, None), 2: [True]}, {})
+    >>> _encoded({"a": (1, None), 2: [True]}, _Tensors())
     {'pairs': [['a', {'tuple': [1, None]}], [2, [True]]]}
     """
     if isinstance(value, torch.Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()  # weights that are one memory are two here
-        return {_TENSOR: name}
+        return {_TENSOR: tensors.add(value)}
     if isinstance(value, Mapping):  # as pairs: JSON has no numbers for keys, and optimizers have them
         return {_PAIRS: [[_encoded(key, tensors), _encoded(own, tensors)] for key, own in value.items()]}
     if isinstance(value, tuple):
@@ -80,7 +105,7 @@ def _encoded(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return [_encoded(own, tensors) for own in value]
     if value is None or type(value) in (str, int, float, bool):
         return value
-    raise TypeError(f"a saved state cannot hold a {type(value).__name__}: {value!r}")
+    raise TypeError(f"a saved state cannot hold a {type(value).__name__}")
 
 
 def _decoded(value: Any, tensor: Any) -> Any:

@@ -38,7 +38,7 @@ _TIMES = ("seconds", "cost", "checkpoint")
 _FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "summary_store", "checkpoint_dir")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def toy_in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight users, thirteen items with titles."""
     monkeypatch.chdir(tmp_path)
@@ -56,8 +56,8 @@ def toy_in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def options() -> dict[str, Any]:
-    """Options of a run of about twenty steps."""
+def options(toy_in_empty_folder: None) -> dict[str, Any]:
+    """Options of a run of about twenty steps on it."""
     return dict(_OPTIONS)
 
 

@@ -124,7 +124,7 @@ def test_a_stopped_run_is_not_written_over(run: Run, stopped: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"resume": "nowhere"}, "resume: there is no folder nowhere"),
+        ({"resume": "nowhere"}, r"resume: nowhere holds no run\.json"),
         ({"resume": "out", "result_dir": "elsewhere"}, "resume: out and result_dir: elsewhere are two folders"),
         ({"resume": "out", "seed": 3}, "SASRec, seed 3 is not among the runs that were begun there"),
         ({"resume": "out", "epochs": 2}, "SASRec, seed 2020 began with epochs: 1, not 2"),
@@ -139,19 +139,18 @@ def test_what_cannot_go_on_there_is_refused(run: Run, stopped: Path, more: dict[
 def test_results_without_an_account_are_not_gone_on_with(run: Run) -> None:
     run("Pop", result_dir="out")
     Path("out/run.json").unlink()
-    with pytest.raises(UserError, match="out holds results already"):
+    with pytest.raises(UserError, match=r"resume: out holds no run\.json"):
         run("Pop", resume="out")
+    with pytest.raises(UserError, match="out holds results already"):
+        run("Pop", resume="auto", result_dir="out")
 
 
-def test_data_that_changed_meanwhile_are_refused(run: Run, stop_in: Callable[[str], Any]) -> None:
-    context = stop_in("LLMTRSR")
-    with pytest.raises(Stopped):
-        run("LLMTRSR", result_dir="out")
-    context.__exit__(None, None, None)
-    inter = Path("data/toy/toy.inter")
-    inter.write_text(inter.read_text() + "u7\ti3\t99\n")
-    with pytest.raises(UserError, match="had other identity and candidates than there are now"):
-        run("LLMTRSR", resume="out")
+@pytest.mark.parametrize(("file", "line"), [("toy.inter", "u7\ti3\t99\n"), ("toy.item", "i13\tNew\n")])
+def test_data_that_changed_meanwhile_are_refused(run: Run, stopped: Path, file: str, line: str) -> None:
+    path = Path("data/toy") / file
+    path.write_text(path.read_text() + line)
+    with pytest.raises(UserError, match=f"the file {file} is not what it was then"):
+        run(resume="out")
 
 
 def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
@@ -190,3 +189,80 @@ def test_a_run_that_keeps_no_checkpoint_is_resumed_too(options: dict[str, Any], 
         found, _ = compare(["LLMTRSR"], "toy", config_dict={**given, "resume": phase}, saved=False)
         assert found[0]["test_result"] == expected[0]["test_result"]
         assert found[0]["train_loss"] == expected[0]["train_loss"]
+
+
+def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(
+    run: Run, stop_in: Callable[[str], Any], outcome: Any
+) -> None:
+    (first,), _ = run("LLMTRSR", result_dir="first")
+    given = {"epochs": 2, "checkpoint": first["checkpoint"], "result_dir": "out", "summary_store": None}
+    context = stop_in("LLMTRSR")
+    with pytest.raises(Stopped):
+        run("LLMTRSR", **given)
+    context.__exit__(None, None, None)
+    run("LLMTRSR", **{**given, "resume": "auto"})
+    run("LLMTRSR", **{**given, "result_dir": "whole"})
+    assert outcome(Path("out")) == outcome(Path("whole"))
+    assert list(outcome(Path("out"))["result.json"]["train_loss"]) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("ItemKNN", "a saved state cannot hold a csc_matrix"),
+        ("LINE", "it keeps a state that no checkpoint has"),
+        ("RecVAE", "RecVAETrainer has a loop of its own"),
+    ],
+)
+def test_what_cannot_be_saved_is_told_and_trained_anew(
+    run: Run, model: str, reason: str, outcome: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"epochs": 2, "rank_history": "no"}
+    run(model, **given, result_dir="whole")
+    assert f"{model} would be trained anew after a stop: {reason}" in caplog.text
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr("recbole_llmtrsr.pipeline.FinalTest.table", stopped_here)
+        run(model, **given, result_dir="out")
+    run(model, **given, resume="out")
+    whole, found = outcome(Path("whole")), outcome(Path("out"))
+    assert found["result.json"]["train_loss"] == whole["result.json"]["train_loss"]
+    assert found["result.json"]["test_result"] == whole["result.json"]["test_result"]
+
+
+def stopped_here(*args: Any, **kwargs: Any) -> Any:
+    raise Stopped
+
+
+def test_a_stop_between_the_last_run_and_the_tables_trains_nothing_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr("recbole_llmtrsr.quick_start.write_comparison", stopped_here)
+        run("Pop", "SASRec", resume="auto")
+    (begun,) = Path("results/runs").iterdir()
+    labels = trained(monkeypatch)
+    assert run("Pop", "SASRec", resume="auto")[1] == begun
+    assert labels == []
+    assert (begun / "comparison.md").is_file()
+
+
+@pytest.mark.parametrize("model", ["LLMTRSR", "SASRec"])
+def test_a_stop_between_the_best_checkpoint_and_its_state_changes_nothing(run: Run, outcome: Any, model: str) -> None:
+    given = {"epochs": 3, "summary_store": None}
+    run(model, **given, result_dir="whole")
+
+    from recbole_llmtrsr.resume.resumable import ResumableTraining
+
+    validated, n_validated = ResumableTraining.validated, []
+
+    def stop_the_second_time(self: Any, epoch: int, score: float) -> None:
+        n_validated.append(epoch)
+        if len(n_validated) == 2:
+            raise Stopped
+        validated(self, epoch, score)
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(ResumableTraining, "validated", stop_the_second_time)
+        run(model, **given, result_dir="out", checkpoint_minutes=1000)
+    run(model, **given, resume="out", checkpoint_minutes=1000)
+    assert outcome(Path("out")) == outcome(Path("whole"))

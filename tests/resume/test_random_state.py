@@ -43,6 +43,7 @@ def test_all_generators_go_on_as_they_would_have(tmp_path: Path) -> None:
 def test_the_generators_of_data_and_of_the_model_are_apart() -> None:
     loader = torch.Generator()
     state = data_randomness(loader)
+    torch.rand(1)
     before = torch.get_rng_state()
     restore_data_randomness(state, loader)
     assert torch.equal(torch.get_rng_state(), before)

@@ -14,19 +14,19 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.resume.run_file import RunFile, latest_unfinished, read_run_file
 
 RUNS = {"Pop, seed 1": {"seed": 1, "epochs": 2}, "BPR, seed 1": {"seed": 1, "epochs": 3}}
+FILES = {"toy.inter": "ab", "toy.item": "cd"}
 VERSIONS = {"torch": "2.13.0"}
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """An empty folder."""
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
+    return tmp_path
 
 
 def begun(folder: Path, *finished: str) -> Path:
     folder.mkdir(exist_ok=True)
-    record = RunFile(folder, RUNS, VERSIONS)
+    record = RunFile(folder, RUNS, FILES, VERSIONS)
     for name in finished:
         record.finish(name)
     (folder / "something").touch()
@@ -36,19 +36,20 @@ def begun(folder: Path, *finished: str) -> Path:
 
 def test_what_has_finished_is_known_to_the_next_process(out: Path) -> None:
     begun(out, "Pop, seed 1")
-    record = RunFile(out, RUNS, VERSIONS)
+    record = RunFile(out, RUNS, FILES, VERSIONS)
     assert record.finished == ["Pop, seed 1"]
     record.finish("BPR, seed 1")
     record.close()
     content = json.loads((out / "run.json").read_text())
     assert content["runs"] == RUNS
     assert content["finished"] == ["Pop, seed 1", "BPR, seed 1"]
-    assert sorted(path.name for path in out.iterdir()) == ["run.json", "something"]
+    assert content["complete"] is False
+    assert sorted(path.name for path in out.iterdir()) == [".run.lock", "run.json", "something"]
 
 
 def test_where_the_runs_left_nothing_nothing_is_left(out: Path) -> None:
     (out / "Pop").mkdir()
-    RunFile(out, RUNS, VERSIONS).close()
+    RunFile(out, RUNS, FILES, VERSIONS).close()
     assert [path.name for path in out.iterdir()] == ["Pop"]
 
 
@@ -56,33 +57,45 @@ def test_other_runs_and_other_options_are_refused_and_named(out: Path) -> None:
     begun(out)
     others = {"Pop, seed 1": {"seed": 1, "epochs": 5, "loss": "x"}, "ItemKNN, seed 1": {}}
     with pytest.raises(UserError) as refused:
-        RunFile(out, others, VERSIONS)
+        RunFile(out, others, FILES, VERSIONS)
     assert refused.value.faults[1:-1] == (
         "ItemKNN, seed 1 is not among the runs that were begun there",
         "BPR, seed 1 was begun there too",
         "Pop, seed 1 began with epochs: 2, not 5",
         "Pop, seed 1 began with loss: None, not x",
     )
-    RunFile(out, RUNS, VERSIONS).close()  # the refusal left the folder to others
+    RunFile(out, RUNS, FILES, VERSIONS).close()  # the refusal left the folder to others
 
 
-@pytest.mark.parametrize("option", ["resume", "result_dir", "checkpoint_minutes", "report", "show_progress"])
+@pytest.mark.parametrize("option", ["resume", "result_dir", "checkpoint_minutes", "gpu_id", "data_path"])
 def test_options_that_change_no_result_may_change(out: Path, option: str) -> None:
     begun(out)
     changed = {name: {**options, option: "other"} for name, options in RUNS.items()}
-    RunFile(out, changed, VERSIONS).close()
+    RunFile(out, changed, FILES, VERSIONS).close()
+
+
+def test_files_that_changed_came_or_went_are_refused_and_named(out: Path) -> None:
+    begun(out)
+    with pytest.raises(UserError) as refused:
+        RunFile(out, RUNS, {"toy.item": "ce", "toy.user": "ef"}, VERSIONS)
+    assert refused.value.faults[1:-1] == (
+        "the file toy.inter is not what it was then",
+        "the file toy.item is not what it was then",
+        "the file toy.user is not what it was then",
+    )
 
 
 def test_other_versions_are_told_of(out: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun(out)
-    RunFile(out, RUNS, {"torch": "2.14.0"}).close()
+    RunFile(out, RUNS, FILES, {"torch": "2.14.0"}).close()
     assert "began with torch 2.13.0, now 2.14.0" in caplog.text
 
 
 def test_a_folder_belongs_to_one_process_until_that_one_dies(out: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from recbole_llmtrsr.resume.run_file import RunFile\n"
-        f"record = RunFile(Path(sys.argv[1]), {RUNS!r}, {VERSIONS!r}); print('has it', flush=True); time.sleep(60)"
+        f"record = RunFile(Path(sys.argv[1]), {RUNS!r}, {FILES!r}, {VERSIONS!r})\n"
+        "print('has it', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(out)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -90,18 +103,19 @@ def test_a_folder_belongs_to_one_process_until_that_one_dies(out: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == b"has it\n"
         with pytest.raises(UserError, match="another process runs in"):
-            RunFile(out, RUNS, VERSIONS)
+            RunFile(out, RUNS, FILES, VERSIONS)
         assert latest_unfinished([out], RUNS) is None
         other.kill()
     assert latest_unfinished([out], RUNS) == out
-    RunFile(out, RUNS, VERSIONS).close()
+    RunFile(out, RUNS, FILES, VERSIONS).close()
 
 
 def test_files_that_a_killed_process_left_half_written_are_removed(out: Path) -> None:
     begun(out)
     (out / "Pop").mkdir()
     (out / "Pop" / "tmpx.tmp").write_bytes(b"half")
-    RunFile(out, RUNS, VERSIONS).close()
+    (out / "saved.tmp").mkdir()  # a folder is its writer's to remove
+    RunFile(out, RUNS, FILES, VERSIONS).close()
     assert list((out / "Pop").iterdir()) == []
 
 
@@ -115,9 +129,14 @@ def test_a_file_of_others_is_not_taken_for_ours(out: Path, content: str) -> None
 
 def test_the_latest_of_the_same_runs_that_have_not_finished_is_found(out: Path) -> None:
     folders = [begun(out / name) for name in ("old", "new")]
-    finished = begun(out / "finished", *RUNS)
+    untold = begun(out / "all-finished", *RUNS)  # but killed before its tables were written
+    finished = begun(out / "complete", *RUNS)
+    record = RunFile(finished, RUNS, FILES, VERSIONS)
+    record.complete()
+    record.close()
     for time, folder in enumerate([*folders, finished]):
         os.utime(folder / "run.json", (1_000 + time, 1_000 + time))
     assert latest_unfinished([*folders, finished], RUNS) == out / "new"
+    assert latest_unfinished([untold, finished], RUNS) == untold
     assert latest_unfinished([out / "old", out], RUNS) == out / "old"
     assert latest_unfinished(folders, {"Pop, seed 1": RUNS["Pop, seed 1"]}) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_llmtrsr.resume.state_file import read_state, write_state
+from recbole_llmtrsr.resume.state_file import check_state, read_state, write_state
 
 
 def test_every_kind_of_value_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -34,10 +34,16 @@ def test_every_kind_of_value_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_what_cannot_be_saved_is_named_and_leaves_the_older_state(tmp_path: Path) -> None:
     write_state(tmp_path / "s", {"a": 1})
-    with pytest.raises(TypeError, match=r"a saved state cannot hold a set: \{1\}"):
+    with pytest.raises(TypeError, match="a saved state cannot hold a set"):
         write_state(tmp_path / "s", {"a": {1}})
     assert read_state(tmp_path / "s") == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_sparse_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot hold a tensor of the layout torch.sparse_coo"):
+        check_state([{"a": torch.ones(2, 2).to_sparse()}])
+    check_state([{"a": torch.ones(2, 2)}])
 
 
 def test_a_failure_while_writing_leaves_the_older_state_and_nothing_else(tmp_path: Path, monkeypatch) -> None:
