@@ -27,7 +27,7 @@ STAGES = (
     ("trainer",),
     ("registry",),
     ("explain", "summaries", "probes", "report", "rerank", "run_data"),
-    ("final_test",),
+    ("final_test", "recommend"),
     ("pipeline",),
     ("quick_start",),
     ("__main__",),
