@@ -28,7 +28,7 @@ STAGES = (
     ("registry",),
     ("explain", "summaries", "probes", "report", "rerank", "run_data"),
     ("final_test", "recommend"),
-    ("pipeline",),
+    ("pipeline", "serve"),
     ("quick_start",),
     ("__main__",),
 )

@@ -40,6 +40,7 @@ class Query:
         history: what was chosen before, oldest first; never empty.
         candidates: to be ranked, in the order given; none where the catalogue is searched.
         k: how many items of the catalogue are wanted; None where candidates were given.
+        n_searched: items of the catalogue that the language model reads for it; 0 where candidates were given.
         with_history: items of the history may be recommended again.
         user: whose history it is; None where it was given by hand.
         row: of the user's latest target in the test split; None where it was given by hand.
@@ -48,14 +49,15 @@ class Query:
     history: tuple[QueryItem, ...]
     candidates: tuple[QueryItem, ...] = ()
     k: int | None = None
+    n_searched: int = 0
     with_history: bool = False
     user: str | None = None
     row: int | None = None
 
     @property
     def n_prompts(self) -> int:
-        """Prompts that it takes, as far as is known before the catalogue is searched."""
-        return len(self.candidates) or self.k or 0
+        """Most prompts that it takes."""
+        return len(self.candidates) or self.n_searched
 
 
 class Door:

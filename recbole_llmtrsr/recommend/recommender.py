@@ -156,7 +156,7 @@ class Recommender:
         """A checked question for ``answer``; errors as ``recommend``."""
         query = self._door.recommendation(history, k, with_history)
         self._search.check(query)
-        return query
+        return replace(query, n_searched=self._search.n_searched)
 
     def answer(self, queries: Sequence[Query]) -> list[Ranking]:
         """Answer several questions together; no answer depends on the others beyond rounding.

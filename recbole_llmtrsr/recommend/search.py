@@ -44,15 +44,19 @@ class Search:
     def __init__(self, config: Any, test: Any, reranking: Reranking | None, most_prompts: int) -> None:
         self._config, self._test, self._reranking, self._most_prompts = config, test, reranking, most_prompts
         self._n_items = int(test.item_num)
+        self._unknown = None if reranking is None else self._missing_column(reranking)
 
     def check(self, query: Query) -> None:
         """Refuse what cannot be searched for.
 
         Raises:
-            UserError: more items are wanted than are ranked, or the catalogue would cost too many prompts.
+            UserError: more items are wanted than are ranked, the catalogue would cost too many prompts, or the
+                retriever reads what a history given by hand does not tell.
         """
         assert query.k is not None
         if self._reranking is not None:
+            if query.row is None:
+                self._check_readable(query)
             if query.k > self._reranking.top_k:
                 raise UserError(
                     f"k: {query.k} is more than the {self._reranking.top_k} items that the run's retriever finds for"
@@ -65,16 +69,17 @@ class Search:
                 f" most_prompts={self._n_items - 1}"
             )
 
-    def found(self, query: Query) -> Found:
-        """Items to be ranked: the retriever's best, or all; without the history, unless it may come again.
+    @property
+    def n_searched(self) -> int:
+        """Most items that the language model reads for a query."""
+        return self._n_items - 1 if self._reranking is None else self._reranking.top_k
 
-        Raises:
-            UserError: the retriever reads what a history given by hand does not tell.
-        """
+    def found(self, query: Query) -> Found:
+        """Items to be ranked: the retriever's best, or all; without the history, unless it may come again."""
         past = set() if query.with_history else {one.number for one in query.history if one.number is not None}
         if self._reranking is None:
             return Found(tuple(i for i in range(1, self._n_items) if i not in past))
-        scores = self._retrieved(query)
+        scores = self._reranking.checked_scores(self._row(query))
         ranked = scores.clone()
         ranked[:, sorted(past)] = -torch.inf
         items = top_items(ranked, self._reranking.top_k, self._reranking.order)[0].tolist()
@@ -89,29 +94,36 @@ class Search:
         order = reranked(found.retrieved, items, new, self._reranking.blend)[0]
         return order[items[0]].tolist()  # type: ignore[no-any-return]
 
-    def _retrieved(self, query: Query) -> Tensor:
-        assert self._reranking is not None
+    def _missing_column(self, reranking: Reranking) -> str | None:
+        """What the retriever reads beside items, by which it cannot serve histories given by hand."""
         try:
-            return self._reranking.checked_scores(self._row(query))
+            reranking.checked_scores(self._by_hand([1]))
         except KeyError as missing:
+            return str(missing.args[0])
+        return None
+
+    def _check_readable(self, query: Query) -> None:
+        if self._unknown is not None:
             raise UserError(
-                f"the run's retriever reads {missing}, which a history given by hand does not tell: recommend to a"
-                " known user, or train with another retriever, such as SASRec or Pop"
-            ) from missing
+                f"the run's retriever reads '{self._unknown}', which a history given by hand does not tell: recommend"
+                " to a known user, or train with another retriever, such as SASRec or Pop"
+            )
+        if all(one.number is None for one in query.history):
+            raise UserError(
+                "the run's retriever knows items by their ids, and the history holds none of the catalogue: rank a"
+                " shortlist, or add an item of the catalogue to the history"
+            )
 
     def _row(self, query: Query) -> Interaction:
         """One row of the test, or what is known of a history given by hand: the items of the catalogue in it."""
         if query.row is not None:
             return self._test[np.array([query.row])]
+        return self._by_hand([one.number for one in query.history if one.number is not None])
+
+    def _by_hand(self, numbers: list[int]) -> Interaction:
         window = int(self._config["MAX_ITEM_LIST_LENGTH"])
-        numbers = [one.number for one in query.history if one.number is not None][-window:]
-        if not numbers:
-            raise UserError(
-                "the run's retriever knows items by their ids, and the history holds none of the catalogue: rank a"
-                " shortlist, or add an item of the catalogue to the history"
-            )
+        numbers = numbers[-window:]
         sequence = torch.zeros(1, window, dtype=torch.long)
         sequence[0, : len(numbers)] = torch.tensor(numbers)
         column = self._config["ITEM_ID_FIELD"] + self._config["LIST_SUFFIX"]
-        length = torch.tensor([len(numbers)])
-        return Interaction({column: sequence, self._config["ITEM_LIST_LENGTH_FIELD"]: length})
+        return Interaction({column: sequence, self._config["ITEM_LIST_LENGTH_FIELD"]: torch.tensor([len(numbers)])})

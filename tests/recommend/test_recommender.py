@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -272,4 +271,4 @@ def test_the_package_offers_the_class():
 def test_queries_are_values(recommender):
     query = recommender.query("u3", ["i1"])
     assert query == recommender.query("u3", ["i1"])
-    assert replace(query, candidates=()).n_prompts == 0
+    assert (query.n_prompts, recommender.search_query("u3", 2).n_prompts) == (1, 23)
