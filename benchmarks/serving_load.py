@@ -4,11 +4,10 @@ python benchmarks/serving_load.py [--data=ml-100k|...] [--data_path=<folder of t
                                   [--concurrency=<n>] [--threads=<n>] [--<option>=<value> of a run]
 
 A small LLMTRSR is trained in an empty folder and served by `python -m recbole_llmtrsr.serve` on the loopback. Of the
-requests one in ten is malformed and one in ten leaves before its answer; the others rank the test's candidates for known
-users, by their id or by their history, rank texts given by hand, recommend and explain. Rankings of the test's
-candidates are compared with the scores that the trainer gave. The same questions are asked twice: one after another, and
-many at once; the last column of the table is the ratio of the two. Memory is the server's resident set, after each
-quarter of the requests.
+requests one in ten is malformed and one in ten leaves before its answer; the others rank the test's candidates for
+known users, by their id or by their history, rank texts given by hand, and explain. Rankings of the test's candidates
+are compared with the scores that the trainer gave. Some valid ones are asked one by one, too; the table's last column
+is the ratio of the two. Memory is the server's resident set, after a warm-up and after each quarter of the requests.
 """
 
 from __future__ import annotations
@@ -37,14 +36,15 @@ import psutil
 import torch
 from common.machine import processor, versions
 
-from recbole_llmtrsr.explain import candidate_scores
+import recbole_llmtrsr
+from recbole_llmtrsr.explain import candidate_scores, history_of
 from recbole_llmtrsr.final_test import FinalTest
 from recbole_llmtrsr.quick_start import compare
 
 VALID, MALFORMED, CANCELLED = "valid", "malformed", "cancelled"
 WARM_UP = 100  # requests before memory is first read
 N_USERS = 100  # whose candidates are ranked
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "epochs": 1,
     "max_train_targets_per_user": 2,
     "state": "WARNING",
@@ -65,10 +65,11 @@ BAD = (
 
 @dataclass
 class Offline:
-    """What the trainer's test gave, by user."""
+    """What the trainer's test gave, by user, and a column that texts by hand can fill."""
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     histories: dict[str, list[str]] = field(default_factory=dict)
+    text_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer: its status (0: none was waited for), seconds, and largest difference of a score."""
+    """An answer: its status (0: none was waited for), seconds, and the largest difference of the scores compared."""
 
     kind: str
     status: int
     seconds: float
     difference: float = 0.0
+    n_compared: int = 0
 
 
 def main() -> None:
@@ -105,13 +107,14 @@ def main() -> None:
             with server(Path(folder), known.threads) as (port, process):
                 alone = [ask(port, one) for one in asked[: max(1, len(asked) // 10)] if one.kind == VALID]
                 run(port, asked[:WARM_UP], known.concurrency)
+                before_crowd = batches(port)
                 memory, answers, seconds = [resident(process)], [], 0.0
                 for part in np.array_split(np.arange(len(asked)), 4):
                     start = time.perf_counter()
                     answers += run(port, [asked[i] for i in part], known.concurrency)
                     seconds += time.perf_counter() - start
                     memory.append(resident(process))
-                batch = batch_size(port)
+                batch = mean_batch(before_crowd, batches(port))
         finally:
             os.chdir(before)
     report(known, alone, answers, seconds, memory, batch)
@@ -123,12 +126,12 @@ def trained(data: str, options: dict[str, Any]) -> Offline:
 
     def noting(self: FinalTest, loader: Any) -> Any:
         dataset = loader._dataset
+        offline.text_column = dataset.item_text.columns[0]
         users = dataset.field2id_token[dataset.uid_field][dataset.inter_feat[dataset.uid_field].unique()[:N_USERS]]
-        for row, user in enumerate(map(str, users)):
+        for user in map(str, users):
             scores = candidate_scores(self._trainer, loader, user) or {}
             offline.scores[user] = {dataset.item_tokens[i]: score for i, score in scores.items()}
-            history = dataset.histories[int(dataset.inter_feat["history_id"][row])]
-            offline.histories[user] = [dataset.item_tokens[i] for i in history]
+            offline.histories[user] = [dataset.item_tokens[i] for i in dataset.histories[history_of(user, dataset)]]
         return table(self, loader)
 
     FinalTest.table = noting  # type: ignore[method-assign]
@@ -155,18 +158,13 @@ def requests(offline: Offline, n: int) -> list[Asked]:
         elif number % 10 in (3, 4, 5):
             asked.append(Asked(kind, "/rank", dumped(history=history, candidates=candidates), offline.scores[user]))
         elif number % 20 == 6:
-            texts = [{COLUMN: f"A title that nobody saw, number {number}"}]
-            asked.append(
-                Asked(kind, "/rank", dumped(history=[*history[-8:], *texts], candidates=[*candidates, *texts]))
-            )
+            new = {offline.text_column: f"A title that nobody saw, number {number}"}
+            asked.append(Asked(kind, "/rank", dumped(history=[*history[-8:], new], candidates=[*candidates, new])))
         elif number % 20 == 16:
             asked.append(Asked(kind, "/explain", dumped(user=user, candidates=candidates), offline.scores[user]))
         else:
             asked.append(Asked(kind, "/rank", dumped(history=history[: 1 + number % 9], candidates=candidates)))
     return asked
-
-
-COLUMN = "class"
 
 
 def dumped(**question: Any) -> bytes:
@@ -198,20 +196,20 @@ def ask(port: int, asked: Asked) -> Answered:
     finally:
         connection.close()
     seconds = time.perf_counter() - start
-    return Answered(asked.kind, answer.status, seconds, difference(asked, answer.status, content))
+    return Answered(asked.kind, answer.status, seconds, *compared(asked, answer.status, content))
 
 
-def difference(asked: Asked, status: int, content: bytes) -> float:
-    """Largest difference from the trainer's scores; 0 where none are expected."""
+def compared(asked: Asked, status: int, content: bytes) -> tuple[float, int]:
+    """Largest difference from the trainer's scores, and how many were compared."""
     if status != 200 or asked.expected is None:
-        return 0.0
+        return 0.0, 0
     told = json.loads(content)
     if asked.path == "/explain":
         found = {one["token"]: one["log_odds"] for one in told["candidates"]}
     else:
         found = {one["item"]: one["score"] for one in told["items"]}
     assert set(found) == set(asked.expected)
-    return max(abs(found[item] - score) for item, score in asked.expected.items())
+    return max(abs(found[item] - score) for item, score in asked.expected.items()), len(found)
 
 
 @contextmanager
@@ -219,7 +217,8 @@ def server(folder: Path, threads: int) -> Iterator[tuple[int, psutil.Process]]:
     """The command itself, on a free port of the loopback."""
     log = folder / "serve.log"
     command = [sys.executable, "-m", "recbole_llmtrsr.serve", "--run=run", "--port=0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    package = str(Path(recbole_llmtrsr.__file__).parents[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": package}
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
@@ -231,7 +230,7 @@ def server(folder: Path, threads: int) -> Iterator[tuple[int, psutil.Process]]:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         errors = log.read_text().count("Traceback")
-        print(f"the server ended with {process.returncode}, tracebacks in its log: {errors}")
+        print(f"the server ended with {process.returncode} at the signal {signal.SIGTERM}, tracebacks: {errors}")
     finally:
         process.kill()
         process.wait()
@@ -242,14 +241,19 @@ def resident(process: psutil.Process) -> float:
     return process.memory_info().rss / 2**20
 
 
-def batch_size(port: int) -> float:
-    """Mean number of questions that were answered together."""
+def batches(port: int) -> tuple[float, float]:
+    """Questions and batches so far."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     connection.close()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return float(values["recommender_batch_questions_sum"]) / float(values["recommender_batch_questions_count"])
+    return float(values["recommender_batch_questions_sum"]), float(values["recommender_batch_questions_count"])
+
+
+def mean_batch(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Questions that were answered together."""
+    return (after[0] - before[0]) / (after[1] - before[1])
 
 
 def report(
@@ -267,7 +271,8 @@ def report(
     for kind in (VALID, MALFORMED, CANCELLED):
         statuses = Counter(str(one.status) if one.status > 0 else "none" for one in answers if one.kind == kind)
         print(f"{kind}: {', '.join(f'{n} x {status}' for status, n in sorted(statuses.items()))}")
-    print(f"largest difference from the trainer's scores: {max(one.difference for one in answers):.1e}")
+    n_compared, largest = sum(one.n_compared for one in answers), max(one.difference for one in answers)
+    print(f"largest difference from the trainer's scores: {largest:.1e} of {n_compared:,}")
     print(f"questions answered together: {batch:.1f} on average")
     print(f"resident memory (MiB), after warm-up and each quarter: {', '.join(f'{m:.1f}' for m in memory)}\n")
     print("| valid requests | one by one (ms) | at once (ms) | times |\n|---|---:|---:|---:|")

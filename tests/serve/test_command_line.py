@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
+import recbole_llmtrsr
 from recbole_llmtrsr.serve.__main__ import main
 
 
@@ -75,7 +77,8 @@ def test_the_command_serves_and_ends_at_a_signal(home):
     log = home / "serve.log"
     with log.open("w") as out:
         command = [sys.executable, "-m", "recbole_llmtrsr.serve", "--run=out", "--port=0"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RECOMMENDER_TOKEN": "t" * 32}
+        package = str(Path(recbole_llmtrsr.__file__).parents[1])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": package, "RECOMMENDER_TOKEN": "t" * 32}
         process = subprocess.Popen(command, cwd=home, stdout=out, stderr=out, env=environment)
     try:
         end = time.monotonic() + 60

@@ -62,7 +62,7 @@ def test_what_waits_is_answered_together_and_as_if_alone(serve, recommender, wai
     server.model.gate.clear()
     with ThreadPoolExecutor(32) as clients:
         asked = [clients.submit(server.post, "/rank", question) for question in questions]
-        wait_until(lambda: server.ask("GET", "/health")[1]["waiting"] >= 31)
+        wait_until(lambda: sum(server.model.batches) + server.ask("GET", "/health")[1]["waiting"] == 32)
         server.model.gate.set()
         for question, one in zip(questions, asked):
             status, answer = one.result()
@@ -70,9 +70,9 @@ def test_what_waits_is_answered_together_and_as_if_alone(serve, recommender, wai
             alone = as_json(recommender.rank(question["user"], question["candidates"]))
             assert scores(answer) == pytest.approx(scores(alone), abs=1e-5)
     assert sum(server.model.batches) == 32
-    assert 3 <= len(server.model.batches) <= 8  # 93 prompts, at most 40 together, and the first alone
+    assert 3 <= len(server.model.batches) <= 8  # 93 prompts, at most 40 together, and the first ones alone
     assert server.counter("recommender_batch_questions_sum") == 32
-    assert server.counter("recommender_prompts_total") == 94 == sum(1 + n % 5 for n in range(32)) + 0
+    assert server.counter("recommender_prompts_total") == 93
 
 
 MALFORMED = [
@@ -111,15 +111,15 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
-def test_what_is_malformed_is_told_and_breaks_nothing(serve, body):
+def test_what_is_malformed_is_told_and_breaks_nothing(serve):
     server = serve()
-    for path in ("/rank", "/explain"):
-        status, told = server.post(path, body)
-        assert status in (400, 422)
-        assert set(told) == {"detail"}
-        assert 0 < len(told["detail"]) < 4_000
-    assert server.post("/rank", RANK)[0] == 200
+    for body in MALFORMED:
+        for path in ("/rank", "/explain"):
+            status, told = server.post(path, body)
+            assert status in (400, 422), body[:60]
+            assert set(told) == {"detail"}
+            assert 0 < len(told["detail"]) < 4_000
+        assert server.post("/rank", RANK)[0] == 200
 
 
 @pytest.mark.parametrize("more", [{"k": 0}, {"k": 1001}, {"k": "3"}, {"k": True}, {"with_history": 1}, {"shown": 1}])
@@ -148,10 +148,8 @@ def test_other_paths_methods_and_types_are_refused(serve):
 
 def test_what_is_too_large_is_refused(serve):
     server = serve(max_body=10_000)
-    assert server.post("/rank", b" " * 10_001) == (
-        413,
-        {"detail": "the body may have 10,000 bytes: send fewer or shorter items"},
-    )
+    told = {"detail": "the body may have 10,000 bytes: send fewer or shorter items"}
+    assert server.post("/rank", b" " * 10_001) == (413, told)
     chunks = b"".join(b"%x\r\n%s\r\n" % (5_000, b" " * 5_000) for _ in range(3)) + b"0\r\n\r\n"
     chunked = server.raw(b"POST /rank HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
     assert chunked.recv(100).startswith(b"HTTP/1.1 413 ")
@@ -196,9 +194,8 @@ def test_the_work_of_clients_that_left_is_dropped(serve, wait_until):
     server = serve(max_waiting=4)
     server.model.gate.clear()
     body = json.dumps(RANK).encode()
-    request = b"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
+    request = b"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request += b"Content-Length: %d\r\n\r\n" % len(body)
     with ThreadPoolExecutor(1) as client:
         first = client.submit(server.post, "/rank", RANK)
         wait_until(lambda: server.model.batches == [1])
@@ -224,10 +221,8 @@ def test_a_failure_is_told_without_its_reason_and_ends_nothing(serve, recommende
         raise RuntimeError("the disk of /secret/path is full")
 
     monkeypatch.setattr(server.model, "answer", broken)
-    assert server.post("/rank", RANK) == (
-        500,
-        {"detail": "the question could not be answered: the server's log tells why"},
-    )
+    told = {"detail": "the question could not be answered: the server's log tells why"}
+    assert server.post("/rank", RANK) == (500, told)
     assert "the disk of /secret/path is full" in caplog.text
     monkeypatch.undo()
     assert server.post("/rank", RANK)[0] == 200
@@ -249,9 +244,10 @@ def test_without_the_token_nothing_is_answered_but_health(serve, caplog):
     assert server.ask("GET", "/openapi.json")[1]["components"]["securitySchemes"]
 
 
-@pytest.mark.parametrize(
-    ("host", "status"), [("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403)]
-)
+HOSTS = [("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403)]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
 def test_on_the_loopback_foreign_names_are_refused(serve, host, status):
     server = serve(only_loopback=True)
     assert server.ask("POST", "/rank", RANK, Host=host)[0] == status
@@ -266,13 +262,17 @@ def test_the_interface_is_described_with_its_bounds(serve):
     assert {"401", "413", "422", "503"} < set(described["paths"]["/rank"]["post"]["responses"])
 
 
-def test_requests_under_way_are_answered_before_the_end(recommender, serve, wait_until):
+def test_requests_under_way_are_answered_before_the_end(serve, wait_until):
     server = serve()
     server.model.gate.clear()
-    with ThreadPoolExecutor(1) as client:
-        asked = client.submit(server.post, "/rank", RANK)
+    with ThreadPoolExecutor(2) as clients:
+        asked = [clients.submit(server.post, "/rank", RANK)]
         wait_until(lambda: server.model.batches == [1])
-        serve.__closure__  # the fixture ends the server below
-        time.sleep(0)
+        asked.append(clients.submit(server.post, "/rank", RANK))
+        wait_until(lambda: server.ask("GET", "/health")[1]["waiting"] == 1)
+        server.stop()
+        time.sleep(0.3)
+        with pytest.raises(OSError, match="refused"):
+            server.post("/rank", RANK)
         server.model.gate.set()
-        assert asked.result()[0] == 200
+        assert [one.result()[0] for one in asked] == [200, 200]
