@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.utils import init_seed
 
 from recbole_llmtrsr.checkpoints import load_checkpoint, trust_checkpoints
 from recbole_llmtrsr.config import SavedConfig
+from recbole_llmtrsr.data.candidates.given import given
+from recbole_llmtrsr.data.candidates.modes import candidate_mode
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import load_dataset
+from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
@@ -53,7 +58,7 @@ class SavedRun:
         label: its row in a comparison.
         config: its options.
         dataset: its data before the split.
-        test: its test split.
+        test: its test split, as far as it was ranked.
         model: with the weights that were tested, in evaluation mode; its ``reranking`` is the run's.
     """
 
@@ -105,7 +110,8 @@ def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) 
     if model.reranking is not None:
         model.reranking.blend = float(result["reranking"]["blend"])
     model.to(config["device"]).eval().requires_grad_(False)
-    return SavedRun(str(result.get("label", result["model"])), config, dataset, test, model)
+    label = str(result.get("label", result["model"]))
+    return SavedRun(label, config, dataset, _tested(config, test), model)
 
 
 def _check_places(options: Mapping[str, Any]) -> None:
@@ -169,6 +175,15 @@ def _config(
     if options["backbone"] == BUILTIN:
         options["builtin_tokenizer"] = str(file.with_suffix("") / "tokenizer.json")
     return SavedConfig(model_class, result["dataset"], None, options, str(result.get("label", result["model"])))
+
+
+def _tested(config: Any, test: Any) -> Any:
+    """The rows of the test that were ranked: of impressions their first clicks alone."""
+    mode = candidate_mode(config["eval_args"]["mode"]["test"])
+    if mode is None or mode.kind != "impressions":
+        return test
+    _, ranked, _ = given(config, SplitRows.of(test), mode)
+    return test.copy(test.inter_feat[np.flatnonzero(np.isin(test.inter_feat[HISTORY_ID].numpy(), ranked.history_ids))])
 
 
 def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:

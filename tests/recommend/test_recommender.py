@@ -9,6 +9,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import recbole_llmtrsr
+from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import page, text
 from recbole_llmtrsr.llm.builtin import train_tokenizer
@@ -78,6 +79,23 @@ def test_scores_summaries_and_prompts_are_those_of_the_test(train, model, option
     run = train(model, **options)
     recommender = check_equal(run)
     assert (recommender.label, recommender.dataset, recommender.n_items) == (model, "toy", 23)
+
+
+def test_of_impressions_the_history_is_that_of_the_first_click(train, home):
+    def chosen(user, event):
+        return f"i{(5 * user + event * (1 + user % 3)) % 23}"
+
+    rows = [
+        (f"u{u}", 6, [chosen(u, 6), chosen(u, 7)], sorted({"i1", "i9", "i20"} - {chosen(u, e) for e in range(9)}))
+        for u in range(12)
+    ]
+    write_candidate_file(home / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
+    eval_args = {"mode": {"valid": "uni5", "test": "impressions"}, "split": {"US": [6, 3, 3]}}
+    recommender = check_equal(run := train(eval_args=eval_args))
+    assert len(run.scores) >= 2
+    for user in run.scores:
+        assert len(recommender.history(user)) == 6
+        assert len(recommender.history(user, whole=True)) == 9
 
 
 def test_an_adapter_on_a_pretrained_model_is_read_back(train, home):
