@@ -98,7 +98,7 @@ def main() -> None:
     sys.argv = [sys.argv[0], *others]
     torch.set_num_threads(known.threads)
     data_path = {} if known.data_path is None else {"data_path": str(Path(known.data_path).resolve())}
-    before = Path.cwd()
+    started_in = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
@@ -107,17 +107,17 @@ def main() -> None:
             with server(Path(folder), known.threads) as (port, process):
                 alone = [ask(port, one) for one in asked[: max(1, len(asked) // 10)] if one.kind == VALID]
                 run(port, asked[:WARM_UP], known.concurrency)
-                before_crowd = batches(port)
+                before = counters(port)
                 memory, answers, seconds = [resident(process)], [], 0.0
                 for part in np.array_split(np.arange(len(asked)), 4):
                     start = time.perf_counter()
                     answers += run(port, [asked[i] for i in part], known.concurrency)
                     seconds += time.perf_counter() - start
                     memory.append(resident(process))
-                batch = mean_batch(before_crowd, batches(port))
+                counted = {name: value - before.get(name, 0.0) for name, value in counters(port).items()}
         finally:
-            os.chdir(before)
-    report(known, alone, answers, seconds, memory, batch)
+            os.chdir(started_in)
+    report(known, alone, answers, seconds, memory, counted)
 
 
 def trained(data: str, options: dict[str, Any]) -> Offline:
@@ -241,19 +241,14 @@ def resident(process: psutil.Process) -> float:
     return process.memory_info().rss / 2**20
 
 
-def batches(port: int) -> tuple[float, float]:
-    """Questions and batches so far."""
+def counters(port: int) -> dict[str, float]:
+    """What the server counts."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     connection.close()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return float(values["recommender_batch_questions_sum"]), float(values["recommender_batch_questions_count"])
-
-
-def mean_batch(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Questions that were answered together."""
-    return (after[0] - before[0]) / (after[1] - before[1])
+    return {name: float(value) for name, value in values.items()}
 
 
 def report(
@@ -262,7 +257,7 @@ def report(
     answers: list[Answered],
     seconds: float,
     memory: list[float],
-    batch: float,
+    counted: dict[str, float],
 ) -> None:
     print(f"{processor()}; {known.threads} threads of the server; {versions()}")
     print(
@@ -273,7 +268,9 @@ def report(
         print(f"{kind}: {', '.join(f'{n} x {status}' for status, n in sorted(statuses.items()))}")
     n_compared, largest = sum(one.n_compared for one in answers), max(one.difference for one in answers)
     print(f"largest difference from the trainer's scores: {largest:.1e} of {n_compared:,}")
-    print(f"questions answered together: {batch:.1f} on average")
+    together = counted["recommender_batch_questions_sum"] / counted["recommender_batch_questions_count"]
+    print(f"clients that the server saw leave: {counted['recommender_clients_left_total']:.0f}")
+    print(f"questions answered together: {together:.1f} on average")
     print(f"resident memory (MiB), after warm-up and each quarter: {', '.join(f'{m:.1f}' for m in memory)}\n")
     print("| valid requests | one by one (ms) | at once (ms) | times |\n|---|---:|---:|---:|")
     crowd = [one.seconds for one in answers if one.kind == VALID and one.status == 200]

@@ -137,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max_waiting",
         type=count,  # type: ignore[arg-type]
         default=64,
-        help="requests that may wait for the model (64); more are answered 503 with Retry-After",
+        help="requests that may wait for the model (64); more are answered 503 with Retry-After, and connections are"
+        " bounded by four times as many and 64",
     )
     add(
         "--max_batch_prompts",

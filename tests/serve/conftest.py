@@ -14,13 +14,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
-pytest.importorskip("prometheus_client")
-uvicorn = pytest.importorskip("uvicorn")
-
-from recbole_llmtrsr.quick_start import compare  # noqa: E402
-from recbole_llmtrsr.recommend import Recommender  # noqa: E402
-from recbole_llmtrsr.serve.app import Limits, make_app  # noqa: E402
+from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.recommend import Recommender
 
 N_USERS, N_EVENTS, N_ITEMS = 8, 6, 13
 TINY = {
@@ -128,6 +123,10 @@ class Server:
 @pytest.fixture
 def serve(recommender: Recommender) -> Iterator[Callable[..., Server]]:
     """Starts servers, which end with the test."""
+    import uvicorn  # not where the extra is missing, whose tests are skipped then
+
+    from recbole_llmtrsr.serve.app import Limits, make_app
+
     running = []
 
     def start(token: str | None = None, only_loopback: bool = False, **limits: Any) -> Server:

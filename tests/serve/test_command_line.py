@@ -16,6 +16,9 @@ import pytest
 import recbole_llmtrsr
 from recbole_llmtrsr.serve.__main__ import main
 
+for name in ("fastapi", "uvicorn", "prometheus_client"):
+    pytest.importorskip(name)
+
 
 def refusal(capsys, *arguments):
     assert main(["--run=nowhere", *arguments]) == 2
@@ -92,3 +95,8 @@ def test_the_command_serves_and_ends_at_a_signal(home):
     finally:
         process.kill()
     assert "t" * 32 not in log.read_text()
+
+
+def test_a_missing_extra_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("recbole_llmtrsr.serve.__main__.find_spec", lambda name: None if name == "uvicorn" else name)
+    assert refusal(capsys) == "error: serving needs uvicorn: pip install '.[serving]'\n"

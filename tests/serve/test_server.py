@@ -11,6 +11,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
+for name in ("fastapi", "uvicorn", "prometheus_client"):
+    pytest.importorskip(name)
+
 TOKEN = "a-secret-that-nobody-reads"
 RANK = {"user": "u3", "candidates": ["i1", "i2", {"title": "Golden lamp"}]}
 
