@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,13 @@ def ranks(scores: Sequence[float], resolution: float | None) -> list[tuple[int, 
 
     >>> ranks([1.0, 2.0, 1.01], 0.1)
     [(1, 1.0), (0, 2.5), (2, 2.5)]
+    >>> ranks([float("nan"), 2.0], 0.1)
+    [(1, 1.0), (0, 2.0)]
     """
-    compared = scores if resolution is None else [round(score / resolution) for score in scores]
+    compared = [_multiple(score, resolution) for score in scores]
     made = ranking([ExplainedCandidate(str(place), "", float(score)) for place, score in enumerate(compared)])
     return [(int(ranked.candidate.token), ranked.rank) for ranked in made]
+
+
+def _multiple(score: float, resolution: float | None) -> float:
+    return round(score / resolution) if resolution is not None and math.isfinite(score) else score

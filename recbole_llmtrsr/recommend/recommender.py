@@ -195,8 +195,6 @@ class Recommender:
     @torch.no_grad()
     def _scored(self, queries: Sequence[Query], summaries: Sequence[str]) -> list[_Scored]:
         """Log-odds of all candidates, in the precision of the test."""
-        if not queries:
-            return []
         items = [one for query in queries for one in (*query.history, *query.candidates)]
         prompts = self._model.prompts.for_items([one.item.line for one in items])
         scored, prefixes, sections, first = [], [], [], 0
@@ -210,6 +208,8 @@ class Recommender:
             cut = [prompts.tokens_cut(i, n) for i in candidates]
             scored.append(_Scored(prompts, items, history, candidates, summary, number in prompts.trimmed, cut))
             first = last
+        if not any(sections):  # the history holds the whole catalogue
+            return scored
         device = self._model.device
         half = weights_dtype(self._config.settings.backbone.precision, device) == torch.bfloat16
         with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
@@ -218,7 +218,9 @@ class Recommender:
 
     def _ranking(self, query: Query, found: Found | None, scored: _Scored) -> Ranking:
         resolution = self._model.score_resolution
-        if found is None:
+        if not query.candidates:
+            order = []
+        elif found is None:
             order = ranks(scored.log_odds, resolution)
         else:
             compared = self._search.order(found, scored.log_odds, resolution)

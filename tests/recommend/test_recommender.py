@@ -248,6 +248,13 @@ def test_a_catalogue_beyond_the_bound_is_not_searched_unless_asked_for(trained):
     assert len(Recommender.load(trained.folder, most_prompts=23).recommend("u3", 2).items) == 2
 
 
+def test_where_all_was_chosen_nothing_is_left_to_recommend(recommender):
+    everything = [f"i{n}" for n in range(23)]
+    assert recommender.recommend(everything, 3).items == ()
+    both = recommender.answer([recommender.search_query(everything, 3), recommender.query("u3", ["i1"])])
+    assert [len(ranking.items) for ranking in both] == [0, 1]
+
+
 def test_the_known_history_is_that_of_the_test_and_the_whole_one_holds_the_target(recommender, trained):
     assert recommender.history("u3") == trained.histories["u3"]
     assert recommender.history("u3", whole=True) == [*trained.histories["u3"], trained.prompts["u3"][0]]

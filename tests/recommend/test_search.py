@@ -99,6 +99,12 @@ def test_a_retriever_that_counts_serves_everybody(popular):
     assert popular.recommend(["i1", LAMP], 6).n_unread == 1
 
 
+def test_where_all_was_chosen_nothing_is_left(popular):
+    assert popular.recommend([f"i{n}" for n in range(23)], 3).items == ()
+    nearly = popular.recommend([f"i{n}" for n in range(21)], 6)
+    assert set(nearly.scores) == {"i21", "i22"}
+
+
 def test_a_retriever_of_the_same_comparison_is_found_again(home, tiny_options):
     options = {**tiny_options, **FULL, "retriever": "SASRec", "epochs": 1, "result_dir": str(home / "pair")}
     _, folder = compare(["SASRec", "LLMTRSR"], "toy", config_dict=options)
