@@ -85,7 +85,16 @@ def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) 
     result = _read_result(folder)
     model_class = _model_class(folder, result)
     file = _checkpoint_file(folder, result, checkpoint)
-    trust_checkpoints(bool(options.get("trust_checkpoint", False)))
+    try:
+        trust_checkpoints(bool(options.get("trust_checkpoint", False)))
+        return _loaded(model_class, folder, result, file, options)
+    finally:
+        trust_checkpoints(False)  # what this process loads later is another question
+
+
+def _loaded(
+    model_class: Any, folder: Path, result: Mapping[str, Any], file: Path, options: Mapping[str, Any]
+) -> SavedRun:
     saved = load_checkpoint(file, map_location="cpu")
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
         raise UserError(

@@ -78,6 +78,8 @@ def test_nothing_is_unpickled(trained, tmp_path):
     folder = with_checkpoint(trained, tmp_path / "other", evil=Evil(), given_options=given)
     assert "holds more than tensors and plain values" in refusal(folder)
     assert not (tmp_path / "ran").exists()
+    Recommender.load(trained.folder, options={"trust_checkpoint": True})  # trusts what it loads, not what comes later
+    assert "holds more than tensors and plain values" in refusal(folder)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
