@@ -18,7 +18,15 @@ VERSION = next(
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
 PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
-SERVING = [SERVER, "fastapi", "uvicorn"]  # with these, the tests run that client against a real `transformers serve`
+SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
+TEST = [
+    "pytest>=8.2",
+    "hypothesis>=6.100",
+    QUANTIZED,
+    PARQUET,
+    SERVER,
+    *SERVING,
+]  # these also run that client against a real `transformers serve`
 
 setup(
     name="recbole_llmtrsr",
@@ -66,13 +74,10 @@ setup(
         "vllm": ["vllm>=0.8"],
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
-        "test": ["pytest>=8.2", "hypothesis>=6.100", QUANTIZED, PARQUET, *SERVING],
+        "serving": SERVING,
+        "test": TEST,
         "dev": [
-            "pytest>=8.2",
-            "hypothesis>=6.100",
-            QUANTIZED,
-            PARQUET,
-            *SERVING,
+            *TEST,
             "ruff>=0.14",
             "mypy>=1.18",
             "types-PyYAML",

@@ -97,7 +97,7 @@ def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
 
     def call(_: int) -> None:
         with numbers(run):
-            model._scores(prefixes, candidates)
+            model.log_odds(prefixes, candidates)
 
     return call, n_tokens
 

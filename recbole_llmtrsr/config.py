@@ -237,6 +237,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return {key: _plain(value) for key, value in sorted(own.items())}
 
 
+class SavedConfig(Config):
+    """Options of a run that was: flags speak to the present one."""
+
+    @staticmethod
+    def _flags() -> dict[str, Any]:
+        return {}
+
+
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise UserError(faults)

@@ -143,6 +143,11 @@ class BackboneSettings:
     builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
     builtin_n_heads: int = option(4, "Attention heads of the builtin LM.", minimum=1)
     builtin_vocab_size: int = option(3000, "Byte-level BPE tokens learned from the item texts.", minimum=300)
+    builtin_tokenizer: str | None = option(
+        None,
+        "tokenizer.json of an earlier run (beside its checkpoint) for the builtin LM; ~ learns one from the item texts"
+        " and the summaries of training.",
+    )
     tune: str = option(
         "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.make_backbone import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
@@ -64,9 +65,9 @@ def make_summaries(
         texts, counts = _from_file(config, wanted)
         result = SummaryResult(texts, {"histories": len(wanted.ids), "from_file": counts})
     else:
-        writer = _writer(config, dataset)
+        writer = run_writer(config, dataset.item_text)
         calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
-        with SummaryStore(_store_path(settings.summary_store)) as store:
+        with SummaryStore(store_path(settings.summary_store)) as store:
             result = summarize(
                 wanted.ids,
                 calls,
@@ -94,9 +95,9 @@ def summary_cost(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -
     if settings.summarizer.startswith(FILE):
         _, counts = _from_file(config, wanted)
         return "\n".join(f"{name:<16} {count:,}" for name, count in counts.items())
-    writer = _writer(config, dataset)
+    writer = run_writer(config, dataset.item_text)
     calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
-    path = _store_path(settings.summary_store)
+    path = store_path(settings.summary_store)
     with SummaryStore(path if path is not None and path.exists() else None) as store:
         limit = writer.prompts.budget if isinstance(writer, LLMWriter) else None
         return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(dataset.item_text), limit).text()
@@ -134,11 +135,20 @@ def _from_file(config: Any, wanted: _Wanted) -> tuple[dict[int, str], dict[str, 
     return texts, {**counts, "identical_lines": summaries.n_identical, "empty_summaries": summaries.n_empty}
 
 
-def _writer(config: Any, dataset: LLMTRSRDataset) -> SummaryWriter:
+def run_writer(config: Any, item_text: ItemText) -> SummaryWriter:
+    """The writer of a run's summaries.
+
+    Args:
+        config: our Config.
+        item_text: its catalogue.
+
+    Raises:
+        UserError: as ``make_writer``.
+    """
     settings = config.settings
     return make_writer(
         settings.summary,
-        dataset.item_text,
+        item_text,
         templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
         device=config["device"],
         dtype=weights_dtype(settings.backbone.precision, config["device"]),
@@ -146,5 +156,6 @@ def _writer(config: Any, dataset: LLMTRSRDataset) -> SummaryWriter:
     )
 
 
-def _store_path(name: str | None) -> Path | None:
+def store_path(name: str | None) -> Path | None:
+    """The file that ``summary_store`` names; None keeps texts in memory."""
     return None if name is None else Path(name).expanduser()

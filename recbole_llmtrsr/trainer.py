@@ -209,6 +209,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
             "tokenizer": self.model.backbone.tokenizer_digest(),
+            "prompts": self.model.prompts.digest() if hasattr(self.model, "prompts") else None,
             "other_parameter": {},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.schedule_state(),

@@ -332,3 +332,14 @@ def test_a_stopped_encoding_of_many_items_is_continued(tmp_path, monkeypatch, ca
     printed = capfd.readouterr()
     assert "best 100 of 9,000 items" in printed.out
     assert re.search(r"item texts: +46%.* 4096/9001", printed.err)  # where the second process began
+
+
+def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
+    printed = run("serving_load.py", "--n_requests=40", "--concurrency=8", "--max_prompt_tokens=400")
+
+    assert re.search(r"tiny: 40 requests, 8 at once, \d+ a second", printed)
+    assert "valid: 32 x 200\n" in printed
+    assert re.search(r"malformed: [\dx ,4]+\ncancelled: 4 x none\n", printed)
+    assert float(re.search(r"largest difference from the trainer's scores: (\S+)", printed)[1]) < 1e-5
+    assert "tracebacks: 0" in printed
+    assert [row[0] for row in rows(printed, "p")] == ["p50", "p95"]

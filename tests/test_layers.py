@@ -27,8 +27,8 @@ STAGES = (
     ("trainer",),
     ("registry",),
     ("explain", "summaries", "probes", "report", "rerank", "run_data", "result_folder"),
-    ("final_test", "training"),
-    ("pipeline",),
+    ("final_test", "training", "recommend"),
+    ("pipeline", "serve"),
     ("quick_start",),
     ("__main__",),
 )

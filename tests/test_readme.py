@@ -31,3 +31,21 @@ def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch,
     config = Config(get_model("LLMTRSR"), "ml-100k", preset_files(name), {})
     assert config.settings.backbone.backbone != "builtin"
     assert config.settings.summary.max_blocks == 5
+
+
+def test_the_texts_given_by_hand_name_columns_that_the_run_reads(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["test"])
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Recommend")[1].split("\n## ")[0]
+    named = set(re.findall(r'[{ ]"(\w+)": "[A-Z]', section))
+    assert (
+        named == {"movie_title", "class"} <= set(Config(get_model("LLMTRSR"), "ml-100k").settings.data.item_text_fields)
+    )
+
+
+def test_every_flag_of_the_readme_is_one_of_the_server():
+    from recbole_llmtrsr.serve.__main__ import _parser
+
+    section = README.split("## Recommend")[1].split("\n## ")[0]
+    flags = set(re.findall(r"--[a-z_]+", section)) - {"--help"}
+    assert {"--run", "--host"} <= flags <= set(_parser()._option_string_actions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,45 +53,79 @@ def explain(
     Raises:
         UserError: no such user, or none with a target in this split.
     """
-    settings = dataset.config.settings
     row, n_targets = find_row(user, dataset)
     history_id = int(dataset.inter_feat[HISTORY_ID][row])
     target = int(dataset.inter_feat[dataset.iid_field][row])
-    history = [int(i) for i in dataset.histories[history_id]]
     tokens = dataset.field2id_token[dataset.iid_field]
+    made = explain_history(
+        dataset.config,
+        lambda i: ExplainedItem(str(tokens[i]), dataset.item(i).line),
+        [int(i) for i in dataset.histories[history_id]],
+        target,
+        None if summaries is None else dataset.summary(history_id),
+        () if summaries is None else summaries.calls_of(history_id),
+        prompts,
+        scores,
+        no_scores=no_scores,
+    )
+    candidates = [dataclasses.replace(c, is_target=i == target) for i, c in zip(scores or (), made.candidates)]
+    return dataclasses.replace(made, user=user, target=made.shown, n_targets=n_targets, candidates=tuple(candidates))
 
-    def item(item_id: int) -> ExplainedItem:
-        return ExplainedItem(str(tokens[item_id]), dataset.item(item_id).line)
 
+def explain_history(
+    config: Any,
+    item: Callable[[int], ExplainedItem],
+    history: Sequence[int],
+    shown: int,
+    summary: str | None,
+    calls: Sequence[TracedCall],
+    prompts: PromptBuilder | None,
+    scores: Mapping[int, float] | None,
+    *,
+    no_scores: str = "",
+) -> Explanation:
+    """Explain the ranking of candidates after any history.
+
+    Args:
+        config: our Config.
+        item: token and text of an item id.
+        history: item ids, oldest first.
+        shown: the candidate whose prompt is told.
+        summary: the preference summary; None where summaries are off.
+        calls: of the writer behind it, inputs first.
+        prompts: makes the model's prompts; None where there is no model.
+        scores: log-odds of the candidates, by item id.
+        no_scores: why there are none.
+    """
+    settings = config.settings
     from_file = settings.summary.summarizer.startswith("file:")  # without blocks and calls
-    calls = () if summaries is None else _numbered(summaries.calls_of(history_id))
-    sections = [] if prompts is None else prompts.sections(dataset.summary(history_id), history, target)
+    calls = _numbered(calls)
+    sections = [] if prompts is None else prompts.sections(summary or "", history, shown)
     n_recent = min(settings.prompt.n_recent_items, len(history))
     for section in sections:
         if section.name == "recent items":
             n_recent = len(section.items)
     return Explanation(
-        dataset=str(dataset.config["dataset"]),
-        model=str(dataset.config["model"]),
-        user=user,
-        target=item(target),
+        dataset=str(config["dataset"]),
+        model=str(config["model"]),
+        user="",
+        target=None,
+        shown=item(shown),
         history=tuple(item(i) for i in history),
         n_recent=n_recent,
-        block_size=None if summaries is None or from_file else settings.summary.block_size,
+        block_size=None if summary is None or from_file else settings.summary.block_size,
         calls=calls,
         result=calls[-1].number if calls else None,
-        summary=None if summaries is None else dataset.summary(history_id),
+        summary=summary,
         sections=tuple(
-            Section(section.name, section.text, len(section.ids), section.limit, _note(section, tokens))
+            Section(section.name, section.text, len(section.ids), section.limit, _note(section, item))
             for section in sections
         ),
         prompt_limit=settings.prompt.max_prompt_tokens,
         candidates=tuple(
-            ExplainedCandidate(item(i).token, item(i).line, float(score), i == target)
-            for i, score in (scores or {}).items()
+            ExplainedCandidate(item(i).token, item(i).line, float(score)) for i, score in (scores or {}).items()
         ),
         no_candidates="" if scores else no_scores or "the candidates were not scored",
-        n_targets=n_targets,
         options=_options(settings),
     )
 
@@ -174,16 +208,16 @@ def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
     )
 
 
-def _note(section: PromptSection, tokens: Any) -> str:
+def _note(section: PromptSection, item: Callable[[int], ExplainedItem]) -> str:
     notes = []
     n = len(section.ids)
     if section.tokens_cut:
         notes.append(f"cut from {n + section.tokens_cut} to {n} tokens")
     if section.items_left_out:
-        names = ", ".join(str(tokens[i]) for i in section.items_left_out)
+        names = ", ".join(item(i).token for i in section.items_left_out)
         notes.append(f"no room for {len(section.items_left_out)} older recent items: {names}")
     if section.items_cut:
-        names = ", ".join(f"{tokens[i]} (by {n_cut} tokens)" for i, n_cut in section.items_cut)
+        names = ", ".join(f"{item(i).token} (by {n_cut} tokens)" for i, n_cut in section.items_cut)
         notes.append(f"item texts cut at max_item_tokens: {names}")
     return "; ".join(notes)
 

@@ -78,8 +78,8 @@ class Explanation:
     Attributes:
         dataset: name of the data set.
         model: name of the model.
-        user: token of the user.
-        target: the item that the user really chose next.
+        user: token of the user; '' where a history was given by hand.
+        target: the item that the user really chose next; None where nobody knows.
         history: the items before it, oldest first.
         n_recent: how many of the last items the prompt shows one by one.
         block_size: items per block; None where summaries are off.
@@ -92,12 +92,13 @@ class Explanation:
         no_candidates: why there are none.
         n_targets: targets of this user in the split, of which the latest is explained.
         options: names and values of the options that shaped it.
+        shown: the candidate that ends the prompt told; None where no prompt was made.
     """
 
     dataset: str
     model: str
     user: str
-    target: ExplainedItem
+    target: ExplainedItem | None
     history: tuple[ExplainedItem, ...]
     n_recent: int
     block_size: int | None
@@ -110,6 +111,7 @@ class Explanation:
     no_candidates: str = ""
     n_targets: int = 1
     options: tuple[tuple[str, str], ...] = ()
+    shown: ExplainedItem | None = None
 
     @cached_property
     def blocks(self) -> tuple[ExplainedBlock, ...]:
@@ -144,6 +146,18 @@ class Explanation:
     def ranked_target(self) -> Ranked | None:
         """The target among the candidates; None where nothing was scored."""
         return next((ranked for ranked in self.ranking if ranked.candidate.is_target), None)
+
+    @property
+    def subject(self) -> str:
+        """Whose ranking it is."""
+        return f"user {self.user}" if self.user else "a history given by hand"
+
+    @property
+    def prompt_of(self) -> str:
+        """Which candidate ends the prompt that is told."""
+        if self.target is not None or self.shown is None:
+            return "the target"
+        return f"the candidate {self.shown.token}"
 
     @property
     def prompt_tokens(self) -> int:

@@ -21,14 +21,16 @@ def text(explanation: Explanation) -> str:
 
 
 def _head(e: Explanation) -> Iterator[str]:
-    yield from _title(f"How the ranking for user {e.user} came about", "=")
+    yield from _title(f"How the ranking for {e.subject} came about", "=")
     target = e.ranked_target
-    pairs = {
-        "target": f"{e.target.token} | {e.target.line}",
-        "rank": f"{target.rank_text} of {len(e.ranking)}" if target else "none",
+    pairs = {}
+    if e.target is not None:
+        pairs["target"] = f"{e.target.token} | {e.target.line}"
+        pairs["rank"] = f"{target.rank_text} of {len(e.ranking)}" if target else "none"
+    pairs |= {
         "data set": e.dataset,
         "model": e.model,
-        "events": f"{len(e.history)} before the target",
+        "events": f"{len(e.history)} before the target" if e.target is not None else str(len(e.history)),
     }
     if target and target.n_equal > 1:
         pairs["rank"] += f", the mean over a random order of {target.n_equal} candidates of equal score"
@@ -81,7 +83,7 @@ def _prompt(e: Explanation) -> Iterator[str]:
         return
     limit = f", of at most {e.prompt_limit}" if e.prompt_limit else ""
     yield from _wrap(
-        f"As the model reads it for the target: {e.prompt_tokens} tokens and 1 for the answer{limit}. Room is always"
+        f"As the model reads it for {e.prompt_of}: {e.prompt_tokens} tokens and 1 for the answer{limit}. Room is always"
         " kept for the longest candidate of the catalogue."
     )
     for section in e.sections:

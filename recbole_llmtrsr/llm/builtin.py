@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 
 BUILTIN = "builtin"
@@ -28,6 +30,7 @@ def build_builtin(
     max_positions: int = 2048,
     seed: int,
     required_tokens: Sequence[str] = (),
+    tokenizer_file: Path | None = None,
 ) -> Backbone:
     """Build it; the same texts and seed give the same vocabulary and weights.
 
@@ -37,11 +40,16 @@ def build_builtin(
         vocab_size: at most; the 256 bytes, the padding token and `required_tokens` come on top of a smaller one.
         max_positions: longest prompt in tokens.
         required_tokens: texts that must be one token each, with their leading space (" yes").
+        tokenizer_file: the tokenizer of an earlier run, in the place of one trained now.
 
     Raises:
         ValueError: a required token is more than one word.
+        UserError: the file is not there or holds no tokenizer.
     """
-    tokenizer = train_tokenizer(texts, vocab_size, required_tokens)
+    if tokenizer_file is None:
+        tokenizer = train_tokenizer(texts, vocab_size, required_tokens)
+    else:
+        tokenizer = read_tokenizer(tokenizer_file)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -89,6 +97,23 @@ def train_tokenizer(
             vocab.setdefault(joined, len(vocab))
     tokenizer = _byte_level(models.BPE(vocab=vocab, merges=merges))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD_TOKEN)
+
+
+def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that a run of the embedded backbone saved.
+
+    transformers' own loading takes another one in its place, which the architecture of the weights names.
+
+    Raises:
+        UserError: the file is not there or holds no tokenizer.
+    """
+    try:
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), pad_token=PAD_TOKEN)
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise UserError(
+            f"builtin_tokenizer: {file} cannot be read ({error}): give the tokenizer.json in the folder beside a"
+            " checkpoint of backbone: builtin"
+        ) from error
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from logging import getLogger
+from pathlib import Path
 
 import torch
 
@@ -41,8 +42,9 @@ def make_backbone(
             load_in=options.load_in,
             device=device,
         )
+    saved = None if options.builtin_tokenizer is None else Path(options.builtin_tokenizer).expanduser()
     backbone = build_builtin(
-        texts(),
+        texts() if saved is None else (),
         hidden_size=options.builtin_hidden_size,
         n_layers=options.builtin_n_layers,
         n_heads=options.builtin_n_heads,
@@ -50,6 +52,7 @@ def make_backbone(
         max_positions=settings.prompt.max_prompt_tokens + 1,
         seed=seed,
         required_tokens=required_tokens,
+        tokenizer_file=saved,
     )
     getLogger().info(
         f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"

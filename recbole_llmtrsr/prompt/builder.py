@@ -12,9 +12,11 @@ the answer slot. What does not fit is taken from the oldest recent items, and fr
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
@@ -106,9 +108,40 @@ class PromptBuilder:
         self._counting = Lock()  # prompts are made on a thread ahead of training
         self._room = self._room_for_history()
 
-    def candidate(self, item_id: int) -> list[int]:
-        """Ids of a candidate and the answer slot behind it."""
-        return [*self._items[item_id], *self._slot]
+    def for_items(self, texts: Sequence[str]) -> PromptBuilder:
+        """A maker of the same prompts about other items, numbered as they are given; it has made none.
+
+        The room of a history stays what the catalogue left it, so that a prefix is the same whatever it is asked about.
+        """
+        other = copy(self)
+        other.trims = Counter(dict.fromkeys(self.trims, 0))
+        other.trimmed, other._prefixes = set(), {}
+        other._counted, other._counting = set(), Lock()
+        other._items = other._encode_items(texts)
+        return other
+
+    def digest(self) -> str:
+        """Tells makers apart whose prompts differ: by wording or item texts, as far as prompts show them."""
+        found = hashlib.sha256()
+        fixed = (self._head, self._recent_header, self._candidate_header, self._slot, self._none, self._newline)
+        for ids in (*fixed, *self._items):
+            found.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
+        return found.hexdigest()
+
+    def candidate(self, item_id: int, prefix_tokens: int = 0) -> list[int]:
+        """Ids of a candidate and the answer slot behind it.
+
+        Args:
+            item_id: the candidate.
+            prefix_tokens: length of its prefix. A text by hand is cut where both leave no room for the answer; those of
+                the catalogue always fit.
+        """
+        return [*self._items[item_id][: self._candidate_room(prefix_tokens)], *self._slot]
+
+    def tokens_cut(self, item_id: int, prefix_tokens: int = 0) -> int:
+        """Tokens of a candidate's text that its prompt does not show."""
+        over = len(self._items[item_id]) - self._candidate_room(prefix_tokens)
+        return self._items_cut.get(item_id, 0) + max(0, over)
 
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
         """Ids of everything before the candidate; made once per history and kept.
@@ -156,7 +189,9 @@ class PromptBuilder:
             item_id: the candidate.
         """
         shown = self._fit(summary, history)
-        head, summary_ids, recent_header, recent, candidate_header = self._parts(shown)
+        parts = self._parts(shown)
+        head, summary_ids, recent_header, recent, candidate_header = parts
+        candidate = self._items[item_id][: self._candidate_room(sum(map(len, parts)))]
         n_instruction = _n_shared(head, [*self._leading, *self._encode(self._instruction_text)])
         sections = [self._section("instruction", head[:n_instruction])]
         if self._with_summary:
@@ -178,8 +213,9 @@ class PromptBuilder:
             self._section("candidate header", candidate_header),
             self._section(
                 "candidate",
-                self._items[item_id],
+                candidate,
                 limit=self._settings.max_item_tokens,
+                tokens_cut=len(self._items[item_id]) - len(candidate),
                 items=(item_id,),
                 items_cut=self._cut_of((item_id,)),
             ),
@@ -209,6 +245,9 @@ class PromptBuilder:
         recent = [token for line in reversed(lines) for token in line] or [*self._none, *self._newline]
         n_left_out = len(wanted) - len(lines)
         return _History(summary_ids, allowed, cut, recent, limit, wanted[n_left_out:], wanted[:n_left_out])
+
+    def _candidate_room(self, prefix_tokens: int) -> int:
+        return self._settings.max_prompt_tokens - prefix_tokens - len(self._slot) - 1  # the answer itself
 
     def _section(self, name: str, ids: Sequence[int], **facts: Any) -> PromptSection:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

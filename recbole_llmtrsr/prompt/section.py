@@ -15,7 +15,7 @@ class PromptSection:
         ids: its tokens.
         text: its tokens as text.
         limit: most tokens it may take; None where nothing is ever cut.
-        tokens_cut: tokens that were cut from the end of a summary.
+        tokens_cut: tokens that were cut from the end of a summary, or of a candidate given by hand.
         items: the recent items or the candidate that it shows.
         items_left_out: recent items that it has no room for, oldest first.
         items_cut: tokens that were cut from the ends of its items, by item id.

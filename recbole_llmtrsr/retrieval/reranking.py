@@ -27,6 +27,7 @@ class Reranking:
 
     Attributes:
         blend: share of the re-ranker in the order of the top, from 0 to 1; see `reranked`.
+        order: of equal items at the border of the top, by item id.
 
     Raises:
         UserError: there are not as many items.
@@ -47,7 +48,7 @@ class Reranking:
                 " less"
             )
         self.retriever, self.top_k, self.blend = retriever, top_k, 1.0
-        self._order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
+        self.order = torch.randperm(n_items, generator=torch.Generator().manual_seed(seed))
         self._resolution, self._left_out = resolution, left_out
         self._known: dict[int, tuple[Tensor, Tensor]] | None = None
 
@@ -57,14 +58,22 @@ class Reranking:
         Raises:
             UserError: a score is not finite.
         """
-        scores = self.retriever.scores(interaction)
-        if not torch.isfinite(scores[:, 1:]).all():
-            raise UserError("the retriever's scores hold nan or infinite ones: it diverged in training; train it anew")
-        ranked = scores
+        scores = ranked = self.checked_scores(interaction)
         if self._left_out is not None:
             rows, items = (places.to(scores.device) for places in self._left_out(interaction[HISTORY_ID].tolist()))
             ranked = scores.index_put((rows, items), scores.new_tensor(-torch.inf))
-        return scores, top_items(ranked, self.top_k, self._order)
+        return scores, top_items(ranked, self.top_k, self.order)
+
+    def checked_scores(self, interaction: Any) -> Tensor:
+        """The retriever's scores. [B, n_items]
+
+        Raises:
+            UserError: a score is not finite.
+        """
+        scores = self.retriever.scores(interaction)
+        if not torch.isfinite(scores[:, 1:]).all():
+            raise UserError("the retriever's scores hold nan or infinite ones: it diverged in training; train it anew")
+        return scores
 
     def scores(self, interaction: Any, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
         """The order of the catalogue, as scores.

@@ -12,7 +12,7 @@ from recbole.utils import ModelType, init_seed
 from torch import Tensor
 
 from recbole_llmtrsr.checkpoints import load_checkpoint
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config import SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
 
@@ -76,7 +76,7 @@ def trained_retriever(
     )
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
     options = {**checkpoint["given_options"], **places, "data_path": str(Path(config["data_path"]).parent)}
-    saved = _SavedConfig(model_class, config["dataset"], None, options)
+    saved = SavedConfig(model_class, config["dataset"], None, options)
     # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
     init_seed(saved.data_seed, saved["reproducibility"])
     own = get_dataset(model_class)(saved).build()[0]
@@ -85,14 +85,6 @@ def trained_retriever(
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return TrainedRetriever(model, path)
-
-
-class _SavedConfig(Config):
-    """Options of a run that was: flags speak to the present one."""
-
-    @staticmethod
-    def _flags() -> dict[str, Any]:
-        return {}
 
 
 def faults_of_model(retriever: str, model_class: Any, window: int, config: Any) -> list[str]:

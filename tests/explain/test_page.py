@@ -215,3 +215,13 @@ def test_a_folder_that_is_a_file_is_told(make_explanation, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="set result_dir"):
         write_page(tmp_path / "file" / "page.html", make_explanation())
+
+
+def test_without_a_target_or_a_user_the_page_names_neither(make_explanation):
+    shown = ExplainedItem("i8", "Silk rug")
+    seen = Seen(page(make_explanation(user="", target=None, shown=shown, candidates=make_explanation().candidates[:1])))
+    assert "How the ranking for a history given by hand came about" in seen.text
+    assert "As the model reads it for the candidate i8" in seen.text
+    assert "Target" not in seen.text
+    assert "Not ranked" not in seen.text
+    assert "Events 7 History in blocks" in seen.text

@@ -138,3 +138,15 @@ def test_candidates_beyond_the_shown_ones_are_counted_and_the_target_is_not_amon
     written = text(make_explanation(candidates=many))
     assert "\n    778   0.0000  -777.000  TARGET  c777 |\n" in written
     assert "\n799 more candidates are not shown.\n" in written
+
+
+def test_without_a_target_the_shown_candidate_is_named(make_explanation):
+    shown = ExplainedItem("i8", "Silk rug")
+    written = text(make_explanation(user="", target=None, shown=shown, candidates=make_explanation().candidates[:1]))
+    assert written.startswith(
+        "How the ranking for a history given by hand came about\n"
+        "======================================================\n"
+        "data set  tiny\nmodel     LLMTRSR\nevents    7\n"
+    )
+    assert "As the model reads it for the candidate i8: 26 tokens" in written
+    assert "TARGET" not in written

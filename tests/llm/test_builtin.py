@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import build_builtin, train_tokenizer
 
 TEXTS = [f"title: film {n % 7} of the year; genre: drama {n}" for n in range(60)]
@@ -46,6 +47,18 @@ def test_it_is_small_standard_and_of_the_sizes_asked_for():
 def test_texts_and_seed_fix_vocabulary_and_weights():
     assert fingerprint(build()) == fingerprint(build())
     assert fingerprint(build(seed=2)) != fingerprint(build())
+
+
+def test_a_saved_tokenizer_is_read_as_it_was(tmp_path):
+    built = build()
+    built.tokenizer.save_pretrained(tmp_path)
+    again = build_builtin([], **SIZES, seed=1, tokenizer_file=tmp_path / "tokenizer.json")
+    assert fingerprint(again) == fingerprint(built)
+    assert again.tokenizer.pad_token_id == built.tokenizer.pad_token_id
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for file in (tmp_path / "tokenizer.json", tmp_path / "none.json"):
+        with pytest.raises(UserError, match=f"builtin_tokenizer: {file} cannot be read"):
+            build_builtin([], **SIZES, seed=1, tokenizer_file=file)
 
 
 def test_another_process_builds_the_same():

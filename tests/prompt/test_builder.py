@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -311,3 +312,40 @@ def test_sections_joined_are_the_prompt_and_none_exceeds_its_limit(tokenizer, te
             assert section.limit is None or nothing_shown or len(section.ids) <= section.limit
         tight += any(section.items_left_out for section in sections)
     assert 10 < tight < 90  # both kinds were met
+
+
+def test_prompts_about_other_items_are_the_same_prompts():
+    prompts = builder()
+    prompts.prefix(0, "likes red", [1])
+    other = prompts.for_items(["blue lamp", "a chair"])
+    assert text(other.prefix(0, "likes red", [0, 1])) == (
+        "Next?\nTaste:\nlikes red\nLast:\nblue lamp\na chair\nItem:\n"
+    )
+    assert text(other.candidate(0)) == text(prompts.candidate(2))
+    assert text(prompts.prefix(0, "likes red", [1])) == "Next?\nTaste:\nlikes red\nLast:\nred kettle\nItem:\n"
+    assert (prompts.trims["prompts"], other.trims["prompts"]) == (1, 1)
+
+
+def test_a_text_by_hand_moves_no_prefix_and_is_cut_where_it_has_no_room():
+    prompts = builder(max_prompt_tokens=FIXED + LONGEST + 20, max_item_tokens=40)
+    long = "x" * 50
+    other = prompts.for_items([long, "red kettle"])
+    prefix = other.prefix(0, "likes red", [1])
+    assert text(prefix) == text(prompts.prefix(0, "likes red", [1]))
+    room = FIXED + LONGEST + 20 - len(prefix) - len(b"\nAnswer:") - 1
+    assert text(other.candidate(0, len(prefix))) == "x" * room + "\nAnswer:"
+    assert (other.tokens_cut(0, len(prefix)), other.tokens_cut(1, len(prefix))) == (50 - room, 0)
+    section = other.sections("likes red", [1], 0)[-2]
+    assert (section.text, section.tokens_cut, section.items_cut) == ("x" * room, 40 - room, ((0, 10),))
+
+
+def test_a_digest_tells_wording_and_texts_apart():
+    assert builder().digest() == builder().digest()
+    others = [
+        builder(catalogue=["no text", "red kettle", "blue lamp", "small oak dusk"]),
+        builder(catalogue=["no text", "red kettleb", "lue lamp", "small oak desk"]),
+        builder(templates=replace(SHORT, recent_header="\nPast:\n")),
+        builder(with_summary=False),
+        builder(max_item_tokens=5),
+    ]
+    assert len({builder().digest(), *(other.digest() for other in others)}) == 6

@@ -44,6 +44,7 @@ class LLMTRSR(LanguageModelRecommender):
         meter: what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
         reranking: how full ranking retrieves first; None scores every item.
+        values: what log-odds stand for where labels are predicted; leaves them as they are in rankings.
         attention_refused: why attention back-ends faster than the one in use are not, by name.
 
     Source:
@@ -64,7 +65,7 @@ class LLMTRSR(LanguageModelRecommender):
         self.backbone, self.prompts = parts.backbone, parts.prompts
         self.yes_id, self.no_id = parts.yes_id, parts.no_id
         self.label_field = config["LABEL_FIELD"]
-        self._values = Values.of(config, dataset)
+        self.values = Values.of(config, dataset)
         self.meter = Meter(self.backbone)
         self.attention_refused = dict(parts.attention_refused)
         max_tokens = self.settings.backbone.max_tokens_per_batch
@@ -150,7 +151,7 @@ class LLMTRSR(LanguageModelRecommender):
         labels = labels.to(scores.device)
         if self.settings.training.objective == "regression":
             real = scores != float("-inf")
-            return F.mse_loss(self._values(scores[real]), labels[real])
+            return F.mse_loss(self.values(scores[real]), labels[real])
         if self.settings.training.objective == "pointwise":
             real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
@@ -194,7 +195,7 @@ class LLMTRSR(LanguageModelRecommender):
     def predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of yes for every row; where labels are predicted, P(yes) or the rating. [batch_size]"""
         grouped = _Grouped.of(interaction, self.ITEM_ID)
-        return self._values(self._scores(*self._sections(grouped))[grouped.history, grouped.slot])
+        return self.values(self.log_odds(*self._sections(grouped))[grouped.history, grouped.slot])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
@@ -203,15 +204,21 @@ class LLMTRSR(LanguageModelRecommender):
         history_ids = _history_ids(interaction).tolist()
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
-        scores[:, 1:] = self._scores([self._prefix(i) for i in history_ids], [items] * len(history_ids))
+        scores[:, 1:] = self.log_odds([self._prefix(i) for i in history_ids], [items] * len(history_ids))
         return scores.view(-1)
 
     def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
         """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
         candidates = [[self.prompts.candidate(item) for item in own] for own in items.tolist()]
-        return self._scores([self._prefix(i) for i in history_ids], candidates)
+        return self.log_odds([self._prefix(i) for i in history_ids], candidates)
 
-    def _scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+    def log_odds(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+        """fp32 log-odds of candidates behind prefixes, wherever these were made; -inf where there are fewer. [B, C]
+
+        Args:
+            prefixes: token ids of each of the B prefixes.
+            candidates: for each history the token ids of its candidates, answer slot included.
+        """
         scores = self._scorer.scores(prefixes, candidates)
         self._count("evaluation", prefixes, candidates)
         return scores

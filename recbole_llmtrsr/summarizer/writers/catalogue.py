@@ -54,7 +54,9 @@ class Catalogue:
         """All features of an item, each once: terms of counted columns and words of texts."""
         keys = self._keys.get(item)
         if keys is None:
-            keys = self._keys[item] = tuple(self._find_keys(item))
+            keys = tuple(self._find_keys(item))
+            if len(self._keys) < self.n_items:  # texts that are no part of the catalogue come without end
+                self._keys[item] = keys
         return keys
 
     def counted_keys(self, item: Item) -> list[Key]:

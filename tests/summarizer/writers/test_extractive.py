@@ -215,3 +215,13 @@ def rows(catalogue: ItemText) -> dict[str, list[str]]:
         token: [dict(item.fields).get(column, "") for column in catalogue.columns]
         for token, item in catalogue.items.items()
     }
+
+
+def test_texts_that_are_no_part_of_the_catalogue_do_not_pile_up():
+    catalogue = ItemText.from_rows(["title"], {str(n): [f"film {n}"] for n in range(5)})
+    writer = ExtractiveWriter(catalogue)
+    for n in range(50):
+        new = ItemText.from_rows(["title"], {"x": [f"novel {n}"]})["x"]
+        ((_, answer),) = next(writer.run([Job("block", (catalogue["1"], new))]))
+        assert f"novel {n}" in answer.text
+    assert len(writer._catalogue._keys) == 5

@@ -1,0 +1,7 @@
+"""A trained run that answers: rankings, recommendations and explanations for any history, known or given by hand."""
+
+from recbole_llmtrsr.recommend.queries import Query
+from recbole_llmtrsr.recommend.ranking import RankedItem, Ranking
+from recbole_llmtrsr.recommend.recommender import Recommender
+
+__all__ = ["Query", "RankedItem", "Ranking", "Recommender"]

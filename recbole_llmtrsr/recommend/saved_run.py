@@ -1,0 +1,219 @@
+"""A run folder, read back: its options, data and trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.utils import init_seed
+
+from recbole_llmtrsr.checkpoints import load_checkpoint, trust_checkpoints
+from recbole_llmtrsr.config import SavedConfig
+from recbole_llmtrsr.data.candidates.given import given
+from recbole_llmtrsr.data.candidates.modes import candidate_mode
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows
+from recbole_llmtrsr.data.dataset import load_dataset
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.identity import identity
+from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
+from recbole_llmtrsr.rerank import make_reranking
+from recbole_llmtrsr.settings import OPTION_NAMES
+
+RESULT = "result.json"
+# Options that say where things are and how fast they go; all others decide what a score is, and stay the run's.
+PLACES = (
+    "data_path",
+    "use_gpu",
+    "gpu_id",
+    "backbone",
+    "retriever",
+    "summarizer",
+    "summary_store",
+    "summarizer_api_key_variable",
+    "summarizer_batch_size",
+    "summarizer_concurrency",
+    "summarizer_retries",
+    "summarizer_timeout",
+    "vector_dir",
+    "attention",
+    "max_tokens_per_batch",
+    "trust_checkpoint",
+    "trust_remote_code",
+)
+_PARTS = {"config", "given_options", "identity", "state_dict"}
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run as it was when its test ended.
+
+    Attributes:
+        label: its row in a comparison.
+        config: its options.
+        dataset: its data before the split.
+        test: its test split, as far as it was ranked.
+        model: with the weights that were tested, in evaluation mode; its ``reranking`` is the run's.
+    """
+
+    label: str
+    config: Any
+    dataset: Any
+    test: Any
+    model: Any
+
+
+def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> SavedRun:
+    """Read a run back. Nothing is un-pickled, unless ``trust_checkpoint`` says so.
+
+    Args:
+        folder: holds the run's result.json.
+        options: of ``PLACES``, where this machine differs from the run's.
+        checkpoint: the run's .pth file, where it was moved.
+
+    Raises:
+        UserError: no run, one of a model that reads no candidates, no checkpoint, or data, tokenizer or wording that
+            changed since.
+    """
+    _check_places(options)
+    result = _read_result(folder)
+    model_class = _model_class(folder, result)
+    file = _checkpoint_file(folder, result, checkpoint)
+    try:
+        trust_checkpoints(bool(options.get("trust_checkpoint", False)))
+        return _loaded(model_class, folder, result, file, options)
+    finally:
+        trust_checkpoints(False)  # what this process loads later is another question
+
+
+def _loaded(
+    model_class: Any, folder: Path, result: Mapping[str, Any], file: Path, options: Mapping[str, Any]
+) -> SavedRun:
+    saved = load_checkpoint(file, map_location="cpu")
+    if not isinstance(saved, dict) or not set(saved) >= _PARTS:
+        raise UserError(
+            f"checkpoint {file} does not tell its options and data: train the run with this version, which saves them"
+        )
+    if saved["config"]["model"] != result["model"]:
+        raise UserError(
+            f"checkpoint {file} is of a {saved['config']['model']}, the run in {folder} of a {result['model']}: give"
+            " the checkpoint that this run saved"
+        )
+    config = _config(model_class, result, saved, file, options)
+    check_dataset_files(config)
+    init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
+    dataset = load_dataset(get_dataset(model_class), config)
+    train, valid, test = dataset.build()
+    config.identity = identity(dataset)
+    _check_data(file, saved["identity"], config)
+    model = model_class(config, train)
+    _check_prompts(file, saved, model)
+    model.load_state_dict(saved["state_dict"])
+    model.reranking = make_reranking(config, train, len(valid))
+    if model.reranking is not None:
+        model.reranking.blend = float(result["reranking"]["blend"])
+    model.to(config["device"]).eval().requires_grad_(False)
+    label = str(result.get("label", result["model"]))
+    return SavedRun(label, config, dataset, _tested(config, test), model)
+
+
+def _check_places(options: Mapping[str, Any]) -> None:
+    others = sorted(set(options) - set(PLACES))
+    if others:
+        raise UserError(
+            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
+            " from the run's own"
+        )
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT
+    if not path.is_file():
+        below = sorted(str(found.parent) for found in folder.glob(f"**/{RESULT}"))[:5] if folder.is_dir() else []
+        remedy = f"give the folder of one run, such as {', '.join(below)}" if below else "give a run's result folder"
+        raise UserError(f"{folder} holds no {RESULT}, so it is no run: {remedy}")
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return {**result, "model": str(result["model"]), "dataset": str(result["dataset"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): give the folder of a run as it was left"
+        ) from error
+
+
+def _model_class(folder: Path, result: Mapping[str, Any]) -> Any:
+    model_class: Any = get_model(result["model"])
+    if not getattr(model_class, "reads_candidates", False):
+        able = [name for name, one in MODELS.items() if getattr(one, "reads_candidates", False)]
+        raise UserError(
+            f"{folder} is a run of {result['model']}, which reads no prompts with candidates: accepted are runs of"
+            f" {' and '.join(able)}"
+        )
+    return model_class
+
+
+def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None) -> Path:
+    if given is None and not result.get("checkpoint"):
+        why = "ended with its summaries" if "test_result" not in result else "was told not to save one (saved=False)"
+        raise UserError(f"the run in {folder} {why}, so it has no checkpoint: train it with saved=True")
+    file = Path(given or result["checkpoint"])
+    if not file.is_file():
+        raise UserError(
+            f"checkpoint {file} of the run in {folder} does not exist: start in the folder where the run was started,"
+            " or name the file as checkpoint"
+        )
+    return file
+
+
+def _config(
+    model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
+) -> SavedConfig:
+    own = {name: value for name, value in saved["config"].items() if name in OPTION_NAMES}
+    if own.get("trust_remote_code") and "trust_remote_code" not in places:
+        raise UserError(
+            f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
+            " options={'trust_remote_code': True}"
+        )
+    options = {**saved["given_options"], **own, "show_progress": False, "trust_checkpoint": False, **places}
+    if options["backbone"] == BUILTIN:
+        options["builtin_tokenizer"] = str(file.with_suffix("") / "tokenizer.json")
+    return SavedConfig(model_class, result["dataset"], None, options, str(result.get("label", result["model"])))
+
+
+def _tested(config: Any, test: Any) -> Any:
+    """The rows of the test that were ranked: of impressions their first clicks alone."""
+    mode = candidate_mode(config["eval_args"]["mode"]["test"])
+    if mode is None or mode.kind != "impressions":
+        return test
+    _, ranked, _ = given(config, SplitRows.of(test), mode)
+    return test.copy(test.inter_feat[np.flatnonzero(np.isin(test.inter_feat[HISTORY_ID].numpy(), ranked.history_ids))])
+
+
+def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
+    changed = [name for name, digest in config.identity.items() if expected.get(name) != digest]
+    if changed:
+        what = {"users": "users", "items": "items", "held_out": "events held out for validation and test"}
+        raise UserError(
+            f"data set '{config['dataset']}' in {config['data_path']} has other {', '.join(what[n] for n in changed)}"
+            f" than when {file} was trained on it: point data_path to the files of then, or train anew"
+        )
+
+
+def _check_prompts(file: Path, saved: Mapping[str, Any], model: Any) -> None:
+    tokenizer, prompts = model.backbone.tokenizer_digest(), model.prompts.digest()
+    if saved.get("tokenizer", tokenizer) != tokenizer:
+        raise UserError(
+            f"checkpoint {file} was trained with another tokenizer than that of backbone '{model.backbone.name}': give"
+            " the backbone that it was trained with"
+        )
+    if (saved.get("prompts") or prompts) != prompts:
+        raise UserError(
+            f"prompts are other ones than those that {file} was trained on: texts of the .item file, or the wording of"
+            " this version, have changed since; point data_path to the files of then, or train anew"
+        )

@@ -1,0 +1,168 @@
+"""The command line: ``python -m recbole_llmtrsr.serve --run=<folder>``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from recbole_llmtrsr.errors import UserError, exit_code
+
+TOKEN_VARIABLE = "RECOMMENDER_TOKEN"
+_MIN_TOKEN = 16  # characters
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve a run until the process is told to end.
+
+    Returns:
+        exit code: 0, or 2 for a fault in the user's input.
+    """
+    options = _parser().parse_args(arguments)
+    return exit_code(lambda: _serve(options))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"serving needs {', '.join(missing)}: pip install '.[serving]'")
+    # Imported late: --help and a mistyped flag should not wait for torch and transformers.
+    import uvicorn
+
+    from recbole_llmtrsr.recommend import Recommender
+    from recbole_llmtrsr.serve.app import Limits, make_app
+    from recbole_llmtrsr.serve.guard import is_loopback
+
+    token = _token(options, is_loopback(options.host))
+    places = dict(_place(one) for one in options.option)
+    recommender = Recommender.load(
+        options.run, options=places, checkpoint=options.checkpoint, most_prompts=options.most_prompts
+    )
+    limits = Limits(options.max_waiting, options.max_batch_prompts, options.max_body_bytes, options.body_seconds)
+    app = make_app(recommender, limits, token, only_loopback=token is None)
+    logging.basicConfig(level=logging.INFO)
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        access_log=options.access_log,
+        server_header=False,
+        limit_concurrency=4 * options.max_waiting + 64,  # connections
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=options.shutdown_seconds,
+    )
+    return 0
+
+
+def _token(options: argparse.Namespace, loopback: bool) -> str | None:
+    """The token from the environment, which is told to nobody.
+
+    Raises:
+        UserError: there is none, or a guessable one, and the server can be reached from elsewhere.
+    """
+    token = os.environ.get(options.token_variable) or None
+    if token is None and not loopback:
+        raise UserError(
+            f"host {options.host} can be reached from other machines, and the environment variable"
+            f" {options.token_variable} is not set: put a secret token into it, which clients send as 'Authorization:"
+            " Bearer <token>', or leave --host away"
+        )
+    if token is not None and not re.fullmatch(rf"[!-~]{{{_MIN_TOKEN},}}", token):
+        raise UserError(
+            f"the token in {options.token_variable} must be at least {_MIN_TOKEN} printable ASCII characters without"
+            " spaces: make one with python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return token
+
+
+def _place(text: str) -> tuple[str, object]:
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"--option must be name=value, such as data_path=dataset, got '{text}'")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--option {name}: the value is no YAML ({error})") from error
+
+
+def _at_least(least: float, kind: type) -> object:
+    def checked(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not value >= least:
+            raise argparse.ArgumentTypeError(f"must be a number >= {least:g}, got '{text}'")
+        return value  # type: ignore[no-any-return]
+
+    return checked
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_llmtrsr.serve",
+        description="Serve a finished run over HTTP: POST /rank, /recommend, /explain; GET /health, /metrics,"
+        " /openapi.json. Start it where the run was started, as the run names its files from there.",
+        epilog=f"Where the environment variable {TOKEN_VARIABLE} holds a token, every request but /health must send it"
+        " as 'Authorization: Bearer <token>'. One process serves one run with one model; put TLS in front of it.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    count, seconds = _at_least(1, int), _at_least(0.1, float)
+    add("--run", required=True, metavar="FOLDER", help="result folder of a run of LLMTRSR or TALLRec")
+    add("--checkpoint", metavar="FILE", help="the run's .pth file, where it was moved")
+    add(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option in which this machine differs from the run's, such as data_path=dataset, use_gpu=False or"
+        " summary_store=~; may be given several times; options that decide scores are refused",
+    )
+    add("--host", default="127.0.0.1", help="address to bind to (127.0.0.1); any that is no loopback needs a token")
+    add("--port", type=_at_least(0, int), default=8000, help="port to bind to (8000); 0 takes a free one")  # type: ignore[arg-type]
+    add(
+        "--token_variable",
+        default=TOKEN_VARIABLE,
+        metavar="NAME",
+        help=f"environment variable that holds the token ({TOKEN_VARIABLE}); its value is never logged",
+    )
+    add(
+        "--max_waiting",
+        type=count,  # type: ignore[arg-type]
+        default=64,
+        help="requests that may wait for the model (64); more are answered 503 with Retry-After, and connections are"
+        " bounded by four times as many and 64",
+    )
+    add(
+        "--max_batch_prompts",
+        type=count,  # type: ignore[arg-type]
+        default=256,
+        help="prompts of waiting requests that are scored together (256); a single request may have more",
+    )
+    add("--max_body_bytes", type=count, default=2**20, help="of a request (1048576); larger ones are answered 413")  # type: ignore[arg-type]
+    add("--body_seconds", type=seconds, default=10.0, help="for a request's body to arrive (10); then 408")  # type: ignore[arg-type]
+    add(
+        "--most_prompts",
+        type=count,  # type: ignore[arg-type]
+        default=1000,
+        help="largest catalogue that /recommend searches without a retriever, a prompt for each item (1000)",
+    )
+    add(
+        "--shutdown_seconds",
+        type=count,  # type: ignore[arg-type]
+        default=30,
+        help="for requests under way, after the signal to end (30)",
+    )
+    add("--access_log", action="store_true", help="log a line for every request")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""The endpoints."""
+
+# Without postponed annotations: FastAPI reads them, of functions that are made inside of another one.
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+
+import recbole_llmtrsr
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.explain import Explanation
+from recbole_llmtrsr.recommend import Query, Ranking, Recommender
+from recbole_llmtrsr.recommend.queries import GivenItem
+from recbole_llmtrsr.serve.guard import LEFT, Guard
+from recbole_llmtrsr.serve.metrics import CONTENT_TYPE, Metrics
+from recbole_llmtrsr.serve.schema import ExplainQuestion, Question, RankQuestion, RecommendQuestion
+from recbole_llmtrsr.serve.worker import QueueFullError, Worker
+
+RETRY_SECONDS = 1
+_MOST_FAULTS = 10
+_TOO_LARGE = ("too_long", "string_too_long")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server.
+
+    Attributes:
+        max_waiting: questions that may wait for the model.
+        max_prompts: prompts of questions that are answered together.
+        max_body: bytes of a request's body.
+        body_seconds: that a client has for sending it.
+    """
+
+    max_waiting: int = 64
+    max_prompts: int = 256
+    max_body: int = 2**20
+    body_seconds: float = 10.0
+
+
+def make_app(recommender: Recommender, limits: Limits, token: str | None, only_loopback: bool) -> FastAPI:
+    """The application around a recommender, whose thread begins and ends with it.
+
+    Args:
+        recommender: asked from one thread alone.
+        limits: of size and concurrency.
+        token: that clients must show; None asks for none.
+        only_loopback: refuse requests that name another host.
+    """
+    worker = Worker(recommender, limits.max_waiting, limits.max_prompts, lambda *batch: metrics.batch(*batch))
+    metrics = Metrics(lambda: worker.n_waiting)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        worker.start()
+        yield
+        await asyncio.to_thread(worker.close)
+
+    app = FastAPI(
+        title="recbole_llmtrsr",
+        summary=f"Rankings by {recommender.label}, trained on {recommender.dataset}.",
+        version=recbole_llmtrsr.__version__,
+        lifespan=lifespan,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
+    )
+    app.add_middleware(
+        Guard,  # type: ignore[arg-type]
+        metrics=metrics,
+        token=token,
+        max_body=limits.max_body,
+        body_seconds=limits.body_seconds,
+        only_loopback=only_loopback,
+    )
+    app.add_exception_handler(RequestValidationError, _malformed)
+
+    async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
+        """Wait for an answer as long as the client does."""
+        try:
+            query = make()
+        except UserError as fault:
+            raise HTTPException(422, str(fault)) from fault
+        try:
+            future = ask(query)
+        except QueueFullError:
+            detail = f"{limits.max_waiting} questions wait already: try again later"
+            raise HTTPException(503, detail, {"Retry-After": str(RETRY_SECONDS)}) from None
+        answer = asyncio.wrap_future(future)
+        gone = asyncio.ensure_future(request.receive())  # behind the body comes nothing but the client's leaving
+        try:
+            waiting: set[asyncio.Future[Any]] = {answer, gone}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                worker.leave(future)
+                metrics.left()
+                raise HTTPException(LEFT, "the client left")
+            if answer.cancelled():
+                raise HTTPException(503, "the server is ending", {"Retry-After": str(RETRY_SECONDS)})
+            return answer.result()
+        except (HTTPException, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise HTTPException(500, "the question could not be answered: the server's log tells why") from error
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+    def history(question: Question) -> str | Sequence[GivenItem]:
+        if question.user is None:
+            return question.history or []
+        return recommender.history(question.user, whole=True) if question.whole else question.user
+
+    @app.post("/rank", summary="Rank candidates for a history.", responses=_REFUSALS)
+    async def rank(question: RankQuestion, request: Request) -> Ranking:
+        return await answered(
+            request, lambda: recommender.query(history(question), question.candidates), worker.ranking
+        )
+
+    @app.post("/recommend", summary="The best items of the catalogue for a history.", responses=_REFUSALS)
+    async def recommend(question: RecommendQuestion, request: Request) -> Ranking:
+        options = {"with_history": question.with_history}
+        return await answered(
+            request, lambda: recommender.search_query(history(question), question.k, **options), worker.ranking
+        )
+
+    @app.post("/explain", summary="How a ranking came about: summary, prompt, scores.", responses=_REFUSALS)
+    async def explain(question: ExplainQuestion, request: Request) -> Explanation:
+        def make() -> Query:
+            if question.shown is not None and question.shown >= len(question.candidates):
+                raise UserError(f"shown: {question.shown} is no position among {len(question.candidates)} candidates")
+            return recommender.query(history(question), question.candidates)
+
+        told = await answered(request, make, lambda query: worker.explanation(query, question.shown))
+        return replace(told, options=())  # they name files and servers behind this one
+
+    @app.get("/health", summary="Whether questions are answered.")
+    async def health() -> JSONResponse:
+        state = {
+            "status": "ok" if worker.is_alive else "down",
+            "model": recommender.label,
+            "dataset": recommender.dataset,
+            "items": recommender.n_items,
+            "text_columns": recommender.text_columns,
+            "waiting": worker.n_waiting,
+        }
+        return JSONResponse(state, 200 if worker.is_alive else 503)
+
+    @app.get("/metrics", summary="Counters in the text format of Prometheus.", response_class=Response)
+    async def counters() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return app
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No token, or a wrong one."},
+    408: {"description": "The body did not arrive in time."},
+    413: {"description": "Too many bytes, items or characters."},
+    422: {"description": "Malformed, or of unknown users or items; the detail tells the remedy."},
+    503: {"description": "Too many questions wait; Retry-After tells when to try again."},
+}
+
+
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong and where, without what was sent: that may be huge, or no text at all."""
+    assert isinstance(error, RequestValidationError)
+    faults = list(error.errors())
+    told = [f"{'.'.join(str(part)[:60] for part in one['loc'])}: {one['msg'][:300]}" for one in faults[:_MOST_FAULTS]]
+    if len(faults) > len(told):
+        told.append(f"and {len(faults) - len(told)} more faults")
+    detail = "\n".join(told).encode(errors="replace").decode()
+    status = 413 if any(one["type"] in _TOO_LARGE for one in faults) else 422
+    return JSONResponse({"detail": detail}, status)

@@ -1,0 +1,133 @@
+"""What a request must pass before it is read: host, token, size and patience; and its place in the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recbole_llmtrsr.serve.metrics import Metrics
+
+LEFT = 499  # in the metrics: the client left before its answer
+_OPEN = ("/health",)  # without a token
+
+
+class Guard:
+    """Refuses requests, and hands the others on with their whole body.
+
+    Args:
+        app: what answers.
+        metrics: where requests are counted.
+        token: that a client must show; None asks for none.
+        max_body: bytes of a request's body.
+        body_seconds: that a client has for sending it.
+        only_loopback: refuse requests that name another host, as pages of foreign sites do whose name was bent to this
+            machine.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, token: str | None, max_body: int, body_seconds: float, only_loopback: bool
+    ) -> None:
+        self._app, self._metrics = app, metrics
+        self._authorization = None if token is None else f"Bearer {token}".encode()
+        self._max_body, self._body_seconds, self._only_loopback = max_body, body_seconds, only_loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or let it be answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), LEFT
+
+        async def counting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, counting)
+        except BaseException:
+            status = 500 if status == LEFT else status
+            raise
+        finally:
+            self._metrics.answered(scope["path"], status, time.perf_counter() - start)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        if self._only_loopback and not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
+            await _refuse(send, 403, "this server answers to loopback names alone, such as 127.0.0.1")
+            return
+        if self._authorization is not None and scope["path"] not in _OPEN:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._authorization):
+                refused = "a token is asked for: send it as 'Authorization: Bearer <token>'"
+                await _refuse(send, 401, refused, [(b"www-authenticate", b"Bearer")])
+                return
+        too_large = f"the body may have {self._max_body:,} bytes: send fewer or shorter items"
+        try:
+            body = await asyncio.wait_for(self._body(receive), self._body_seconds)
+        except asyncio.TimeoutError:  # its name before Python 3.11
+            await _refuse(send, 408, f"the body did not arrive within {self._body_seconds:g} seconds")
+            return
+        if body is None:
+            return  # the client left
+        if len(body) > self._max_body:
+            await _refuse(send, 413, too_large)
+            return
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The body, or the part that shows it to be too large; None where the client left.
+
+        What is too much is read and forgotten: a client reads no answer before it has sent everything.
+        """
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            if len(body) <= self._max_body:
+                body += message.get("body", b"")
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine and nobody else.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org", "")]
+    [True, True, True, False, False, False]
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_of(header: str) -> str:
+    """The host of a Host header, without its port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+async def _refuse(send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Answer without reading on; the connection is closed, as a body may still be on its way."""
+    body = json.dumps({"detail": detail}).encode()
+    always: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    always.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": [*always, *(headers or [])]})
+    await send({"type": "http.response.body", "body": body})

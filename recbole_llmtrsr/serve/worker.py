@@ -1,0 +1,164 @@
+"""One thread owns the model; questions that wait for it are answered together."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import Any, Protocol
+
+from recbole_llmtrsr.explain import Explanation
+from recbole_llmtrsr.recommend.queries import Query
+from recbole_llmtrsr.recommend.ranking import Ranking
+
+logger = getLogger(__name__)
+
+
+class Answering(Protocol):
+    """What answers: a Recommender."""
+
+    def answer(self, queries: Sequence[Query]) -> list[Ranking]:
+        """Rankings, one for each query."""
+        ...
+
+    def explanation(self, query: Query, shown: int | None = None) -> Explanation:
+        """How the ranking of a query came about."""
+        ...
+
+
+class QueueFullError(Exception):
+    """As many questions wait as may."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    query: Query
+    is_explained: bool
+    shown: int | None
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Worker:
+    """Answers questions in the order in which they came, several at a time.
+
+    What waits when the model gets free is answered together, in common forward passes, up to a bound on prompts;
+    nothing ever waits for others to come. A question whose asker has left (its future is cancelled) costs nothing.
+
+    Args:
+        recommender: asked from this thread alone.
+        max_waiting: questions that may wait.
+        max_prompts: of questions answered together; a single one may have more.
+        observe: told the questions and the prompts of every batch.
+    """
+
+    def __init__(
+        self,
+        recommender: Answering,
+        max_waiting: int,
+        max_prompts: int,
+        observe: Callable[[int, int], None] = lambda questions, prompts: None,
+    ) -> None:
+        self._recommender, self._observe = recommender, observe
+        self._max_waiting, self._max_prompts = max_waiting, max_prompts
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer what is in work, cancel what waits, and end the thread."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether questions are answered."""
+        return self._thread.is_alive() and not self._is_closing
+
+    @property
+    def n_waiting(self) -> int:
+        """Questions that wait, not counting those in work."""
+        return len(self._queue)
+
+    def ranking(self, query: Query) -> Future[Ranking]:
+        """Wait in line for a ranking.
+
+        Raises:
+            QueueFullError: the line is full.
+        """
+        return self._enter(_Waiting(query, is_explained=False, shown=None))
+
+    def explanation(self, query: Query, shown: int | None) -> Future[Explanation]:
+        """Wait in line for an explanation.
+
+        Raises:
+            QueueFullError: the line is full.
+        """
+        return self._enter(_Waiting(query, is_explained=True, shown=shown))
+
+    def leave(self, future: Future[Any]) -> None:
+        """Drop a question whose asker has left; one in work is answered for nobody."""
+        if future.cancel():
+            with self._changed:
+                self._queue = deque(one for one in self._queue if one.future is not future)
+
+    def _enter(self, waiting: _Waiting) -> Future[Any]:
+        with self._changed:
+            if len(self._queue) >= self._max_waiting or self._is_closing:
+                raise QueueFullError
+            self._queue.append(waiting)
+            self._changed.notify()
+        return waiting.future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._is_closing)
+                if self._is_closing:
+                    for one in self._queue:
+                        one.future.cancel()
+                    self._queue.clear()
+                    return
+                batch = self._taken()
+            batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
+            if batch:
+                self._observe(len(batch), sum(one.query.n_prompts for one in batch))
+                self._answer(batch)
+
+    def _taken(self) -> list[_Waiting]:
+        """The first of the line and those behind it that fit; an explanation is told alone."""
+        batch = [self._queue.popleft()]
+        n_prompts = batch[0].query.n_prompts
+        while self._queue and not batch[0].is_explained and not self._queue[0].is_explained:
+            n_prompts += self._queue[0].query.n_prompts
+            if n_prompts > self._max_prompts:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            if batch[0].is_explained:
+                answers: Sequence[Any] = [self._recommender.explanation(batch[0].query, batch[0].shown)]
+            else:
+                answers = self._recommender.answer([one.query for one in batch])
+        except Exception as error:
+            if len(batch) > 1:  # nobody pays for another's question
+                for one in batch:
+                    self._answer([one])
+                return
+            logger.exception("a question could not be answered")
+            batch[0].future.set_exception(error)
+            return
+        for one, answer in zip(batch, answers, strict=True):
+            one.future.set_result(answer)

@@ -1,0 +1,176 @@
+"""What cannot be read back is refused with its remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.recommend import Recommender
+
+
+def refusal(folder, **load):
+    with pytest.raises(UserError) as fault:
+        Recommender.load(folder, **load)
+    return str(fault.value)
+
+
+def changed(trained, folder, **values):
+    """The run with another result.json."""
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({**trained.result, **values}))
+    return folder
+
+
+def with_checkpoint(trained, folder, **parts):
+    """The run with another checkpoint, its backbone's folder beside it."""
+    old = trained.result["checkpoint"]
+    saved = {**torch.load(old, weights_only=True), **parts}
+    changed(trained, folder, checkpoint=str(folder / "own.pth"))
+    torch.save({name: value for name, value in saved.items() if value is not ...}, folder / "own.pth")
+    shutil.copytree(old.removesuffix(".pth"), folder / "own")
+    return folder
+
+
+def test_a_folder_without_a_run_is_told_and_the_runs_below_it(trained, tmp_path):
+    assert refusal(tmp_path) == f"{tmp_path} holds no result.json, so it is no run: give a run's result folder"
+    assert refusal(tmp_path / "none").startswith(f"{tmp_path / 'none'} holds no result.json")
+    below = changed(trained, tmp_path / "LLMTRSR" / "seed-1")
+    assert refusal(tmp_path).endswith(f"give the folder of one run, such as {below}")
+    Recommender.load(below)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"model": "LLMTRSR"}'])
+def test_a_damaged_result_is_told(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    assert f"{tmp_path / 'result.json'} cannot be read" in refusal(tmp_path)
+
+
+def test_models_that_read_no_candidates_are_refused(train, trained, tmp_path):
+    expected = "which reads no prompts with candidates: accepted are runs of LLMTRSR and TALLRec"
+    for model in ("SASRec", "HLLM", "LiteLLM4Rec", "LLMSeqSim"):
+        assert expected in refusal(changed(trained, tmp_path / model, model=model))
+    assert "model 'Nonsense' is neither ours" in refusal(changed(trained, tmp_path / "x", model="Nonsense"))
+
+
+def test_runs_without_a_checkpoint_are_refused(train, trained, tmp_path):
+    only = train(summarize_only=True)
+    assert "ended with its summaries, so it has no checkpoint" in refusal(only.folder)
+    unsaved = changed(trained, tmp_path / "unsaved", checkpoint=None)
+    assert "was told not to save one (saved=False)" in refusal(unsaved)
+    lost = changed(trained, tmp_path / "lost", checkpoint="gone.pth")
+    assert "start in the folder where the run was started, or name the file as checkpoint" in refusal(lost)
+    Recommender.load(lost, checkpoint=trained.result["checkpoint"])
+
+
+def test_nothing_is_unpickled(trained, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    folder = with_checkpoint(trained, tmp_path / "run", evil=Evil())
+    assert "holds more than tensors and plain values" in refusal(folder)
+    given = {**torch.load(trained.result["checkpoint"], weights_only=True)["given_options"], "trust_checkpoint": True}
+    folder = with_checkpoint(trained, tmp_path / "other", evil=Evil(), given_options=given)
+    assert "holds more than tensors and plain values" in refusal(folder)
+    assert not (tmp_path / "ran").exists()
+    Recommender.load(trained.folder, options={"trust_checkpoint": True})  # trusts what it loads, not what comes later
+    assert "holds more than tensors and plain values" in refusal(folder)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
+    (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
+    assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
+    old = with_checkpoint(trained, tmp_path / "old", identity=...)
+    assert "does not tell its options and data" in refusal(old)
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    other = with_checkpoint(trained, tmp_path / "other", config={**saved, "model": "TALLRec"})
+    assert "is of a TALLRec, the run in" in refusal(other)
+
+
+def test_weights_of_another_size_are_told(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "builtin_hidden_size": 24})
+    assert "the checkpoint holds other weights than this model trains" in refusal(folder)
+
+
+def test_another_tokenizer_is_told(trained, tmp_path):
+    folder = with_checkpoint(trained, tmp_path / "run")
+    tokenizer = folder / "own" / "tokenizer.json"
+    content = json.loads(tokenizer.read_text())
+    content["model"]["merges"].pop()
+    tokenizer.write_text(json.dumps(content))
+    assert "was trained with another tokenizer" in refusal(folder)
+    tokenizer.unlink()
+    assert "give the tokenizer.json in the folder beside a checkpoint" in refusal(folder)
+
+
+def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
+    def data(change, **options):
+        folder = tmp_path / change.__name__
+        write_data(folder, **options)
+        change(folder / "toy" / "toy.inter")
+        return {"data_path": str(folder)}
+
+    def same(file):
+        pass
+
+    def fewer_users(file):
+        file.write_text("".join(line for line in file.open() if not line.startswith("u7\t")))
+
+    def other_test(file):  # u8's last event, which the test holds out
+        file.write_text(file.read_text().replace("u8\ti18\t2\t8\n", "u8\ti3\t2\t8\n"))
+
+    def other_texts(file):
+        pass
+
+    Recommender.load(trained.folder, options=data(same))
+    assert "has other users" in refusal(trained.folder, options=data(fewer_users))
+    message = refusal(trained.folder, options=data(other_test))
+    assert "has other events held out for validation and test than when" in message
+    message = refusal(trained.folder, options=data(other_texts, titles={"i22": "white whale"}))
+    assert "texts of the .item file, or the wording of this version, have changed since" in message
+    assert "no toy.inter in" in refusal(trained.folder, options={"data_path": str(tmp_path / "nowhere")})
+
+
+def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_path):
+    message = refusal(trained.folder, options={"n_recent_items": 2, "seed": 1, "use_gpu": False})
+    assert message.startswith("options n_recent_items, seed would change what the run's scores mean: only data_path, ")
+    places = {"summary_store": str(tmp_path / "own.sqlite"), "max_tokens_per_batch": 64, "attention": "plain"}
+    recommender = Recommender.load(trained.folder, options=places)
+    expected = trained.scores["u3"]
+    assert recommender.rank("u3", list(expected)).scores == pytest.approx(expected, abs=1e-5)
+    assert (tmp_path / "own.sqlite").is_file()
+
+
+def test_code_of_a_model_is_run_only_if_said_again(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "trust_remote_code": True})
+    assert "options={'trust_remote_code': True}" in refusal(folder)
+    Recommender.load(folder, options={"trust_remote_code": True})
+
+
+def test_a_summarizer_that_is_gone_is_told(train, home):
+    file = home / "gone.jsonl"
+    file.write_text('{"user_id": "u1", "n_events": 2, "summary": "x"}\n')
+    run = train(summarizer=f"file:{file}")
+    file.unlink()
+    assert f"there is no file {file}" in refusal(run.folder)
+
+
+def test_command_line_flags_do_not_reach_a_saved_run(trained, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["serve", "--n_recent_items=1", "--run=x"])
+    expected = trained.scores["u3"]
+    assert Recommender.load(trained.folder).rank("u3", list(expected)).scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_of_several_seeds_is_read_back_as_it_was(home, tiny_options):
+    results, folder = compare(
+        ["LLMTRSR"], "toy", config_dict={**tiny_options, "seeds": [5, 6], "result_dir": str(home / "s")}
+    )
+    rankings = [Recommender.load(folder / f"seed-{seed}").rank("u3", ["i1"]).scores for seed in (5, 6)]
+    assert rankings[0] != rankings[1]
