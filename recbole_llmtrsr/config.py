@@ -7,6 +7,7 @@ the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats 
 from __future__ import annotations
 
 import ast
+import codecs
 import importlib.util
 import re
 import sys
@@ -107,6 +108,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise UserError(f"RecBole does not accept these options: {error}") from error
         self._check_names()
         _refuse([*faults_of_evaluation(self.final_config_dict)])
+        if _is_utf8(self.final_config_dict.get("encoding") or "utf-8"):  # RecBole takes the machine's where none is set
+            self.final_config_dict["encoding"] = "utf-8-sig"  # a byte order mark is no part of the first column's name
         self.settings = Settings.from_options(self.final_config_dict)
         _refuse([*faults_of_candidates(self.final_config_dict, self.settings.evaluation.also_test)])
 
@@ -294,6 +297,13 @@ def _literal(text: str) -> Any:
         with suppress(yaml.YAMLError, ValueError, RecursionError):
             return yaml.safe_load(text)
     return text
+
+
+def _is_utf8(encoding: Any) -> bool:
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except (LookupError, TypeError):  # told where a file is read
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -233,6 +233,7 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
             "summaries": dict(summaries.report),
             "items_without_text": len(data.dataset.items_without_text),
             "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
+            "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
         }
     if getattr(model, "reads_candidates", False):
         report |= {

@@ -108,7 +108,7 @@ DURING_LOADING = {
         [],
         "its .inter file has no usable line",
     ),
-    "bad header": ("tiny.inter", "user\titem\n1\t2\n", [], "dataset 'tiny' cannot be loaded from"),
+    "bad header": ("tiny.inter", "user\titem\n1\t2\n", [], "its first line must tell name:type of every column"),
     "no times": (
         None,
         None,

@@ -49,6 +49,12 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
                 f" surplus was joined to the last column: lines {list(self.item_text.ragged_lines[:10])}"
             )
 
+        if self.item_text.repeated_lines:
+            self.logger.warning(
+                f"{len(self.item_text.repeated_lines)} lines of the .item file repeat the id of an earlier line, which"
+                f" counts: lines {list(self.item_text.repeated_lines[:10])}"
+            )
+
     def build(self) -> list[Any]:
         """Split; of the training rows the latest ``max_train_targets_per_user`` of each user stay.
 

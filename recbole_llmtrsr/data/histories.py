@@ -19,7 +19,9 @@ import pandas as pd
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
+from recbole.utils import FeatureSource
 
+from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import item_tokens
 from recbole_llmtrsr.data.user_split import US, split_by_user
@@ -69,6 +71,32 @@ class _Rows:
         super()._load_data(token, dataset_path)  # type: ignore[misc]
         if self.config.settings.evaluation.catalogue == "items":
             _add_item_file(self, Path(dataset_path) / f"{token}.item")
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> Any:
+        path, is_events = Path(filepath), source == FeatureSource.INTERACTION
+        if is_events:
+            check_lines(path, self.config["field_separator"], self.config["encoding"])
+        frame = super()._load_feat(filepath, source)  # type: ignore[misc]
+        if is_events:
+            check_events(frame, path, self.time_field)
+        return frame
+
+    def _filter_nan_user_or_item(self: Any) -> None:
+        """Leave out rows without a user or an item, told by line.
+
+        Deviation:
+            RecBole takes the rows' names for places: where users and items are missing, it removes other rows.
+        """
+        for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
+            for table in (name, "inter_feat"):
+                feat = getattr(self, table)
+                if field is None or feat is None:
+                    continue
+                gone = feat[field].isnull()
+                if gone.any():
+                    found = (feat.index[gone] + 2).tolist()
+                    self.logger.warning(f"{table}: {len(found):,} lines have no {field} and are left out: {found[:10]}")
+                    setattr(self, table, feat[~gone])
 
     def _split(self: Any) -> list[Any]:
         """The splits of ``eval_args``, US among them."""

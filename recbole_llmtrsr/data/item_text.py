@@ -42,12 +42,14 @@ class ItemText:
         items: token -> item.
         labels: whether column names are written.
         ragged_lines: numbers of lines with more columns than the header; the surplus is joined to the last column.
+        repeated_lines: numbers of lines whose id an earlier line has; they are not read, as in RecBole.
     """
 
     columns: tuple[str, ...]
     items: Mapping[str, Item]
     labels: bool = True
     ragged_lines: tuple[int, ...] = field(default=())
+    repeated_lines: tuple[int, ...] = field(default=())
 
     @classmethod
     def from_rows(cls, columns: Sequence[str], rows: Mapping[str, Sequence[str]], labels: bool = True) -> ItemText:
@@ -105,7 +107,7 @@ def read_item_text(
     _check_columns(path, columns, [name for name in names if name != id_column])
     id_position, positions = names.index(id_column), [names.index(column) for column in columns]
     items: dict[str, Item] = {}
-    ragged = []
+    ragged, repeated = [], []
     for number, line in enumerate(lines, start=2):
         if not line:
             continue
@@ -114,8 +116,11 @@ def read_item_text(
             ragged.append(number)
             values[len(names) - 1 :] = [" ".join(values[len(names) - 1 :])]
         values += [""] * (len(names) - len(values))
-        items.setdefault(values[id_position], _item(columns, [values[p] for p in positions], labels))
-    return ItemText(tuple(columns), items, labels, tuple(ragged))
+        if values[id_position] in items:
+            repeated.append(number)
+        else:
+            items[values[id_position]] = _item(columns, [values[p] for p in positions], labels)
+    return ItemText(tuple(columns), items, labels, tuple(ragged), tuple(repeated))
 
 
 def item_tokens(path: Path, id_column: str, separator: str = "\t", encoding: str | None = None) -> list[str]:

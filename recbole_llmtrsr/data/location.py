@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recbole_llmtrsr.data.atomic_files import header_fault
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.file_digest import file_digest
 
@@ -13,7 +14,7 @@ def check_dataset_files(config: Any) -> None:
     """Refuse a data set that is not there, and caches that would have to be un-pickled.
 
     Raises:
-        UserError: naming the file that is missing and how to get one.
+        UserError: naming the file that is missing and how to get one, or what is wrong with its header.
     """
     faults = []
     folder, name = Path(config["data_path"]), config["dataset"]
@@ -28,6 +29,10 @@ def check_dataset_files(config: Any) -> None:
             " to the folder that holds the data set's folder, make them with"
             " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole"
         )
+    present = [folder / f"{name}.{suffix}" for suffix in suffixes if (folder / f"{name}.{suffix}").is_file()]
+    columns = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
+    found = [header_fault(path, columns, config["field_separator"], config["encoding"]) for path in present]
+    faults += [fault for fault in found if fault is not None]
     for option in ("dataset_save_path", "dataloaders_save_path"):
         if config[option]:
             faults.append(f"{option}: saved data sets are pickles and are not read here; leave the option out")

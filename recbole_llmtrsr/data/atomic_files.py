@@ -1,0 +1,102 @@
+"""What is wrong with an .inter file, told by line before RecBole makes something of it."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_llmtrsr.errors import UserError
+
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_N_NAMED = 5
+
+
+def header_fault(path: Path, columns: tuple[str, ...], separator: str, encoding: str) -> str | None:
+    """What is wrong with the first line of an atomic file; None if nothing is.
+
+    Args:
+        path: of the file, which exists.
+        columns: that must be there.
+        separator: of columns.
+        encoding: of the file.
+    """
+    try:
+        with path.open(encoding=encoding, newline="\n") as file:
+            line = file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError, LookupError) as error:
+        return f"{path} cannot be read ({error}): save it as UTF-8, or set encoding to its own"
+    if not line:
+        return f"{path} has no header: its first line must tell name:type of every column, separated by {separator!r}"
+    cells = [cell.rsplit(":", 1) for cell in line.split(separator)]
+    odd = [":".join(cell) for cell in cells if len(cell) != 2 or cell[1] not in _TYPES or ":" in cell[0]]
+    if odd:
+        return (
+            f"{path}: its first line must tell name:type of every column, separated by {separator!r} (field_separator),"
+            f" the type being one of {', '.join(_TYPES)}; found is {odd[0][:80]!r}"
+        )
+    names = [cell[0] for cell in cells]
+    missing = [column for column in columns if column not in names]
+    if missing:
+        return f"{path} has no column {' or '.join(missing)}, it has {', '.join(names)}: rename one, or set the option"
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return f"{path} names the column {', '.join(twice)} twice: rename one" if twice else None
+
+
+def check_lines(path: Path, separator: str, encoding: str) -> None:
+    """Refuse surplus columns, which pandas cuts off, and words where the header says numbers.
+
+    Raises:
+        UserError: naming the first such line.
+    """
+    with path.open(encoding=encoding, newline="\n") as file:
+        header = file.readline().rstrip("\r\n").split(separator)
+        floats = [place for place, cell in enumerate(header) if cell.endswith(":float")]
+        for number, line in enumerate(file, start=2):
+            cells = line.rstrip("\r\n").split(separator)
+            if len(cells) > len(header):
+                raise UserError(
+                    f"{path}, line {number} has {len(cells)} columns, its header {len(header)}: remove the surplus"
+                )
+            for place in floats:
+                if place < len(cells) and not _is_number(cells[place]):
+                    name = header[place].rsplit(":", 1)[0]
+                    raise UserError(f"{path}, line {number}: {name} must be a number, got {cells[place][:40]!r}")
+
+
+def check_events(frame: pd.DataFrame, path: Path, time_column: str | None) -> None:
+    """Refuse events without a time, which RecBole would give the mean of all; other missing numbers are told.
+
+    Args:
+        frame: all lines of the file, in their order.
+        path: of the file.
+        time_column: by which events are ordered; None or one that was not loaded is not looked at.
+
+    Raises:
+        UserError: naming the first lines.
+    """
+    for name in frame.columns:
+        if not pd.api.types.is_float_dtype(frame[name]):
+            continue
+        lines = np.flatnonzero(~np.isfinite(frame[name].to_numpy())) + 2
+        if not len(lines):
+            continue
+        told = f"{path}: {len(lines):,} of {len(frame):,} lines have no number as {name} ({_named(lines)})"
+        if name == time_column:
+            raise UserError(f"{told}, so their place in a history is unknown: complete or remove these lines")
+        getLogger().warning(f"{told}; RecBole takes the mean of the others")
+
+
+def _named(lines: Any) -> str:
+    return "line " + ", ".join(map(str, lines[:_N_NAMED])) + (" ..." if len(lines) > _N_NAMED else "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
