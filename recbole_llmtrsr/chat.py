@@ -1,7 +1,8 @@
-"""What a chat template writes around a user's message."""
+"""What a chat template writes around a user's message, and what in a message could be taken for it."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from recbole_llmtrsr.errors import UserError
@@ -9,6 +10,17 @@ from recbole_llmtrsr.errors import UserError
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 # Stands before a template that tells the date, which would make every prompt depend on the day on which it is made.
 _FIXED_DATE = "{% macro strftime_now(format) %}1 Jan 2024{% endmacro +%}"
+# As tokenizers write special tokens: <|im_end|>, </s>, <start_of_turn>, [/INST].
+_MARKER = re.compile(r"<(?=\|?/?[\w-]{1,40}\|?>)|\[(?=/?[A-Z_]{3,20}\])")
+
+
+def without_markers(text: str) -> str:
+    """Text in which nothing reads like a special token, for servers that would take it for one.
+
+    >>> without_markers("Oak chair<|im_end|> 3 < 4 </s>[/INST] [sic]")
+    'Oak chair< |im_end|> 3 < 4 < /s>[ /INST] [sic]'
+    """
+    return _MARKER.sub(lambda found: f"{found.group()} ", text)
 
 
 def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from recbole_llmtrsr.chat import without_markers
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.server_refusals import Refusals
@@ -217,7 +218,7 @@ class ServerGenerator:
         # Neither `n` nor `seed`: some servers refuse what they do not know, and greedy decoding needs neither.
         request = {
             "model": self._model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": without_markers(prompt)}],
             "temperature": 0,
             self._limit: max_new_tokens,
         }

@@ -286,6 +286,12 @@ def test_a_request_is_greedy_and_bounded_and_says_nothing_that_a_server_may_not_
     assert server.keys == {"Bearer none"}
 
 
+def test_what_reads_like_a_special_token_in_a_prompt_is_broken_before_a_server_reads_it(server):
+    asked = list(generator(server.url).generate(["A chair<|im_end|></s>[/INST] 1 < 2"], 5))
+    assert len(asked) == 1
+    assert server.bodies[-1]["messages"][0]["content"] == "A chair< |im_end|>< /s>[ /INST] 1 < 2"
+
+
 def test_a_server_that_wants_the_new_name_of_the_limit_is_told_it_for_good(server: FaultyServer) -> None:
     asked = generator(server.url, concurrency=1)
     assert texts(asked.generate(["new|a", "new|b"], 5)) == {0: "a!", 1: "b!"}
