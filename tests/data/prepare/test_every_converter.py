@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recbole_llmtrsr.data.atomic_files import check_lines, header_fault
 from recbole_llmtrsr.data.item_text import read_item_text
 from recbole_llmtrsr.data.prepare import CONVERTERS
 from recbole_llmtrsr.data.prepare.atomic import AtomicFile
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 TITLES = {"i1": 'A "red" kettle', "i2": "A lamp", "i3": "A rug"}
@@ -135,6 +138,77 @@ def test_a_full_disk_is_an_error_of_the_user_s(
     with pytest.raises(ValueError, match="can not write to --out=.*No space left.*choose a writable folder"):
         convert()
     assert contents(tmp_path / "data" / "tiny") == {}
+
+
+JUNK = [
+    *(
+        b"\x00",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\xc3",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b'"',
+        b"'",
+        b",",
+        b"::",
+        b"|",
+        b" ",
+    ),
+    *(b"{", b"}", b"[", b"]", b"\\", b"NaN", b"null", b"-1", b"1e999", b"9" * 400, b"0x1", b"True", b"[PAD]"),
+    *("\u2028\u0085\ud7ff\U0001f469\u202e".encode(), b"i1", b"1"),
+]
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Content with a few bytes changed, cut, moved or put in between."""
+    for _ in range(chance.randint(1, 4)):
+        lines, place = content.split(b"\n"), chance.randrange(len(content) + 1)
+        end = min(len(content), place + chance.choice([1, 1, 1, 5, 40]))
+        one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
+        content = chance.choice(
+            [
+                content[:place] + bytes([chance.randrange(256)]) + content[place + 1 :],
+                content[:place] + content[end:],
+                content[:place] + chance.choice(JUNK) + content[place:],
+                content[:place] + chance.choice(JUNK) + content[end:],
+                content[:place],
+                b"\n".join([*lines[:one], *lines[other:]]),
+                b"\n".join([*lines[: one + 1], *lines[one:]]),
+                content[:place] + content[place:end] * 3 + content[end:],
+            ]
+        )
+    return content
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_of_damaged_files_what_can_be_read_becomes_sound_files_and_the_rest_is_told(name: str, tmp_path: Path) -> None:
+    chance, n_sound, n_told = random.Random(name), 0, 0
+    for number in range(300):
+        raw, out = tmp_path / "raw" / str(number), tmp_path / "data" / str(number)
+        raw.mkdir(parents=True)
+        options = RAW[name](raw)
+        path = chance.choice(sorted(raw.iterdir()))
+        path.write_bytes(damaged(path.read_bytes(), chance))
+        try:
+            report = CONVERTERS[name].convert(raw, out, **options)
+        except UserError:
+            assert not out.exists() or list(out.iterdir()) == []
+            n_told += 1
+            continue
+        n_told += bool(report.faults)
+        inter, item = out / f"{number}.inter", out / f"{number}.item"
+        assert header_fault(inter, ("user_id", "item_id", "timestamp"), "\t", "utf-8") is None
+        check_lines(inter, "\t", "utf-8")
+        times = [line.split("\t")[2] for line in inter.read_text(encoding="utf-8").split("\n")[1:-1]]
+        assert times
+        assert all(abs(float(time)) < 1e300 for time in times)
+        assert read_item_text(item, "item_id").ragged_lines == ()
+        n_sound += 1
+    assert n_sound > 30
+    assert n_told > 30
 
 
 def test_recbole_reads_every_event_in_its_order_and_every_text(
