@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
 from recbole_llmtrsr.training import fit, make_trainer
 
+_VARIANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}")
 SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
 
@@ -49,7 +51,13 @@ def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapp
         files: property files.
         options: by name.
     """
-    model_class: Any = get_model(label.partition("@")[0])
+    name, at, variant = label.partition("@")
+    if at and not _VARIANT.fullmatch(variant):
+        raise UserError(
+            f"the variant '{variant[:80]}' of {name[:80]} names a folder: write letters, digits, _, - and dots, such as"
+            f" {name[:80]}@recurrent"
+        )
+    model_class: Any = get_model(name)
     config = Config(model_class, dataset, files, options, label)
     if hasattr(model_class, "check_config"):
         model_class.check_config(config)

@@ -61,6 +61,12 @@ BEFORE_ANY_WORK = {
     "contradicting flags": (["--epochs=3", "--epochs=4"], "flag --epochs is given twice, with '3' and '4': keep one"),
     "missing file": (["--config_files=no.yaml"], "property file no.yaml cannot be read"),
     "unknown metric": (["--metrics=['Recal']"], "There is no metric named 'Recal'"),
+    "a variant that climbs": (["--model=Pop@../../evil"], "the variant '../../evil' of Pop names a folder"),
+    "a variant without a name": (["--model=Pop@"], "the variant '' of Pop names a folder"),
+    "a data set that climbs": (
+        ["--dataset=../tiny"],
+        "dataset must be the name of a folder below data_path, got '../tiny'",
+    ),
     "unknown mode": (["--eval_args={mode: many}"], "full or labeled, got 'many'"),
     "own template": (["--prompt_templates={'blok': 'x'}"], "no template 'blok', there are"),
     "result folder is a file": (

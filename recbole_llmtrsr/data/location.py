@@ -18,6 +18,10 @@ def check_dataset_files(config: Any) -> None:
     """
     faults = []
     folder, name = Path(config["data_path"]), config["dataset"]
+    if Path(name).name != name:
+        raise UserError(
+            f"dataset must be the name of a folder below data_path, got '{name}': set data_path to the folder above it"
+        )
     parts = config["benchmark_filename"]
     if parts is not None and not (isinstance(parts, list) and len(parts) == 3):
         raise UserError(f"benchmark_filename must be a list of three, such as [train, valid, test], got {parts!r}")
