@@ -6,7 +6,8 @@ import os
 import pickle
 import shutil
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -16,6 +17,17 @@ from recbole_llmtrsr.file_digest import file_digest
 
 _own: set[str] = set()
 _trusted = False
+
+
+@contextmanager
+def trusting_checkpoints(flag: bool) -> Iterator[None]:
+    """As `trust_checkpoints`, for a while."""
+    before = _trusted
+    trust_checkpoints(flag)
+    try:
+        yield
+    finally:
+        trust_checkpoints(before)
 
 
 def trust_checkpoints(flag: bool) -> None:

@@ -33,7 +33,7 @@ from recbole_llmtrsr.config_checks import faults_of_candidates, faults_of_evalua
 from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.metric_names import register_metrics
-from recbole_llmtrsr.settings import Settings, unknown_options
+from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
 
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
 
@@ -246,6 +246,16 @@ class SavedConfig(Config):
     @staticmethod
     def _flags() -> dict[str, Any]:
         return {}
+
+    @staticmethod
+    def options_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of a checkpoint's run; it may come from elsewhere, so it trusts nothing.
+
+        None of them speaks to a model or variant, which would beat what is set beside them.
+        """
+        given = {name: value for name, value in checkpoint["given_options"].items() if "." not in name}
+        own = {name: value for name, value in checkpoint["config"].items() if name in OPTION_NAMES}
+        return {**given, **own, "trust_remote_code": False, "trust_checkpoint": False}
 
 
 def _refuse(faults: Sequence[str]) -> None:

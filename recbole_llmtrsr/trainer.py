@@ -22,7 +22,7 @@ from transformers import get_scheduler
 from recbole_llmtrsr.checkpoints import load_checkpoint, unwritable, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.model.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.whole_file import whole_files
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -209,6 +209,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
             "tokenizer": self.model.backbone.tokenizer_digest(),
+            "backbone": backbone_digest(self.config.settings.backbone.backbone),
             "prompts": self.model.prompts.digest() if hasattr(self.model, "prompts") else None,
             "other_parameter": {},
             "optimizer": self.optimizer.state_dict(),

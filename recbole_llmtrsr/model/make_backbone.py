@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from logging import getLogger
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
+from recbole_llmtrsr.llm.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.llm.quantized import check_load_in
 from recbole_llmtrsr.llm.source import ModelSource
@@ -59,6 +61,15 @@ def make_backbone(
         " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
     )
     return backbone
+
+
+@cache
+def backbone_digest(name: str) -> str | None:
+    """What identifies the weights that training began with; None of the builtin one, which options make."""
+    if name == BUILTIN:
+        return None
+    path = Path(name).expanduser()
+    return model_fingerprint(str(path) if path.is_dir() else name)
 
 
 def choose_weights(backbone: Backbone, settings: Settings) -> None:

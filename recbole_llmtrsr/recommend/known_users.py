@@ -11,7 +11,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 
 _N_NAMED = 3
-FEW = 5_000  # among so many, a name that resembles a wrong one is found in milliseconds
+FEW = 1_000  # among so many names of usual length, one that resembles a wrong one is found in milliseconds
 
 
 class KnownUsers:
@@ -63,7 +63,7 @@ class KnownUsers:
 
     def _number(self, user: str) -> int:
         if user not in self._numbers:
-            near = difflib.get_close_matches(user[:100], self._numbers, n=_N_NAMED) if len(self._tokens) < FEW else []
+            near = difflib.get_close_matches(user[:40], self._numbers, n=_N_NAMED) if len(self._tokens) < FEW else []
             hint = f" (the nearest are {', '.join(near)})" if near else ""
             shown = user[:60].encode(errors="replace").decode()
             raise UserError(

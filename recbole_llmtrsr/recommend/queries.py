@@ -55,6 +55,11 @@ class Query:
     row: int | None = None
 
     @property
+    def n_items(self) -> int:
+        """Of history and candidates."""
+        return len(self.history) + len(self.candidates)
+
+    @property
     def n_prompts(self) -> int:
         """Most prompts that it takes."""
         return len(self.candidates) or self.n_searched
@@ -149,7 +154,7 @@ class Door:
                     f" {type(one).__name__}"
                 )
         if unknown:
-            near = difflib.get_close_matches(unknown[0][:100], self._numbers, n=1) if len(self._numbers) < FEW else []
+            near = difflib.get_close_matches(unknown[0][:40], self._numbers, n=1) if len(self._numbers) < FEW else []
             faults.append(
                 f"{name}: {_named(unknown)} {'is' if len(unknown) == 1 else 'are'} not among the"
                 f" {len(self._numbers):,} items that the model knows{_hint(near)}: give texts instead, such as"

@@ -41,6 +41,8 @@ class Ranking:
         summary: the preference summary of the history; None where summaries are off.
         n_history: items of the history.
         is_trimmed: the prompt has no room for all of the summary, or of the recent items.
+        is_replaced: the summarizer gave no answer, so an extract stands in the summary's place, and scores are not
+            those of the run.
         n_unread: items of the history that a retriever, which knows ids alone, could not read.
     """
 
@@ -48,6 +50,7 @@ class Ranking:
     summary: str | None
     n_history: int
     is_trimmed: bool = False
+    is_replaced: bool = False
     n_unread: int = 0
 
     @property

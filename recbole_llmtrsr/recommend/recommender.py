@@ -99,11 +99,11 @@ class Recommender:
         return self.answer([self.query(*question) for question in questions])
 
     def recommend(self, history: str | Sequence[GivenItem], k: int = 10, *, with_history: bool = False) -> Ranking:
-        """The k best items of the catalogue: the first of the run's full ranking.
+        """The k best items of the catalogue.
 
-        With a retriever in the run its best items are re-ranked, as in its test; it knows ids alone, so texts given by
-        hand are read by the language model only. Without one every item takes a prompt. There are fewer than k where
-        the catalogue ends.
+        With a retriever in the run its best items are re-ranked as in its test, those of the history left out before;
+        it knows ids alone, so texts given by hand are read by the language model only. Without one every item takes a
+        prompt. There are fewer than k where the catalogue ends.
 
         Args:
             history: a user's id, or items, oldest first.
@@ -169,8 +169,10 @@ class Recommender:
             query if one is None else replace(query, candidates=tuple(map(self._door.known, one.items)))
             for query, one in zip(queries, found)
         ]
-        scored = self._scored(asked, self._office.summaries(asked))
-        return [self._ranking(*one) for one in zip(asked, found, scored, strict=True)]
+        summaries = self._office.summaries(asked)
+        scored = self._scored(asked, [summary.text for summary in summaries])
+        made = [self._ranking(*one) for one in zip(asked, found, scored, strict=True)]
+        return [replace(one, is_replaced=summary.is_replaced) for one, summary in zip(made, summaries, strict=True)]
 
     def explanation(self, query: Query, shown: int | None = None) -> Explanation:
         """Tell how the ranking of given candidates came about; errors as ``explain``."""
@@ -196,7 +198,11 @@ class Recommender:
     def _scored(self, queries: Sequence[Query], summaries: Sequence[str]) -> list[_Scored]:
         """Log-odds of all candidates, in the precision of the test."""
         items = [one for query in queries for one in (*query.history, *query.candidates)]
-        prompts = self._model.prompts.for_items([one.item.line for one in items])
+        n_recent = self._config.settings.prompt.n_recent_items
+        # Of a history no prompt shows more than the recent items, so the others need no tokens.
+        hidden = [place < len(query.history) - n_recent for query in queries for place in range(query.n_items)]
+        lines = ["" if is_hidden else one.item.line for one, is_hidden in zip(items, hidden, strict=True)]
+        prompts = self._model.prompts.for_items(lines)
         scored, prefixes, sections, first = [], [], [], 0
         for number, (query, summary) in enumerate(zip(queries, summaries, strict=True)):
             middle = first + len(query.history)
@@ -242,7 +248,7 @@ class Recommender:
         is_retrieved = found is not None and found.retrieved is not None and query.row is None
         n_unread = sum(one.number is None for one in query.history) if is_retrieved else 0
         summary = scored.summary if self._office.is_on else None
-        return Ranking(tuple(items), summary, len(query.history), scored.is_trimmed, n_unread)
+        return Ranking(tuple(items), summary, len(query.history), scored.is_trimmed, n_unread=n_unread)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import init_seed
 
-from recbole_llmtrsr.checkpoints import load_checkpoint, trust_checkpoints
+from recbole_llmtrsr.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.config import SavedConfig
 from recbole_llmtrsr.data.candidates.given import given
 from recbole_llmtrsr.data.candidates.modes import candidate_mode
@@ -22,9 +22,11 @@ from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.model.make_backbone import backbone_digest
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
-from recbole_llmtrsr.settings import OPTION_NAMES
+from recbole_llmtrsr.resume.random_state import undisturbed_randomness
+from recbole_llmtrsr.resume.run_file import FREE_OPTIONS
 
 RESULT = "result.json"
 # Options that say where things are and how fast they go; all others decide what a score is, and stay the run's.
@@ -47,7 +49,9 @@ PLACES = (
     "trust_checkpoint",
     "trust_remote_code",
 )
-_PARTS = {"config", "given_options", "identity", "state_dict"}
+_PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
+# What a checkpoint from elsewhere must not decide: where histories, and a key from the environment, are sent.
+_SERVER = "openai:"
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,8 @@ def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) 
     result = _read_result(folder)
     model_class = _model_class(folder, result)
     file = _checkpoint_file(folder, result, checkpoint)
-    try:
-        trust_checkpoints(bool(options.get("trust_checkpoint", False)))
+    with trusting_checkpoints(options.get("trust_checkpoint") is True), undisturbed_randomness():
         return _loaded(model_class, folder, result, file, options)
-    finally:
-        trust_checkpoints(False)  # what this process loads later is another question
 
 
 def _loaded(
@@ -105,6 +106,7 @@ def _loaded(
             f"checkpoint {file} is of a {saved['config']['model']}, the run in {folder} of a {result['model']}: give"
             " the checkpoint that this run saved"
         )
+    _check_same_run(file, folder, saved["config"], result)
     config = _config(model_class, result, saved, file, options)
     check_dataset_files(config)
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
@@ -174,16 +176,69 @@ def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None
 def _config(
     model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
 ) -> SavedConfig:
-    own = {name: value for name, value in saved["config"].items() if name in OPTION_NAMES}
-    if own.get("trust_remote_code") and "trust_remote_code" not in places:
+    own = SavedConfig.options_of(saved)
+    if saved["config"].get("trust_remote_code") and "trust_remote_code" not in places:
         raise UserError(
             f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
             " options={'trust_remote_code': True}"
         )
-    options = {**saved["given_options"], **own, "show_progress": False, "trust_checkpoint": False, **places}
+    _check_summarizer(file, own, places)
+    options = {**own, "show_progress": False, **places}
+    if "summarizer_api_key_variable" not in places:
+        del options["summarizer_api_key_variable"]
     if options["backbone"] == BUILTIN:
         options["builtin_tokenizer"] = str(file.with_suffix("") / "tokenizer.json")
     return SavedConfig(model_class, result["dataset"], None, options, str(result.get("label", result["model"])))
+
+
+def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
+    """Refuse another writer, a server that only the checkpoint names, and a store outside of the working folder."""
+    of_run = str(own["summarizer"])
+    if own["summary"] == "none":
+        return
+    if "summarizer" in places:
+        if _writer(str(places["summarizer"])) != _writer(of_run):
+            raise UserError(
+                f"summarizer '{places['summarizer']}' writes other summaries than '{of_run}', with which {file} was"
+                " trained: give the same one, wherever it is now"
+            )
+    elif of_run.startswith(_SERVER):
+        raise UserError(
+            f"the run of {file} has its summaries written by {of_run}: if histories may be sent there, say so again"
+            f" with options={{'summarizer': '{of_run}'}}"
+        )
+    store = own["summary_store"]
+    if store is not None and "summary_store" not in places and _is_outside(Path(store).expanduser()):
+        raise UserError(
+            f"the run of {file} keeps its summaries in {store}, outside of this folder: if that file may be written,"
+            f" say so again with options={{'summary_store': '{store}'}}, or name another one (None: in memory)"
+        )
+
+
+def _writer(summarizer: str) -> str:
+    """What must stay of a summarizer: its kind, and of a server the model; where it lies may differ."""
+    kind, colon, rest = summarizer.partition(":")
+    if kind == "openai":
+        return f"openai:{rest.partition('@')[0]}"
+    if colon and kind in ("file", "vllm"):
+        return kind
+    return "extractive" if summarizer == "extractive" else "local"
+
+
+def _is_outside(path: Path) -> bool:
+    return not path.resolve().is_relative_to(Path.cwd())
+
+
+def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of another run of the same model."""
+    of_result = result.get("options", {})
+    compared = sorted(set(of_result) - set(FREE_OPTIONS))
+    other = [name for name in compared if of_result[name] != saved.get(name)]
+    if other:
+        named = ", ".join(f"{name}: {saved.get(name)}, not {of_result[name]}" for name in other[:3])
+        raise UserError(
+            f"checkpoint {file} is of another run than {folder} ({named}): give the checkpoint that this run saved"
+        )
 
 
 def _tested(config: Any, test: Any) -> Any:
@@ -206,13 +261,17 @@ def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
 
 
 def _check_prompts(file: Path, saved: Mapping[str, Any], model: Any) -> None:
-    tokenizer, prompts = model.backbone.tokenizer_digest(), model.prompts.digest()
-    if saved.get("tokenizer", tokenizer) != tokenizer:
+    if saved["backbone"] != backbone_digest(model.settings.backbone.backbone):
+        raise UserError(
+            f"backbone '{model.settings.backbone.backbone}' holds other weights than {file} was trained with: give"
+            " those"
+        )
+    if saved["tokenizer"] != model.backbone.tokenizer_digest():
         raise UserError(
             f"checkpoint {file} was trained with another tokenizer than that of backbone '{model.backbone.name}': give"
             " the backbone that it was trained with"
         )
-    if (saved.get("prompts") or prompts) != prompts:
+    if saved["prompts"] != model.prompts.digest():
         raise UserError(
             f"prompts are other ones than those that {file} was trained on: texts of the .item file, or the wording of"
             " this version, have changed since; point data_path to the files of then, or train anew"

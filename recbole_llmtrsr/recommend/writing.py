@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ from recbole_llmtrsr.summarizer.writers.make_writer import FILE, check_summarize
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 REMEMBERED = 10_000  # summaries in memory; the store keeps all
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A preference summary.
+
+    Attributes:
+        text: on one line; '' where there is none.
+        is_replaced: the summarizer gave no answer to a call behind it, so an extract stands in its place.
+    """
+
+    text: str
+    is_replaced: bool = False
 
 
 class SummaryOffice:
@@ -54,7 +68,7 @@ class SummaryOffice:
         """Whether the run's prompts have summaries."""
         return bool(self._settings.summary != "none")
 
-    def summaries(self, queries: Sequence[Query]) -> list[str]:
+    def summaries(self, queries: Sequence[Query]) -> list[Summary]:
         """The summary of each query's history; '' where there is none.
 
         Of ``summarizer: file:<path>`` a known user's, as in the run, and none for a history given by hand, which the
@@ -64,18 +78,16 @@ class SummaryOffice:
             UserError: a fault of the summarizer or the store.
         """
         if not self.is_on:
-            return [""] * len(queries)
+            return [Summary("")] * len(queries)
         if self._file is not None:
-            return [self._from_file(query) for query in queries]
+            return [Summary(self._from_file(query)) for query in queries]
         keys = [digest_of(query) for query in queries]
-        found = {key: self._known[key] for key in keys if key in self._known}
+        found = {key: Summary(self._known[key]) for key in keys if key in self._known}
         missing = {key: query for key, query in zip(keys, queries) if key not in found}
-        if missing:
-            result = self._written(list(missing.values()), ())
-            written = dict(zip(missing, (result.summaries[i] for i in range(len(missing)))))
+        for written in self._all_written(missing):
             found |= written
-            if not result.report["replaced"]:  # what a server did not answer is asked again next time
-                self._known |= written
+            # What a server did not answer is asked again next time.
+            self._known |= {key: summary.text for key, summary in written.items() if not summary.is_replaced}
         for key in keys:
             if key in self._known:
                 self._known.move_to_end(key)
@@ -90,8 +102,20 @@ class SummaryOffice:
             UserError: as ``summaries``.
         """
         if not self.is_on or self._file is not None:
-            return SummaryResult(dict(enumerate(self.summaries([query]))), {})
+            return SummaryResult({0: self.summaries([query])[0].text}, {})
         return self._written([query], (0,))
+
+    def _all_written(self, missing: Mapping[bytes, Query]) -> Iterator[dict[bytes, Summary]]:
+        """Summaries by key; one after the other where some were not answered, to tell which."""
+        if not missing:
+            return
+        result = self._written(list(missing.values()), ())
+        if result.report["replaced"] and len(missing) > 1:
+            for key, query in missing.items():
+                yield from self._all_written({key: query})
+            return
+        is_replaced = result.report["replaced"] > 0
+        yield {key: Summary(result.summaries[place], is_replaced) for place, key in enumerate(missing)}
 
     def _from_file(self, query: Query) -> str:
         assert self._file is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,3 +48,15 @@ def restore_model_randomness(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and len(state["gpus"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["gpus"])
+
+
+@contextmanager
+def undisturbed_randomness() -> Iterator[None]:
+    """Put all generators back afterwards, but those of loaders."""
+    own = torch.Generator()
+    of_data, of_model = data_randomness(own), model_randomness()
+    try:
+        yield
+    finally:
+        restore_data_randomness(of_data, own)
+        restore_model_randomness(of_model)

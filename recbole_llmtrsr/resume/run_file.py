@@ -17,7 +17,7 @@ from recbole_llmtrsr.whole_file import whole_file
 FILE_NAME = "run.json"
 _LOCK = ".run.lock"
 # Options that change no result: where files lie (their contents are compared), patience, what is shown or kept.
-_FREE = (
+FREE_OPTIONS = (
     "candidate_dir",
     "checkpoint_dir",
     "checkpoint_minutes",
@@ -166,7 +166,7 @@ def differences(begun: Runs, now: Runs) -> list[str]:
         old, new = begun[name], now[name]
         faults += [
             f"{name} began with {option}: {old.get(option)}, not {new.get(option)}"
-            for option in sorted({*old, *new} - set(_FREE))
+            for option in sorted({*old, *new} - set(FREE_OPTIONS))
             if old.get(option) != new.get(option)
         ]
     return faults

@@ -75,7 +75,7 @@ def trained_retriever(
         ]
     )
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
-    options = {**checkpoint["given_options"], **places, "data_path": str(Path(config["data_path"]).parent)}
+    options = {**SavedConfig.options_of(checkpoint), **places, "data_path": str(Path(config["data_path"]).parent)}
     saved = SavedConfig(model_class, config["dataset"], None, options)
     # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
     init_seed(saved.data_seed, saved["reproducibility"])

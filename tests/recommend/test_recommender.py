@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -32,11 +34,11 @@ def recommender(trained):
     return Recommender.load(trained.folder)
 
 
-def pretrained(folder):
+def pretrained(folder, seed=0):
     """A causal LM as from the hub, with random weights."""
     tokenizer = train_tokenizer(["red blue lamp kettle Answer: yes no"] * 3, 400, [" yes", " no"])
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, initializer_range=0.2, **sizes)
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -102,6 +104,11 @@ def test_an_adapter_on_a_pretrained_model_is_read_back(train, home):
     pretrained(home / "lm")
     run = train(backbone=str(home / "lm"), summary="none", answers=["yes", "no"], learning_rate=0.1)
     check_equal(run)
+    pretrained(home / "moved")
+    check_equal(run, options={"backbone": str(home / "moved")})
+    pretrained(home / "other", seed=1)
+    with pytest.raises(UserError, match="other' holds other weights than .* was trained with"):
+        Recommender.load(run.folder, options={"backbone": str(home / "other")})
 
 
 def test_predicted_ratings_are_those_of_the_test(train):
@@ -297,3 +304,47 @@ def test_queries_are_values(recommender):
     query = recommender.query("u3", ["i1"])
     assert query == recommender.query("u3", ["i1"])
     assert (query.n_prompts, recommender.search_query("u3", 2).n_prompts) == (1, 23)
+
+
+class Summarizer(BaseHTTPRequestHandler):
+    """Says 'likes lamps', or 500 while it is down."""
+
+    is_down = False
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.answer({"data": [{"id": "tiny"}]})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "likes lamps"}
+        self.answer({"choices": [{"message": message, "finish_reason": "stop"}]}, 500 if Summarizer.is_down else 200)
+
+    def answer(self, content, status=200):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_an_extract_in_place_of_a_summary_is_told_of_the_history_that_it_stands_for(train):
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Summarizer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = {"summarizer": f"openai:tiny@http://127.0.0.1:{server.server_port}/v1", "summarizer_retries": 0}
+        run = train(**asked, summary_store=None, n_recent_items=4)
+        recommender = Recommender.load(run.folder, options=asked)
+        known = recommender.rank("u3", ["i1", "i2"])
+        assert (known.summary, known.is_replaced) == ("likes lamps", False)
+        Summarizer.is_down = True
+        new = ["i5", "i6", "i7", "i8", "i9"]
+        again, replaced = recommender.rank_many([("u3", ["i1", "i2"]), (new, ["i1", "i2"])])
+        assert (again.summary, again.is_replaced, again.scores) == ("likes lamps", False, known.scores)
+        assert replaced.is_replaced
+        assert replaced.summary not in ("", "likes lamps")
+        Summarizer.is_down = False
+        assert not recommender.rank(new, ["i1", "i2"]).is_replaced
+        server.shutdown()

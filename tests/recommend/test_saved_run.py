@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from recbole_llmtrsr import checkpoints
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
@@ -30,7 +31,7 @@ def with_checkpoint(trained, folder, **parts):
     """The run with another checkpoint, its backbone's folder beside it."""
     old = trained.result["checkpoint"]
     saved = {**torch.load(old, weights_only=True), **parts}
-    changed(trained, folder, checkpoint=str(folder / "own.pth"))
+    changed(trained, folder, checkpoint=str(folder / "own.pth"), options=parts.get("config", trained.result["options"]))
     torch.save({name: value for name, value in saved.items() if value is not ...}, folder / "own.pth")
     shutil.copytree(old.removesuffix(".pth"), folder / "own")
     return folder
@@ -152,6 +153,64 @@ def test_code_of_a_model_is_run_only_if_said_again(trained, tmp_path):
     folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "trust_remote_code": True})
     assert "options={'trust_remote_code': True}" in refusal(folder)
     Recommender.load(folder, options={"trust_remote_code": True})
+
+
+def test_options_in_a_checkpoint_from_elsewhere_trust_nothing_and_beat_nothing(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)
+    hidden = {name: value for name, value in saved["config"].items() if name != "trust_remote_code"}
+    planted = {
+        "trust_remote_code": True,
+        "LLMTRSR.trust_remote_code": True,
+        "LLMTRSR.summary_store": str(tmp_path / "anywhere.sqlite"),
+        "LLMTRSR.n_recent_items": 1,
+    }
+    folder = with_checkpoint(
+        trained, tmp_path / "run", config=hidden, given_options={**saved["given_options"], **planted}
+    )
+    recommender = Recommender.load(folder, options={"summary_store": None})
+    settings = recommender._config.settings
+    assert settings.backbone.trust_remote_code is False
+    assert settings.summary.summary_store is None
+    assert settings.prompt.n_recent_items == trained.result["options"]["n_recent_items"]
+    expected = trained.scores["u3"]
+    assert recommender.rank("u3", list(expected)).scores == pytest.approx(expected, abs=1e-5)
+    assert not (tmp_path / "anywhere.sqlite").exists()
+
+
+def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    server = "openai:m@http://127.0.0.1:9/v1"
+    planted = {**saved, "summarizer": server, "summarizer_api_key_variable": "HOME"}
+    folder = with_checkpoint(trained, tmp_path / "run", config=planted)
+    assert f"options={{'summarizer': '{server}'}}" in refusal(folder)
+    recommender = Recommender.load(folder, options={"summarizer": "openai:m@http://127.0.0.1:8/v1"})
+    assert recommender._config.settings.summary.summarizer_api_key_variable == "SUMMARIZER_API_KEY"
+    assert "writes other summaries than" in refusal(folder, options={"summarizer": "openai:n@http://127.0.0.1:9/v1"})
+    assert "writes other summaries than" in refusal(trained.folder, options={"summarizer": "file:s.jsonl"})
+
+
+def test_a_store_outside_of_the_folder_is_written_only_if_said_again(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    store = tmp_path / "elsewhere" / "own.sqlite"
+    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summary_store": str(store)})
+    assert f"keeps its summaries in {store}, outside of this folder" in refusal(folder)
+    assert not store.exists()
+    Recommender.load(folder, options={"summary_store": str(store)})
+
+
+def test_the_checkpoint_of_another_run_is_refused(trained, train):
+    other = train(seed=7)
+    assert "is of another run than" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
+    assert "(seed: 7, not 2020)" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
+
+
+def test_loading_changes_neither_random_numbers_nor_trust(trained):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    Recommender.load(trained.folder, options={"trust_checkpoint": True})
+    assert torch.equal(torch.rand(1), expected)
+    assert checkpoints._trusted is False
 
 
 def test_a_summarizer_that_is_gone_is_told(train, home):
