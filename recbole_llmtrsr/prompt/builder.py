@@ -35,6 +35,7 @@ from recbole_llmtrsr.settings import PromptSettings
 Ids = npt.NDArray[np.int32]
 
 _ITEMS_AT_ONCE = 10_000
+MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made whenever they are asked for
 
 
 @dataclass(slots=True)
@@ -104,6 +105,7 @@ class PromptBuilder:
         self._newline = self._encode("\n")
         self._items = self._encode_items(catalogue)
         self._prefixes: dict[int, Ids] = {}
+        self._n_kept = 0  # tokens of all of them
         self._counted: set[int] = set()
         self._counting = Lock()  # prompts are made on a thread ahead of training
         self._room = self._room_for_history()
@@ -115,7 +117,7 @@ class PromptBuilder:
         """
         other = copy(self)
         other.trims = Counter(dict.fromkeys(self.trims, 0))
-        other.trimmed, other._prefixes = set(), {}
+        other.trimmed, other._prefixes, other._n_kept = set(), {}, 0
         other._counted, other._counting = set(), Lock()
         other._items = other._encode_items(texts)
         return other
@@ -144,21 +146,25 @@ class PromptBuilder:
         return self._items_cut.get(item_id, 0) + max(0, over)
 
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
-        """Ids of everything before the candidate; made once per history and kept.
+        """Ids of everything before the candidate; made once per history and kept while there is room.
 
         Args:
             history_id: names the history.
             summary: its preference summary; empty writes 'none'.
             history: item ids, oldest first.
         """
-        if history_id not in self._prefixes:
-            shown = self._fit(summary, history)
-            ids = np.fromiter(chain.from_iterable(self._parts(shown)), dtype=np.int32)
-            with self._counting:
+        kept = self._prefixes.get(history_id)
+        if kept is not None:
+            return kept
+        shown = self._fit(summary, history)
+        ids = np.fromiter(chain.from_iterable(self._parts(shown)), dtype=np.int32)
+        with self._counting:
+            if self._n_kept + len(ids) <= MOST_KEPT:
                 self._prefixes[history_id] = ids
-                if history_id not in self._counted:
-                    self._count(history_id, shown)
-        return self._prefixes[history_id]
+                self._n_kept += len(ids)
+            if history_id not in self._counted:
+                self._count(history_id, shown)
+        return ids
 
     def state(self) -> dict[str, Any]:
         """What was counted so far, and of which histories."""

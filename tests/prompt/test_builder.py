@@ -349,3 +349,14 @@ def test_a_digest_tells_wording_and_texts_apart():
         builder(max_item_tokens=5),
     ]
     assert len({builder().digest(), *(other.digest() for other in others)}) == 6
+
+
+def test_prefixes_are_kept_while_there_is_room_and_counted_once(monkeypatch):
+    prompts = builder(n_recent_items=1)
+    first = prompts.prefix(0, "likes red", [1, 2])
+    monkeypatch.setattr("recbole_llmtrsr.prompt.builder.MOST_KEPT", 2 * len(first) - 1)
+    second = prompts.prefix(1, "likes red", [1, 2])
+    assert prompts.prefix(0, "", []) is first
+    assert second.tolist() == first.tolist()
+    assert prompts.prefix(1, "", []).tolist() != second.tolist()  # not kept: made of what it is given
+    assert prompts.trims["prompts"] == 2
