@@ -231,6 +231,19 @@ def test_a_failure_is_told_without_its_reason_and_ends_nothing(serve, recommende
     assert server.post("/rank", RANK)[0] == 200
 
 
+def test_every_kind_of_failure_is_answered(serve, monkeypatch):
+    server = serve()
+    for error in (SystemExit(3), StopIteration(), KeyboardInterrupt()):
+
+        def broken(queries, error=error):
+            raise error
+
+        monkeypatch.setattr(server.model, "answer", broken)
+        assert server.post("/rank", RANK)[0] == 500
+        monkeypatch.undo()
+        assert server.post("/rank", RANK)[0] == 200
+
+
 def test_without_the_token_nothing_is_answered_but_health(serve, caplog):
     server = serve(token=TOKEN)
     with caplog.at_level(logging.DEBUG):
