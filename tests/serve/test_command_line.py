@@ -70,7 +70,7 @@ def test_every_flag_is_documented(capsys):
     assert flags == {
         *("--help", "--run", "--checkpoint", "--option", "--host", "--port", "--token_variable", "--max_waiting"),
         *("--max_batch_prompts", "--max_body_bytes", "--body_seconds", "--most_prompts", "--shutdown_seconds"),
-        "--access_log",
+        *("--answer_seconds", "--access_log"),
     }
     for flag in flags:
         assert re.search(rf"{flag}[^\n]*\n? +\w", told), flag
