@@ -65,6 +65,9 @@ def _serve(options: argparse.Namespace) -> int:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=options.shutdown_seconds,
     )
+    if app.state.worker.is_left_behind:  # the interpreter's own end would abort, with the model still at work
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

@@ -24,7 +24,7 @@ from recbole_llmtrsr.serve.metrics import CONTENT_TYPE, Metrics
 from recbole_llmtrsr.serve.schema import ExplainQuestion, Question, RankQuestion, RecommendQuestion
 from recbole_llmtrsr.serve.worker import QueueFullError, Worker
 
-RETRY_SECONDS = 1
+_LATER = {"Retry-After": "1"}  # seconds
 _MOST_FAULTS = 10
 _TOO_LARGE = ("too_long", "string_too_long")
 _T = TypeVar("_T")
@@ -78,6 +78,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         redoc_url=None,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
     )
+    app.state.worker = worker
     app.add_middleware(
         Guard,  # type: ignore[arg-type]
         metrics=metrics,
@@ -97,8 +98,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         try:
             future = ask(query)
         except QueueFullError:
-            detail = f"{limits.max_waiting} questions wait already: try again later"
-            raise HTTPException(503, detail, {"Retry-After": str(RETRY_SECONDS)}) from None
+            raise HTTPException(503, f"{limits.max_waiting} questions wait already: try again later", _LATER) from None
         answer = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(request.receive())  # behind the body comes nothing but the client's leaving
         try:
@@ -112,7 +112,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
                 metrics.left()
                 raise HTTPException(LEFT, "the client left")
             if answer.cancelled():
-                raise HTTPException(503, "the server is ending", {"Retry-After": str(RETRY_SECONDS)})
+                raise HTTPException(503, "the server is ending", _LATER)
             return answer.result()
         except (HTTPException, asyncio.CancelledError):
             raise

@@ -101,6 +101,11 @@ class Worker:
         return self._thread.is_alive() and not self._is_closing
 
     @property
+    def is_left_behind(self) -> bool:
+        """Whether the thread goes on though it was closed."""
+        return self._thread.is_alive() and self._is_closing
+
+    @property
     def n_waiting(self) -> int:
         """Questions that wait, not counting those in work."""
         return len(self._queue)

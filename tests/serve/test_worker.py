@@ -115,7 +115,7 @@ def test_a_worker_that_never_began_can_be_closed():
 def test_a_thread_that_does_not_come_to_an_end_is_left_behind(worker, caplog):
     first, asked = in_work(worker, "a")
     worker.close(0.1)
-    assert not worker.is_alive
+    assert (worker.is_alive, worker.is_left_behind) == (False, True)
     assert not first.done()
     assert "what the model works on is given up after 0.1 seconds" in caplog.text
     worker.model.gate.set()
