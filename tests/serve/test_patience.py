@@ -29,18 +29,15 @@ def test_a_header_that_drips_in_is_given_up(serve):
 
 
 def test_behind_an_answer_a_header_has_its_time_too(serve):
-    with serve(body_seconds=0.5, keep_alive=1).raw(HEALTH) as connection:
+    with serve(body_seconds=0.5, keep_alive=1).raw(b"") as connection:
         for _ in range(2):  # the connection is kept
+            connection.sendall(HEALTH)
             told = b""
             while not told.endswith(b"}"):
                 told += connection.recv(10_000)
             assert told.startswith(b"HTTP/1.1 200 ")
-            connection.sendall(HEALTH)
-        told = b"".join(iter(lambda: connection.recv(10_000), b""))
-        assert told.count(b"HTTP/1.1 200 ") == 1
-    with serve(body_seconds=0.5, keep_alive=1).raw(HEALTH + HEALTH[:10]) as connection:
-        told = b"".join(iter(lambda: connection.recv(10_000), b""))
-        assert told.count(b"HTTP/1.1 ") == 1
+        connection.sendall(HEALTH[:10])
+        assert connection.recv(10_000) == b""
 
 
 def test_questions_in_work_are_not_cut(serve, wait_until):
