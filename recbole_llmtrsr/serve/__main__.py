@@ -35,26 +35,39 @@ def _serve(options: argparse.Namespace) -> int:
 
     from recbole_llmtrsr.recommend import Recommender
     from recbole_llmtrsr.serve.app import Limits, make_app
-    from recbole_llmtrsr.serve.guard import is_loopback
+    from recbole_llmtrsr.serve.origin import is_loopback
+    from recbole_llmtrsr.serve.patience import impatient
 
     token = _token(options, is_loopback(options.host))
     places = dict(_place(one) for one in options.option)
     recommender = Recommender.load(
         options.run, options=places, checkpoint=options.checkpoint, most_prompts=options.most_prompts
     )
-    limits = Limits(options.max_waiting, options.max_batch_prompts, options.max_body_bytes, options.body_seconds)
+    limits = Limits(
+        max_waiting=options.max_waiting,
+        max_prompts=options.max_batch_prompts,
+        max_body=options.max_body_bytes,
+        body_seconds=options.body_seconds,
+        answer_seconds=options.answer_seconds,
+        shutdown_seconds=options.shutdown_seconds,
+    )
     app = make_app(recommender, limits, token, only_loopback=token is None)
     logging.basicConfig(level=logging.INFO)
     uvicorn.run(
         app,
         host=options.host,
         port=options.port,
+        http=impatient(options.body_seconds),
+        ws="none",
         access_log=options.access_log,
         server_header=False,
         limit_concurrency=4 * options.max_waiting + 64,  # connections
         timeout_keep_alive=15,
         timeout_graceful_shutdown=options.shutdown_seconds,
     )
+    if app.state.worker.is_left_behind:  # the interpreter's own end would abort, with the model still at work
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
@@ -109,8 +122,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m recbole_llmtrsr.serve",
         description="Serve a finished run over HTTP: POST /rank, /recommend, /explain; GET /health, /metrics,"
         " /openapi.json. Start it where the run was started, as the run names its files from there.",
-        epilog=f"Where the environment variable {TOKEN_VARIABLE} holds a token, every request but /health must send it"
-        " as 'Authorization: Bearer <token>'. One process serves one run with one model; put TLS in front of it.",
+        epilog=f"Where the environment variable {TOKEN_VARIABLE} holds a token, every request must send it as"
+        " 'Authorization: Bearer <token>'; without it, /health tells the status alone. Behind a proxy, set the token"
+        " on 127.0.0.1 too. One process serves one run with one model; put TLS in front of it. Missing summaries are"
+        " written on the model's thread: while one is written, every question waits.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -146,8 +161,20 @@ def _parser() -> argparse.ArgumentParser:
         default=256,
         help="prompts of waiting requests that are scored together (256); a single request may have more",
     )
-    add("--max_body_bytes", type=count, default=2**20, help="of a request (1048576); larger ones are answered 413")  # type: ignore[arg-type]
-    add("--body_seconds", type=seconds, default=10.0, help="for a request's body to arrive (10); then 408")  # type: ignore[arg-type]
+    add("--max_body_bytes", type=count, default=2**18, help="of a request (262144); larger ones are answered 413")  # type: ignore[arg-type]
+    add(
+        "--body_seconds",
+        type=seconds,  # type: ignore[arg-type]
+        default=10.0,
+        help="for a request's header to arrive (10), then the connection is closed; and as many for its body, then 408",
+    )
+    add(
+        "--answer_seconds",
+        type=seconds,  # type: ignore[arg-type]
+        default=60.0,
+        help="for a question to be answered, its time in line and its summary included (60); then 504. What still waits"
+        " is dropped, what the model works on is ended, answered for nobody",
+    )
     add(
         "--most_prompts",
         type=count,  # type: ignore[arg-type]
@@ -158,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         "--shutdown_seconds",
         type=count,  # type: ignore[arg-type]
         default=30,
-        help="for requests under way, after the signal to end (30)",
+        help="for requests under way, after the signal to end (30); what the model works on then has as long again",
     )
     add("--access_log", action="store_true", help="log a line for every request")
     return parser

@@ -19,12 +19,12 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import Explanation
 from recbole_llmtrsr.recommend import Query, Ranking, Recommender
 from recbole_llmtrsr.recommend.queries import GivenItem
-from recbole_llmtrsr.serve.guard import LEFT, Guard
+from recbole_llmtrsr.serve.guard import LEFT, TRUSTED, Guard
 from recbole_llmtrsr.serve.metrics import CONTENT_TYPE, Metrics
 from recbole_llmtrsr.serve.schema import ExplainQuestion, Question, RankQuestion, RecommendQuestion
 from recbole_llmtrsr.serve.worker import QueueFullError, Worker
 
-RETRY_SECONDS = 1
+_LATER = {"Retry-After": "1"}  # seconds
 _MOST_FAULTS = 10
 _TOO_LARGE = ("too_long", "string_too_long")
 _T = TypeVar("_T")
@@ -39,12 +39,16 @@ class Limits:
         max_prompts: prompts of questions that are answered together.
         max_body: bytes of a request's body.
         body_seconds: that a client has for sending it.
+        answer_seconds: that a question may take, with its time in line.
+        shutdown_seconds: that what the model works on has at the end.
     """
 
     max_waiting: int = 64
     max_prompts: int = 256
-    max_body: int = 2**20
+    max_body: int = 2**18
     body_seconds: float = 10.0
+    answer_seconds: float = 60.0
+    shutdown_seconds: float = 30.0
 
 
 def make_app(recommender: Recommender, limits: Limits, token: str | None, only_loopback: bool) -> FastAPI:
@@ -63,7 +67,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         worker.start()
         yield
-        await asyncio.to_thread(worker.close)
+        await asyncio.to_thread(worker.close, limits.shutdown_seconds)
 
     app = FastAPI(
         title="recbole_llmtrsr",
@@ -74,6 +78,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         redoc_url=None,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
     )
+    app.state.worker = worker
     app.add_middleware(
         Guard,  # type: ignore[arg-type]
         metrics=metrics,
@@ -85,7 +90,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
     app.add_exception_handler(RequestValidationError, _malformed)
 
     async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
-        """Wait for an answer as long as the client does."""
+        """Wait for an answer as long as the client does, but not for ever."""
         try:
             query = make()
         except UserError as fault:
@@ -93,19 +98,21 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         try:
             future = ask(query)
         except QueueFullError:
-            detail = f"{limits.max_waiting} questions wait already: try again later"
-            raise HTTPException(503, detail, {"Retry-After": str(RETRY_SECONDS)}) from None
+            raise HTTPException(503, f"{limits.max_waiting} questions wait already: try again later", _LATER) from None
         answer = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(request.receive())  # behind the body comes nothing but the client's leaving
         try:
             waiting: set[asyncio.Future[Any]] = {answer, gone}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            seconds = limits.answer_seconds
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 worker.leave(future)
+                if not gone.done():
+                    raise HTTPException(504, _too_late(seconds))
                 metrics.left()
                 raise HTTPException(LEFT, "the client left")
             if answer.cancelled():
-                raise HTTPException(503, "the server is ending", {"Retry-After": str(RETRY_SECONDS)})
+                raise HTTPException(503, "the server is ending", _LATER)
             return answer.result()
         except (HTTPException, asyncio.CancelledError):
             raise
@@ -144,15 +151,14 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         return replace(told, options=())  # they name files and servers behind this one
 
     @app.get("/health", summary="Whether questions are answered.")
-    async def health() -> JSONResponse:
-        state = {
-            "status": "ok" if worker.is_alive else "down",
-            "model": recommender.label,
-            "dataset": recommender.dataset,
-            "items": recommender.n_items,
-            "text_columns": recommender.text_columns,
-            "waiting": worker.n_waiting,
-        }
+    async def health(request: Request) -> JSONResponse:
+        state: dict[str, Any] = {"status": "ok" if worker.is_alive else "down"}
+        if request.scope.get(TRUSTED, False):
+            state["model"] = recommender.label
+            state["dataset"] = recommender.dataset
+            state["items"] = recommender.n_items
+            state["text_columns"] = recommender.text_columns
+            state["waiting"] = worker.n_waiting
         return JSONResponse(state, 200 if worker.is_alive else 503)
 
     @app.get("/metrics", summary="Counters in the text format of Prometheus.", response_class=Response)
@@ -164,11 +170,21 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No token, or a wrong one."},
+    403: {"description": "Forwarded by a proxy without a token, under a foreign name, or from another site's page."},
     408: {"description": "The body did not arrive in time."},
     413: {"description": "Too many bytes, items or characters."},
+    415: {"description": "The body is not declared as application/json."},
     422: {"description": "Malformed, or of unknown users or items; the detail tells the remedy."},
     503: {"description": "Too many questions wait; Retry-After tells when to try again."},
+    504: {"description": "The question took too long; the detail tells the remedy."},
 }
+
+
+def _too_late(seconds: float) -> str:
+    return (
+        f"there was no answer within {seconds:g} seconds: ask about fewer or shorter items, or again when fewer"
+        " questions wait; --answer_seconds of the server allows more"
+    )
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:

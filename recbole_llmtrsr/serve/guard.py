@@ -1,10 +1,9 @@
-"""What a request must pass before it is read: host, token, size and patience; and its place in the metrics."""
+"""What a request must pass before it is read: origin, token, size, patience and type; and its place in the metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 import time
 from typing import Any
@@ -12,9 +11,12 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_llmtrsr.serve.metrics import Metrics
+from recbole_llmtrsr.serve.origin import refusal
 
 LEFT = 499  # in the metrics: the client left before its answer
+TRUSTED = "recbole_llmtrsr.trusted"  # in the scope: the token was shown, or none is asked for
 _OPEN = ("/health",)  # without a token
+_JSON = b"application/json"
 
 
 class Guard:
@@ -27,7 +29,7 @@ class Guard:
         max_body: bytes of a request's body.
         body_seconds: that a client has for sending it.
         only_loopback: refuse requests that name another host, as pages of foreign sites do whose name was bent to this
-            machine.
+            machine, and those that a proxy forwarded.
     """
 
     def __init__(
@@ -60,15 +62,16 @@ class Guard:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if self._only_loopback and not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
-            await _refuse(send, 403, "this server answers to loopback names alone, such as 127.0.0.1")
+        foreign = refusal(headers, self._only_loopback)
+        if foreign is not None:
+            await _refuse(send, 403, foreign)
             return
-        if self._authorization is not None and scope["path"] not in _OPEN:
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._authorization):
-                refused = "a token is asked for: send it as 'Authorization: Bearer <token>'"
-                await _refuse(send, 401, refused, [(b"www-authenticate", b"Bearer")])
-                return
+        given = headers.get(b"authorization", b"")
+        scope[TRUSTED] = self._authorization is None or hmac.compare_digest(given, self._authorization)
+        if not scope[TRUSTED] and scope["path"] not in _OPEN:
+            refused = "a token is asked for: send it as 'Authorization: Bearer <token>'"
+            await _refuse(send, 401, refused, [(b"www-authenticate", b"Bearer")])
+            return
         too_large = f"the body may have {self._max_body:,} bytes: send fewer or shorter items"
         try:
             body = await asyncio.wait_for(self._body(receive), self._body_seconds)
@@ -79,6 +82,11 @@ class Guard:
             return  # the client left
         if len(body) > self._max_body:
             await _refuse(send, 413, too_large)
+            return
+        kind = headers.get(b"content-type", b"")
+        if scope["method"] == "POST" and kind.partition(b";")[0].strip().lower() != _JSON:
+            told = f"Content-Type is '{kind.decode('latin-1')[:60]}'" if kind else "there is no Content-Type"
+            await _refuse(send, 415, f"{told}: send JSON with the header 'Content-Type: application/json'")
             return
         messages = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -101,27 +109,6 @@ class Guard:
                 body += message.get("body", b"")
             if not message.get("more_body", False):
                 return bytes(body)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine and nobody else.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org", "")]
-    [True, True, True, False, False, False]
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _host_of(header: str) -> str:
-    """The host of a Host header, without its port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
 
 
 async def _refuse(send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -33,19 +33,28 @@ class QueueFullError(Exception):
     """As many questions wait as may."""
 
 
+class NotAnsweredError(Exception):
+    """A question could not be answered; the cause tells why."""
+
+
 @dataclass(eq=False)
 class _Waiting:
     query: Query
     is_explained: bool
     shown: int | None
     future: Future[Any] = field(default_factory=Future)
+    n_prompts: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_prompts = self.query.n_prompts
 
 
 class Worker:
     """Answers questions in the order in which they came, several at a time.
 
     What waits when the model gets free is answered together, in common forward passes, up to a bound on prompts;
-    nothing ever waits for others to come. A question whose asker has left (its future is cancelled) costs nothing.
+    nothing ever waits for others to come. A question whose asker has left (its future is cancelled) costs nothing. One
+    that fails tells its asker so by a NotAnsweredError, and the thread goes on.
 
     Args:
         recommender: asked from this thread alone.
@@ -72,18 +81,29 @@ class Worker:
         """Begin to answer."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Answer what is in work, cancel what waits, and end the thread."""
+    def close(self, seconds: float | None = None) -> None:
+        """Cancel what waits, answer what is in work, and end the thread.
+
+        Args:
+            seconds: that what is in work has; then the thread is left behind, and ends with the process. None waits.
+        """
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                logger.warning("what the model works on is given up after %g seconds", seconds)
 
     @property
     def is_alive(self) -> bool:
         """Whether questions are answered."""
         return self._thread.is_alive() and not self._is_closing
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether the thread goes on though it was closed."""
+        return self._thread.is_alive() and self._is_closing
 
     @property
     def n_waiting(self) -> int:
@@ -131,16 +151,20 @@ class Worker:
                     return
                 batch = self._taken()
             batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
-            if batch:
-                self._observe(len(batch), sum(one.query.n_prompts for one in batch))
-                self._answer(batch)
+            try:
+                if batch:
+                    self._observe(len(batch), sum(one.n_prompts for one in batch))
+                    self._answer(batch)
+            except BaseException as error:  # whatever it is, somebody waits, and others will come
+                for one in batch:
+                    _fail(one, error)
 
     def _taken(self) -> list[_Waiting]:
         """The first of the line and those behind it that fit; an explanation is told alone."""
         batch = [self._queue.popleft()]
-        n_prompts = batch[0].query.n_prompts
+        n_prompts = batch[0].n_prompts
         while self._queue and not batch[0].is_explained and not self._queue[0].is_explained:
-            n_prompts += self._queue[0].query.n_prompts
+            n_prompts += self._queue[0].n_prompts
             if n_prompts > self._max_prompts:
                 break
             batch.append(self._queue.popleft())
@@ -157,8 +181,17 @@ class Worker:
                 for one in batch:
                     self._answer([one])
                 return
-            logger.exception("a question could not be answered")
-            batch[0].future.set_exception(error)
+            _fail(batch[0], error)
             return
         for one, answer in zip(batch, answers, strict=True):
             one.future.set_result(answer)
+
+
+def _fail(one: _Waiting, error: BaseException) -> None:
+    """Tell the asker, in an exception that every kind of future can hold; the log tells why."""
+    if one.future.done():
+        return
+    logger.error("a question could not be answered", exc_info=error)
+    told = NotAnsweredError("the question could not be answered")
+    told.__cause__ = error
+    one.future.set_exception(told)

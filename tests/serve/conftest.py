@@ -89,6 +89,7 @@ class Server:
     port: int
     model: Gated
     stop: Callable[[], None]
+    has_ended: Callable[[], bool]
     headers: dict[str, str] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
@@ -126,20 +127,32 @@ def serve(recommender: Recommender) -> Iterator[Callable[..., Server]]:
     import uvicorn  # not where the extra is missing, whose tests are skipped then
 
     from recbole_llmtrsr.serve.app import Limits, make_app
+    from recbole_llmtrsr.serve.patience import impatient
 
     running = []
 
-    def start(token: str | None = None, only_loopback: bool = False, **limits: Any) -> Server:
+    def start(token: str | None = None, only_loopback: bool = False, keep_alive: int = 5, **given: Any) -> Server:
         model = Gated(recommender)
-        app = make_app(model, Limits(**limits), token, only_loopback)  # type: ignore[arg-type]
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="info", timeout_graceful_shutdown=10))
+        limits = Limits(**given)
+        app = make_app(model, limits, token, only_loopback)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            port=0,
+            http=impatient(limits.body_seconds),
+            ws="none",
+            log_level="info",
+            timeout_keep_alive=keep_alive,
+            timeout_graceful_shutdown=10,
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         running.append((server, thread, model))
         until(lambda: server.started)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         port = server.servers[0].sockets[0].getsockname()[1]
-        return Server(port, model, lambda: setattr(server, "should_exit", True), headers)
+        stop = lambda: setattr(server, "should_exit", True)  # noqa: E731
+        return Server(port, model, stop, lambda: not thread.is_alive(), headers)
 
     yield start
     for server, thread, model in running:

@@ -70,24 +70,30 @@ def test_every_flag_is_documented(capsys):
     assert flags == {
         *("--help", "--run", "--checkpoint", "--option", "--host", "--port", "--token_variable", "--max_waiting"),
         *("--max_batch_prompts", "--max_body_bytes", "--body_seconds", "--most_prompts", "--shutdown_seconds"),
-        "--access_log",
+        *("--answer_seconds", "--access_log"),
     }
     for flag in flags:
         assert re.search(rf"{flag}[^\n]*\n? +\w", told), flag
 
 
+def started(home, log, *python, token="t" * 32):
+    """A process that serves the run, and its port."""
+    with log.open("w") as out:
+        command = [sys.executable, *python, "--run=out", "--port=0"]
+        package = str(Path(recbole_llmtrsr.__file__).parents[1])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": package, "RECOMMENDER_TOKEN": token}
+        process = subprocess.Popen(command, cwd=home, stdout=out, stderr=out, env=environment)
+    end = time.monotonic() + 60
+    while not (port := re.search(r"127\.0\.0\.1:(\d+)", log.read_text())) and time.monotonic() < end:
+        time.sleep(0.1)
+    return process, port and int(port[1])
+
+
 def test_the_command_serves_and_ends_at_a_signal(home):
     log = home / "serve.log"
-    with log.open("w") as out:
-        command = [sys.executable, "-m", "recbole_llmtrsr.serve", "--run=out", "--port=0"]
-        package = str(Path(recbole_llmtrsr.__file__).parents[1])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": package, "RECOMMENDER_TOKEN": "t" * 32}
-        process = subprocess.Popen(command, cwd=home, stdout=out, stderr=out, env=environment)
+    process, port = started(home, log, "-m", "recbole_llmtrsr.serve")
     try:
-        end = time.monotonic() + 60
-        while not (port := re.search(r"127\.0\.0\.1:(\d+)", log.read_text())) and time.monotonic() < end:
-            time.sleep(0.1)
-        connection = HTTPConnection("127.0.0.1", int(port[1]), timeout=30)
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/health")
         assert connection.getresponse().read().startswith(b'{"status":"ok"')
         process.send_signal(signal.SIGTERM)
@@ -95,6 +101,36 @@ def test_the_command_serves_and_ends_at_a_signal(home):
     finally:
         process.kill()
     assert "t" * 32 not in log.read_text()
+
+
+ENDLESS = """
+import sys, torch
+from recbole_llmtrsr.recommend import Recommender
+from recbole_llmtrsr.serve.__main__ import main
+
+def answer(self, queries):
+    while True:
+        torch.rand(500, 500) @ torch.rand(500, 500)
+
+Recommender.answer = answer
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_model_that_comes_to_no_end_puts_off_no_end(home, number):
+    log, seconds = home / f"endless-{number}.log", ("--answer_seconds=1", "--shutdown_seconds=1")
+    process, port = started(home, log, "-c", ENDLESS, *seconds, token="")
+    try:
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        question = '{"user": "u3", "candidates": ["i1"]}'
+        connection.request("POST", "/rank", question, {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 504
+        process.send_signal(number)
+        assert process.wait(30) in (0, -number)
+    finally:
+        process.kill()
+    assert "what the model works on is given up after 1 seconds" in log.read_text()
 
 
 def test_a_missing_extra_is_told(capsys, monkeypatch):

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from recbole_llmtrsr.recommend.queries import Query
-from recbole_llmtrsr.serve.worker import QueueFullError, Worker
+from recbole_llmtrsr.serve.worker import NotAnsweredError, QueueFullError, Worker
 
 
 class Model:
@@ -74,8 +74,9 @@ def test_nobody_pays_for_the_question_of_another(worker):
     _, asked = in_work(worker, "a", "bad", "c")
     worker.model.gate.set()
     assert (asked[0].result(10), asked[2].result(10)) == ("a", "c")
-    with pytest.raises(ValueError, match="bad"):
+    with pytest.raises(NotAnsweredError) as told:
         asked[1].result(10)
+    assert repr(told.value.__cause__) == "ValueError('bad')"
     assert worker.model.batches[1:] == [["a", "bad", "c"], ["a"], ["bad"], ["c"]]
     assert worker.is_alive
 
@@ -109,3 +110,45 @@ def test_at_the_end_what_waits_is_cancelled_and_nothing_more_is_taken(worker):
 
 def test_a_worker_that_never_began_can_be_closed():
     Worker(Model(), 1, 1).close()
+
+
+def test_a_thread_that_does_not_come_to_an_end_is_left_behind(worker, caplog):
+    first, asked = in_work(worker, "a")
+    worker.close(0.1)
+    assert (worker.is_alive, worker.is_left_behind) == (False, True)
+    assert not first.done()
+    assert "what the model works on is given up after 0.1 seconds" in caplog.text
+    worker.model.gate.set()
+    assert first.result(10) == "first"
+    with pytest.raises(CancelledError):
+        asked[0].result(10)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no counter"), SystemExit(3), StopIteration(), CancelledError()])
+def test_nothing_ends_the_thread(error):
+    def observe(questions, prompts):
+        if prompts == 7:
+            raise error
+
+    model = Model()
+    model.gate.set()
+    worker = Worker(model, 10, 10, observe)
+    worker.start()
+    for _ in range(2):
+        with pytest.raises(NotAnsweredError) as told:
+            worker.ranking(query("a", 7)).result(10)
+        assert told.value.__cause__ is error
+        assert worker.ranking(query("b")).result(10) == "b"
+    assert worker.is_alive
+    worker.close(10)
+
+
+def test_answers_that_are_too_few_are_failures_of_those_that_have_none(worker):
+    _, asked = in_work(worker, "a", "b")
+    whole = worker.model.answer
+    worker.model.answer = lambda queries: whole(queries)[:1]
+    worker.model.gate.set()
+    assert asked[0].result(10) == "a"
+    with pytest.raises(NotAnsweredError):
+        asked[1].result(10)
+    assert worker.ranking(query("c")).result(10) == "c"
