@@ -29,13 +29,14 @@ def test_a_header_that_drips_in_is_given_up(serve):
 
 
 def test_behind_an_answer_a_header_has_its_time_too(serve):
-    with serve(body_seconds=0.5, keep_alive=1).raw(b"") as connection:
+    with serve(body_seconds=0.5, keep_alive=2).raw(b"") as connection:
         for _ in range(2):  # the connection is kept
             connection.sendall(HEALTH)
             told = b""
             while not told.endswith(b"}"):
-                told += connection.recv(10_000)
+                told += connection.recv(10_000) or pytest.fail("closed")
             assert told.startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.6)  # longer than the first header has, shorter than a connection is kept
         connection.sendall(HEALTH[:10])
         assert connection.recv(10_000) == b""
 
