@@ -22,6 +22,8 @@ from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.llm.server import PREFIX as SERVER
+from recbole_llmtrsr.llm.server import parse_server
 from recbole_llmtrsr.model.make_backbone import backbone_digest
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
@@ -50,8 +52,6 @@ PLACES = (
     "trust_remote_code",
 )
 _PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
-# What a checkpoint from elsewhere must not decide: where histories, and a key from the environment, are sent.
-_SERVER = "openai:"
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
                 f"summarizer '{places['summarizer']}' writes other summaries than '{of_run}', with which {file} was"
                 " trained: give the same one, wherever it is now"
             )
-    elif of_run.startswith(_SERVER):
+    elif of_run.startswith(SERVER):
         raise UserError(
             f"the run of {file} has its summaries written by {of_run}: if histories may be sent there, say so again"
             f" with options={{'summarizer': '{of_run}'}}"
@@ -217,9 +217,9 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
 
 def _writer(summarizer: str) -> str:
     """What must stay of a summarizer: its kind, and of a server the model; where it lies may differ."""
-    kind, colon, rest = summarizer.partition(":")
-    if kind == "openai":
-        return f"openai:{rest.partition('@')[0]}"
+    if summarizer.startswith(SERVER):
+        return f"{SERVER}{parse_server(summarizer)[0]}"
+    kind, colon, _ = summarizer.partition(":")
     if colon and kind in ("file", "vllm"):
         return kind
     return "extractive" if summarizer == "extractive" else "local"

@@ -186,6 +186,7 @@ def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
     recommender = Recommender.load(folder, options={"summarizer": "openai:m@http://127.0.0.1:8/v1"})
     assert recommender._config.settings.summary.summarizer_api_key_variable == "SUMMARIZER_API_KEY"
     assert "writes other summaries than" in refusal(folder, options={"summarizer": "openai:n@http://127.0.0.1:9/v1"})
+    assert "writes other summaries than" in refusal(folder, options={"summarizer": "openai:m@x@http://127.0.0.1:9/v1"})
     assert "writes other summaries than" in refusal(trained.folder, options={"summarizer": "file:s.jsonl"})
 
 
