@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from recbole_llmtrsr.errors import UserError, exit_code
+
+_SECONDS_TO_TELL = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
     )
     known, others = parser.parse_known_args(arguments)
-    return exit_code(lambda: _run(known, others))
+    return exit_code(lambda: _in_turn(lambda: _run(known, others)))
+
+
+def _in_turn(work: Callable[[], int]) -> int:
+    """Of several processes that meet one fault the main one tells it; a fault of another's own is told a little later.
+
+    The end of one is the end of all, so that none tells again what the main one told.
+    """
+    try:
+        return work()
+    except (UserError, OSError):
+        if int(os.environ.get("RANK", "0")) > 0:
+            time.sleep(_SECONDS_TO_TELL)
+        raise
 
 
 def _refuse_odd_flags(flags: Sequence[str]) -> None:
@@ -46,6 +63,7 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
 def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     _refuse_odd_flags(others)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
+    from recbole_llmtrsr import processes
     from recbole_llmtrsr.config import option_from_sources
     from recbole_llmtrsr.evaluation.tables import as_printed, comparison_table
     from recbole_llmtrsr.quick_start import compared_runs
@@ -54,11 +72,18 @@ def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     dataset = known.dataset or option_from_sources("dataset", files, {}) or "ml-100k"
-    runs, comparisons, folder = compared_runs(models, dataset, files)
+    try:
+        runs, comparisons, folder = compared_runs(models, dataset, files)
+    except processes.MainProcessError:
+        return 2
+    if not processes.is_main():
+        processes.leave()
+        return 0
     costs = [f"{run.label}\n{run.result['summary_cost']}" for run in runs if "summary_cost" in run.result]
     # The test itself last, where the eye is.
     tables = [comparison_table(one) for one in comparisons[1:]] + [as_printed(one) for one in comparisons[:1]]
     print("", *costs, *tables, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
+    processes.leave()
     return 0
 
 

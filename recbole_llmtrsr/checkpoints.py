@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.file_digest import file_digest
 
@@ -59,9 +60,13 @@ def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwar
 def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
     """`torch.save` to a path as a whole or not at all; what was there before stays until all is written.
 
+    The main process alone writes.
+
     Raises:
         UserError: it cannot be written.
     """
+    if not processes.is_main():
+        return
     partial = f"{os.fspath(path)}.tmp"
     try:
         torch.save(state, partial, *args, **kwargs)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import (
@@ -28,7 +29,7 @@ from recbole.utils import (
     training_arguments,
 )
 
-from recbole_llmtrsr import compat
+from recbole_llmtrsr import compat, processes
 from recbole_llmtrsr.config_checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.errors import UserError
@@ -210,6 +211,25 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         sampled = {"distribution": "uniform", "sample_num": "none" if mode == "full" else 1}
         unsampled = {"distribution": "none", "sample_num": "none"}
         self.final_config_dict[f"{phase}_neg_sample_args"] = unsampled if mode == "labeled" else sampled
+
+    def _init_device(self) -> None:
+        """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
+        if processes.launched() == 1:
+            super()._init_device()
+            return
+        options, own = self.final_config_dict, processes.local_rank()
+        n_gpus = torch.cuda.device_count() if options["use_gpu"] and str(options["gpu_id"]) else 0
+        if 0 < n_gpus <= own:
+            raise UserError(
+                f"process {own} of this machine has no GPU of its own: there are {n_gpus}; launch as many processes, or"
+                " compute on the CPU with --use_gpu=False"
+            )
+        device = torch.device("cuda", own) if n_gpus else torch.device("cpu")
+        if n_gpus:
+            torch.cuda.set_device(device)
+        options |= {"gpu_id": str(options["gpu_id"]), "single_spec": True, "local_rank": 0, "device": device}
+        if not processes.is_main():
+            options |= {"show_progress": False, "log_wandb": False}
 
     @property
     def data_seed(self) -> int:

@@ -213,6 +213,12 @@ class TrainingSettings:
         choices=("listwise", "pointwise", "regression"),
     )
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
+    gradient_shards: int | None = option(
+        None,
+        "Shares of a batch whose gradients are summed; ~ is the number of processes. One process that is given 2 ends"
+        " with the same weights as two.",
+        minimum=1,
+    )
     lr_scheduler: str = option(
         "cosine", "Learning rate over all epochs, after the warm-up.", choices=("cosine", "linear", "constant")
     )

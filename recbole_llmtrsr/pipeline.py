@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from recbole.utils import init_logger, init_seed, set_color
 
-from recbole_llmtrsr import compat
+from recbole_llmtrsr import compat, processes
 from recbole_llmtrsr.checkpoints import trust_checkpoints
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.location import check_dataset_files
@@ -89,8 +89,9 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
     try:
         return _run(config, saved, folder, candidate_hashes or {})
     finally:
-        with suppress(OSError):
-            folder.rmdir()
+        if processes.is_main():
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
@@ -152,6 +153,7 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             **_model_report(trainer.model, data, summaries),
             **reranked,
             "checkpoint": trainer.saved_model_file if saved else None,
+            "processes": processes.count(),
             "host_patches": list(compat.apply()),
             "versions": versions(),
             "git_commit": git_commit(),
@@ -261,8 +263,19 @@ def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
 
 @contextmanager
 def _logging(config: Any) -> Iterator[logging.Logger]:
-    """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file."""
+    """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
+
+    Processes other than the main one keep silent.
+    """
     logger = logging.getLogger()
+    if not processes.is_main():
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield logger
+        finally:
+            logger.setLevel(level)
+        return
     before = list(logger.handlers)
     init_logger(config)
     try:

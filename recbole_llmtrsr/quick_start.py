@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from logging import getLogger
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config, option_from_sources
 from recbole_llmtrsr.data.full_ranking import ranks_history
 from recbole_llmtrsr.data.location import file_digests
@@ -97,6 +100,7 @@ def compared_runs(
         all runs, the comparisons of those that went to their end (the test's first, then those of ``also_test``), and
         the folder of the results.
     """
+    processes.join()
     if not models:
         raise UserError("no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec")
     dataset_name = _required("dataset", dataset, config_file_list, config_dict)
@@ -111,19 +115,24 @@ def compared_runs(
     _check_together(configs, models, saved)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
-    folder = result_folder(configs[0].settings, models, dataset_name, asked)
+    folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked))
     digests = {name: digest for config in configs for name, digest in file_digests(config).items()}
     record = RunFile(folder, asked, digests, versions())
     runs: list[Run] = []
+    write = partial(_write_comparisons, folder, runs, settings, is_alone=len(configs) == 1)
     try:
         try:
             _run_all(configs, len(models) > 1, folder, saved, record, runs)
-        finally:  # also of the runs before one that failed
-            comparisons = _write_comparisons(folder, _finished(runs), settings, is_alone=len(configs) == 1)
+        except BaseException:
+            if processes.is_main():
+                write()  # of the runs before the one that failed
+            raise
+        comparisons = processes.by_main(write)
         record.complete()
     finally:
         record.close()
-        remove_empty(folder)
+        if processes.is_main():
+            remove_empty(folder)
     return runs, comparisons, folder
 
 
@@ -140,7 +149,11 @@ def _run_all(
             runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
         else:
             use_retriever(config, runs)
-            runs.append(run_pipeline(config, saved, own_folder, _candidate_hashes(runs)))
+            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs))
+            is_divided = processes.count() == 1 or getattr(config.model_class, "divides_batches", False)
+            if not is_divided:
+                getLogger().warning(f"{config.label} runs in one process, for which the others wait")
+            runs.append(run() if is_divided else processes.by_main(run))
             if not config.settings.summary.dry_run:
                 record.finish(_name(config))
         remove_states(own_folder)
@@ -151,8 +164,9 @@ def _name(config: Config) -> str:
 
 
 def _write_comparisons(
-    folder: Path, finished: Sequence[Run], settings: EvaluationSettings, is_alone: bool
+    folder: Path, runs: Sequence[Run], settings: EvaluationSettings, is_alone: bool
 ) -> list[Comparison]:
+    finished = _finished(runs)
     comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
     for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
         if not is_alone or settings.report:

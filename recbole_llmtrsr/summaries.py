@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.item_text import ItemText
@@ -78,6 +79,7 @@ def make_summaries(
                 traced=traced,
                 show_progress=bool(config["show_progress"]),
             )
+        result = _of_all_processes(result, writer)
     dataset.set_summaries(result.summaries)
     return result
 
@@ -112,6 +114,22 @@ def save_summaries(path: Path, dataset: LLMTRSRDataset, loaders: Sequence[Any], 
         return
     rows = _wanted(dataset, loaders).rows()
     write_summaries(path, ((user, n_events, result.summaries.get(i, "")) for i, user, n_events in rows if n_events))
+
+
+def _of_all_processes(result: SummaryResult, writer: SummaryWriter) -> SummaryResult:
+    """The main process's summaries for all, lest failures make them differ; with what all of them wrote for it."""
+    if processes.count() == 1:
+        return result
+    made = processes.gathered(result.report["made"])
+    of_writers = processes.gathered(dict(writer.report()))
+    summed = {
+        name: sum(of_writer.get(name, 0) for of_writer in of_writers)
+        for name, value in of_writers[0].items()
+        if isinstance(value, int | float)
+    }
+    first = processes.from_main(result)
+    found = max(0, first.report["found"] - sum(made[1:]))  # in the store when the first came to look for them
+    return replace(first, report={**first.report, **summed, "made": sum(made), "found": found})
 
 
 def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:

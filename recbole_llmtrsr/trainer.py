@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from accelerate.utils.memory import should_reduce_batch_size
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
@@ -19,12 +21,15 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import get_scheduler
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.checkpoints import load_checkpoint, unwritable, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.gradient_sum import GradientSum
 from recbole_llmtrsr.model.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.whole_file import whole_files
 
+_Parts = list[tuple[Any, float]]  # of batches, with their shares in the loss
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -49,15 +54,26 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
-        super().__init__(config, model)
+        with nullcontext() if processes.is_main() else mock.patch("recbole.trainer.trainer.get_tensorboard"):
+            super().__init__(config, model)
         # Accelerate keeps one state for a process, and a process may train several models.
         AcceleratorState._reset_state(reset_partial_state=True)
         bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
-        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
-        if self.accelerator.num_processes > 1:
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if bf16 else "no",
+            cpu=self.device.type == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise UserError(
-                f"{self.accelerator.num_processes} processes were launched, but rows are not yet shared out among them:"
-                " run one process"
+                f"accelerate is configured for {self.accelerator.distributed_type.value}, which divides weights among"
+                " processes; here each holds all of them: launch with --multi_gpu, and for a backbone that is too large"
+                " for one device set load_in: 4bit or gradient_checkpointing: True"
+            )
+        self._n_shards = self._settings.gradient_shards or processes.count()
+        if processes.count() not in (1, self._n_shards):
+            raise UserError(
+                f"gradient_shards: {self._n_shards} is for that many processes, or for one; {processes.count()} run"
             )
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self._scheduler: Any = None
@@ -110,7 +126,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             disable=not show_progress,
         )
         for group in groups(bar, size):  # the last group may be short
-            total += self._gradients(group)
+            total += self._gradients(group)  # of all processes
             self._clip()
             self.optimizer.step()
             scheduler.step()
@@ -155,17 +171,53 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             self.optimizer.zero_grad()
             if meter:
                 meter.back_to(mark)
+            if processes.count() > 1:
+                raise UserError(
+                    f"training is out of memory in process {processes.rank()} of {processes.count()}, which must all"
+                    " take one step: set max_tokens_per_batch (it was"
+                    f" {self.config.settings.backbone.max_tokens_per_batch or 'chosen by the device'}) to less, or"
+                    " precision: bf16, gradient_checkpointing: True or a smaller train_batch_size"
+                )
             self.model.halve_training_budget(group)
 
     def _backward(self, group: Sequence[Any]) -> torch.Tensor:
+        parts = [part for one in group for part in self.model.micro_batches(one, self._n_shards)]
+        shards = [parts[number :: self._n_shards] for number in range(self._n_shards)]
+        if processes.count() > 1:
+            losses = processes.gathered(self._backward_own(shards, len(group)).cpu())
+        elif len(shards) == 1:
+            losses = [self._backward_shard(parts, len(group))]
+        else:
+            losses, gradients = [], GradientSum(self.model.trainable_weights().values())
+            for shard in shards:
+                losses.append(self._backward_shard(shard, len(group)))
+                gradients.take()
+            gradients.give()
+        return torch.stack(losses).sum().to(self.device)
+
+    def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
+        """`_backward_shard` of this process's shard; what the others learn from is counted here too."""
+        rank, meter = processes.rank(), getattr(self.model, "meter", None)
+        for number, shard in enumerate(shards):
+            for interaction, _ in shard if number != rank else ():
+                self.model.count_elsewhere(interaction)
+        if shards[rank]:
+            return self._backward_shard(shards[rank], n_batches)
+        mark = meter.mark() if meter else None
+        idle = self._backward_shard([(shards[0][0][0], 0.0)], n_batches)  # all of them synchronize
+        if meter:
+            meter.back_to(mark)
+        return idle
+
+    def _backward_shard(self, parts: _Parts, n_batches: int) -> torch.Tensor:
+        """Add the gradients of some parts of `n_batches` batches; returns the sum of their losses. []"""
         total = torch.zeros((), device=self.device)
-        parts = [part for interaction in group for part in self.model.micro_batches(interaction)]
         for index, (interaction, share) in enumerate(parts):
             is_last = index + 1 == len(parts)
             with nullcontext() if is_last else self.accelerator.no_sync(self._prepared):
                 with self.accelerator.autocast():
                     loss = self._prepared(interaction.to(self.device)) * share
-                self.accelerator.backward(loss / len(group))
+                self.accelerator.backward(loss * processes.count() / n_batches)
             total += loss.detach()
         return total
 
@@ -221,6 +273,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 self.model.save_backbone(folder)
         except (OSError, SafetensorError) as error:
             raise unwritable(file.with_suffix(""), error) from error
+        processes.meet()  # the others read it when it is there
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 

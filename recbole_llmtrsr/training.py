@@ -11,6 +11,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
@@ -39,7 +40,8 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     getLogger().info(model)
     trainer: Any = get_trainer(config.model_class)(config, model)
     # RecBole names the file by model and second, which seeds, variants and runs side by side share.
-    own_name = f"{config.label}-seed-{config['seed']}-{uuid.uuid4().hex[:8]}.pth"
+    number = processes.from_main(uuid.uuid4().hex[:8])
+    own_name = f"{config.label}-seed-{config['seed']}-{number}.pth"
     trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
     trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
     trainer.evaluator = ExpectedEvaluator(config)
@@ -107,6 +109,7 @@ def fit(
             training.fitted(saved)
     clock.seconds["training"] = round(training.seconds, 3)
     trainer.eval_collector.forget()
+    processes.meet()  # the checkpoint is there for all of them
     best_result = trainer.best_valid_result
     return {
         "best_valid_score": float(trainer.best_valid_score),

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, alone or a folder of them."""
+"""Files that are written whole or not at all, alone or a folder of them, and by the main process alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from recbole_llmtrsr import processes
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its name when all is written; until then, and after a failure, an older one stays.
+
+    What a process writes that is not the main one goes nowhere.
 
     Args:
         path: of the file; its folder is made if missing.
@@ -21,6 +25,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
+    if not processes.is_main():
+        with tempfile.TemporaryFile() as nowhere:
+            yield nowhere
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
         try:
@@ -41,7 +49,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def whole_files(folder: Path) -> Iterator[Path]:
     """A folder to write files into, which go to their own one, one after the other, when all are written.
 
-    Older ones of their names stay until then, and after a failure.
+    Older ones of their names stay until then, and after a failure. What a process writes that is not the main one goes
+    nowhere.
 
     Args:
         folder: of the files; made if missing. Only one process may write to it at a time.
@@ -49,6 +58,10 @@ def whole_files(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
+    if not processes.is_main():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere)
+        return
     partial = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while it wrote
     partial.mkdir(parents=True)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.evaluation.device import (
     device_name,
     matrix_product_peak,
@@ -63,13 +64,14 @@ class StageCosts:
 
     Args:
         device: where the model will run; make this before it takes the memory.
-        dtype: number format of the model's matrix products, whose peak is measured now; None for a model that does not
-            count its operations.
+        dtype: number format of the model's matrix products, whose peak is measured now, that of all processes together;
+            None for a model that does not count its operations.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.stages = {name: Stage() for name in STAGES}
-        self.peak = None if dtype is None else matrix_product_peak(device, dtype)
+        own_peak = None if dtype is None else matrix_product_peak(device, dtype)
+        self.peak = None if own_peak is None else sum(filter(None, processes.gathered(own_peak)))
         self._device, self._dtype = device, dtype
         self._counts: Counts | None = None
         self._memory_of: str | None = None

@@ -19,9 +19,11 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
     """A sequential model of RecBole's whose checkpoints hold the trained weights alone.
 
     Attributes:
+        divides_batches: the loss and the scores of a batch can be computed in parts, by several processes.
         backbone: its language model; a subclass sets it.
     """
 
+    divides_batches = False
     backbone: Backbone
 
     def forward(self, interaction: Interaction) -> Tensor:
@@ -32,9 +34,12 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
     def prepare(self, interaction: Interaction) -> None:
         """What can be done for a batch ahead of its turn, on another thread: nothing."""
 
-    def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:
+    def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
         """Parts of a training batch that fit into memory, each with its share in the loss: the batch as it is."""
         return [(interaction, 1.0)]
+
+    def count_elsewhere(self, interaction: Interaction) -> None:
+        """Count a part that another process learns from as if it were one's own."""
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
         """Learn that the parts of these batches were too large.

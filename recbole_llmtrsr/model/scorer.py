@@ -8,11 +8,12 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.cached_prefix import score_cached_prefix
 from recbole_llmtrsr.model.rows import KeysAndValues, Section, checked_counts, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.model.scoring import score_plain, score_shared_prefix
-from recbole_llmtrsr.model.token_batches import candidate_chunks, token_batches, tokens_of_history
+from recbole_llmtrsr.model.token_batches import candidate_chunks, dealt, token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
 
 
@@ -21,7 +22,8 @@ class Scorer:
 
     Histories of like length share a forward pass of as many tokens as the budget allows. A history with more has its
     candidates scored in chunks over the kept keys and values of its prefix, so no candidate set is ever split in a way
-    that changes a score. When memory runs out, the budget is halved and the pass repeated.
+    that changes a score. When memory runs out, the budget is halved and the pass repeated. Several processes share the
+    histories out among them, and all have all scores.
 
     Args:
         backbone: the model.
@@ -51,7 +53,18 @@ class Scorer:
         """
         counts = checked_counts(prefixes, candidates)
         table = torch.full((len(counts), int(counts.max())), float("-inf"), device=self._backbone.device)
-        waiting = [i for i, own in enumerate(candidates) if own]
+        sizes = [self._n_tokens(prefix, own) if own else 0 for prefix, own in zip(prefixes, candidates)]
+        shares = [[i for i in share if sizes[i]] for share in dealt(sizes, processes.count())]
+        self._fill(table, shares[processes.rank()], prefixes, candidates)
+        if len(shares) > 1:
+            for share, scores in zip(shares, processes.gathered(table[shares[processes.rank()]].cpu()), strict=True):
+                table[share] = scores.to(table.device)
+        return table
+
+    def _fill(
+        self, table: Tensor, waiting: list[int], prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]
+    ) -> None:
+        """Enter the scores of some histories. [B, C]"""
         while waiting:
             sizes = [self._n_tokens(prefixes[i], candidates[i]) for i in waiting]
             done: set[int] = set()
@@ -63,7 +76,6 @@ class Scorer:
                 table[chosen, : scores.shape[1]] = scores
                 done.update(chosen)
             waiting = [i for i in waiting if i not in done]
-        return table
 
     def _tried(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor | None:
         """Scores [b, C] of a batch, or None when memory ran out."""

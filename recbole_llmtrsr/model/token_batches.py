@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 from recbole_llmtrsr.model.rows import Section
@@ -29,6 +30,41 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
     [[1], [2, 0], [3]]
     """
     return _packed(sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]), n_tokens, max_tokens)
+
+
+def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
+    """Indices in n groups of nearly the same size: the largest first, each to the group that has least.
+
+    >>> dealt([5, 1, 4, 2], 2)
+    [[0, 1], [2, 3]]
+    >>> dealt([7], 2)
+    [[0], []]
+    """
+    groups: list[list[int]] = [[] for _ in range(n)]
+    loads = [(0, number) for number in range(n)]  # a heap
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        load, number = loads[0]
+        groups[number].append(index)
+        heapq.heapreplace(loads, (load + sizes[index], number))
+    return groups
+
+
+def even_batches(n_tokens: Sequence[int], max_tokens: int, n: int) -> list[list[int]]:
+    """Indices of histories that go together, as `token_batches`, but n batches or a multiple of n, of like size.
+
+    There are fewer where there are fewer histories.
+
+    >>> even_batches([3, 9, 4, 2], max_tokens=20, n=2)
+    [[1], [2, 0, 3]]
+    >>> even_batches([3, 3, 3, 3], max_tokens=4, n=2)
+    [[0], [1], [2], [3]]
+    """
+    n_batches = n * max(1, -(-sum(n_tokens) // (n * max_tokens)))
+    while True:
+        batches = [batch for batch in dealt(n_tokens, n_batches) if batch]
+        if all(len(batch) == 1 or sum(n_tokens[i] for i in batch) <= max_tokens for batch in batches):
+            return batches
+        n_batches += n
 
 
 def candidate_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.resume.random_state import (
     data_randomness,
@@ -102,6 +103,7 @@ class ResumableTraining:
             UserError: the checkpoint that the state speaks of is gone.
         """
         state = self._folder.latest()
+        processes.meet()  # before the main process saves the next one
         if state is None:
             return False
         if not self._is_on:
@@ -157,7 +159,7 @@ class ResumableTraining:
             self._restore_model(state)
         self.is_fitted = state["phase"] == "fitted"
         if self.is_fitted:
-            restore_model_randomness(state["randomness"])
+            restore_model_randomness(_own(state["randomness"]))
         else:
             self._state = state  # its random numbers are put back when its epoch begins
 
@@ -170,7 +172,7 @@ class ResumableTraining:
             self._epoch_began = data_randomness(generator)
         else:
             restore_data_randomness(state["data"], generator)
-            restore_model_randomness(state["randomness"])
+            restore_model_randomness(_own(state["randomness"]))
             if state["phase"] == "validation":
                 return state["loss"]
             self._epoch_began = state["data"]
@@ -188,7 +190,8 @@ class ResumableTraining:
             self._save("step", epoch, loss=(n_batches, loss), data=self._epoch_began)
 
     def _is_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._seconds_between
+        """Whether the main process wants a state, which all make together."""
+        return processes.from_main(time.monotonic() - self._saved_at >= self._seconds_between)
 
     def _save(self, phase: str, epoch: int, *, with_weights: bool = True, **more: Any) -> None:
         if not self._can_be_saved:
@@ -207,7 +210,7 @@ class ResumableTraining:
             "validations": self.validations,
             "seconds": self.seconds,
             "parts": {name: part.state() for name, part in self._parts.items()},
-            "randomness": model_randomness(),
+            "randomness": processes.gathered(model_randomness()),
             **more,
         }
         if with_weights:
@@ -247,6 +250,11 @@ class ResumableTraining:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if state["scheduler"] is not None:
             trainer.restore_schedule(state["scheduler"])
+
+
+def _own(randomness: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the states of all processes that of this one; there are as many as there were, or the run tells of it."""
+    return randomness[processes.rank() % len(randomness)]
 
 
 def _has_known_loop(trainer: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.whole_file import whole_file
 
@@ -45,7 +46,9 @@ Runs = Mapping[str, Mapping[str, Any]]
 
 
 class RunFile:
-    """Keeps account of the runs of one command in its result folder, which no other process may use meanwhile.
+    """Keeps account of the runs of one command in its result folder, which no other command may use meanwhile.
+
+    Of several processes of one command the main one does; the others know what it found.
 
     Args:
         folder: exists.
@@ -54,24 +57,15 @@ class RunFile:
         versions: of what results depend on.
 
     Raises:
-        UserError: another process runs there; the runs that were begun there are others, or had other options or data;
+        UserError: another command runs there; the runs that were begun there are others, or had other options or data;
             or what is there was not begun by this program.
     """
 
     def __init__(self, folder: Path, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
         self._path = folder / FILE_NAME
         self._lock = FileLock(folder / _LOCK)
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout as error:
-            raise UserError(
-                f"another process runs in {folder}: wait for it, stop it, or choose another result_dir"
-            ) from error
-        try:
-            self._begin(runs, files, {**versions, "threads": str(torch.get_num_threads())})
-        except BaseException:
-            self._lock.release()
-            raise
+        host = {"threads": str(torch.get_num_threads()), "processes": str(processes.count())}
+        self._content: dict[str, Any] = processes.by_main(lambda: self._opened(runs, files, {**versions, **host}))
 
     @property
     def finished(self) -> list[str]:
@@ -81,34 +75,50 @@ class RunFile:
     def finish(self, name: str) -> None:
         """Note that a run has finished, its results being written."""
         self._content["finished"].append(name)
-        self._write()
+        self._write(self._content)
 
     def complete(self) -> None:
         """Note that nothing is left to do: all runs have finished, and their tables are written."""
         self._content["complete"] = True
-        self._write()
+        self._write(self._content)
 
     def close(self) -> None:
         """Let other processes in; where the runs left nothing, neither does this."""
+        if not processes.is_main():
+            return
         folder = self._path.parent
         if not any(path.is_file() and path.name not in (FILE_NAME, _LOCK) for path in folder.rglob("*")):
             self._path.unlink(missing_ok=True)
             (folder / _LOCK).unlink(missing_ok=True)
         self._lock.release()
 
-    def _begin(self, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
+    def _opened(self, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(
+                f"another process runs in {self._path.parent}: wait for it, stop it, or choose another result_dir"
+            ) from error
+        try:
+            return self._begun(runs, files, versions)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begun(self, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
+        """The account of the runs that were begun here, or a new one."""
         folder = self._path.parent
         begun = read_run_file(folder)
         if begun is None:
-            self._content: dict[str, Any] = {
+            new: dict[str, Any] = {
                 "runs": {name: dict(options) for name, options in runs.items()},
                 "files": dict(files),
                 "versions": dict(versions),
                 "finished": [],
                 "complete": False,
             }
-            self._write()
-            return
+            self._write(new)
+            return new
         faults = [*differences(begun["runs"], runs), *_changed(begun["files"], files)]
         if faults:
             raise UserError(
@@ -118,7 +128,6 @@ class RunFile:
                     "give the options and data that the runs began with, or another result_dir",
                 ]
             )
-        self._content = begun
         for partial in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
             if partial.is_file():
                 partial.unlink()
@@ -129,10 +138,11 @@ class RunFile:
                 f"the run in {folder} began with {'; '.join(changed)}: its results may differ in the last digits from"
                 " those of a run that was not stopped"
             )
+        return begun
 
-    def _write(self) -> None:
+    def _write(self, content: Mapping[str, Any]) -> None:
         with whole_file(self._path) as file:
-            file.write((json.dumps(self._content, indent=2, ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_run_file(folder: Path) -> dict[str, Any] | None:

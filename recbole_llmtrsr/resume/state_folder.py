@@ -8,6 +8,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.resume.state_file import read_state, write_state
 
 _SUFFIX = ".safetensors"
@@ -34,11 +35,13 @@ class StateFolder:
         return None
 
     def save(self, state: Mapping[str, Any]) -> bool:
-        """Add a state and remove those that are too many.
+        """Add a state and remove those that are too many; only the main process does.
 
         Returns:
             Whether it could be written; if not, the log says why, and the states before it stay.
         """
+        if not processes.is_main():
+            return True
         paths = self._paths()
         number = int(paths[-1].stem) + 1 if paths else 1
         try:
@@ -55,8 +58,9 @@ class StateFolder:
         return True
 
     def remove(self) -> None:
-        """Remove the folder with all states."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder with all states; only the main process does."""
+        if processes.is_main():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob(f"*{_SUFFIX}"))

@@ -23,7 +23,7 @@ from recbole_llmtrsr.model.meter import Meter, MeteredStage, separate_rows_work,
 from recbole_llmtrsr.model.rows import Section
 from recbole_llmtrsr.model.scorer import Scorer
 from recbole_llmtrsr.model.scoring import scores_with_gradients
-from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
+from recbole_llmtrsr.model.token_batches import even_batches, token_batches, tokens_of_history
 from recbole_llmtrsr.model.token_budget import TokenBudget
 from recbole_llmtrsr.model.values import Values, check_labels
 from recbole_llmtrsr.prompt.builder import PromptBuilder
@@ -56,6 +56,7 @@ class LLMTRSR(LanguageModelRecommender):
     input_type = InputType.POINTWISE
     score_resolution = 2.0**-16
     reads_candidates = True
+    divides_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         self.check_config(config)
@@ -162,15 +163,20 @@ class LLMTRSR(LanguageModelRecommender):
         chosen = F.log_softmax(scores[history].masked_fill(others, float("-inf")), dim=1).gather(1, slot[:, None])[:, 0]
         return -(chosen / labels.sum(1)[history]).sum() / len(labels)
 
-    def micro_batches(self, interaction: Interaction) -> list[tuple[Interaction, float]]:
+    def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
         """Parts of a training batch that fit the budget; a history is never divided.
+
+        Args:
+            interaction: the batch.
+            n_shards: so many shards take the parts in turn, as like in size as they can be.
 
         Returns:
             each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
         """
         grouped = _Grouped.of(interaction, self.ITEM_ID)
         prefixes, candidates = self._sections(grouped)
-        parts = list(token_batches(self._sizes(prefixes, candidates), self.budgets["training"].max_tokens))
+        sizes, most = self._sizes(prefixes, candidates), self.budgets["training"].max_tokens
+        parts = list(token_batches(sizes, most) if n_shards == 1 else even_batches(sizes, most, n_shards))
         if len(parts) == 1:
             return [(interaction, 1.0)]
         terms = np.array([self._n_terms(prefix, own) for prefix, own in zip(prefixes, candidates)])
@@ -229,6 +235,10 @@ class LLMTRSR(LanguageModelRecommender):
             return [tokens_of_history(*one, rows_apart=False) for one in zip(prefixes, candidates)]
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
         return [len(own) * width for own in candidates]
+
+    def count_elsewhere(self, interaction: Interaction) -> None:
+        """Count a part that another process learns from as if it were one's own."""
+        self._count("train", *self._sections(_Grouped.of(interaction, self.ITEM_ID)))
 
     def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
         """Of how many terms of the mean loss a history makes."""

@@ -1,0 +1,138 @@
+"""Two processes end with what one ends with, to the last digit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llmtrsr.summarizer.store.store import SummaryStore
+
+ROOT = Path(__file__).parents[2]
+MORE = {
+    "also_test": ["pop3"],
+    "probe": True,
+    "report": True,
+    "checkpoint_minutes": None,
+    "LLMTRSR.epochs": 2,
+    "HLLM.epochs": 1,
+    "show_progress": True,
+    "state": "INFO",
+}
+
+
+def _places(folder: str) -> dict[str, Any]:
+    return {"result_dir": folder, "summary_store": f"{folder}.sqlite", "checkpoint_dir": f"{folder}-saved"}
+
+
+def _but_for_processes(found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, without how many processes there were and where a retriever's checkpoint lies."""
+    for result in found.values():
+        if isinstance(result, dict) and "options" in result:
+            del result["processes"], result["options"]["gradient_shards"]
+            result["options"].pop("retriever")
+            result.get("reranking", {}).pop("retriever_checkpoint", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rows_per_batch", "more"),
+    [
+        # Two histories with their candidates in a batch, one for each process.
+        (6, {}),
+        # 31 of 32 histories in a batch, of up to two to a pass: the last batch leaves one process nothing.
+        (93, {"max_tokens_per_batch": 300, "LLMTRSR.epochs": 3}),
+        (6, {"gradient_accumulation_steps": 3, "summary": "recurrent", "attention": "plain"}),
+    ],
+)
+def test_two_processes_have_the_results_of_one(rows_per_batch, more, tmp_path, options, nursery, errors, outcome):
+    shared = {**options, **MORE, "train_batch_size": rows_per_batch, **more}
+    assert nursery(["LLMTRSR"], {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
+    assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2) == [0, 0], errors()
+    found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
+    assert found["result.json"]["processes"] == 2
+    assert expected["result.json"]["processes"] == 1
+    assert _but_for_processes(found) == _but_for_processes(expected)
+
+
+def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_once(
+    tmp_path, options, nursery, errors, outcome
+):
+    shared = {**options, **MORE, "LLMTRSR.retriever": "SASRec", "LLMTRSR.rerank_top_k": 4, "LLMTRSR.blend": None}
+    shared |= {"eval_args": {"mode": "full"}, "rank_history": False, "also_test": [], "seeds": [1, 2]}
+    models = ["SASRec", "HLLM", "LLMTRSR"]
+    assert nursery(models, {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
+    logs = set(Path().glob("log*/*/*"))
+    assert nursery(models, {**shared, **_places("two")}, n=2) == [0, 0], errors()
+    found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
+    assert _but_for_processes(found) == _but_for_processes(expected)
+    assert len(set(Path().glob("log*/*/*")) - logs) == len(logs)
+
+    def files(folder: str) -> set[str]:
+        names = {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+        return {name.rpartition("-")[0] if "saved" in folder else name for name in names}
+
+    assert files("two") == files("one")
+    assert files("two-saved") == files("one-saved")
+
+
+def test_two_processes_go_on_after_kills_to_the_same_end(tmp_path, options, nursery, errors, outcome, debris):
+    shared = {**options, "LLMTRSR.epochs": 4, "probe": True}
+    assert nursery(["LLMTRSR"], {**shared, **_places("undisturbed"), "checkpoint_minutes": None}, n=2) == [0, 0]
+    resumed = {**shared, **_places("killed"), "checkpoint_minutes": 0, "resume": "auto"}
+    for kill in ({"rank": 0, "states": 4}, {"rank": 1, "states": 9}, {"rank": 0, "states": 0}):
+        ends = nursery(["LLMTRSR"], resumed, {"model": "", "seconds": 0.002, **kill}, n=2)
+        assert os.WTERMSIG(ends[kill["rank"]]) == signal.SIGKILL, errors()
+        assert ends[1 - kill["rank"]] != 0
+    assert nursery(["LLMTRSR"], resumed, n=2) == [0, 0], errors()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
+    assert debris(tmp_path / "killed") == []
+
+
+def test_two_processes_leave_the_store_of_one(options, nursery, errors):
+    shared = {**options, "summarize_only": True, "block_size": 2}
+    assert nursery(["LLMTRSR"], {**shared, **_places("one")}) == [0], errors()
+    assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2) == [0, 0], errors()
+
+    def texts(folder: str) -> dict[bytes, str]:
+        with SummaryStore(Path(f"{folder}.sqlite")) as store:
+            return {entry.record.key: entry.record.answer.text for entry in store.entries(store.keys())}
+
+    assert texts("two") == texts("one")
+    assert len(texts("one")) > 20
+    assert Path("two/summaries.jsonl").read_bytes() == Path("one/summaries.jsonl").read_bytes()
+
+
+def test_a_launcher_starts_them_and_faults_are_told_once(options, tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
+    flags = [f"--{name}={value}" for name, value in {**options, **_places("out"), "epochs": 1}.items()]
+
+    def launched(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [*launch, str(ROOT / "run_recbole_llmtrsr.py"), "--model=LLMTRSR", "--dataset=toy", *flags, *more]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+    done = launched()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("results: out") == 1
+    assert json.loads(Path("out/result.json").read_text())["processes"] == 2
+    used = launched()  # a fault that the main process meets
+    assert used.returncode != 0
+    assert used.stderr.count("error: result_dir out holds results already") == 1, used.stderr[-3000:]
+    wrong = launched("--block_size=0")  # one that all of them meet
+    assert wrong.returncode != 0
+    assert wrong.stderr.count("error: block_size must be >= 1") == 1, wrong.stderr[-3000:]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
