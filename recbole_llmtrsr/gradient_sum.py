@@ -1,10 +1,24 @@
-"""Gradients summed shard by shard in one process, in the order in which as many processes sum them."""
+"""Shards of a batch, from which one process learns as so many processes do: equal sums, equal dropout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout of a shard, whoever learns from it; afterwards the generators are where they were.
+
+    Args:
+        seed: of the shard.
+        device: of the model.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class GradientSum:

@@ -25,7 +25,7 @@ from recbole_llmtrsr import processes
 from recbole_llmtrsr.checkpoints import load_checkpoint, unwritable, write_checkpoint
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.gradient_sum import GradientSum
+from recbole_llmtrsr.gradient_sum import GradientSum, own_randomness
 from recbole_llmtrsr.model.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.whole_file import whole_files
 
@@ -183,33 +183,36 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def _backward(self, group: Sequence[Any]) -> torch.Tensor:
         parts = [part for one in group for part in self.model.micro_batches(one, self._n_shards)]
         shards = [parts[number :: self._n_shards] for number in range(self._n_shards)]
+        if len(shards) == 1:
+            return self._backward_parts(parts, len(group))
+        seeds = torch.randint(2**62, (len(shards),)).tolist()
         if processes.count() > 1:
-            losses = processes.gathered(self._backward_own(shards, len(group)).cpu())
-        elif len(shards) == 1:
-            losses = [self._backward_shard(parts, len(group))]
+            with own_randomness(seeds[processes.rank()], self.device):
+                losses = processes.gathered(self._backward_own(shards, len(group)).cpu())
         else:
             losses, gradients = [], GradientSum(self.model.trainable_weights().values())
-            for shard in shards:
-                losses.append(self._backward_shard(shard, len(group)))
+            for shard, seed in zip(shards, seeds, strict=True):
+                with own_randomness(seed, self.device):
+                    losses.append(self._backward_parts(shard, len(group)))
                 gradients.take()
             gradients.give()
         return torch.stack(losses).sum().to(self.device)
 
     def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
-        """`_backward_shard` of this process's shard; what the others learn from is counted here too."""
+        """`_backward_parts` of this process's shard; what the others learn from is counted here too."""
         rank, meter = processes.rank(), getattr(self.model, "meter", None)
         for number, shard in enumerate(shards):
             for interaction, _ in shard if number != rank else ():
                 self.model.count_elsewhere(interaction)
         if shards[rank]:
-            return self._backward_shard(shards[rank], n_batches)
+            return self._backward_parts(shards[rank], n_batches)
         mark = meter.mark() if meter else None
-        idle = self._backward_shard([(shards[0][0][0], 0.0)], n_batches)  # all of them synchronize
+        idle = self._backward_parts([(shards[0][0][0], 0.0)], n_batches)  # all of them synchronize
         if meter:
             meter.back_to(mark)
         return idle
 
-    def _backward_shard(self, parts: _Parts, n_batches: int) -> torch.Tensor:
+    def _backward_parts(self, parts: _Parts, n_batches: int) -> torch.Tensor:
         """Add the gradients of some parts of `n_batches` batches; returns the sum of their losses. []"""
         total = torch.zeros((), device=self.device)
         for index, (interaction, share) in enumerate(parts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -159,7 +159,7 @@ class ResumableTraining:
             self._restore_model(state)
         self.is_fitted = state["phase"] == "fitted"
         if self.is_fitted:
-            restore_model_randomness(_own(state["randomness"]))
+            restore_model_randomness(state["randomness"])
         else:
             self._state = state  # its random numbers are put back when its epoch begins
 
@@ -172,7 +172,7 @@ class ResumableTraining:
             self._epoch_began = data_randomness(generator)
         else:
             restore_data_randomness(state["data"], generator)
-            restore_model_randomness(_own(state["randomness"]))
+            restore_model_randomness(state["randomness"])
             if state["phase"] == "validation":
                 return state["loss"]
             self._epoch_began = state["data"]
@@ -210,7 +210,7 @@ class ResumableTraining:
             "validations": self.validations,
             "seconds": self.seconds,
             "parts": {name: part.state() for name, part in self._parts.items()},
-            "randomness": processes.gathered(model_randomness()),
+            "randomness": model_randomness(),
             **more,
         }
         if with_weights:
@@ -250,11 +250,6 @@ class ResumableTraining:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if state["scheduler"] is not None:
             trainer.restore_schedule(state["scheduler"])
-
-
-def _own(randomness: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the states of all processes that of this one; there are as many as there were, or the run tells of it."""
-    return randomness[processes.rank() % len(randomness)]
 
 
 def _has_known_loop(trainer: Any) -> bool:

@@ -49,6 +49,7 @@ def _but_for_processes(found: dict[str, Any]) -> dict[str, Any]:
         (6, {}),
         # 31 of 32 histories in a batch, of up to two to a pass: the last batch leaves one process nothing.
         (93, {"max_tokens_per_batch": 300, "LLMTRSR.epochs": 3}),
+        (12, {"tune": "lora", "lora_dropout": 0.4, "LLMTRSR.learning_rate": 0.02}),
         (6, {"gradient_accumulation_steps": 3, "summary": "recurrent", "attention": "plain"}),
     ],
 )
