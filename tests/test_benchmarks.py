@@ -343,3 +343,10 @@ def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
     assert float(re.search(r"largest difference from the trainer's scores: (\S+)", printed)[1]) < 1e-5
     assert "tracebacks: 0" in printed
     assert [row[0] for row in rows(printed, "p")] == ["p50", "p95"]
+
+
+def test_two_processes_end_with_what_one_ends_with(run):
+    printed = run("several_processes.py", "--repetitions=1", "--max_prompt_tokens=400", "--candidate_exclusion=target")
+
+    assert "results equal: True\nper-history tables equal: True\nlargest difference of a weight: 0.0e+00\n" in printed
+    assert [row[0] for row in rows(printed, "")][-4:] == ["summaries", "training", "validation", "evaluation"]

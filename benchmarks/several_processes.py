@@ -1,0 +1,113 @@
+"""What do several processes gain, and do they end with what one ends with?
+
+python benchmarks/several_processes.py [--data=ml-100k|...] [--data_path=<folder of their folders>] [--processes=<n>]
+                                       [--repetitions=<n>] [--threads=<n of each process>] [--<option>=<value> of a run]
+
+By turns, one process (`gradient_shards` of as many) and several train, validate and test LLMTRSR on the same data, each
+from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
+backbone works, and of the summaries; the last column is the ratio to one process, the least and the most of the
+repetitions. Then results, tables, summaries and weights are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.machine import processor, versions
+
+import recbole_llmtrsr
+
+ROOT = Path(recbole_llmtrsr.__file__).parent.parent
+STAGES = ("summaries", "training", "validation", "evaluation")
+
+
+def main() -> None:
+    known, others = arguments()
+    seconds: dict[tuple[int, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for repetition in range(known.repetitions):
+            found = {n: run(known, others, n, Path(folder) / f"{repetition}-{n}") for n in (1, known.processes)}
+            for n, result in found.items():
+                for stage in STAGES:
+                    seconds.setdefault((n, stage), []).append(seconds_of(result, stage))
+        one, several = found[1], found[known.processes]
+        print(f"{processor()}; {known.threads} threads each; {versions()}")
+        print(f"{known.data}: {one['n_train']:,} training targets, {one['n_valid'] + one['n_test']:,} others\n")
+        print(f"| stage | 1 process, s | {known.processes} processes, s | ratio |\n|---|---:|---:|---:|")
+        for stage in STAGES:
+            of_one, of_several = seconds[1, stage], seconds[known.processes, stage]
+            ratios = [b / a for a, b in zip(of_one, of_several, strict=True)]
+            print(f"| {stage} | {spread(of_one, 1)} | {spread(of_several, 1)} | {spread(ratios, 2)} |")
+        print(
+            f"\nresults equal: {told(one) == told(several)}; per-history tables equal: {tables(one) == tables(several)}"
+        )
+        print(f"largest difference of a weight: {difference(one, several):.1e}")
+        print(f"test: {one['test_result']} and {several['test_result']}")
+
+
+def run(known: argparse.Namespace, others: list[str], n: int, folder: Path) -> dict[str, Any]:
+    """A run in n processes, told by its result.json and the folder of it."""
+    folder.mkdir()
+    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={n}"] if n > 1 else []
+    places = [f"--result_dir={folder / 'out'}", f"--checkpoint_dir={folder}", f"--summary_store={folder / 's.sqlite'}"]
+    data = [f"--dataset={known.data}", *([f"--data_path={Path(known.data_path).resolve()}"] if known.data_path else [])]
+    flags = ["--model=LLMTRSR", *data, *places, "--show_progress=False", "--state=WARNING", "--epochs=1"]
+    shards = [f"--gradient_shards={known.processes}"] if n == 1 else []
+    command = [sys.executable, *launch, str(ROOT / "run_recbole_llmtrsr.py"), *flags, *shards, *others]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(known.threads), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    return {**json.loads((folder / "out" / "result.json").read_text(encoding="utf-8")), "folder": folder}
+
+
+def seconds_of(result: dict[str, Any], stage: str) -> float:
+    """Of a stage of `cost`, or of the summaries."""
+    return float(result["summaries"]["seconds"] if stage == "summaries" else result["cost"][stage]["seconds"])
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """What a result tells but for times, places and the number of processes."""
+    free = ("seconds", "cost", "checkpoint", "processes", "options", "command", "folder", "validations")
+    rest: dict[str, Any] = {name: value for name, value in result.items() if name not in free}
+    return {**rest, "summaries": {**result["summaries"], "seconds": None}}
+
+
+def tables(result: dict[str, Any]) -> list[bytes]:
+    """The per-history tables."""
+    return [path.read_bytes() for path in sorted((result["folder"] / "out").rglob("*.csv"))]
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """The largest between two weights of the best checkpoints."""
+    weights = [torch.load(result["folder"] / result["checkpoint"])["state_dict"] for result in (one, other)]
+    return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The median, the least and the most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    """Our flags, and those of a run."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--data_path")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_known_args()
+
+
+if __name__ == "__main__":
+    main()
