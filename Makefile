@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: install format lint test bench
+.PHONY: install format lint test bench docs
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -16,6 +16,9 @@ lint:
 
 test:
 	$(PYTHON) -m pytest
+
+docs:
+	$(PYTHON) -m mkdocs build --strict
 
 bench:
 	@for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done

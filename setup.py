@@ -78,6 +78,7 @@ setup(
         "test": TEST,
         "dev": [
             *TEST,
+            "mkdocs>=1.6,<2",
             "ruff>=0.14",
             "mypy>=1.18",
             "types-PyYAML",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from recbole_llmtrsr.errors import UserError, exit_code
 
 _SECONDS_TO_TELL = 10.0
+_OTHER_ENDED = re.compile("Connection (closed|reset) by peer|Socket closed|Broken pipe")  # gloo's words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train and evaluate LLMTRSR or any model of RecBole; several are compared in one table.",
         allow_abbrev=False,  # else --data=x would be --dataset here and an option of its own to Config
         epilog="Every option of RecBole and of this plugin is a flag --option=value; --SASRec.epochs=5 speaks to one"
-        " model of a comparison. README, 'Options', lists ours.",
+        " model of a comparison. docs/options.md lists ours.",
     )
     parser.add_argument("--model", "-m", default=None, help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop")
     parser.add_argument("--dataset", "-d", default=None, help="folder name under data_path; ml-100k needs no download")
@@ -48,6 +49,10 @@ def _in_turn(work: Callable[[], int]) -> int:
         if int(os.environ.get("RANK", "0")) > 0:
             time.sleep(_SECONDS_TO_TELL)
         raise
+    except RuntimeError as error:
+        if not _OTHER_ENDED.search(str(error)):
+            raise
+        raise UserError("another process of this run ended: what it told is the reason") from error
 
 
 def _refuse_odd_flags(flags: Sequence[str]) -> None:

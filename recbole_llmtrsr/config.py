@@ -37,6 +37,7 @@ from recbole_llmtrsr.metric_names import register_metrics
 from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
 
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
+OWN_MODELS: set[str] = set()  # names of models that were registered, to which options may speak
 
 
 def properties_dir() -> Path:
@@ -173,8 +174,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
             columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
             self.internal_config_dict["load_col"] = {"inter": columns}
-        for file in (ours / "model" / f"{model}.yaml", ours / "dataset" / f"{dataset}.yaml"):
-            if file.is_file():
+        of_classes = (ours / "model" / f"{one.__name__}.yaml" for one in model_class.__mro__)
+        of_model = next((file for file in of_classes if file.is_file()), None)
+        for file in (of_model, ours / "dataset" / f"{dataset}.yaml"):
+            if file is not None and file.is_file():
                 for options in self._spoken_to(self._read(file)):
                     self._merge(self.internal_config_dict, options)
 
@@ -214,10 +217,21 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _init_device(self) -> None:
         """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
+        options, own = self.final_config_dict, processes.local_rank()
         if processes.launched() == 1:
             super()._init_device()
+            asked = self.external_config_dict.get("gpu_id")
+            if asked is not None and str(asked) and options["device"].type == "cpu":
+                getLogger().warning(
+                    f"gpu_id: {asked} was asked for, but torch {torch.__version__} finds none: it runs on the CPU;"
+                    " see nvidia-smi, or install a torch build for this machine's GPUs (https://pytorch.org)"
+                )
             return
-        options, own = self.final_config_dict, processes.local_rank()
+        if str(self.external_config_dict.get("gpu_id") or ""):
+            raise UserError(
+                f"gpu_id: {self.external_config_dict['gpu_id']} speaks to one process; of several each takes a GPU of"
+                " its own: leave it out, and name those to use in CUDA_VISIBLE_DEVICES"
+            )
         n_gpus = torch.cuda.device_count() if options["use_gpu"] and str(options["gpu_id"]) else 0
         if 0 < n_gpus <= own:
             raise UserError(
@@ -242,7 +256,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
         faults, strangers = unknown_options(names, known)
         folders = (_recbole_properties() / "model", properties_dir() / "model")
-        models = {self.model, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
+        models = {self.model, *OWN_MODELS, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
         faults += faults_of_prefixes(self.external_config_dict, models)
         faults += faults_of_keys([self.file_config_dict, self.variable_config_dict, self.cmd_config_dict])
         _refuse(faults)

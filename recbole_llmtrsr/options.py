@@ -215,8 +215,8 @@ class TrainingSettings:
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
     gradient_shards: int | None = option(
         None,
-        "Shares of a batch whose gradients are summed; ~ is the number of processes. One process that is given 2 ends"
-        " with the same weights as two.",
+        "LLMTRSR, TALLRec: shares of a batch whose gradients are summed; ~ is the number of processes. One process that"
+        " is given 2 ends with the same weights as two.",
         minimum=1,
     )
     lr_scheduler: str = option(

@@ -251,8 +251,10 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
             "trims": dict(model.prompts.trims),
             "attention": model.backbone.attention,
             "attention_refused": model.attention_refused,
-            "max_tokens_per_batch": {name: budget.max_tokens for name, budget in model.budgets.items()},
-            "out_of_memory": {name: budget.halved for name, budget in model.budgets.items()},
+            "max_tokens_per_batch": {
+                name: min(processes.gathered(budget.max_tokens)) for name, budget in model.budgets.items()
+            },
+            "out_of_memory": {name: sum(processes.gathered(budget.halved)) for name, budget in model.budgets.items()},
         }
     return report
 
@@ -265,16 +267,11 @@ def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
 def _logging(config: Any) -> Iterator[logging.Logger]:
     """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
 
-    Processes other than the main one keep silent.
+    Processes other than the main one have none.
     """
     logger = logging.getLogger()
     if not processes.is_main():
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield logger
-        finally:
-            logger.setLevel(level)
+        yield logger
         return
     before = list(logger.handlers)
     init_logger(config)

@@ -7,13 +7,16 @@ speaks to the user. Where nothing was launched there is one, and all of this doe
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import torch.distributed as dist
+from recbole_llmtrsr.errors import UserError
 
 _T = TypeVar("_T")
 # Of torch's launcher: what tells libraries that there are others.
@@ -25,12 +28,12 @@ _alone = False
 
 
 class MainProcessError(Exception):
-    """What the main process tells itself, and ends with."""
+    """What the main process ends with, and tells itself."""
 
 
 def launched() -> int:
     """Processes that the launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def local_rank() -> int:
@@ -39,22 +42,35 @@ def local_rank() -> int:
 
 
 def join() -> None:
-    """Meet the other processes, if any were launched; once is enough."""
+    """Meet the other processes, if any were launched; once is enough.
+
+    Raises:
+        UserError: the launcher was asked to divide weights.
+    """
     global _group
-    if launched() > 1 and _group is None:
-        if not dist.is_initialized():
-            dist.init_process_group()
-        _group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    if launched() == 1 or _group is not None:
+        return
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise UserError(
+                f"accelerate is configured for {name}, which divides weights among processes; here each holds all of"
+                " them: launch with --multi_gpu, and for a backbone that is too large for one device set load_in: 4bit"
+                " or gradient_checkpointing: True"
+            )
+    dist = _distributed()
+    if not dist.is_initialized():
+        dist.init_process_group(timeout=_PATIENCE)
+    _group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def count() -> int:
     """Processes that take the step at hand together."""
-    return 1 if _group is None or _alone else dist.get_world_size()
+    return 1 if _group is None or _alone else int(_distributed().get_world_size())
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
-    return 0 if count() == 1 else dist.get_rank()
+    return 0 if count() == 1 else int(_distributed().get_rank())
 
 
 def is_main() -> bool:
@@ -65,14 +81,14 @@ def is_main() -> bool:
 def meet() -> None:
     """Wait until all processes are here."""
     if count() > 1:
-        dist.barrier(group=_group)
+        _distributed().barrier(group=_group)
 
 
 def gathered(value: _T) -> list[_T]:
     """What each process has, by rank."""
     values: list[Any] = [value] * count()
     if count() > 1:
-        dist.all_gather_object(values, value, group=_group)
+        _distributed().all_gather_object(values, value, group=_group)
     return values
 
 
@@ -80,7 +96,7 @@ def from_main(value: _T) -> _T:
     """What the main process has."""
     told = [value]
     if count() > 1:
-        dist.broadcast_object_list(told, src=0, group=_group)
+        _distributed().broadcast_object_list(told, src=0, group=_group)
     return told[0]
 
 
@@ -89,7 +105,7 @@ def leave() -> None:
     global _group
     if _group is not None:
         meet()
-        dist.destroy_process_group()
+        _distributed().destroy_process_group()
         _group = None
 
 
@@ -110,12 +126,49 @@ def by_main(work: Callable[[], _T]) -> _T:
             with _by_itself():
                 told = [work(), True]
         finally:
-            dist.broadcast_object_list(told, src=0, group=_group)
+            _distributed().broadcast_object_list(told, src=0, group=_group)
     else:
-        dist.broadcast_object_list(told, src=0, group=_group)
+        _distributed().broadcast_object_list(told, src=0, group=_group)
         if not told[1]:
+            with suppress(RuntimeError):
+                meet()  # until the main process is gone: a launcher ends all as soon as one is
             raise MainProcessError
     return told[0]  # type: ignore[no-any-return]
+
+
+def keep_silent() -> None:
+    """Let this process say nothing but what it ends with."""
+    import transformers.utils.logging as of_transformers
+
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+
+
+def check_alike(what: Mapping[str, Any]) -> None:
+    """Refuse processes that were not launched for the same.
+
+    Args:
+        what: must be equal in all, by its name, as JSON values.
+
+    Raises:
+        UserError: in all of them, naming what differs.
+    """
+    of_all = gathered({name: json.dumps(value, sort_keys=True, default=str) for name, value in what.items()})
+    for number, other in enumerate(of_all):
+        differing = [name for name, value in other.items() if value != of_all[0][name]]
+        if differing:
+            raise UserError(
+                f"process {number} has other {' and '.join(differing)} than the main process: give all of them the same"
+                " command, and the same files on every machine"
+            )
+
+
+def _distributed() -> Any:
+    import torch.distributed as dist  # here, because torch takes a second that small commands should not
+
+    return dist
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
 from recbole_llmtrsr.training import remove_states
 
+_OF_ONE = ("device", "show_progress", "log_wandb")  # options that each process has its own of
+
 
 def run_recbole_llmtrsr(
     model: str | None = None,
@@ -82,6 +84,7 @@ def compare(
 
     Raises:
         UserError: a fault in the user's input; runs that ended before it keep their results.
+        MainProcessError: in another one of several processes, when the main one ended with an error.
     """
     runs, _, folder = compared_runs(models, dataset, config_file_list, config_dict, saved)
     return [run.result for run in runs], folder
@@ -101,6 +104,8 @@ def compared_runs(
         the folder of the results.
     """
     processes.join()
+    if not processes.is_main():
+        processes.keep_silent()
     if not models:
         raise UserError("no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec")
     dataset_name = _required("dataset", dataset, config_file_list, config_dict)
@@ -117,6 +122,13 @@ def compared_runs(
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
     folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked))
     digests = {name: digest for config in configs for name, digest in file_digests(config).items()}
+    processes.check_alike(
+        {
+            "options": {name: {k: v for k, v in own.items() if k not in _OF_ONE} for name, own in asked.items()},
+            "data files": digests,
+            "versions": versions(),
+        }
+    )
     record = RunFile(folder, asked, digests, versions())
     runs: list[Run] = []
     write = partial(_write_comparisons, folder, runs, settings, is_alone=len(configs) == 1)
@@ -224,6 +236,13 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
             " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
     faults += faults_of_retrievers(configs, saved)
+    n = processes.count()
+    faults += [
+        f"gradient_shards: {config.settings.training.gradient_shards} is for that many processes, or for one; there are"
+        f" {n}: leave it out"
+        for config in configs
+        if n > 1 and config.settings.training.gradient_shards not in (None, n)
+    ]
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [
         f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)

@@ -12,9 +12,11 @@ import recbole.utils
 from recbole.trainer import TraditionalTrainer
 from recbole.utils import ModelType
 
+from recbole_llmtrsr import config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.sequential_recommender.hllm import HLLM
 from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
@@ -37,6 +39,31 @@ TRAINERS: dict[str, type] = {
 }
 
 _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
+
+
+def register_model(model_class: type, trainer: type | None = None, dataset: type | None = None) -> None:
+    """Let ``--model=<name of the class>`` be a model of one's own, in this process.
+
+    It has the property file of the nearest class above it that has one.
+
+    Args:
+        model_class: a model of RecBole's kind; on a language model it inherits LLMTRSR or LanguageModelRecommender.
+        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else RecBole's for its kind.
+        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or RecBole's, likewise.
+
+    Raises:
+        UserError: its name is a model's already.
+    """
+    name = model_class.__name__
+    if name in model_names():
+        raise UserError(f"model '{name}' exists already: give your class another name")
+    on_language_model = issubclass(model_class, LanguageModelRecommender)
+    MODELS[name] = model_class
+    config.OWN_MODELS.add(name)
+    if trainer or on_language_model:
+        TRAINERS[name] = trainer or LLMTRSRTrainer
+    if dataset or on_language_model:
+        DATASETS[name] = dataset or LLMTRSRDataset
 
 
 def get_model(name: str) -> type:

@@ -22,7 +22,7 @@ from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, make_writer
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
@@ -68,18 +68,24 @@ def make_summaries(
     else:
         writer = run_writer(config, dataset.item_text)
         calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
-        with SummaryStore(store_path(settings.summary_store)) as store:
-            result = summarize(
-                wanted.ids,
-                calls,
-                writer,
-                store,
-                settings,
-                lambda: ExtractiveWriter(dataset.item_text),
-                traced=traced,
-                show_progress=bool(config["show_progress"]),
-            )
-        result = _of_all_processes(result, writer)
+
+        def summarized() -> SummaryResult:
+            with SummaryStore(store_path(settings.summary_store)) as store:
+                return summarize(
+                    wanted.ids,
+                    calls,
+                    writer,
+                    store,
+                    settings,
+                    lambda: ExtractiveWriter(dataset.item_text),
+                    traced=traced,
+                    show_progress=bool(config["show_progress"]),
+                )
+
+        if settings.summary_store is None or settings.summarizer.startswith(VLLM):
+            result = processes.by_main(summarized)  # there is nothing to share, or one engine for all GPUs
+        else:
+            result = _of_all_processes(summarized(), writer)
     dataset.set_summaries(result.summaries)
     return result
 

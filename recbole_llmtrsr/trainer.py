@@ -12,7 +12,6 @@ from unittest import mock
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from accelerate.utils.memory import should_reduce_batch_size
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
@@ -54,27 +53,19 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, config: Any, model: Any) -> None:
         self._settings = config.settings.training
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole's way fails where two come at once
         with nullcontext() if processes.is_main() else mock.patch("recbole.trainer.trainer.get_tensorboard"):
             super().__init__(config, model)
         # Accelerate keeps one state for a process, and a process may train several models.
         AcceleratorState._reset_state(reset_partial_state=True)
         bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if bf16 else "no",
-            cpu=self.device.type == "cpu",
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
+        if self.accelerator.num_processes != processes.count():
             raise UserError(
-                f"accelerate is configured for {self.accelerator.distributed_type.value}, which divides weights among"
-                " processes; here each holds all of them: launch with --multi_gpu, and for a backbone that is too large"
-                " for one device set load_in: 4bit or gradient_checkpointing: True"
+                f"accelerate knows of {self.accelerator.num_processes} processes, this run of {processes.count()}:"
+                " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
             )
-        self._n_shards = self._settings.gradient_shards or processes.count()
-        if processes.count() not in (1, self._n_shards):
-            raise UserError(
-                f"gradient_shards: {self._n_shards} is for that many processes, or for one; {processes.count()} run"
-            )
+        self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self._scheduler: Any = None
         self._scheduler_state: dict[str, Any] | None = None
@@ -128,7 +119,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         for group in groups(bar, size):  # the last group may be short
             total += self._gradients(group)  # of all processes
             self._clip()
-            self.optimizer.step()
+            self._step()
             scheduler.step()
             self.optimizer.zero_grad()
             n_done += len(group)
@@ -224,6 +215,18 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             total += loss.detach()
         return total
 
+    def _step(self) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            n = sum(weight.numel() for weight in self.model.trainable_weights().values())
+            raise UserError(
+                f"the memory of {self.device} does not hold the optimizer's state of {n:,} trained weights, twice their"
+                " size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
+            ) from error
+
     def _clip(self) -> None:
         if self.clip_grad_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -271,11 +274,12 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "scheduler": self.schedule_state(),
         }
         write_checkpoint(state, file)
-        try:
-            with whole_files(file.with_suffix("")) as folder:
-                self.model.save_backbone(folder)
-        except (OSError, SafetensorError) as error:
-            raise unwritable(file.with_suffix(""), error) from error
+        if processes.is_main():
+            try:
+                with whole_files(file.with_suffix("")) as folder:
+                    self.model.save_backbone(folder)
+            except (OSError, SafetensorError) as error:
+                raise unwritable(file.with_suffix(""), error) from error
         processes.meet()  # the others read it when it is there
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")

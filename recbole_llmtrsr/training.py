@@ -11,6 +11,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils.memory import should_reduce_batch_size
+
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.errors import UserError
@@ -30,8 +32,18 @@ STATES = "training-states"  # below the run's folder, until it has finished
 
 
 def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
-    """The trainer with its model, which ranks ties by expectation and is metered."""
-    model = config.model_class(config, data.train._dataset).to(config["device"])
+    """The trainer with its model, which ranks ties by expectation and is metered.
+
+    Raises:
+        UserError: the model does not fit into memory, or cannot be made of these options and data.
+    """
+    try:
+        model = config.model_class(config, data.train._dataset).to(config["device"])
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        remedy = "choose a smaller backbone, or set load_in: 4bit or precision: bf16" if data.has_texts else "shrink it"
+        raise UserError(f"{config.label} does not fit into the memory of {config['device']}: {remedy}") from error
     if reranking is not None:
         model.reranking = reranking
     texts = config.settings.text
@@ -88,6 +100,7 @@ def fit(
         "summaries": _digest(summaries.summaries),
         "report": dict(summaries.report),
     }
+    processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
     if training.facts:
         _check_facts(training.facts, facts, folder)
         summaries = replace(summaries, report=training.facts["report"])
@@ -147,5 +160,7 @@ def _begin_from(trainer: Any, checkpoint: str) -> None:
     own_file = trainer.saved_model_file
     trainer.resume_checkpoint(checkpoint)
     trainer.saved_model_file = own_file
+    if not processes.is_main():
+        return
     with whole_file(Path(own_file)) as copy, open(checkpoint, "rb") as original:
         shutil.copyfileobj(original, copy)

@@ -49,8 +49,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def whole_files(folder: Path) -> Iterator[Path]:
     """A folder to write files into, which go to their own one, one after the other, when all are written.
 
-    Older ones of their names stay until then, and after a failure. What a process writes that is not the main one goes
-    nowhere.
+    Older ones of their names stay until then, and after a failure.
 
     Args:
         folder: of the files; made if missing. Only one process may write to it at a time.
@@ -58,10 +57,6 @@ def whole_files(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    if not processes.is_main():
-        with tempfile.TemporaryDirectory() as nowhere:
-            yield Path(nowhere)
-        return
     partial = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while it wrote
     partial.mkdir(parents=True)

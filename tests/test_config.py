@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from recbole_llmtrsr.config import Config, option_from_sources, preset_files, properties_dir
@@ -150,6 +151,16 @@ def test_a_misspelt_option_is_an_error_with_the_real_name(config, sources, messa
 def test_every_real_option_is_known(config, caplog):
     config(options={"SASRec.n_layers": 3, "wandb_project": "x", "mlp_hidden_size": [8], "encoding": "utf-8"})
     assert "no effect" not in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_told(config, caplog):
+    assert config(options={"gpu_id": "0"})["device"].type == "cpu"
+    assert "gpu_id: 0 was asked for, but torch" in caplog.text
+    caplog.clear()
+    config()
+    config(options={"gpu_id": ""})
+    assert "was asked for" not in caplog.text
 
 
 def test_an_option_like_no_other_is_a_warning(config, caplog):

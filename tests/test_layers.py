@@ -20,7 +20,7 @@ STAGES = (
     ("options", "chat", "whole_file", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),
-    ("config_checks", "options_table"),
+    ("config_checks", "options_page"),
     ("config",),
     ("evaluation", "llm", "prompt", "retrieval", "resume"),
     ("summarizer", "model"),
@@ -91,7 +91,7 @@ def test_modules_import_each_other_in_no_circle():
 @pytest.mark.parametrize("name", ["checkpoints", "compat", "options", "settings", "history"])
 def test_the_ground_imports_nothing_of_ours_but_what_lies_below_it(name):
     assert own_imports(f"{NAME}.{name}") <= {
-        f"{NAME}.{earlier}" for earlier in ("errors", "file_digest", "options", "checkpoints")
+        f"{NAME}.{earlier}" for earlier in ("errors", "file_digest", "processes", "options", "checkpoints")
     }
 
 

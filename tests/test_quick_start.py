@@ -285,6 +285,18 @@ def test_runs_before_one_that_fails_keep_their_results_and_their_comparison(tmp_
     assert not (tmp_path / "out" / "GRU4Rec").exists()
 
 
+def test_a_backbone_too_large_for_the_memory_ends_with_the_remedy_and_the_results_before_it(tmp_path, monkeypatch):
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
+
+    monkeypatch.setattr("recbole_llmtrsr.model.sequential_recommender.llmtrsr.LLMTRSR.to", no_room)
+    with pytest.raises(UserError, match="LLMTRSR does not fit into the memory of cpu: choose a smaller backbone"):
+        compare(["Pop", "LLMTRSR"], "toy", config_dict={**TINY, "result_dir": "out"})
+    assert (tmp_path / "out" / "Pop" / "result.json").is_file()
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["label"] for row in rows] == ["Pop"]
+
+
 def test_a_test_that_fails_among_other_candidates_costs_no_result(tmp_path, monkeypatch):
     def fail(*args):
         raise MemoryError

@@ -1,4 +1,4 @@
-"""The README keeps its word: its table, its commands, its presets."""
+"""The README keeps its word: its commands, its presets."""
 
 import re
 from pathlib import Path
@@ -6,14 +6,9 @@ from pathlib import Path
 import pytest
 
 from recbole_llmtrsr.config import Config, preset_files, properties_dir
-from recbole_llmtrsr.options_table import options_table
 from recbole_llmtrsr.registry import get_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_options_is_the_one_settings_make():
-    assert options_table() in README
 
 
 def test_quick_start_has_two_commands_of_one_line():

@@ -162,6 +162,17 @@ def test_out_of_memory_halves_the_budget_and_the_step_is_the_same():
         torch.testing.assert_close(weight, after[name], atol=2e-6, rtol=1e-4)
 
 
+def test_a_memory_too_small_for_the_optimizer_ends_the_run_with_the_remedy(monkeypatch):
+    trainer, batches = prepared()
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trainer.optimizer, "step", no_room)
+    with pytest.raises(UserError, match=r"does not hold the optimizer's state of [\d,]+ trained weights.*tune: lora"):
+        trainer._train_epoch(batches, 0)
+
+
 def test_a_memory_too_small_for_one_history_ends_the_run_with_the_remedy():
     trainer, batches = prepared()
     small_memory(trainer, 10)

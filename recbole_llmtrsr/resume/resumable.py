@@ -220,6 +220,7 @@ class ResumableTraining:
             self._folder.save(state)
         except TypeError as error:
             self._give_up(str(error))
+        self._can_be_saved = processes.from_main(self._can_be_saved)
         self._saved_at = time.monotonic()
 
     def _give_up(self, reason: str) -> None:

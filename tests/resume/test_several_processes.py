@@ -133,6 +133,60 @@ def test_a_launcher_starts_them_and_faults_are_told_once(options, tmp_path):
     assert wrong.stderr.count("error: block_size must be >= 1") == 1, wrong.stderr[-3000:]
 
 
+def test_what_one_process_meets_alone_is_told_once_and_ends_all(options, tmp_path):
+    """By a run in which RANK decides what goes wrong."""
+    script = tmp_path / "run.py"
+    script.write_text(FAULTY)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={_free_port()}"]
+    flags = [f"--{name}={value}" for name, value in {**options, "epochs": 1, "dataset": "toy"}.items()]
+
+    def ended(fault: str, *more: str) -> str:
+        command = [*launch, str(script), *flags, f"--result_dir={fault}", *more]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FAULT": fault}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode != 0
+        return done.stderr
+
+    # SASRec, which runs in the main process alone, and a table of LLMTRSR before it that takes its time.
+    told = ended("sasrec", "--model=LLMTRSR,SASRec")
+    assert told.count("error: SASRec went wrong") == 1, told[-3000:]
+    assert Path("sasrec/comparison.json").is_file()
+    told = ended("memory", "--model=LLMTRSR")  # in the second process's training
+    assert told.count("error: training is out of memory in process 1 of 2") == 1, told[-3000:]
+    assert "error: another process of this run ended" in told
+    told = ended("data", "--model=LLMTRSR")
+    assert told.count("error: process 1 has other data files than the main process") == 1, told[-3000:]
+
+
+FAULTY = """
+import os, sys, time
+import torch
+from recbole_llmtrsr import __main__, quick_start, trainer
+from recbole_llmtrsr.errors import UserError
+
+__main__._SECONDS_TO_TELL = 3.0
+fault, rank = os.environ["FAULT"], int(os.environ["RANK"])
+if fault == "sasrec":
+    run, write = quick_start.run_pipeline, quick_start.write_comparison
+    def run_pipeline(config, *rest):
+        if config.label == "SASRec":
+            raise UserError("SASRec went wrong")
+        return run(config, *rest)
+    def write_comparison(*rest):
+        time.sleep(3)
+        write(*rest)
+    quick_start.run_pipeline, quick_start.write_comparison = run_pipeline, write_comparison
+elif fault == "memory" and rank == 1:
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    trainer.LLMTRSRTrainer._backward_parts = no_room
+elif fault == "data" and rank == 1:
+    digests = quick_start.file_digests
+    quick_start.file_digests = lambda config: {name: f"{digest}!" for name, digest in digests(config).items()}
+sys.exit(__main__.main())
+"""
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

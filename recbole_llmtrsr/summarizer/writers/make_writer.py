@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,26 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
 EXTRACTIVE, FILE, SERVER, VLLM = "extractive", "file:", "openai:", "vllm:"
+
+_registered: dict[str, Callable[[ItemText], SummaryWriter]] = {}
+
+
+def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> None:
+    """Let ``summarizer: <name>`` be a writer of one's own, in this process.
+
+    Args:
+        name: small letters, digits and _.
+        make: makes the writer from the catalogue's texts.
+
+    Raises:
+        UserError: a name that is taken, or that could be a model's or a file's.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == EXTRACTIVE or name in _registered:
+        raise UserError(
+            f"writer {name!r} cannot be registered: choose a name of small letters, digits and _ that is not taken"
+            f" ({', '.join((EXTRACTIVE, *_registered))})"
+        )
+    _registered[name] = make
 
 
 def make_writer(
@@ -47,6 +69,8 @@ def make_writer(
     """
     if settings.summarizer == EXTRACTIVE:
         return ExtractiveWriter(item_text)
+    if settings.summarizer in _registered:
+        return _registered[settings.summarizer](item_text)
     check_summarizer(settings)
     generator = _generator(settings, device, dtype, trust_remote_code)
     return LLMWriter(generator, templates, settings.summarizer_max_new_tokens)
@@ -59,6 +83,8 @@ def check_summarizer(settings: SummarySettings) -> None:
         UserError: a name that is neither a writer, a model, a server nor a file.
     """
     name = settings.summarizer
+    if name in _registered:
+        return
     if name.startswith(SERVER):
         from recbole_llmtrsr.llm.server import parse_server
 
@@ -115,7 +141,7 @@ def _check_name(name: str) -> None:
     if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir():
         return
     name = name.partition("://")[0]  # what follows may hold a password
-    near = difflib.get_close_matches(name.lower(), [EXTRACTIVE, FILE, SERVER, VLLM], n=1)
+    near = difflib.get_close_matches(name.lower(), [EXTRACTIVE, *_registered, FILE, SERVER, VLLM], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UserError(
         f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', a folder that exists,"

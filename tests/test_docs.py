@@ -1,0 +1,66 @@
+"""The docs keep their word: tutorials run as they stand, and the page of options is the one that Settings make."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.options_page import options_page
+
+ROOT = Path(__file__).parents[1]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+FIRST = ROOT / "docs" / "tutorials" / "own_data.md"
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([\w.]+)\")?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+ELSEWHERE = "# on a machine with GPUs\n"
+
+
+def test_the_page_of_options_is_the_one_settings_make():
+    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder in which the first tutorial was followed to its end."""
+    folder = tmp_path_factory.mktemp("first")
+    follow(FIRST, folder)
+    return folder
+
+
+def follow(tutorial: Path, folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    for kind, title, text in BLOCK.findall(tutorial.read_text(encoding="utf-8")):
+        if title:
+            (folder / title).write_text(text, encoding="utf-8")
+        elif kind == "sh" and not text.startswith(ELSEWHERE):
+            done = subprocess.run(
+                ["bash", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def test_the_first_tutorial_leads_to_a_comparison_and_a_page(first):
+    pages = re.findall(r"`(\w+/[\w-]+\.html)`", FIRST.read_text(encoding="utf-8"))
+    assert pages == ["compared/report.html", "explained/explain-7.html"]
+    assert all((first / page).is_file() for page in pages)
+
+
+@pytest.mark.parametrize("tutorial", [path for path in TUTORIALS if path != FIRST], ids=lambda path: path.stem)
+def test_a_tutorial_runs_to_its_end_with_the_data_of_the_first(tutorial, first, tmp_path):
+    shutil.copytree(first / "dataset", tmp_path / "dataset")
+    shutil.copy(first / "shop.yaml", tmp_path)
+    follow(tutorial, tmp_path)
+    assert list(tmp_path.glob("*/result.json")) or list(tmp_path.glob("*/comparison.json"))
+
+
+def test_every_block_of_a_tutorial_is_run_or_says_where():
+    for tutorial in TUTORIALS:
+        text = tutorial.read_text(encoding="utf-8")
+        assert text.count("```") == 2 * len(BLOCK.findall(text)), tutorial
+        assert all(kind == "sh" or title for kind, title, _ in BLOCK.findall(text)), tutorial
