@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: install format lint test bench docs
+.PHONY: install format lint test bench docs audit
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -16,6 +16,10 @@ lint:
 
 test:
 	$(PYTHON) -m pytest
+
+audit:  # known vulnerabilities of what is installed
+	$(PYTHON) -m pip install --quiet pip-audit
+	$(PYTHON) -m pip_audit --skip-editable
 
 docs:
 	$(PYTHON) -m mkdocs build --strict

@@ -37,7 +37,9 @@ from recbole_llmtrsr.metric_names import register_metrics
 from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
 
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
-OWN_MODELS: set[str] = set()  # names of models that were registered, to which options may speak
+# Of models that were registered: their names, to which options may speak, and options of their own.
+OWN_MODELS: set[str] = set()
+OWN_OPTIONS: set[str] = set()
 
 
 def properties_dir() -> Path:
@@ -167,14 +169,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         }
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        super()._load_internal_config_dict(model, model_class, dataset)
+        classes = [one.__name__ for one in model_class.__mro__] if model in OWN_MODELS else [model]
+        of_recbole = (name for name in classes if (_recbole_properties() / "model" / f"{name}.yaml").is_file())
+        super()._load_internal_config_dict(next(of_recbole, model), model_class, dataset)
         ours = properties_dir()
         self._merge(self.internal_config_dict, self._read(ours / "quick_start_config" / "protocol.yaml"))
         if not (_recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
             # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
             columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
             self.internal_config_dict["load_col"] = {"inter": columns}
-        of_classes = (ours / "model" / f"{one.__name__}.yaml" for one in model_class.__mro__)
+        of_classes = (ours / "model" / f"{name}.yaml" for name in classes)
         of_model = next((file for file in of_classes if file.is_file()), None)
         for file in (of_model, ours / "dataset" / f"{dataset}.yaml"):
             if file is not None and file.is_file():
@@ -252,7 +256,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return int(self["seed"] if own is None else own)
 
     def _check_names(self) -> None:
-        known = _recbole_options() | set(self.internal_config_dict) | set(RUNNER_FLAGS)
+        known = _recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
         faults, strangers = unknown_options(names, known)
         folders = (_recbole_properties() / "model", properties_dir() / "model")

@@ -13,8 +13,9 @@ _BEFORE = """\
 
 RecBole's options keep their names and meaning ([its documentation](https://recbole.io/docs/user_guide/config_settings.html)).
 Two things differ: `eval_args` is merged key by key over the protocol in `properties/quick_start_config/protocol.yaml`
-(leave-one-out, 20 uniform negatives), and a misspelt option is an error. `train_batch_size` and `eval_batch_size` count
-rows, as in RecBole: histories times candidates. `train_neg_sample_args: {sample_num: 8}` sets the negatives of LLMTRSR.
+(leave-one-out, 20 uniform negatives), and an option that is nearly one of them is an error. `train_batch_size` and
+`eval_batch_size` count rows, as in RecBole: histories times candidates. `train_neg_sample_args: {sample_num: 8}` sets
+the negatives of LLMTRSR.
 
 Here are the plugin's own, with the defaults of the code; `properties/model/<name>.yaml` and
 `properties/dataset/<name>.yaml` set others.

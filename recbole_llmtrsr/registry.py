@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,18 @@ TRAINERS: dict[str, type] = {
 _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
 
 
-def register_model(model_class: type, trainer: type | None = None, dataset: type | None = None) -> None:
-    """Let ``--model=<name of the class>`` be a model of one's own, in this process.
+def register_model(
+    model_class: type, trainer: type | None = None, dataset: type | None = None, options: Sequence[str] = ()
+) -> None:
+    """Let ``--model=<name of the class>`` be a model of your own, in this process.
 
-    It has the property file of the nearest class above it that has one.
+    It has the property file of the nearest class above it that has one, ours or RecBole's.
 
     Args:
         model_class: a model of RecBole's kind; on a language model it inherits LLMTRSR or LanguageModelRecommender.
-        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else RecBole's for its kind.
-        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or RecBole's, likewise.
+        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else that of the class above it.
+        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or that of the class above it.
+        options: names of options of its own, which it reads as ``config[name]``; None where nobody sets them.
 
     Raises:
         UserError: its name is a model's already.
@@ -60,6 +64,7 @@ def register_model(model_class: type, trainer: type | None = None, dataset: type
     on_language_model = issubclass(model_class, LanguageModelRecommender)
     MODELS[name] = model_class
     config.OWN_MODELS.add(name)
+    config.OWN_OPTIONS.update(options)
     if trainer or on_language_model:
         TRAINERS[name] = trainer or LLMTRSRTrainer
     if dataset or on_language_model:
@@ -80,7 +85,7 @@ def get_model(name: str) -> type:
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise UserError(
             f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"
-            f" models{hint}"
+            f" models{hint}; a model of your own is known once its file is imported, which registers it"
         )
     return recbole.utils.get_model(name)  # type: ignore[no-any-return]
 
@@ -96,13 +101,21 @@ def get_dataset(model_class: Any) -> type:
     if model_class.__name__ in DATASETS:
         return DATASETS[model_class.__name__]
     module = importlib.import_module("recbole.data.dataset")
-    default = _RECBOLE_DATASETS.get(model_class.type, "Dataset")
-    base = getattr(module, f"{model_class.__name__}Dataset", None) or getattr(module, default)
-    return with_history_ids(base)
+    own = (getattr(module, f"{name}Dataset", None) for name in _names(model_class))
+    default = getattr(module, _RECBOLE_DATASETS.get(model_class.type, "Dataset"))
+    return with_history_ids(next((found for found in own if found is not None), default))
 
 
 def get_trainer(model_class: Any) -> type:
     """The trainer class of a model."""
     if model_class.__name__ in TRAINERS:
         return TRAINERS[model_class.__name__]
-    return recbole.utils.get_trainer(model_class.type, model_class.__name__)  # type: ignore[no-any-return]
+    module, names = importlib.import_module("recbole.trainer"), _names(model_class)
+    name = next((name for name in names if hasattr(module, f"{name}Trainer")), names[0])
+    return recbole.utils.get_trainer(model_class.type, name)  # type: ignore[no-any-return]
+
+
+def _names(model_class: type) -> list[str]:
+    """By which RecBole knows what belongs to a model: its name; of a registered one those of classes above it too."""
+    own = model_class.__mro__ if model_class.__name__ in config.OWN_MODELS else (model_class,)
+    return [one.__name__ for one in own]

@@ -1,4 +1,4 @@
-"""Every row of docs/bad_input.md, given to a run."""
+"""Every row of docs/bad_input.md, given to where such input enters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from recbole_llmtrsr.run_data import RunData, load_run_data
 
 DOCS = (Path(__file__).parents[1] / "docs" / "bad_input.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \|$", flags=re.MULTILINE)
-REFUSED, ACCEPTED = (
-    [row for row in ROW.findall(part) if row[0] != "door"] for part in DOCS.split("## Accepted, counted and told")
-)
+REFUSED, ACCEPTED = ([row for row in ROW.findall(part) if row[0] != "input"] for part in DOCS.split("## Accepted\n"))
 SMALL = {
     "use_gpu": False,
     "show_progress": False,
@@ -220,20 +218,22 @@ def _without_item(door: Door, caplog: Any) -> None:
 
 def _repeated(door: Door, caplog: Any) -> None:
     door.edit(door.item, lambda lines: [*lines, "i1\tAnother kettle\tGraz\t9"])
-    texts = door.data().dataset.item_text
-    assert len(texts.repeated_lines) == 1
-    assert "Another" not in texts.items["i1"].line
+    assert "Another" not in door.data().dataset.item_text.items["i1"].line
+    (result,) = door.compare("LLMTRSR", summary="none")
+    assert result["repeated_item_lines"] == 1
 
 
 def _ragged(door: Door, caplog: Any) -> None:
     door.line(door.item, 2, "i1\tRed kettle\tOslo\t1.5\tand more")
-    assert len(door.data().dataset.item_text.ragged_lines) == 1
+    (result,) = door.compare("LLMTRSR", summary="none")
+    assert result["ragged_item_lines"] == 1
 
 
 def _textless(door: Door, caplog: Any) -> None:
     door.line(door.item, 2, "i1\t\t\t1.5")
     dataset = door.data().dataset
-    assert list(dataset.items_without_text) == ["i1"]
+    (result,) = door.compare("LLMTRSR", summary="none")
+    assert result["items_without_text"] == 1
     assert dataset.item(int(dataset.token2id("item_id", "i1"))).line == PLACEHOLDER
 
 

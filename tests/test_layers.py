@@ -16,7 +16,8 @@ NAME = PACKAGE.name
 
 # From the ground up; stages on one line know nothing of each other.
 STAGES = (
-    ("", "errors", "file_digest", "processes", "gradient_sum"),
+    ("", "errors", "file_digest"),
+    ("processes", "gradient_sum"),
     ("options", "chat", "whole_file", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),

@@ -59,7 +59,7 @@ def test_an_unknown_model_is_told_with_the_nearest(name, near):
 
 @pytest.mark.parametrize("name", ["zzz", "../../etc", ""])
 def test_a_name_like_no_other_has_no_hint(name):
-    with pytest.raises(UserError, match=r"models$"):
+    with pytest.raises(UserError, match=r"which registers it$"):
         registry.get_model(name)
 
 

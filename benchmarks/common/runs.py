@@ -12,7 +12,7 @@ from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.summaries import make_summaries
 
-# No converter makes these yet: atomic files of the user's own, with these columns.
+# By data set.
 OPTIONS: dict[str, dict[str, Any]] = {
     "amazon-industrial": {"domain": "products", "item_text_fields": ["title", "brand", "description"]},
 }

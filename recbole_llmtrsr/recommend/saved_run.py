@@ -25,11 +25,14 @@ from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.server import PREFIX as SERVER
 from recbole_llmtrsr.llm.server import parse_server
 from recbole_llmtrsr.model.make_backbone import backbone_digest
+from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
 from recbole_llmtrsr.resume.random_state import undisturbed_randomness
 from recbole_llmtrsr.resume.run_file import FREE_OPTIONS
+from recbole_llmtrsr.summarizer.writers.make_writer import is_registered
 
+_SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
 # Options that say where things are and how fast they go; all others decide what a score is, and stay the run's.
 PLACES = (
@@ -157,6 +160,11 @@ def _model_class(folder: Path, result: Mapping[str, Any]) -> Any:
             f"{folder} is a run of {result['model']}, which reads no prompts with candidates: accepted are runs of"
             f" {' and '.join(able)}"
         )
+    if any(getattr(model_class, name) is not getattr(LLMTRSR, name) for name in _SCORING):
+        raise UserError(
+            f"{folder} is a run of {result['model']}, which changes {' or '.join(_SCORING)}: a Recommender scores texts"
+            " as LLMTRSR does, so its scores would be others than the test's"
+        )
     return model_class
 
 
@@ -222,7 +230,7 @@ def _writer(summarizer: str) -> str:
     kind, colon, _ = summarizer.partition(":")
     if colon and kind in ("file", "vllm"):
         return kind
-    return "extractive" if summarizer == "extractive" else "local"
+    return summarizer if summarizer == "extractive" or is_registered(summarizer) else "local"
 
 
 def _is_outside(path: Path) -> bool:

@@ -78,7 +78,7 @@ class ResumableTraining:
         self._can_be_saved = self._is_on
         if self._is_on and not (_has_known_loop(trainer) and isinstance(loader, AbstractDataLoader)):
             self._give_up(f"{type(trainer).__name__} has a loop of its own")
-        elif self._is_on and type(trainer.model).__name__ in _STATE_ELSEWHERE:
+        elif self._is_on and any(one.__name__ in _STATE_ELSEWHERE for one in type(trainer.model).__mro__):
             self._give_up("it keeps a state that no checkpoint has")
         if self._can_be_saved:
             self._original = trainer._train_epoch

@@ -28,7 +28,7 @@ _registered: dict[str, Callable[[ItemText], SummaryWriter]] = {}
 
 
 def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> None:
-    """Let ``summarizer: <name>`` be a writer of one's own, in this process.
+    """Let ``summarizer: <name>`` be a writer of your own, in this process.
 
     Args:
         name: small letters, digits and _.
@@ -43,6 +43,11 @@ def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> Non
             f" ({', '.join((EXTRACTIVE, *_registered))})"
         )
     _registered[name] = make
+
+
+def is_registered(name: str) -> bool:
+    """Whether a writer was registered by this name."""
+    return name in _registered
 
 
 def make_writer(
@@ -145,5 +150,6 @@ def _check_name(name: str) -> None:
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UserError(
         f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', a folder that exists,"
-        f" '{SERVER}<model>@<base url>', '{VLLM}<model>' or '{FILE}<path>', got {name!r}{hint}"
+        f" '{SERVER}<model>@<base url>', '{VLLM}<model>', '{FILE}<path>' or a writer that an imported file registers,"
+        f" got {name!r}{hint}"
     )

@@ -34,7 +34,8 @@ def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
         make(name)
     assert str(fault.value) == (
         "summarizer must be 'extractive', a model of the hub as 'organisation/model', a folder that exists,"
-        f" 'openai:<model>@<base url>', 'vllm:<model>' or 'file:<path>', got '{name}'; did you mean 'extractive'?"
+        f" 'openai:<model>@<base url>', 'vllm:<model>', 'file:<path>' or a writer that an imported file registers,"
+        f" got '{name}'; did you mean 'extractive'?"
     )
 
 
