@@ -221,20 +221,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _init_device(self) -> None:
         """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
-        options, own = self.final_config_dict, processes.local_rank()
+        options, own, asked = self.final_config_dict, processes.local_rank(), self.external_config_dict.get("gpu_id")
         if processes.launched() == 1:
             super()._init_device()
-            asked = self.external_config_dict.get("gpu_id")
             if asked is not None and str(asked) and options["device"].type == "cpu":
                 getLogger().warning(
                     f"gpu_id: {asked} was asked for, but torch {torch.__version__} finds none: it runs on the CPU;"
                     " see nvidia-smi, or install a torch build for this machine's GPUs (https://pytorch.org)"
                 )
             return
-        if str(self.external_config_dict.get("gpu_id") or ""):
+        if asked is not None and str(asked):
             raise UserError(
-                f"gpu_id: {self.external_config_dict['gpu_id']} speaks to one process; of several each takes a GPU of"
-                " its own: leave it out, and name those to use in CUDA_VISIBLE_DEVICES"
+                f"gpu_id: {asked} speaks to one process; of several each takes a GPU of its own: leave it out, and name"
+                " those to use in CUDA_VISIBLE_DEVICES"
             )
         n_gpus = torch.cuda.device_count() if options["use_gpu"] and str(options["gpu_id"]) else 0
         if 0 < n_gpus <= own:
