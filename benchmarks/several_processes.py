@@ -6,7 +6,8 @@ python benchmarks/several_processes.py [--data=ml-100k|...] [--data_path=<folder
 By turns, one process (`gradient_shards` of as many) and several train, validate and test LLMTRSR on the same data, each
 from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
 backbone works, and of the summaries; the last column is the ratio to one process, the least and the most of the
-repetitions. Then results, tables, summaries and weights are compared.
+repetitions. What the cores allow is told by the rate of matrix products alone, measured in all processes at once before
+their last run; its ratio is that of times. Then results, tables, summaries and weights are compared.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def main() -> None:
             of_one, of_several = seconds[1, stage], seconds[known.processes, stage]
             ratios = [b / a for a, b in zip(of_one, of_several, strict=True)]
             print(f"| {stage} | {spread(of_one, 1)} | {spread(of_several, 1)} | {spread(ratios, 2)} |")
-        print(
-            f"\nresults equal: {told(one) == told(several)}; per-history tables equal: {tables(one) == tables(several)}"
-        )
+        peaks = [result["cost"]["measured_peak_flops_per_second"] / 1e9 for result in (one, several)]
+        print(f"| matrix products alone, GFLOP/s | {peaks[0]:.0f} | {peaks[1]:.0f} | {peaks[0] / peaks[1]:.2f} |")
+        print(f"\nresults equal: {told(one) == told(several)}")
+        print(f"per-history tables equal: {tables(one) == tables(several)}")
         print(f"largest difference of a weight: {difference(one, several):.1e}")
         print(f"test: {one['test_result']} and {several['test_result']}")
 
