@@ -221,7 +221,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _init_device(self) -> None:
         """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
-        options, own, asked = self.final_config_dict, processes.local_rank(), self.external_config_dict.get("gpu_id")
+        options, own, asked = self.final_config_dict, processes.local_rank(), self._asked_gpu()
         if processes.launched() == 1:
             super()._init_device()
             if asked is not None and str(asked) and options["device"].type == "cpu":
@@ -247,6 +247,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         options |= {"gpu_id": str(options["gpu_id"]), "single_spec": True, "local_rank": 0, "device": device}
         if not processes.is_main():
             options |= {"show_progress": False, "log_wandb": False}
+
+    def _asked_gpu(self) -> Any:
+        """The gpu_id that the user gave; None without one."""
+        return self.external_config_dict.get("gpu_id")
 
     @property
     def data_seed(self) -> int:
@@ -283,6 +287,9 @@ class SavedConfig(Config):
     @staticmethod
     def _flags() -> dict[str, Any]:
         return {}
+
+    def _asked_gpu(self) -> Any:
+        return None  # what there is of one is the present run's
 
     @staticmethod
     def options_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
