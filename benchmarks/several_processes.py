@@ -7,7 +7,7 @@ By turns, one process (`gradient_shards` of as many) and several train, validate
 from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
 backbone works, and of the summaries; the last column is the ratio to one process, the least and the most of the
 repetitions. What the cores allow is told by the rate of matrix products alone, measured in all processes at once before
-their last run; its ratio is that of times. Then results, tables, summaries and weights are compared.
+their last run; its ratio is that of times. Then results, tables and weights are compared.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
-        remedy = "choose a smaller backbone, or set load_in: 4bit or precision: bf16" if data.has_texts else "shrink it"
+        of_backbone = "choose a smaller backbone, or set load_in: 4bit or precision: bf16"
+        remedy = of_backbone if data.has_texts else "lower the sizes of its layers and embeddings"
         raise UserError(f"{config.label} does not fit into the memory of {config['device']}: {remedy}") from error
     if reranking is not None:
         model.reranking = reranking
