@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils.memory import should_reduce_batch_size
+from recbole.utils import EvaluatorType
 
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config
@@ -19,6 +20,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts
+from recbole_llmtrsr.evaluation.once_per_history import score_once_per_history
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.registry import get_trainer
 from recbole_llmtrsr.resume.resumable import Part, ResumableTraining
@@ -58,6 +60,8 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
     trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
     trainer.evaluator = ExpectedEvaluator(config)
+    if config["eval_type"] == EvaluatorType.RANKING:
+        score_once_per_history(model)
     costs.watch(trainer, getattr(model, "meter", None))
     return trainer
 
