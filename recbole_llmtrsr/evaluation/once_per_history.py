@@ -1,8 +1,8 @@
 """RecBole's sequential models among sampled candidates: a history is read once, not once for each of its candidates.
 
-RecBole asks them row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` reads it once and has
-the scores of all items, of which the candidates' are taken. Both are the same products of the same vectors, summed in
-another order; whether that is so is looked at before a model is scored by it.
+RecBole asks them row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` reads it once and
+has the scores of all items, of which the candidates' are taken. Both are the same products of the same vectors, summed
+in another order; whether that is so is looked at before a model is scored by it.
 """
 
 from __future__ import annotations
