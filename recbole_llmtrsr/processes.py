@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from recbole_llmtrsr.division import Division, division_asked_for
 from recbole_llmtrsr.errors import UserError
 
 _T = TypeVar("_T")
@@ -24,6 +25,7 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _PATIENCE = timedelta(days=365)  # the main process may train other models for days before it has something to tell
 
 _group: Any = None  # of all processes, over gloo: what is told lies in main memory
+_division: Division | None = None
 _alone = False
 
 
@@ -45,22 +47,21 @@ def join() -> None:
     """Meet the other processes, if any were launched; once is enough.
 
     Raises:
-        UserError: the launcher was asked to divide weights.
+        UserError: the launcher was asked to divide weights in a way that is not ours.
     """
-    global _group
+    global _group, _division
+    _division = _division or division_asked_for()
     if launched() == 1 or _group is not None:
         return
-    for name in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            raise UserError(
-                f"accelerate is configured for {name}, which divides weights among processes; here each holds all of"
-                " them: launch with --multi_gpu, and for a backbone that is too large for one device set load_in: 4bit"
-                " or gradient_checkpointing: True"
-            )
     dist = _distributed()
     if not dist.is_initialized():
         dist.init_process_group(timeout=_PATIENCE)
     _group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+def division() -> Division | None:
+    """How frozen weights are divided among the processes that take the step at hand together; None if they are not."""
+    return _division if count() > 1 else None
 
 
 def count() -> int:
@@ -82,6 +83,15 @@ def meet() -> None:
     """Wait until all processes are here."""
     if count() > 1:
         _distributed().barrier(group=_group)
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """A while that each process has to itself, by rank."""
+    for number in range(count()):
+        if number == rank():
+            yield
+        meet()
 
 
 def gathered(value: _T) -> list[_T]:

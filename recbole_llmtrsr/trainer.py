@@ -25,6 +25,7 @@ from recbole_llmtrsr.checkpoints import load_checkpoint, unwritable, write_check
 from recbole_llmtrsr.data.prefetch import Prefetched, groups, prefetched
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.gradient_sum import GradientSum, own_randomness
+from recbole_llmtrsr.model.divided_weights import hide_divided_weights
 from recbole_llmtrsr.model.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.whole_file import whole_files
 
@@ -66,6 +67,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
             )
         self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
+        hide_divided_weights(model)
         self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self._scheduler: Any = None
         self._scheduler_state: dict[str, Any] | None = None
@@ -191,17 +193,17 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
         """`_backward_parts` of this process's shard; what the others learn from is counted here too."""
-        rank, meter = processes.rank(), getattr(self.model, "meter", None)
-        for number, shard in enumerate(shards):
-            for interaction, _ in shard if number != rank else ():
-                self.model.count_elsewhere(interaction)
-        if shards[rank]:
-            return self._backward_parts(shards[rank], n_batches)
+        own, meter = shards[processes.rank()], getattr(self.model, "meter", None)
+        # All of them synchronize; and where weights are divided, every pass of one is a pass of all.
+        n_passes = max(map(len, shards)) if self.model.backbone.is_divided else 1
+        idle = [(shards[0][0][0], 0.0)] * (n_passes - len(own))
         mark = meter.mark() if meter else None
-        idle = self._backward_parts([(shards[0][0][0], 0.0)], n_batches)  # all of them synchronize
+        total = self._backward_parts([*own, *idle], n_batches)
         if meter:
             meter.back_to(mark)
-        return idle
+        for interaction, _ in (part for shard in shards for part in shard):
+            self.model.count_training(interaction)
+        return total
 
     def _backward_parts(self, parts: _Parts, n_batches: int) -> torch.Tensor:
         """Add the gradients of some parts of `n_batches` batches; returns the sum of their losses. []"""

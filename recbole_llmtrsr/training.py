@@ -22,6 +22,7 @@ from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingColle
 from recbole_llmtrsr.evaluation.cost import StageCosts
 from recbole_llmtrsr.evaluation.once_per_history import score_once_per_history
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.registry import get_trainer
 from recbole_llmtrsr.resume.resumable import Part, ResumableTraining
 from recbole_llmtrsr.resume.state_folder import StateFolder
@@ -60,7 +61,7 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
     trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
     trainer.evaluator = ExpectedEvaluator(config)
-    if config["eval_type"] == EvaluatorType.RANKING:
+    if config["eval_type"] == EvaluatorType.RANKING and not isinstance(model, LanguageModelRecommender):
         score_once_per_history(model)
     costs.watch(trainer, getattr(model, "meter", None))
     return trainer

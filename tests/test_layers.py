@@ -17,7 +17,8 @@ NAME = PACKAGE.name
 # From the ground up; stages on one line know nothing of each other.
 STAGES = (
     ("", "errors", "file_digest"),
-    ("processes", "gradient_sum"),
+    ("division", "gradient_sum"),
+    ("processes",),
     ("options", "chat", "whole_file", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),

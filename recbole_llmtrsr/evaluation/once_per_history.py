@@ -18,18 +18,13 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 
 TOLERANCE = 1e-5  # relative to the largest score
 
 
 def score_once_per_history(model: Any) -> None:
-    """Let a model's `predict` read each history once, if it is one of RecBole's sequential models.
-
-    Args:
-        model: ours read a history once already, and other kinds have none.
-    """
-    if isinstance(model, SequentialRecommender) and not isinstance(model, LanguageModelRecommender):
+    """Let a model's `predict` read each history once, if it is of RecBole's sequential kind: others read none."""
+    if isinstance(model, SequentialRecommender):
         model.predict = OncePerHistory(model.predict, model.full_sort_predict, model.ITEM_ID)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -26,6 +28,10 @@ class Backbone(nn.Module):
 
     `attention` is "plain" until `probe` has shown that another way gives equal scores on this very model.
     `native_attention` is what transformers chose for it.
+
+    Attributes:
+        is_divided: each process holds a piece of the frozen weights, and reads layers together with the others.
+        in_step: a while in which processes make passes without gradients, each as many as it has.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -35,6 +41,8 @@ class Backbone(nn.Module):
         self.name = name
         self.attention: Attention = "plain"
         self.native_attention: str = self.transformer.config._attn_implementation or "eager"
+        self.is_divided = False
+        self.in_step: Callable[[], AbstractContextManager[None]] = nullcontext
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.source import ModelSource
+from recbole_llmtrsr.model.divided_weights import WeightDivider, check_can_divide
 from recbole_llmtrsr.model.make_backbone import check_weights_format, choose_weights, make_backbone, weights_dtype
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
@@ -52,10 +55,15 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
         wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name not in _UNREAD]
         return [*catalogue, *dataset.summary_sample(), *wording * 100]
 
-    backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
-    prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
-    _check_context(settings, backbone.config)
-    choose_weights(backbone, settings)
+    how = processes.division()
+    divider = None if how is None else WeightDivider(how, device)
+    with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
+        backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
+        prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
+        _check_context(settings, backbone.config)
+        choose_weights(backbone, settings)
+        if divider is not None:
+            divider.divide(backbone)
     backbone.to(device)
     half = weights_dtype(settings.backbone.precision, device) == torch.bfloat16
     with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
@@ -69,10 +77,11 @@ def check_prompts(settings: Settings, dataset: Any) -> None:
     """Refuse a backbone that cannot be loaded or asked, before summaries are written; its weights are not read.
 
     Raises:
-        UserError: no such backbone, no tokenizer, answers that are not single tokens, a prompt limit too small, or a
-            `load_in` that cannot work.
+        UserError: no such backbone, no tokenizer, answers that are not single tokens, a prompt limit too small, a
+            `load_in` that cannot work, or weights that cannot be divided as the launcher was told.
     """
     check_weights_format(settings, dataset.config["device"])
+    check_can_divide(settings.backbone)
     if settings.backbone.backbone != BUILTIN:
         config, tokenizer = ModelSource.find(
             "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code

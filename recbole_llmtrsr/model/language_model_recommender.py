@@ -38,8 +38,8 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         """Parts of a training batch that fit into memory, each with its share in the loss: the batch as it is."""
         return [(interaction, 1.0)]
 
-    def count_elsewhere(self, interaction: Interaction) -> None:
-        """Count a part that another process learns from as if it were one's own."""
+    def count_training(self, interaction: Interaction) -> None:
+        """Count a part of a training batch, whichever process learns from it."""
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
         """Learn that the parts of these batches were too large.

@@ -15,6 +15,7 @@ from recbole_llmtrsr.llm.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.llm.quantized import check_load_in
 from recbole_llmtrsr.llm.source import ModelSource
+from recbole_llmtrsr.options import BackboneSettings
 from recbole_llmtrsr.settings import Settings
 
 
@@ -75,10 +76,15 @@ def backbone_digest(name: str) -> str | None:
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
     """Let the weights require gradients that ``tune`` says: LoRA's, or all."""
     options = settings.backbone
-    if options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN):
+    if tunes_lora(options):
         apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
     else:
         backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
+
+
+def tunes_lora(options: BackboneSettings) -> bool:
+    """Whether ``tune`` freezes the backbone's own weights."""
+    return options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN)
 
 
 def check_weights_format(settings: Settings, device: torch.device) -> None:

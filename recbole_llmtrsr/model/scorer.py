@@ -9,6 +9,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from recbole_llmtrsr import processes
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.cached_prefix import score_cached_prefix
 from recbole_llmtrsr.model.rows import KeysAndValues, Section, checked_counts, plain_rows, shared_prefix_rows
@@ -55,7 +56,8 @@ class Scorer:
         table = torch.full((len(counts), int(counts.max())), float("-inf"), device=self._backbone.device)
         sizes = [self._n_tokens(prefix, own) if own else 0 for prefix, own in zip(prefixes, candidates)]
         shares = [[i for i in share if sizes[i]] for share in dealt(sizes, processes.count())]
-        self._fill(table, shares[processes.rank()], prefixes, candidates)
+        with self._backbone.in_step():
+            self._fill(table, shares[processes.rank()], prefixes, candidates)
         if len(shares) > 1:
             for share, scores in zip(shares, processes.gathered(table[shares[processes.rank()]].cpu()), strict=True):
                 table[share] = scores.to(table.device)
@@ -85,6 +87,11 @@ class Scorer:
             if not should_reduce_batch_size(error):
                 raise
         # Behind the clause, where the error no longer holds the failed pass's tensors.
+        if self._backbone.is_divided:
+            raise UserError(
+                f"process {processes.rank()} of {processes.count()} is out of memory in a pass that all must make,"
+                f" since weights are divided: set max_tokens_per_batch to less (it was {self.budget.max_tokens})"
+            )
         least = max(map(self._n_least, prefixes, candidates))
         self.budget.halve(sum(map(self._n_tokens, prefixes, candidates)), least)
         return None

@@ -93,6 +93,7 @@ for line in sys.stdin:
                 here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["n"], "LOCAL_WORLD_SIZE": order["n"]}
                 here |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in here.items()})
+                os.environ.update(order["environment"])
             kill = order["kill"]
             child(order["models"], order["options"], kill if kill and kill.get("rank", 0) == rank else None)
             status = 0
@@ -123,11 +124,16 @@ def nursery(tmp_path: Path) -> Iterator[Callable[..., list[int]]]:
     ) as process:
 
         def run(
-            models: list[str], options: dict[str, Any], kill: dict[str, Any] | None = None, n: int = 1
+            models: list[str],
+            options: dict[str, Any],
+            kill: dict[str, Any] | None = None,
+            n: int = 1,
+            environment: dict[str, str] | None = None,
         ) -> list[int]:
             assert process.stdin is not None
             assert process.stdout is not None
             order = {"models": models, "options": options, "kill": kill, "n": n}
+            order["environment"] = environment or {}
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             return list(json.loads(process.stdout.readline()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +64,27 @@ def test_two_processes_have_the_results_of_one(rows_per_batch, more, tmp_path, o
     assert _but_for_processes(found) == _but_for_processes(expected)
 
 
+@pytest.mark.parametrize(
+    ("again", "more"),
+    [
+        # As many passes in one process as in the other, and not: 31 of 32 histories in a batch, up to two to a pass.
+        ("true", {"max_tokens_per_batch": 300, "train_batch_size": 93}),
+        ("false", {"attention": "plain", "gradient_checkpointing": True, "objective": "pointwise", "loss_on": "full"}),
+    ],
+)
+def test_divided_weights_give_the_results_of_whole_ones(again, more, tmp_path, options, nursery, errors, outcome):
+    sizes = {"builtin_hidden_size": 128, "builtin_n_layers": 2, "tune": "lora", "lora_dropout": 0.4}
+    shared = {**options, **MORE, **sizes, "probe": False, "report": False, **more}
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": again}
+    assert nursery(["LLMTRSR"], {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
+    assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2, environment=fsdp) == [0, 0], errors()
+    found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
+    assert _but_for_processes(found) == _but_for_processes(expected)
+    logs = "".join(path.read_text() for path in Path("log").rglob("*.log"))
+    told = re.findall(r"([\d.]+) MiB of frozen weights in 2 layers are divided among 2 processes, ([\d.]+) MiB", logs)
+    assert told == [("1.6", "0.8")]
+
+
 def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_once(
     tmp_path, options, nursery, errors, outcome
 ):
@@ -112,23 +134,29 @@ def test_two_processes_leave_the_store_of_one(options, nursery, errors):
 
 
 def test_a_launcher_starts_them_and_faults_are_told_once(options, tmp_path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
+    Path("fsdp.yaml").write_text(FSDP)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
     flags = [f"--{name}={value}" for name, value in {**options, **_places("out"), "epochs": 1}.items()]
 
-    def launched(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [*launch, str(ROOT / "run_recbole_llmtrsr.py"), "--model=LLMTRSR", "--dataset=toy", *flags, *more]
+    def launched(how: str, *more: str) -> subprocess.CompletedProcess[str]:
+        script = str(ROOT / "run_recbole_llmtrsr.py")
+        command = [*launch, how, script, "--model=LLMTRSR", "--dataset=toy", *flags, *more]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
-    done = launched()
+    done = launched("--config_file=fsdp.yaml", "--tune=lora", "--state=INFO")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("results: out") == 1
     assert json.loads(Path("out/result.json").read_text())["processes"] == 2
-    used = launched()  # a fault that the main process meets
+    assert "are divided among 2 processes" in "".join(path.read_text() for path in Path("log").rglob("*.log"))
+    used = launched("--multi_gpu")  # a fault that the main process meets
     assert used.returncode != 0
     assert used.stderr.count("error: result_dir out holds results already") == 1, used.stderr[-3000:]
-    wrong = launched("--block_size=0")  # one that all of them meet
+    whole = launched("--config_file=fsdp.yaml", "--result_dir=whole")
+    assert whole.returncode != 0
+    assert whole.stderr.count("error: tune: auto freezes no weights") == 1, whole.stderr[-3000:]
+    wrong = launched("--multi_gpu", "--block_size=0")  # one that all of them meet
     assert wrong.returncode != 0
     assert wrong.stderr.count("error: block_size must be >= 1") == 1, wrong.stderr[-3000:]
 
@@ -158,6 +186,16 @@ def test_what_one_process_meets_alone_is_told_once_and_ends_all(options, tmp_pat
     assert told.count("error: process 1 has other data files than the main process") == 1, told[-3000:]
 
 
+FSDP = """
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_offload_params: false
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+  fsdp_cpu_ram_efficient_loading: true
+"""
 FAULTY = """
 import os, sys, time
 import torch

@@ -236,8 +236,8 @@ class LLMTRSR(LanguageModelRecommender):
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
         return [len(own) * width for own in candidates]
 
-    def count_elsewhere(self, interaction: Interaction) -> None:
-        """Count a part that another process learns from as if it were one's own."""
+    def count_training(self, interaction: Interaction) -> None:
+        """Count a part of a training batch, whichever process learns from it."""
         self._count("train", *self._sections(_Grouped.of(interaction, self.ITEM_ID)))
 
     def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
