@@ -5,9 +5,12 @@ python benchmarks/several_processes.py [--data=ml-100k|...] [--data_path=<folder
 
 By turns, one process (`gradient_shards` of as many) and several train, validate and test LLMTRSR on the same data, each
 from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
-backbone works, and of the summaries; the last column is the ratio to one process, the least and the most of the
-repetitions. What the cores allow is told by the rate of matrix products alone, measured in all processes at once before
-their last run; its ratio is that of times. Then results, tables and weights are compared.
+backbone works, and of the summaries; the ratio is that to one process, the least and the most of the repetitions.
+
+What the cores allow is told by as many runs of one process each, started at once, that know nothing of one another: if
+a stage of such a run takes as long as alone, n processes can do the work in 1/n of the time; if it takes longer, as
+where cores share caches, memory or clock, no sharing out does better than that time over n, the last column. At the end
+results, tables and weights are compared.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +44,26 @@ def main() -> None:
             for n, result in found.items():
                 for stage in STAGES:
                     seconds.setdefault((n, stage), []).append(seconds_of(result, stage))
+            for stage, longest in apart(known, others, Path(folder) / f"{repetition}-apart").items():
+                seconds.setdefault((0, stage), []).append(longest)
         one, several = found[1], found[known.processes]
         print(f"{processor()}; {known.threads} threads each; {versions()}")
         print(f"{known.data}: {one['n_train']:,} training targets, {one['n_valid'] + one['n_test']:,} others\n")
-        print(f"| stage | 1 process, s | {known.processes} processes, s | ratio |\n|---|---:|---:|---:|")
+        n = known.processes
+        print(f"| stage | 1 process, s | {n} processes, s | ratio | {n} runs apart at once, s | a {n}th of it, ratio |")
+        print("|---|---:|---:|---:|---:|---:|")
         for stage in STAGES:
-            of_one, of_several = seconds[1, stage], seconds[known.processes, stage]
+            of_one, of_several, of_apart = seconds[1, stage], seconds[n, stage], seconds[0, stage]
             ratios = [b / a for a, b in zip(of_one, of_several, strict=True)]
-            print(f"| {stage} | {spread(of_one, 1)} | {spread(of_several, 1)} | {spread(ratios, 2)} |")
-        peaks = [result["cost"]["measured_peak_flops_per_second"] / 1e9 for result in (one, several)]
-        print(f"| matrix products alone, GFLOP/s | {peaks[0]:.0f} | {peaks[1]:.0f} | {peaks[0] / peaks[1]:.2f} |")
+            bounds = [b / n / a for a, b in zip(of_one, of_apart, strict=True)]
+            cells = [
+                spread(of_one, 1),
+                spread(of_several, 1),
+                spread(ratios, 2),
+                spread(of_apart, 1),
+                spread(bounds, 2),
+            ]
+            print(f"| {stage} | {' | '.join(cells)} |")
         print(f"\nresults equal: {told(one) == told(several)}")
         print(f"per-history tables equal: {tables(one) == tables(several)}")
         print(f"largest difference of a weight: {difference(one, several):.1e}")
@@ -70,6 +84,14 @@ def run(known: argparse.Namespace, others: list[str], n: int, folder: Path) -> d
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     return {**json.loads((folder / "out" / "result.json").read_text(encoding="utf-8")), "folder": folder}
+
+
+def apart(known: argparse.Namespace, others: list[str], folder: Path) -> dict[str, float]:
+    """Seconds of each stage in runs of one process that are made at once, of the run that took longest."""
+    folder.mkdir()
+    with ThreadPoolExecutor(known.processes) as threads:
+        runs = [threads.submit(run, known, others, 1, folder / str(number)) for number in range(known.processes)]
+    return {stage: max(seconds_of(done.result(), stage) for done in runs) for stage in STAGES}
 
 
 def seconds_of(result: dict[str, Any], stage: str) -> float:
