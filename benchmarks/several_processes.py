@@ -50,7 +50,7 @@ def main() -> None:
         print(f"{processor()}; {known.threads} threads each; {versions()}")
         print(f"{known.data}: {one['n_train']:,} training targets, {one['n_valid'] + one['n_test']:,} others\n")
         n = known.processes
-        print(f"| stage | 1 process, s | {n} processes, s | ratio | {n} runs apart at once, s | a {n}th of it, ratio |")
+        print(f"| stage | 1 process, s | {n} processes, s | ratio | {n} runs apart at once, s | that over {n}, ratio |")
         print("|---|---:|---:|---:|---:|---:|")
         for stage in STAGES:
             of_one, of_several, of_apart = seconds[1, stage], seconds[n, stage], seconds[0, stage]

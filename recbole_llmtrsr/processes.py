@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from recbole_llmtrsr.division import Division, division_asked_for
+from recbole_llmtrsr import division
 from recbole_llmtrsr.errors import UserError
 
 _T = TypeVar("_T")
@@ -25,7 +25,7 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _PATIENCE = timedelta(days=365)  # the main process may train other models for days before it has something to tell
 
 _group: Any = None  # of all processes, over gloo: what is told lies in main memory
-_division: Division | None = None
+_divide_weights = False
 _alone = False
 
 
@@ -47,10 +47,14 @@ def join() -> None:
     """Meet the other processes, if any were launched; once is enough.
 
     Raises:
-        UserError: the launcher was asked to divide weights in a way that is not ours.
+        UserError: the launcher was asked to divide weights in a way that is not ours, or among one process.
     """
-    global _group, _division
-    _division = _division or division_asked_for()
+    global _group, _divide_weights
+    if division.is_asked_for():
+        if launched() == 1:
+            raise UserError("FSDP divides weights among processes, and there is one: launch more, or launch without it")
+        division.hide_from_accelerate()
+        _divide_weights = True
     if launched() == 1 or _group is not None:
         return
     dist = _distributed()
@@ -59,9 +63,9 @@ def join() -> None:
     _group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
-def division() -> Division | None:
-    """How frozen weights are divided among the processes that take the step at hand together; None if they are not."""
-    return _division if count() > 1 else None
+def divide_weights() -> bool:
+    """Whether frozen weights are divided among the processes that take the step at hand together."""
+    return _divide_weights and count() > 1
 
 
 def count() -> int:

@@ -17,6 +17,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from transformers import get_scheduler
 
@@ -67,11 +68,20 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
             )
         self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
-        hide_divided_weights(model)
-        self._prepared, self.optimizer = self.accelerator.prepare(model, self.optimizer)
+        self._prepared = self._distributed(model)
+        self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
         self._scheduler: Any = None
         self._scheduler_state: dict[str, Any] | None = None
         self._begin_at: tuple[int, torch.Tensor] | None = None
+
+    def _distributed(self, model: Any) -> Any:
+        """The model as it is trained; of several processes in a wrapper that sums gradients."""
+        prepared = self.accelerator.prepare_model(model, evaluation_mode=True)  # whose own wrapper refuses DTensors
+        if processes.count() == 1:
+            return prepared
+        if model.backbone.is_divided:
+            hide_divided_weights(prepared)
+        return DistributedDataParallel(prepared, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
         """Let the next epoch begin behind these batches.

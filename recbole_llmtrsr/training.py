@@ -20,7 +20,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts
-from recbole_llmtrsr.evaluation.once_per_history import score_once_per_history
+from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.registry import get_trainer
@@ -97,6 +97,8 @@ def fit(
     """
     options = config.settings.resume
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
+    if isinstance(trainer.model.predict, OncePerHistory):
+        parts["predict"] = trainer.model.predict
     states = StateFolder(folder / STATES, options.keep_checkpoints)
     training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
     is_restored = training.restore(saved)

@@ -10,7 +10,7 @@ others have; where they do not, `Backbone.in_step` lets those that are done make
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from logging import getLogger
 from typing import Any
@@ -21,7 +21,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_llmtrsr import processes
-from recbole_llmtrsr.division import Division
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.make_backbone import tunes_lora
@@ -36,7 +35,7 @@ def check_can_divide(settings: BackboneSettings) -> None:
     Raises:
         UserError: no frozen weights, quantized ones, or a torch that cannot leave trained weights whole.
     """
-    if processes.division() is None:
+    if not processes.divide_weights():
         return
     faults = []
     if not tunes_lora(settings):
@@ -62,14 +61,12 @@ class WeightDivider:
     """Leaves in this process its piece of every decoder layer's frozen weights.
 
     Args:
-        how: they are divided.
         device: of this process; all processes make this object together.
     """
 
-    def __init__(self, how: Division, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh  # here, because it takes its time
 
-        self._how = how
         self._mesh = init_device_mesh(device.type, (processes.count(),))
 
     def divide(self, backbone: Backbone) -> None:
@@ -81,11 +78,14 @@ class WeightDivider:
         from torch.distributed.fsdp import fully_shard
 
         layers = _layers(backbone)
-        whole = _size([weight for layer in layers for weight in _frozen(layer)])
+        frozen = [weight for layer in layers for weight in layer.parameters() if _can_be_divided(weight)]
+        whole = _size(frozen)
+        kept = set(backbone.parameters()) - set(frozen)
         for layer in layers:
-            trained = {weight for weight in layer.parameters() if weight.requires_grad}
-            fully_shard(layer, mesh=self._mesh, reshard_after_forward=self._how.again, ignored_params=trained)
-        in_step = _InStep(backbone)
+            fully_shard(layer, mesh=self._mesh, ignored_params=kept)
+        # Around them all, without weights of its own: layers share streams and gather ahead of their turn.
+        fully_shard(backbone.decoder, mesh=self._mesh, ignored_params=kept)
+        in_step = _InStep(lambda: _idle_pass(backbone))
         backbone.decoder.register_forward_pre_hook(in_step.before_pass)
         backbone.in_step = in_step.passes
         backbone.is_divided = True
@@ -97,7 +97,7 @@ class WeightDivider:
 
 
 def hide_divided_weights(model: nn.Module) -> None:
-    """Let the wrapper that averages gradients leave divided weights alone: they have none.
+    """Let DistributedDataParallel leave divided weights alone: they have no gradients.
 
     Args:
         model: what is going to be wrapped.
@@ -108,9 +108,16 @@ def hide_divided_weights(model: nn.Module) -> None:
 
 
 def _layers(backbone: Backbone) -> list[nn.Module]:
-    """The blocks of the decoder, which transformers names for those who divide models."""
+    """The blocks of the decoder, without embeddings, as transformers names them for those who divide models."""
     names = set(backbone.transformer._no_split_modules or ())
-    layers = [module for module in backbone.decoder.modules() if type(module).__name__ in names]
+    layers: list[nn.Module] = []
+    within: set[nn.Module] = set()
+    for module in backbone.decoder.modules():
+        if type(module).__name__ not in names or module in within:
+            continue
+        if not any(isinstance(part, nn.Embedding) for part in module.modules()):
+            layers.append(module)
+            within |= set(module.modules())
     if not layers:
         raise UserError(
             f"backbone '{backbone.name}' does not name the layers that FSDP would divide (_no_split_modules): launch"
@@ -119,8 +126,8 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
     return layers
 
 
-def _frozen(module: nn.Module) -> list[torch.Tensor]:
-    return [weight for weight in module.parameters() if not weight.requires_grad]
+def _can_be_divided(weight: nn.Parameter) -> bool:
+    return not weight.requires_grad and weight.dim() > 0 and weight.is_floating_point()
 
 
 def _divided(model: nn.Module) -> dict[str, Any]:
@@ -130,20 +137,25 @@ def _divided(model: nn.Module) -> dict[str, Any]:
     return {name: weight for name, weight in model.named_parameters() if isinstance(weight, DTensor)}
 
 
-def _size(weights: list[torch.Tensor]) -> int:
+def _size(weights: Sequence[torch.Tensor]) -> int:
     """Bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _idle_pass(backbone: Backbone) -> None:
+    with torch.no_grad():
+        plain_states(backbone, plain_rows([[0]], [[[0]]], backbone.pad_id))
 
 
 class _InStep:
     """Lets processes make passes of their own number, as long as any has one to make.
 
     Args:
-        backbone: whose weights are divided.
+        idle_pass: makes one of no use.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone, self._announces = backbone, False
+    def __init__(self, idle_pass: Callable[[], None]) -> None:
+        self._idle_pass, self._announces = idle_pass, False
 
     @contextmanager
     def passes(self) -> Iterator[None]:
@@ -154,8 +166,7 @@ class _InStep:
         finally:
             self._announces = False
         while any(processes.gathered(False)):
-            with torch.no_grad():
-                plain_states(self._backbone, plain_rows([[0]], [[[0]]], self._backbone.pad_id))
+            self._idle_pass()
 
     def before_pass(self, *_: Any) -> None:
         """Tell the others that there is one more."""

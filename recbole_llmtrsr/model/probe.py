@@ -131,12 +131,19 @@ class _Exact:
         backbone.attention = backend  # type: ignore[assignment]
         try:
             found = [
-                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe")).scores(*self._prompts)
+                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe"), shares_out=False).scores(
+                    *self._prompts
+                )
                 for n in _BUDGETS
-            ]
+            ]  # the same passes in all processes
             found.append(self._plain())  # under the same setting of the model
             gradients = self._gradients_now()
         except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
+            if backbone.is_divided:
+                raise UserError(
+                    f"attention: {backend} fails on backbone {backbone.name!r} ({_first_line(error)}), and divided"
+                    " weights cannot be read after a pass that stopped half-way: set attention to another back-end"
+                ) from error
             return _first_line(error)
         for difference in (_largest_difference(scores, self._scores) for scores in found):
             if difference <= self._allowed:

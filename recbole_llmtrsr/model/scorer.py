@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -23,19 +24,21 @@ class Scorer:
 
     Histories of like length share a forward pass of as many tokens as the budget allows. A history with more has its
     candidates scored in chunks over the kept keys and values of its prefix, so no candidate set is ever split in a way
-    that changes a score. When memory runs out, the budget is halved and the pass repeated. Several processes share the
-    histories out among them, and all have all scores.
+    that changes a score. When memory runs out, the budget is halved and the pass repeated.
 
     Args:
         backbone: the model.
         yes_id: token of the positive answer.
         no_id: token of the negative one.
         budget: bound on the tokens of a forward pass; padding counts where a back-end pads.
+        shares_out: several processes share the histories out among them, and all have all scores.
     """
 
-    def __init__(self, backbone: Backbone, yes_id: int, no_id: int, budget: TokenBudget) -> None:
+    def __init__(
+        self, backbone: Backbone, yes_id: int, no_id: int, budget: TokenBudget, *, shares_out: bool = True
+    ) -> None:
         self._backbone, self._yes_id, self._no_id = backbone, yes_id, no_id
-        self.budget = budget
+        self.budget, self._shares_out = budget, shares_out
 
     @torch.no_grad()
     def scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
@@ -55,11 +58,12 @@ class Scorer:
         counts = checked_counts(prefixes, candidates)
         table = torch.full((len(counts), int(counts.max())), float("-inf"), device=self._backbone.device)
         sizes = [self._n_tokens(prefix, own) if own else 0 for prefix, own in zip(prefixes, candidates)]
-        shares = [[i for i in share if sizes[i]] for share in dealt(sizes, processes.count())]
-        with self._backbone.in_step():
-            self._fill(table, shares[processes.rank()], prefixes, candidates)
-        if len(shares) > 1:
-            for share, scores in zip(shares, processes.gathered(table[shares[processes.rank()]].cpu()), strict=True):
+        n, rank = (processes.count(), processes.rank()) if self._shares_out else (1, 0)
+        shares = [[i for i in share if sizes[i]] for share in dealt(sizes, n)]
+        with self._backbone.in_step() if n > 1 else nullcontext():
+            self._fill(table, shares[rank], prefixes, candidates)
+        if n > 1:
+            for share, scores in zip(shares, processes.gathered(table[shares[rank]].cpu()), strict=True):
                 table[share] = scores.to(table.device)
         return table
 

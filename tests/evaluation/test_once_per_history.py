@@ -8,11 +8,20 @@ import pandas as pd
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory
+from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
 from recbole_llmtrsr.quick_start import compare
 
+SMALL = {
+    "builtin_hidden_size": 16,
+    "builtin_n_layers": 1,
+    "builtin_n_heads": 2,
+    "builtin_vocab_size": 400,
+    "max_prompt_tokens": 400,
+    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
+}
 # Histories 7, 3 and 5, whose rows do not stand together, with candidates among 4 items.
 ROWS = Interaction(
     {HISTORY_ID: torch.tensor([7, 3, 7, 5, 3, 7]), "item_id": torch.tensor([1, 3, 2, 2, 0, 3]), "n": torch.arange(6)}
@@ -24,7 +33,7 @@ class Asked:
     """A model that knows SCORES, and how many rows it was asked."""
 
     def __init__(self, error: float = 0.0) -> None:
-        self.n_rows, self.n_histories, self._error = 0, 0, error
+        self.n_rows, self.n_histories, self.error = 0, 0, error
 
     def by_row(self, rows: Interaction) -> torch.Tensor:
         self.n_rows += len(rows)
@@ -32,52 +41,93 @@ class Asked:
 
     def by_history(self, rows: Interaction) -> torch.Tensor:
         self.n_histories += len(rows)
-        return (SCORES[(rows[HISTORY_ID] - 3) // 2] * (1 + self._error)).view(-1)
+        return (SCORES[(rows[HISTORY_ID] - 3) // 2] * (1 + self.error)).view(-1)
 
 
-def test_each_history_is_read_once_after_the_first_look():
+EXPECTED = torch.tensor([2.1, 0.3, 2.2, 1.2, 0.0, 2.3])
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_each_history_is_read_once_and_one_row_of_it_looked_at(at_once):
     asked = Asked(error=1e-7)
-    predict = OncePerHistory(asked.by_row, asked.by_history, "item_id")
-    expected = torch.tensor([2.1, 0.3, 2.2, 1.2, 0.0, 2.3])
-    for n_histories in (6, 9):  # the first look is one more
-        assert torch.allclose(predict(ROWS), expected)
-        assert (asked.n_rows, asked.n_histories) == (6, n_histories)
+    predict = OncePerHistory(asked.by_row, asked.by_history, "item_id", at_once)
+    for n in (3, 6):
+        assert torch.allclose(predict(ROWS), EXPECTED)
+        assert (asked.n_rows, asked.n_histories) == (n, n)
 
 
-def test_other_scores_of_all_items_are_not_used(caplog):
-    asked = Asked(error=1e-3)
-    predict = OncePerHistory(asked.by_row, asked.by_history, "item_id")
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert torch.equal(predict(ROWS), torch.tensor([2.1, 0.3, 2.2, 1.2, 0.0, 2.3]))
-    assert asked.n_histories == 3
-    assert caplog.text.count("scored row by row") == 1
-    assert "differ by 0.0023" in caplog.text
-
-
-def test_a_model_without_scores_of_all_items_is_asked_row_by_row(caplog):
-    def none(rows: Interaction) -> torch.Tensor:
-        raise NotImplementedError
-
+def test_a_model_whose_scores_differ_in_a_later_batch_is_asked_row_by_row_from_then_on(caplog):
     asked = Asked()
-    with caplog.at_level(logging.WARNING):
-        assert torch.equal(OncePerHistory(asked.by_row, none, "item_id")(ROWS), asked.by_row(ROWS))
-    assert "NotImplementedError" in caplog.text
+    predict = OncePerHistory(asked.by_row, asked.by_history, "item_id", 100)
+    predict(ROWS)
+    asked.error = 1e-3
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert torch.equal(predict(ROWS), EXPECTED)
+    assert asked.n_histories == 6
+    assert caplog.text.count("scored row by row: scores of all items differ by 0.0021") == 1
+    resumed = OncePerHistory(asked.by_row, asked.by_history, "item_id", 100)
+    resumed.restore(predict.state())
+    assert torch.equal(resumed(ROWS), EXPECTED)
+    assert asked.n_histories == 6
 
 
-@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NARM", "BERT4Rec", "FPMC"])
-def test_recboles_models_have_the_results_of_row_by_row(model, make_config, monkeypatch, caplog):
-    predicts: list[object] = []
+class OneAtATime(SequentialRecommender):
+    def __init__(self, n_items: int) -> None:
+        torch.nn.Module.__init__(self)
+        self.n_items, self.ITEM_ID = n_items, "item_id"
 
-    def ranks(name: str) -> pd.DataFrame:
-        data = {"data_path": "data", "dataset": "tiny", "result_dir": name, "metrics": ["MRR"], "valid_metric": "MRR@3"}
-        how = {"use_gpu": False, "show_progress": False, "epochs": 2, "topk": [3], "eval_args": {"mode": "uni3"}}
-        compare([model], "tiny", config_dict={**data, **how, "candidate_exclusion": "target"})
-        return pd.read_csv(f"{name}/per_history.csv")
 
-    with caplog.at_level(logging.WARNING):
-        once = ranks("once")
-    assert "row by row" not in caplog.text
-    monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", predicts.append)
-    pd.testing.assert_frame_equal(ranks("by-row"), once)
-    assert len(predicts) == 1
+class AllAtOnce(OneAtATime):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        raise AssertionError
+
+
+class OfUsers(GeneralRecommender):
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.n_items, self.ITEM_ID = 9, "item_id"
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("model", "is_wrapped"),
+    [(AllAtOnce(9), True), (AllAtOnce(10**6), False), (OneAtATime(9), False), (OfUsers(), False)],
+)
+def test_models_are_wrapped_that_read_histories_and_can_score_all_items_of_several_at_once(model, is_wrapped):
+    score_once_per_history(model)
+    assert isinstance(model.predict, OncePerHistory) == is_wrapped
+
+
+def ranks(model: str, folder: str) -> pd.DataFrame:
+    data = {"data_path": "data", "dataset": "tiny", "result_dir": folder, "metrics": ["MRR"], "valid_metric": "MRR@3"}
+    how = {"use_gpu": False, "show_progress": False, "epochs": 2, "topk": [3], "eval_args": {"mode": "uni3"}}
+    compare([model], "tiny", config_dict={**data, **how, **SMALL, "candidate_exclusion": "target"})
+    return pd.read_csv(f"{folder}/per_history.csv")
+
+
+# SHAN reads other columns where it scores all items.
+@pytest.mark.parametrize(
+    ("model", "is_same"),
+    [("SASRec", True), ("GRU4Rec", True), ("NARM", True), ("BERT4Rec", True), ("FPMC", True), ("SHAN", False)],
+)
+def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_config, monkeypatch):
+    wrapped: list[OncePerHistory] = []
+    with monkeypatch.context() as patch:
+        call = OncePerHistory.__call__
+        patch.setattr(OncePerHistory, "__call__", lambda self, rows: wrapped.append(self) or call(self, rows))
+        once = ranks(model, "once")
+    assert len(wrapped) == 3  # two validations and the test, a batch each
+    assert wrapped[-1].state() == {"is_same": is_same}
+    monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", lambda model: None)
+    pd.testing.assert_frame_equal(ranks(model, "by-row"), once)
+
+
+def test_language_models_are_not_wrapped(make_config, monkeypatch):
+    wrapped: list[object] = []
+    monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", wrapped.append)
+    for name, n in {"LLMTRSR": 0, "LiteLLM4Rec": 0, "SASRec": 1}.items():
+        ranks(name, name)
+        assert len(wrapped) == n

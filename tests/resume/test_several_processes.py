@@ -28,6 +28,9 @@ MORE = {
     "state": "INFO",
 }
 
+LORA = {"builtin_hidden_size": 128, "builtin_n_layers": 2, "tune": "lora", "lora_dropout": 0.4}
+DIVIDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
 
 def _places(folder: str) -> dict[str, Any]:
     return {"result_dir": folder, "summary_store": f"{folder}.sqlite", "checkpoint_dir": f"{folder}-saved"}
@@ -65,24 +68,29 @@ def test_two_processes_have_the_results_of_one(rows_per_batch, more, tmp_path, o
 
 
 @pytest.mark.parametrize(
-    ("again", "more"),
+    "more",
     [
-        # As many passes in one process as in the other, and not: 31 of 32 histories in a batch, up to two to a pass.
-        ("true", {"max_tokens_per_batch": 300, "train_batch_size": 93}),
-        ("false", {"attention": "plain", "gradient_checkpointing": True, "objective": "pointwise", "loss_on": "full"}),
+        # Three batches of one history to a step: two passes of one process, one of the other.
+        {"train_batch_size": 3, "gradient_accumulation_steps": 3, "max_tokens_per_batch": 300, "probe": True},
+        {"attention": "plain", "objective": "pointwise", "loss_on": "full"},
     ],
 )
-def test_divided_weights_give_the_results_of_whole_ones(again, more, tmp_path, options, nursery, errors, outcome):
-    sizes = {"builtin_hidden_size": 128, "builtin_n_layers": 2, "tune": "lora", "lora_dropout": 0.4}
-    shared = {**options, **MORE, **sizes, "probe": False, "report": False, **more}
-    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": again}
+def test_divided_weights_give_the_results_of_whole_ones(more, tmp_path, options, nursery, errors, outcome):
+    shared = {**options, **MORE, **LORA, "probe": False, "report": False, "gradient_checkpointing": True, **more}
     assert nursery(["LLMTRSR"], {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
-    assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2, environment=fsdp) == [0, 0], errors()
+    assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2, environment=DIVIDED) == [0, 0], errors()
     found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
     assert _but_for_processes(found) == _but_for_processes(expected)
     logs = "".join(path.read_text() for path in Path("log").rglob("*.log"))
     told = re.findall(r"([\d.]+) MiB of frozen weights in 2 layers are divided among 2 processes, ([\d.]+) MiB", logs)
     assert told == [("1.6", "0.8")]
+
+
+def test_weights_that_cannot_be_divided_are_refused_before_summaries_are_written(options, nursery, errors):
+    ends = nursery(["LLMTRSR"], {**options, **_places("out"), "tune": "all"}, n=2, environment=DIVIDED)
+    assert 0 not in ends
+    assert "tune: all freezes no weights of backbone 'builtin'" in errors()
+    assert not Path("out.sqlite").exists()
 
 
 def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_once(
@@ -106,15 +114,25 @@ def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_
     assert files("two-saved") == files("one-saved")
 
 
-def test_two_processes_go_on_after_kills_to_the_same_end(tmp_path, options, nursery, errors, outcome, debris):
-    shared = {**options, "LLMTRSR.epochs": 4, "probe": True}
-    assert nursery(["LLMTRSR"], {**shared, **_places("undisturbed"), "checkpoint_minutes": None}, n=2) == [0, 0]
+@pytest.mark.parametrize(
+    ("more", "environment", "kills"),
+    [
+        ({}, {}, [{"rank": 0, "states": 4}, {"rank": 1, "states": 9}, {"rank": 0, "states": 0}]),
+        (LORA, DIVIDED, [{"rank": 1, "states": 9}]),
+    ],
+)
+def test_two_processes_go_on_after_kills_to_the_same_end(
+    more, environment, kills, tmp_path, options, nursery, errors, outcome, debris
+):
+    shared = {**options, "LLMTRSR.epochs": 4, "probe": True, **more}
+    undisturbed = {**shared, **_places("undisturbed"), "checkpoint_minutes": None}
+    assert nursery(["LLMTRSR"], undisturbed, n=2, environment=environment) == [0, 0]
     resumed = {**shared, **_places("killed"), "checkpoint_minutes": 0, "resume": "auto"}
-    for kill in ({"rank": 0, "states": 4}, {"rank": 1, "states": 9}, {"rank": 0, "states": 0}):
-        ends = nursery(["LLMTRSR"], resumed, {"model": "", "seconds": 0.002, **kill}, n=2)
+    for kill in kills:
+        ends = nursery(["LLMTRSR"], resumed, {"model": "", "seconds": 0.002, **kill}, n=2, environment=environment)
         assert os.WTERMSIG(ends[kill["rank"]]) == signal.SIGKILL, errors()
         assert ends[1 - kill["rank"]] != 0
-    assert nursery(["LLMTRSR"], resumed, n=2) == [0, 0], errors()
+    assert nursery(["LLMTRSR"], resumed, n=2, environment=environment) == [0, 0], errors()
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
     assert debris(tmp_path / "killed") == []
 
@@ -135,28 +153,27 @@ def test_two_processes_leave_the_store_of_one(options, nursery, errors):
 
 def test_a_launcher_starts_them_and_faults_are_told_once(options, tmp_path):
     Path("fsdp.yaml").write_text(FSDP)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1"]
     launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
-    flags = [f"--{name}={value}" for name, value in {**options, **_places("out"), "epochs": 1}.items()]
+    two = ["--multi_gpu", "--num_processes=2"]
+    shared = {**options, **_places("out"), "epochs": 1, "state": "INFO"}
 
-    def launched(how: str, *more: str) -> subprocess.CompletedProcess[str]:
+    def launched(how: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        flags = [f"--{name}={value}" for name, value in {**shared, **more}.items()]
         script = str(ROOT / "run_recbole_llmtrsr.py")
-        command = [*launch, how, script, "--model=LLMTRSR", "--dataset=toy", *flags, *more]
+        command = [*launch, *how, script, "--model=LLMTRSR", "--dataset=toy", *flags]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
-    done = launched("--config_file=fsdp.yaml", "--tune=lora", "--state=INFO")
+    done = launched(["--config_file=fsdp.yaml"], tune="lora")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("results: out") == 1
-    assert json.loads(Path("out/result.json").read_text())["processes"] == 2
-    assert "are divided among 2 processes" in "".join(path.read_text() for path in Path("log").rglob("*.log"))
-    used = launched("--multi_gpu")  # a fault that the main process meets
+    assert json.loads(Path("out/result.json").read_text())["processes"] == 4
+    assert "are divided among 4 processes" in "".join(path.read_text() for path in Path("log").rglob("*.log"))
+    used = launched(two)  # a fault that the main process meets
     assert used.returncode != 0
     assert used.stderr.count("error: result_dir out holds results already") == 1, used.stderr[-3000:]
-    whole = launched("--config_file=fsdp.yaml", "--result_dir=whole")
-    assert whole.returncode != 0
-    assert whole.stderr.count("error: tune: auto freezes no weights") == 1, whole.stderr[-3000:]
-    wrong = launched("--multi_gpu", "--block_size=0")  # one that all of them meet
+    wrong = launched(two, block_size=0)  # one that all of them meet
     assert wrong.returncode != 0
     assert wrong.stderr.count("error: block_size must be >= 1") == 1, wrong.stderr[-3000:]
 
@@ -188,6 +205,7 @@ def test_what_one_process_meets_alone_is_told_once_and_ends_all(options, tmp_pat
 
 FSDP = """
 distributed_type: FSDP
+num_processes: 4
 fsdp_config:
   fsdp_version: 2
   fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
