@@ -7,10 +7,10 @@ By turns, one process (`gradient_shards` of as many) and several train, validate
 from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
 backbone works, and of the summaries; the ratio is that to one process, the least and the most of the repetitions.
 
-What the cores allow is told by as many runs of one process each, started at once, that know nothing of one another: if
-a stage of such a run takes as long as alone, n processes can do the work in 1/n of the time; if it takes longer, as
-where cores share caches, memory or clock, no sharing out does better than that time over n, the last column. At the end
-results, tables and weights are compared.
+What the cores allow is estimated by as many runs of one process each, started at once, that know nothing of one
+another: if a stage of such a run takes as long as alone, n processes can do the work in 1/n of the time; if it takes
+longer, as where cores share caches, memory or clock, that time over n, the last column, is what to expect of sharing
+the work out. At the end results, tables and weights are compared.
 """
 
 from __future__ import annotations

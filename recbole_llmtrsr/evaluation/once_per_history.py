@@ -1,9 +1,9 @@
-"""RecBole's sequential models among sampled candidates: a history is read once, not once for each of its candidates.
+"""RecBole's sequential models among sampled candidates: a history is not read once for each of its candidates.
 
 RecBole asks them row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` reads it once and
 has the scores of all items, of which the candidates' are taken. In most models both are the same products of the same
-vectors, summed in another order. Some differ (SHAN reads other columns), so one row of every history is scored both
-ways, and a model whose scores differ is asked row by row from then on.
+vectors, summed in another order. Some differ (SHAN reads other columns), so a row of every history is scored both ways,
+and a model whose scores differ is asked row by row from then on.
 """
 
 from __future__ import annotations
@@ -15,23 +15,37 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import AbstractRecommender, SequentialRecommender
-from torch import Tensor
+from recbole.model.abstract_recommender import SequentialRecommender
+from torch import Tensor, nn
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 
 TOLERANCE = 1e-4  # relative to the largest score of the two
-MOST_SCORES = 2**22  # of all items at once: some models make a vector for each
-FEWEST_HISTORIES = 16  # at once: with fewer, more passes would be made and not fewer
+MOST_SCORES = 2**22  # of all items at once
+FEWEST_HISTORIES = 16  # at once: with fewer, more passes would be made and not fewer; and equal vectors would not tie
 
 
 def score_once_per_history(model: Any) -> None:
-    """Let a model's `predict` read each history once, if it is sequential and scores all items at once."""
-    if not isinstance(model, SequentialRecommender):
+    """Let a model's `predict` read each history once, where that is less work.
+
+    Left as they are: models of other kinds, those that look vectors up and read nothing, those that score all items in
+    another class than rows (one of them was changed), and catalogues above `MOST_SCORES / FEWEST_HISTORIES` items.
+    """
+    if not isinstance(model, SequentialRecommender) or not _reads(model):
         return
     at_once = MOST_SCORES // model.n_items
-    if type(model).full_sort_predict is not AbstractRecommender.full_sort_predict and at_once >= FEWEST_HISTORIES:
+    if _defining(model, "predict") is _defining(model, "full_sort_predict") and at_once >= FEWEST_HISTORIES:
         model.predict = OncePerHistory(model.predict, model.full_sort_predict, model.ITEM_ID, at_once)
+
+
+def _reads(model: nn.Module) -> bool:
+    """Whether it has layers with weights, beside tables of vectors."""
+    parts = [part for part in model.modules() if part is not model and not isinstance(part, nn.Embedding)]
+    return any(True for part in parts for _ in part.parameters(recurse=False))
+
+
+def _defining(model: Any, method: str) -> type:
+    return next(kind for kind in type(model).__mro__ if method in vars(kind))
 
 
 class OncePerHistory:
@@ -53,30 +67,47 @@ class OncePerHistory:
     ) -> None:
         self._by_row, self._by_history = by_row, by_history
         self._item_field, self._at_once = item_field, at_once
-        self._is_same = True  # as far as was seen
+        self._n_batches, self._is_same = 0, True  # as far as was seen
 
     def state(self) -> dict[str, Any]:
         """What was seen, for a run that goes on."""
-        return {"is_same": self._is_same}
+        return {"n_batches": self._n_batches, "is_same": self._is_same}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._is_same = state["is_same"]
+        self._n_batches, self._is_same = state["n_batches"], state["is_same"]
 
     @torch.no_grad()
     def __call__(self, interaction: Interaction) -> Tensor:
         """Scores of rows. [n_rows]"""
-        if not self._is_same:
-            return self._by_row(interaction)
-        ids = interaction[HISTORY_ID].cpu().numpy()
-        _, first, row = np.unique(ids, return_index=True, return_inverse=True)
-        parts = np.split(first, range(self._at_once, len(first), self._at_once))
-        table = torch.cat([self._by_history(interaction[part]).view(len(part), -1) for part in parts])
-        items = interaction[self._item_field]
-        found, expected = table[torch.arange(len(first)), items[first]], self._by_row(interaction[first])
-        difference, largest = (found - expected).abs(), torch.maximum(found.abs(), expected.abs())
-        if not (difference <= TOLERANCE * largest.max()).all():
+        if self._is_same:
+            try:
+                scores, difference = self._of_histories(interaction)
+                if difference <= TOLERANCE:
+                    return scores
+                reason = f"scores of all items differ by {difference:.2g} of the largest"
+            except (NotImplementedError, RuntimeError, IndexError) as error:
+                reason = f"{type(error).__name__} {error}".strip()
             self._is_same = False
-            getLogger().info(f"candidates are scored row by row: scores of all items differ by {difference.max():.2g}")
-            return self._by_row(interaction)
-        return table[torch.from_numpy(row).to(table.device), items]
+            getLogger().info(f"candidates are scored row by row: {reason}")
+        return self._by_row(interaction)
+
+    def _of_histories(self, interaction: Interaction) -> tuple[Tensor, float]:
+        """Scores of rows, and by how much some of them differ from those by row. [n_rows]"""
+        _, history, count = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_inverse=True, return_counts=True)
+        rows = np.argsort(history, kind="stable")  # history by history
+        # Another row in every batch: the first, as a rule, is the target.
+        seen = rows[count.cumsum() - 1 - self._n_batches % count]
+        self._n_batches += 1
+        parts = np.split(seen, range(self._at_once, len(seen), self._at_once))
+        table = torch.cat([self._all_items(interaction, part) for part in parts])
+        items = interaction[self._item_field]
+        scores = table[torch.from_numpy(history).to(table.device), items]
+        found, expected = scores[seen], self._by_row(interaction[seen])
+        largest = torch.maximum(found.abs(), expected.abs()).max()
+        return scores, float((found - expected).abs().max() / largest.clamp(min=1e-30))
+
+    def _all_items(self, interaction: Interaction, rows: np.ndarray) -> Tensor:
+        """Scores of all items for these rows' histories. [n, n_items]"""
+        padded = np.resize(rows, max(len(rows), FEWEST_HISTORIES))
+        return self._by_history(interaction[padded]).view(len(padded), -1)[: len(rows)]

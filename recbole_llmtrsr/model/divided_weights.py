@@ -10,7 +10,7 @@ others have; where they do not, `Backbone.in_step` lets those that are done make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from typing import Any
@@ -73,14 +73,14 @@ class WeightDivider:
         """Divide a whole backbone with its trainable weights chosen, and put the pieces on the device.
 
         Raises:
-            UserError: its layers cannot be told.
+            UserError: its layers cannot be told, or share weights.
         """
         from torch.distributed.fsdp import fully_shard
 
         layers = _layers(backbone)
-        frozen = [weight for layer in layers for weight in layer.parameters() if _can_be_divided(weight)]
-        whole = _size(frozen)
-        kept = set(backbone.parameters()) - set(frozen)
+        frozen = {weight for layer in layers for weight in layer.parameters() if _can_be_divided(weight)}
+        whole, kept = _size(frozen), set(backbone.parameters()) - frozen
+        del frozen  # each layer's whole weights go as soon as it is divided
         for layer in layers:
             fully_shard(layer, mesh=self._mesh, ignored_params=kept)
         # Around them all, without weights of its own: layers share streams and gather ahead of their turn.
@@ -118,12 +118,14 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
         if not any(isinstance(part, nn.Embedding) for part in module.modules()):
             layers.append(module)
             within |= set(module.modules())
+    weights = [id(weight) for layer in layers for _, weight in layer.named_parameters(remove_duplicate=False)]
     if not layers:
-        raise UserError(
-            f"backbone '{backbone.name}' does not name the layers that FSDP would divide (_no_split_modules): launch"
-            " with --multi_gpu"
-        )
-    return layers
+        fault = "does not name the layers that FSDP would divide (_no_split_modules)"
+    elif len(weights) > len(set(weights)):
+        fault = "has weights that several of its layers share, which FSDP cannot divide"
+    else:
+        return layers
+    raise UserError(f"backbone '{backbone.name}' {fault}: launch with --multi_gpu")
 
 
 def _can_be_divided(weight: nn.Parameter) -> bool:
@@ -137,7 +139,7 @@ def _divided(model: nn.Module) -> dict[str, Any]:
     return {name: weight for name, weight in model.named_parameters() if isinstance(weight, DTensor)}
 
 
-def _size(weights: Sequence[torch.Tensor]) -> int:
+def _size(weights: Collection[torch.Tensor]) -> int:
     """Bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)
 

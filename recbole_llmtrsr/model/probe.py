@@ -93,9 +93,9 @@ class _Exact:
         self._short: Prompts = (self._prompts[0][1:], self._prompts[1][1:])
         backbone.attention = "plain"
         try:
+            self._scores = self._plain()  # the first pass goes by way of the decoder, which divided weights need
             with torch.no_grad():
                 reference, scale = _reference(backbone, *self._prompts, yes_id, no_id)
-            self._scores = self._plain()
             self._gradients = self._gradients_now()
         except torch.OutOfMemoryError as error:
             raise UserError(

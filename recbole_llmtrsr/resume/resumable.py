@@ -154,7 +154,8 @@ class ResumableTraining:
         self.validations = list(state["validations"])
         self._began -= state["seconds"]
         for name, part in self._parts.items():
-            part.restore(state["parts"][name])
+            if name in state["parts"]:  # an older version may not have known it
+                part.restore(state["parts"][name])
         if "model" in state:
             self._restore_model(state)
         self.is_fitted = state["phase"] == "fitted"

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
+from recbole_llmtrsr.evaluation.once_per_history import FEWEST_HISTORIES, OncePerHistory, score_once_per_history
 from recbole_llmtrsr.quick_start import compare
 
 SMALL = {
@@ -47,13 +47,27 @@ class Asked:
 EXPECTED = torch.tensor([2.1, 0.3, 2.2, 1.2, 0.0, 2.3])
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("at_once", [16, 17, 100])
 def test_each_history_is_read_once_and_one_row_of_it_looked_at(at_once):
     asked = Asked(error=1e-7)
     predict = OncePerHistory(asked.by_row, asked.by_history, "item_id", at_once)
-    for n in (3, 6):
+    for n in (1, 2):
         assert torch.allclose(predict(ROWS), EXPECTED)
-        assert (asked.n_rows, asked.n_histories) == (n, n)
+        assert (asked.n_rows, asked.n_histories) == (3 * n, FEWEST_HISTORIES * n)  # 3, and others to fill up
+
+
+def test_histories_are_read_some_at_a_time():
+    many = Interaction({HISTORY_ID: torch.arange(100).repeat(2) % 3 * 2 + 3 + torch.arange(100).repeat(2) // 3 * 6})
+    many.update(Interaction({"item_id": torch.arange(200) % 4}))
+    sizes = []
+
+    def by_history(rows: Interaction) -> torch.Tensor:
+        sizes.append(len(rows))
+        return rows[HISTORY_ID][:, None] + torch.arange(4.0)
+
+    predict = OncePerHistory(lambda rows: rows[HISTORY_ID] + rows["item_id"].float(), by_history, "item_id", 30)
+    assert torch.equal(predict(many), many[HISTORY_ID] + many["item_id"].float())
+    assert sizes == [30, 30, 30, 16]
 
 
 def test_a_model_whose_scores_differ_in_a_later_batch_is_asked_row_by_row_from_then_on(caplog):
@@ -64,37 +78,74 @@ def test_a_model_whose_scores_differ_in_a_later_batch_is_asked_row_by_row_from_t
     with caplog.at_level(logging.INFO):
         for _ in range(2):
             assert torch.equal(predict(ROWS), EXPECTED)
-    assert asked.n_histories == 6
-    assert caplog.text.count("scored row by row: scores of all items differ by 0.0021") == 1
+    assert asked.n_histories == 2 * FEWEST_HISTORIES
+    assert caplog.text.count("scored row by row: scores of all items differ by 0.001 of the largest") == 1
     resumed = OncePerHistory(asked.by_row, asked.by_history, "item_id", 100)
     resumed.restore(predict.state())
     assert torch.equal(resumed(ROWS), EXPECTED)
-    assert asked.n_histories == 6
+    assert asked.n_histories == 2 * FEWEST_HISTORIES
+
+
+def test_a_difference_at_some_candidates_alone_is_found():
+    asked = Asked()
+
+    def by_row(rows: Interaction) -> torch.Tensor:  # history 3 has item 3 first, then item 0
+        return asked.by_row(rows) - 5.0 * ((rows[HISTORY_ID] == 3) & (rows["item_id"] == 0))
+
+    predict = OncePerHistory(by_row, asked.by_history, "item_id", 100)
+    assert torch.equal(predict(ROWS), by_row(ROWS))
+    assert predict.state()["is_same"] is False
+
+
+def test_a_model_that_cannot_score_all_items_is_asked_row_by_row(caplog):
+    def none(rows: Interaction) -> torch.Tensor:
+        raise NotImplementedError
+
+    with caplog.at_level(logging.INFO):
+        assert torch.equal(OncePerHistory(Asked().by_row, none, "item_id", 100)(ROWS), EXPECTED)
+    assert "scored row by row: NotImplementedError" in caplog.text
 
 
 class OneAtATime(SequentialRecommender):
-    def __init__(self, n_items: int) -> None:
+    def __init__(self, n_items: int = 9, encoder: torch.nn.Module | None = None) -> None:
         torch.nn.Module.__init__(self)
         self.n_items, self.ITEM_ID = n_items, "item_id"
+        self.table, self.encoder = torch.nn.Embedding(9, 2), encoder or torch.nn.Linear(2, 2)
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        raise AssertionError
 
 
 class AllAtOnce(OneAtATime):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        raise AssertionError
+
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        raise AssertionError
+
+
+class OtherPredict(AllAtOnce):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         raise AssertionError
 
 
 class OfUsers(GeneralRecommender):
-    def __init__(self) -> None:
-        torch.nn.Module.__init__(self)
-        self.n_items, self.ITEM_ID = 9, "item_id"
-
-    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        raise AssertionError
+    n_items, ITEM_ID = 9, "item_id"
+    __init__, predict, full_sort_predict = OneAtATime.__init__, AllAtOnce.predict, AllAtOnce.full_sort_predict
 
 
 @pytest.mark.parametrize(
     ("model", "is_wrapped"),
-    [(AllAtOnce(9), True), (AllAtOnce(10**6), False), (OneAtATime(9), False), (OfUsers(), False)],
+    [
+        (AllAtOnce(), True),
+        (AllAtOnce(encoder=torch.nn.GRU(2, 2)), True),
+        (AllAtOnce(encoder=torch.nn.Embedding(3, 2)), False),
+        (AllAtOnce(n_items=2**18), True),
+        (AllAtOnce(n_items=2**18 + 1), False),
+        (OneAtATime(), False),
+        (OtherPredict(), False),
+        (OfUsers(), False),
+    ],
 )
 def test_models_are_wrapped_that_read_histories_and_can_score_all_items_of_several_at_once(model, is_wrapped):
     score_once_per_history(model)
@@ -111,7 +162,7 @@ def ranks(model: str, folder: str) -> pd.DataFrame:
 # SHAN reads other columns where it scores all items.
 @pytest.mark.parametrize(
     ("model", "is_same"),
-    [("SASRec", True), ("GRU4Rec", True), ("NARM", True), ("BERT4Rec", True), ("FPMC", True), ("SHAN", False)],
+    [("SASRec", True), ("GRU4Rec", True), ("NARM", True), ("BERT4Rec", True), ("SHAN", False)],
 )
 def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_config, monkeypatch):
     wrapped: list[OncePerHistory] = []
@@ -120,7 +171,7 @@ def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_con
         patch.setattr(OncePerHistory, "__call__", lambda self, rows: wrapped.append(self) or call(self, rows))
         once = ranks(model, "once")
     assert len(wrapped) == 3  # two validations and the test, a batch each
-    assert wrapped[-1].state() == {"is_same": is_same}
+    assert wrapped[-1].state()["is_same"] is is_same
     monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", lambda model: None)
     pd.testing.assert_frame_equal(ranks(model, "by-row"), once)
 

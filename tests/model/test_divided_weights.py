@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.distributed.fsdp as fsdp
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.model import divided_weights
-from recbole_llmtrsr.model.divided_weights import _InStep, _layers, check_can_divide
+from recbole_llmtrsr.model.divided_weights import WeightDivider, _InStep, _layers, check_can_divide
 from recbole_llmtrsr.options import BackboneSettings
+
+ARCHITECTURES = (
+    *("llama", "qwen2", "qwen3", "mistral", "gemma3", "gemma2", "granite", "cohere", "gpt_neox", "phi", "gpt2", "opt"),
+    *("bert", "bloom", "falcon", "mpt", "gptj", "phi3", "cohere2", "olmoe", "gpt_oss", "deepseek_v3", "llama4"),
+    *("qwen3_next", "lfm2", "falcon_h1", "bamba", "rwkv"),
+)
 
 
 @pytest.mark.parametrize("n_passes", [(3, 1), (0, 2), (2, 2), (0, 0), (1, 4, 2)])
@@ -103,7 +116,69 @@ def test_layers_are_the_outermost_blocks_without_embeddings():
     assert _layers(own) == [own.decoder["first"], own.decoder["second"]]
 
 
+def test_weights_that_layers_share_are_refused():
+    own = backbone(["Block"])
+    own.decoder["second"].weight = own.decoder["first"].weight
+    with pytest.raises(UserError, match="'own' has weights that several of its layers share"):
+        _layers(own)
+
+
 @pytest.mark.parametrize("named", [None, [], ["Words"]])
 def test_a_backbone_that_does_not_name_its_layers_is_refused(named):
     with pytest.raises(UserError, match="'own' does not name the layers"):
         _layers(backbone(named))
+
+
+@pytest.fixture
+def first_of_two(monkeypatch):
+    """This process as the first of two, whose collective calls do nothing: what is gathered is half right."""
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_divided_and_read_as_a_whole_and_by_its_decoder(architecture, tiny, first_of_two):
+    backbone = tiny(architecture)
+    apply_lora(backbone, 2, 4, 0.0)
+    trained = {name for name, weight in backbone.named_parameters() if weight.requires_grad}
+    n_whole = sum(weight.numel() for weight in backbone.parameters())
+    layers = _layers(backbone)
+    originals = [weakref.ref(weight) for layer in layers for weight in layer.parameters() if not weight.requires_grad]
+    WeightDivider(torch.device("cpu")).divide(backbone)
+
+    kept = {name for name, weight in backbone.named_parameters() if not isinstance(weight, DTensor)}
+    assert trained <= kept
+    assert {name for name, weight in backbone.named_parameters() if weight.requires_grad} == trained
+    in_layers = [weight for layer in layers for weight in layer.parameters() if not weight.requires_grad]
+    assert all(isinstance(weight, DTensor) for weight in in_layers)
+    assert all(len(weight.to_local()) == -(-len(weight) // 2) for weight in in_layers)
+    assert sum(weight.numel() for weight in backbone.parameters()) == n_whole
+    assert not any(original() is not None for original in originals)
+
+    ids = torch.tensor([[3, 4, 5]])
+    for _ in range(2):
+        assert backbone.decoder(input_ids=ids, use_cache=False).last_hidden_state.shape[:2] == (1, 3)
+        backbone.lm(input_ids=ids, use_cache=False).logits.sum().backward()
+    assert all(weight.grad is None for weight in in_layers)
+
+
+def test_whole_weights_go_as_soon_as_their_layer_is_divided(tiny, first_of_two, monkeypatch):
+    backbone = tiny("llama", num_hidden_layers=4)
+    apply_lora(backbone, 2, 4, 0.0)
+    whole = [
+        [weakref.ref(weight) for weight in layer.parameters() if not weight.requires_grad]
+        for layer in _layers(backbone)
+    ]
+    left: list[int] = []
+    divide = fsdp.fully_shard
+
+    def watched(*arguments: Any, **options: Any) -> None:
+        divide(*arguments, **options)
+        gc.collect()
+        left.append(sum(any(weight() is not None for weight in layer) for layer in whole))
+
+    monkeypatch.setattr(fsdp, "fully_shard", watched)
+    WeightDivider(torch.device("cpu")).divide(backbone)
+    assert left == [3, 2, 1, 0, 0]  # and the decoder around them
