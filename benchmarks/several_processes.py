@@ -38,6 +38,7 @@ STAGES = ("summaries", "training", "validation", "evaluation")
 def main() -> None:
     known, others = arguments()
     seconds: dict[tuple[int, str], list[float]] = {}
+    at_once: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for repetition in range(known.repetitions):
             found = {n: run(known, others, n, Path(folder) / f"{repetition}-{n}") for n in (1, known.processes)}
@@ -45,7 +46,7 @@ def main() -> None:
                 for stage in STAGES:
                     seconds.setdefault((n, stage), []).append(seconds_of(result, stage))
             for stage, longest in apart(known, others, Path(folder) / f"{repetition}-apart").items():
-                seconds.setdefault((0, stage), []).append(longest)
+                at_once.setdefault(stage, []).append(longest)
         one, several = found[1], found[known.processes]
         print(f"{processor()}; {known.threads} threads each; {versions()}")
         print(f"{known.data}: {one['n_train']:,} training targets, {one['n_valid'] + one['n_test']:,} others\n")
@@ -53,15 +54,15 @@ def main() -> None:
         print(f"| stage | 1 process, s | {n} processes, s | ratio | {n} runs apart at once, s | that over {n}, ratio |")
         print("|---|---:|---:|---:|---:|---:|")
         for stage in STAGES:
-            of_one, of_several, of_apart = seconds[1, stage], seconds[n, stage], seconds[0, stage]
+            of_one, of_several, of_apart = seconds[1, stage], seconds[n, stage], at_once[stage]
             ratios = [b / a for a, b in zip(of_one, of_several, strict=True)]
-            bounds = [b / n / a for a, b in zip(of_one, of_apart, strict=True)]
+            expected = [b / n / a for a, b in zip(of_one, of_apart, strict=True)]
             cells = [
                 spread(of_one, 1),
                 spread(of_several, 1),
                 spread(ratios, 2),
                 spread(of_apart, 1),
-                spread(bounds, 2),
+                spread(expected, 2),
             ]
             print(f"| {stage} | {' | '.join(cells)} |")
         print(f"\nresults equal: {told(one) == told(several)}")

@@ -25,7 +25,7 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _PATIENCE = timedelta(days=365)  # the main process may train other models for days before it has something to tell
 
 _group: Any = None  # of all processes, over gloo: what is told lies in main memory
-_divide_weights = False
+_divides_weights = False
 _alone = False
 
 
@@ -49,12 +49,12 @@ def join() -> None:
     Raises:
         UserError: the launcher was asked to divide weights in a way that is not ours, or among one process.
     """
-    global _group, _divide_weights
+    global _group, _divides_weights
     if division.is_asked_for():
         if launched() == 1:
             raise UserError("FSDP divides weights among processes, and there is one: launch more, or launch without it")
         division.hide_from_accelerate()
-        _divide_weights = True
+        _divides_weights = True
     if launched() == 1 or _group is not None:
         return
     dist = _distributed()
@@ -63,9 +63,9 @@ def join() -> None:
     _group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
-def divide_weights() -> bool:
+def divides_weights() -> bool:
     """Whether frozen weights are divided among the processes that take the step at hand together."""
-    return _divide_weights and count() > 1
+    return _divides_weights and count() > 1
 
 
 def count() -> int:

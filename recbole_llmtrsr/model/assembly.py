@@ -55,7 +55,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
         wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name not in _UNREAD]
         return [*catalogue, *dataset.summary_sample(), *wording * 100]
 
-    divider = WeightDivider(device) if processes.divide_weights() else None
+    divider = WeightDivider(device) if processes.divides_weights() else None
     with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)

@@ -35,7 +35,7 @@ def check_can_divide(settings: BackboneSettings) -> None:
     Raises:
         UserError: no frozen weights, quantized ones, or a torch that cannot leave trained weights whole.
     """
-    if not processes.divide_weights():
+    if not processes.divides_weights():
         return
     faults = []
     if not tunes_lora(settings):

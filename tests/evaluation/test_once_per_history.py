@@ -23,9 +23,7 @@ SMALL = {
     "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
 }
 # Histories 7, 3 and 5, whose rows do not stand together, with candidates among 4 items.
-ROWS = Interaction(
-    {HISTORY_ID: torch.tensor([7, 3, 7, 5, 3, 7]), "item_id": torch.tensor([1, 3, 2, 2, 0, 3]), "n": torch.arange(6)}
-)
+ROWS = Interaction({HISTORY_ID: torch.tensor([7, 3, 7, 5, 3, 7]), "item_id": torch.tensor([1, 3, 2, 2, 0, 3])})
 SCORES = torch.tensor([[0.0, 0.1, 0.2, 0.3], [1.0, 1.1, 1.2, 1.3], [2.0, 2.1, 2.2, 2.3]])  # of histories 3, 5 and 7
 
 
