@@ -39,6 +39,12 @@ class DataSettings:
     max_train_targets_per_user: int | None = option(
         None, "Latest training targets kept per user, which bounds training time; ~ keeps all.", minimum=1
     )
+    tied_events: str = option(
+        "file",
+        "Order of a user's events at one and the same time: that of the .inter file, as in RecBole, or random, drawn"
+        " with data_seed; in a file that is sorted by item the former tells models of ids which event is next.",
+        choices=("file", "random"),
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource
 
 from recbole_llmtrsr.data.atomic_files import check_events, check_lines
+from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import item_tokens
 from recbole_llmtrsr.data.user_split import US, split_by_user
@@ -140,7 +141,7 @@ class SequentialRows(_Rows):
         self.histories = Histories(items, begin, np.arange(len(items)), items)
 
     def _change_feat_format(self: Any) -> None:
-        _sort_by_exact_time(self)
+        sort_by_exact_time(self)
         super()._change_feat_format()  # type: ignore[misc]
         if self.config["benchmark_filename"] is not None:
             self.histories = _benchmark_histories(self)
@@ -165,7 +166,7 @@ class GeneralRows(_Rows):
     """For all other models: the rows and splits of the sequential view, and of training users the first event."""
 
     def _change_feat_format(self: Any) -> None:
-        _sort_by_exact_time(self)
+        sort_by_exact_time(self)
         super()._change_feat_format()  # type: ignore[misc]
         if self.config["benchmark_filename"] is not None:
             self.histories = _benchmark_histories(self)
@@ -218,17 +219,6 @@ def _add_item_file(dataset: Any, path: Path) -> None:
     missing = tokens if known is None else sorted(set(tokens) - set(known[dataset.iid_field]))
     added = pd.DataFrame({dataset.iid_field: pd.Series(missing, dtype=dataset.inter_feat[dataset.iid_field].dtype)})
     dataset.item_feat = added if known is None else pd.concat([known, added], ignore_index=True)
-
-
-def _sort_by_exact_time(dataset: Any) -> None:
-    """Order the events while their times are still exact; every later sort is stable.
-
-    Deviation:
-        RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
-        events later than its target. Events at one and the same time stay in file order, as in RecBole.
-    """
-    if dataset.config["benchmark_filename"] is None and dataset.time_field in dataset.inter_feat:
-        dataset.inter_feat = dataset.inter_feat.sort_values(dataset.time_field, kind="stable")
 
 
 def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

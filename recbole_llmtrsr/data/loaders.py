@@ -124,6 +124,8 @@ def make_loaders(
                 f" {n_rows[1]:,} for validation and {n_rows[2]:,} for the test"
             )
     samplers = create_samplers(config, dataset, built)
+    if config["train_neg_sample_args"]["distribution"] == "popularity":
+        _count_training_alone(samplers[0], built[0].popularity)
     candidates: dict[str, CandidateSet] = {}
     loaders = [_train_loader(config, dataset, built[0], samplers[0])]
     for split, part, sampler in zip(("valid", "test"), built[1:], samplers[1:], strict=True):
@@ -141,6 +143,16 @@ def make_loaders(
         if (mode := candidate_mode(text)) is not None
     }
     return (loaders[0], loaders[1], loaders[2]), candidates, further
+
+
+def _count_training_alone(sampler: Any, popularity: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    """Let training draw its negatives by the popularity that it may know.
+
+    Deviation:
+        RecBole counts the events of validation and test too, so that training would be told what is popular there.
+    """
+    sampler._get_candidates_list = np.repeat(np.arange(len(popularity)), popularity).tolist
+    sampler._build_alias_table()
 
 
 def _check_modes(config: Any, dataset: Any) -> None:

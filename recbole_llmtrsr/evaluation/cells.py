@@ -46,6 +46,23 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
+def told_seeds(rows: Sequence[Row]) -> str:
+    """The seeds of all rows, of each where they differ; empty where none is known.
+
+    >>> row = lambda label, *seeds: Row(label, seeds, {}, (), (), ())
+    >>> told_seeds([row("A", 7)]), told_seeds([row("A", 1, 2), row("B", 1), row("C", 1, 2)])
+    ('seed 7', 'seeds 1, 2 of A, C; 1 of B')
+    """
+    labels: dict[str, list[str]] = {}
+    for row in rows:
+        labels.setdefault(", ".join(str(seed) for seed in row.seeds if seed is not None), []).append(row.label)
+    labels.pop("", None)
+    if len(labels) == 1:
+        (seeds,) = labels
+        return f"{'seeds' if ',' in seeds else 'seed'} {seeds}"
+    return "seeds " + "; ".join(f"{seeds} of {', '.join(of)}" for seeds, of in labels.items()) if labels else ""
+
+
 def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
     """Mean, deviation over seeds and interval over users, as far as there are any.
 

@@ -13,6 +13,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import metric_names
 from recbole_llmtrsr.evaluation.runs import Run
 from recbole_llmtrsr.evaluation.statistics import Floats
+from recbole_llmtrsr.free_options import FREE_OPTIONS
 
 _KEY = ["user_id", "n_events"]
 _SET = ["n_positives", "n_candidates"]
@@ -20,11 +21,14 @@ _SET = ["n_positives", "n_candidates"]
 _PROTOCOL = (
     ("eval_args", "split"),
     ("eval_args", "order"),
+    ("tied_events",),
     ("user_inter_num_interval",),
     ("item_inter_num_interval",),
     ("val_interval",),
     ("catalogue",),
 )
+# Options in which the seeds of one model may differ: what a seed takes from other runs of its own, and the machine.
+_OF_A_SEED = {"seed", "seeds", "backbone", "retriever", "checkpoint", "use_gpu", "device", "max_tokens_per_batch"}
 _UNKNOWN = object()
 
 
@@ -66,7 +70,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs that are no comparison.
 
     Raises:
-        UserError: they are of several data sets, candidate sets, splits, filters or catalogues, or one is there twice.
+        UserError: they are of several data sets, candidate sets, splits, filters or catalogues, one is there twice, or
+            the seeds of a label have other options than the seed.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -81,6 +86,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 f"{run} met other test candidates ({found[:12]}) than {first} ({expected[:12]}): give all runs of a"
                 " comparison the same eval_args, data_seed, filters and columns"
             )
+    _check_same_files(runs)
     _check_same_protocol(runs)
     named = [(run.label, run.seed) for run in runs]
     twice = sorted({f"{label} with seed {seed}" for label, seed in named if named.count((label, seed)) > 1})
@@ -89,6 +95,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
             f"{', '.join(twice)} is there twice: name each run once, and run other settings of a model under a name of"
             " their own, such as LLMTRSR@recurrent"
         )
+    _check_one_model_a_label(runs)
 
 
 def share_rows(runs: Sequence[Run]) -> SharedRows | None:
@@ -131,6 +138,34 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
 
 def _candidate_hash(result: dict[str, Any]) -> str:
     return str((result.get("candidates") or {}).get("test", {}).get("hash", "all items"))
+
+
+def _check_same_files(runs: Sequence[Run]) -> None:
+    """Refuse files of data that share a name alone; runs of older versions and of other programs tell of none."""
+    known: dict[str, tuple[Run, str]] = {}
+    for run in runs:
+        for name, digest in (run.result.get("data_files") or {}).items():
+            other, expected = known.setdefault(name, (run, digest))
+            if digest != expected:
+                raise UserError(
+                    f"{run} read another {name} ({digest[:12]}) than {other} ({expected[:12]}): run both on the same"
+                    " files"
+                )
+
+
+def _check_one_model_a_label(runs: Sequence[Run]) -> None:
+    """Refuse to take runs for seeds of one model that differ in more; what one does not tell is let through."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.label, run)
+        found, expected = (r.result.get("options") or {} for r in (run, other))
+        names = sorted((found.keys() & expected.keys()) - _OF_A_SEED - set(FREE_OPTIONS))
+        differing = [f"{name}: {found[name]}, not {expected[name]}" for name in names if found[name] != expected[name]]
+        if differing:
+            raise UserError(
+                f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name are seeds of one model; give"
+                f" other settings a name of their own, such as {run.label.partition('@')[0]}@other"
+            )
 
 
 def _check_same_protocol(runs: Sequence[Run]) -> None:

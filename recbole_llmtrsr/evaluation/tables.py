@@ -23,6 +23,7 @@ from recbole_llmtrsr.evaluation.cells import (
     peak_memory,
     places,
     short,
+    told_seeds,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
 from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
@@ -115,11 +116,7 @@ def group_tables(comparison: Comparison) -> str:
 
 
 def _caption(comparison: Comparison) -> str:
-    first = comparison.rows[0]
-    by_label = {row.label: ", ".join(map(str, row.seeds)) for row in comparison.rows}
-    of_all = set(by_label.values())
-    differing = len(of_all) > 1
-    seeds = "; ".join(f"{seeds} of {label}" for label, seeds in by_label.items()) if differing else of_all.pop()
+    first, seeds = comparison.rows[0], told_seeds(comparison.rows)
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     legend = [
         *(["± standard deviation over seeds"] if several else []),
@@ -127,10 +124,10 @@ def _caption(comparison: Comparison) -> str:
     ]
     parts = [
         f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}",
-        f"{'seeds' if several or differing else 'seed'} {seeds}",
+        *([seeds] if seeds else []),
         *([f"mean {' '.join(legend)}"] if legend else []),
     ]
-    return "; ".join(parts) if differing else ", ".join(parts)
+    return ("; " if ";" in seeds else ", ").join(parts)
 
 
 def _mode(comparison: Comparison) -> str:

@@ -21,6 +21,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.free_options import FREE_OPTIONS
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.server import PREFIX as SERVER
 from recbole_llmtrsr.llm.server import parse_server
@@ -29,7 +30,6 @@ from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
 from recbole_llmtrsr.resume.random_state import undisturbed_randomness
-from recbole_llmtrsr.resume.run_file import FREE_OPTIONS
 from recbole_llmtrsr.summarizer.writers.make_writer import is_registered
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from recbole_llmtrsr.errors import UserError
@@ -52,7 +53,7 @@ class Column:
 
 
 def further_tests(folder: Path, comparison: Comparison, page_name: str) -> list[Further]:
-    """Comparisons in ``also/*/comparison.json`` with the data set, rows and seeds of this one.
+    """Comparisons in ``also/*/comparison.json`` with the data set, rows, seeds and options of this one.
 
     Those of other rows, as a folder may keep them from before, are no tests of the same models and are left alone.
 
@@ -90,5 +91,7 @@ def _column(test: Further, metric: str, labels: Sequence[str]) -> Column:
     return Column(mode or test.name, test.link, n, of_mode(mode), tuple(cells))
 
 
-def _runs(comparison: Comparison) -> tuple[str, dict[str, tuple[int, ...]]]:
-    return comparison.dataset, {row.label: row.seeds for row in comparison.rows}
+def _runs(comparison: Comparison) -> tuple[str, dict[str, Any]]:
+    """What tells the runs of a comparison from others: a test among other candidates has all options of its run."""
+    rows = {row.label: (row.seeds, [result.get("options") for result in row.results]) for row in comparison.rows}
+    return comparison.dataset, rows

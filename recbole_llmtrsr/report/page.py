@@ -19,6 +19,7 @@ from recbole_llmtrsr.evaluation.cells import (
     metrics_of,
     places,
     short,
+    told_seeds,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report import facts, meanings, numbers, plot
@@ -128,10 +129,10 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
 
 
 def _chips(comparison: Comparison) -> list[str]:
-    """What all rows share, in a few words."""
+    """What all rows share, and their seeds, in a few words."""
     first = next((result for row in comparison.rows for result in row.results), {})
     n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
-    seeds = list(dict.fromkeys(seed for row in comparison.rows for seed in row.seeds if seed is not None))
+    seeds = told_seeds(comparison.rows)
     chips = []
     if n_test is not None:
         chips.append(f"{n_test:,} test targets")
@@ -141,7 +142,7 @@ def _chips(comparison: Comparison) -> list[str]:
     if "mode" in drawn:
         chips.append(f"mode {drawn['mode']}")
     chips.append(f"candidate set {str(drawn['hash'])[:12]}" if "hash" in drawn else "all items are candidates")
-    return [*chips, *([f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else [])]
+    return [*chips, *([seeds] if seeds else [])]
 
 
 def _told_of_probes(row: Row) -> dict[str, dict[str, str]]:

@@ -13,34 +13,11 @@ from filelock import FileLock, Timeout
 
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.free_options import FREE_OPTIONS
 from recbole_llmtrsr.whole_file import whole_file
 
 FILE_NAME = "run.json"
 _LOCK = ".run.lock"
-# Options that change no result: where files lie (their contents are compared), patience, what is shown or kept.
-FREE_OPTIONS = (
-    "candidate_dir",
-    "checkpoint_dir",
-    "checkpoint_minutes",
-    "data_path",
-    "explain",
-    "gpu_id",
-    "keep_checkpoints",
-    "max_full_sort_scores",
-    "n_resamples",
-    "report",
-    "result_dir",
-    "resume",
-    "show_progress",
-    "state",
-    "summarizer_api_key_variable",
-    "summarizer_concurrency",
-    "summarizer_retries",
-    "summarizer_timeout",
-    "summary_store",
-    "trust_checkpoint",
-    "vector_dir",
-)
 
 Runs = Mapping[str, Mapping[str, Any]]
 

@@ -32,6 +32,16 @@ def test_every_model_is_shown_the_same_candidates(make_config):
     assert all(own == digests["LLMTRSR"] for own in digests.values())
 
 
+@pytest.mark.parametrize("model", ["LLMTRSR", "SASRec", "BPR"])
+def test_negatives_by_popularity_know_no_event_of_validation_and_test(make_config, model):
+    popularity = {"distribution": "popularity", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+    config = make_config(model, train_neg_sample_args=popularity, loss_type="BPR")
+    (train, valid, _), _ = loaders(config)
+    seen = set(np.flatnonzero(valid._dataset.popularity).tolist())
+    assert len(seen) < valid._dataset.item_num - 1
+    assert set(train._sampler.sampling(2_000).tolist()) <= seen
+
+
 # The test targets of the tiny data set, with candidates of different number; 'six' has two positives.
 LISTS = """\
 {"user": "six", "n_events": 5, "positives": ["i6", "i8"], "negatives": ["i9"]}

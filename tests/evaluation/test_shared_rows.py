@@ -164,6 +164,7 @@ def options(**changes):
         "item_inter_num_interval": "[0,inf)",
         "val_interval": None,
         "catalogue": "events",
+        "tied_events": "file",
         "learning_rate": 0.001,
         **changes,
     }
@@ -177,6 +178,7 @@ def options(**changes):
             "eval_args.split {'LS': 'test_only'}, A (seed 1) with {'LS': 'valid_and_test'}",
         ),
         ({"eval_args": {"order": "RO"}}, "eval_args.order RO, A (seed 1) with TO"),
+        ({"tied_events": "random"}, "tied_events random, A (seed 1) with file"),
         ({"user_inter_num_interval": "[0,inf)"}, "user_inter_num_interval [0,inf), A (seed 1) with [5,inf)"),
         ({"item_inter_num_interval": "[3,inf)"}, "item_inter_num_interval [3,inf), A (seed 1) with [0,inf)"),
         (
@@ -203,6 +205,30 @@ def test_what_another_program_does_not_tell_hides_no_difference_of_others():
     a, b = run("A", 1, None, options=options()), run("B", 1, None, options=options(catalogue="items"))
     with pytest.raises(UserError, match=re.escape("catalogue items, A (seed 1) with events")):
         check_comparable([run("NRMS", 0, None, options={}), a, b])
+
+
+def test_runs_on_other_files_of_one_name_are_refused():
+    a = run("A", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "summaries.jsonl": "0"})
+    check_comparable([a, run("B", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "other.jsonl": "1"})])
+    check_comparable([a, run("B", 1, None)])  # an older version, another program
+    with pytest.raises(
+        UserError, match=re.escape("C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)")
+    ):
+        check_comparable([run("B", 1, None), a, run("C", 1, None, data_files={"tiny.inter": "982639cd"})])
+
+
+def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
+    one = run("GRU4Rec", 1, None, options=options(seed=1, seeds=[1], retriever="x-1.pth", enable_amp=False))
+    two = run("GRU4Rec", 2, None, options=options(seed=2, seeds=[2], retriever="x-2.pth"))  # older: knows no enable_amp
+    check_comparable([one, two, run("GRU4Rec", 3, None)])
+    check_comparable([one, run("GRU4Rec@slow", 2, None, options=options(learning_rate=0.01))])
+    other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
+    fault = (
+        "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
+        " runs of one name are seeds of one model; give other settings a name of their own, such as GRU4Rec@other"
+    )
+    with pytest.raises(UserError, match=re.escape(fault)):
+        check_comparable([one, other])
 
 
 def test_a_run_that_is_there_twice_is_refused():

@@ -63,9 +63,11 @@ def test_links_lead_to_folders_of_any_name(comparison, among_popular, tmp_path):
 
 def test_comparisons_of_other_runs_are_left_alone(comparison, among_popular, tmp_path):
     first, *others = among_popular.rows
+    trained_otherwise = tuple({**result, "options": {"learning_rate": 1}} for result in first.results)
     for name, changed in {
         "rows": replace(among_popular, rows=tuple(others)),
         "seeds": replace(among_popular, rows=(replace(first, seeds=(8,)), *others)),
+        "options": replace(among_popular, rows=(replace(first, results=trained_otherwise), *others)),
         "data": replace(among_popular, dataset="large"),
     }.items():
         write_json(tmp_path / "also" / name / "comparison.json", to_json(changed))

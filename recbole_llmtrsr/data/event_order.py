@@ -1,0 +1,79 @@
+"""The order of events, of those that share one time too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+_FEW = 50  # pairs of events that tell no order
+_SORTED = 0.9  # share of pairs; by chance it is one half
+
+
+def sort_by_exact_time(dataset: Any) -> None:
+    """Order the events while their times are still exact; every later sort is stable.
+
+    Events of a user at one and the same time have no order that is known. ``tied_events`` leaves them in that of the
+    file, or draws one with ``data_seed``, the same for every model. A file that is sorted by items lets a model of ids
+    learn that the next of such events has the next higher id, which no text tells; it is warned of.
+
+    Args:
+        dataset: whose columns are still tables of pandas, with RecBole's internal ids.
+
+    Deviation:
+        RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
+        events later than its target; and it always leaves ties in file order, which is the default here too.
+    """
+    if dataset.config["benchmark_filename"] is not None or dataset.time_field not in dataset.inter_feat:
+        return
+    events: pd.DataFrame = dataset.inter_feat
+    if dataset.config.settings.data.tied_events == "random":
+        rng = np.random.default_rng(dataset.config.data_seed)
+        events = events.iloc[rng.permutation(len(events))]
+    dataset.inter_feat = events = events.sort_values(dataset.time_field, kind="stable")
+    rises = _rises(
+        events[dataset.uid_field].to_numpy(),
+        events[dataset.time_field].to_numpy(),
+        _ranks(dataset.field2id_token[dataset.iid_field])[events[dataset.iid_field].to_numpy()],
+    )
+    if len(rises) == 0:
+        return
+    told = f"{len(rises):,} of {len(events):,} events have the time of their user's event before them"
+    share = max(float(rises.mean()), 1 - float(rises.mean()))
+    if dataset.config.settings.data.tied_events == "random":
+        dataset.logger.info(f"{told}; their order is drawn with data_seed {dataset.config.data_seed}")
+    elif len(rises) >= _FEW and share > _SORTED:
+        dataset.logger.warning(
+            f"{told}, and {share:.0%} of them are sorted by item: models of ids can learn this order, which texts do"
+            " not tell; set tied_events: random"
+        )
+    else:
+        dataset.logger.info(f"{told}; they stay in file order")
+
+
+def _rises(
+    users: npt.NDArray[np.int64], times: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Of events, sorted by time, that have user and time of one before them: whether the item's rank is higher.
+
+    >>> _rises(np.array([1, 2, 1, 1, 2]), np.array([5.0, 5.0, 5.0, 6.0, 6.0]), np.array([3, 1, 7, 2, 9]))
+    array([ True])
+    """
+    order = np.argsort(users, kind="stable")
+    users, times, ranks = users[order], times[order], ranks[order]
+    is_tied = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    return (ranks[1:] > ranks[:-1])[is_tied]
+
+
+def _ranks(tokens: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """The rank of every name of an item; that of numbers is by their value.
+
+    >>> _ranks(np.array(["[PAD]", "10", "9"])).tolist(), _ranks(np.array(["[PAD]", "B10", "B9"])).tolist()
+    ([0, 2, 1], [2, 0, 1])
+    """
+    names = pd.Series(tokens)
+    numbers = pd.to_numeric(names[1:], errors="coerce")
+    found = names if numbers.isna().any() else pd.concat([pd.Series([-np.inf]), numbers])
+    return found.rank(method="first").to_numpy().astype(np.int64) - 1

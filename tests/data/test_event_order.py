@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.registry import get_dataset
+
+MODELS = ("LLMTRSR", "SASRec", "Pop")
+
+
+def sequences(config) -> dict[str, list[str]]:
+    """Every user's items up to the test's target, in their order."""
+    part = get_dataset(config.model_class)(config).build()[2]
+    items, users = part.field2id_token["item_id"], part.field2id_token["user_id"]
+    rows = zip(*(part.inter_feat[name].tolist() for name in ("user_id", "item_id", HISTORY_ID)), strict=True)
+    return {str(users[u]): [*map(str, items[part.histories[h]]), str(items[i])] for u, i, h in rows}
+
+
+def test_tied_events_are_drawn_alike_for_every_model_and_others_keep_their_order(make_config):
+    by_file = sequences(make_config("SASRec"))
+    assert by_file["ties"] == ["i9", "i8", "i7", "i6", "i5"]
+    drawn = [
+        {model: sequences(make_config(model, tied_events="random", data_seed=seed)) for model in MODELS}
+        for seed in range(5)
+    ]
+    for of_models in drawn:
+        assert of_models["LLMTRSR"] == of_models["SASRec"] == of_models["Pop"]
+        assert {user: own for user, own in of_models["Pop"].items() if user != "ties"} == {
+            user: own for user, own in by_file.items() if user != "ties"
+        }
+    orders = [tuple(of_models["Pop"]["ties"]) for of_models in drawn]
+    assert all(sorted(order) == ["i5", "i6", "i7", "i8", "i9"] for order in orders)
+    assert len(set(orders)) > 1
+    assert len({order[-1] for order in orders}) > 1  # targets are drawn too
+    assert sequences(make_config("Pop", tied_events="random", data_seed=0)) == drawn[0]["Pop"]
+
+
+def test_the_training_seed_draws_no_order(make_config):
+    first, second = (sequences(make_config("Pop", tied_events="random", data_seed=1, seed=seed)) for seed in (1, 2))
+    assert first == second
+
+
+@pytest.fixture
+def write_ties(atomic_folder):
+    """Writes 30 users of three events at one time; the items' order in the file."""
+
+    def write(order: list[int]) -> None:
+        lines = [f"u{user} {20 * user + item} 7" for user in range(30) for item in order]
+        text = "\n".join(["user_id:token item_id:token timestamp:float", *lines, ""])
+        (atomic_folder / "tiny" / "tiny.inter").write_text(text.replace(" ", "\t"))
+
+    return write
+
+
+@pytest.mark.parametrize("order", [[8, 9, 10], [10, 9, 8]])
+def test_a_file_sorted_by_item_within_one_time_is_warned_of(make_config, write_ties, caplog, order):
+    """By number: 8, 9, 10; as texts these would fall and rise."""
+    write_ties(order)
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop"))
+    (told,) = [record for record in caplog.records if "have the time of" in record.message]
+    assert told.levelname == "WARNING"
+    assert told.message == (
+        "60 of 90 events have the time of their user's event before them, and 100% of them are sorted by item: models"
+        " of ids can learn this order, which texts do not tell; set tied_events: random"
+    )
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop", tied_events="random"))
+    (told,) = [record for record in caplog.records if "have the time of" in record.message]
+    assert told.levelname == "INFO"
+    assert told.message.endswith("before them; their order is drawn with data_seed 2020")
+
+
+def test_ties_in_another_order_are_counted_and_no_ties_are_silent(make_config, write_ties, atomic_folder, caplog):
+    write_ties([8, 10, 9])
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop"))
+    assert [(r.levelname, r.message) for r in caplog.records if "have the time of" in r.message] == [
+        ("INFO", "60 of 90 events have the time of their user's event before them; they stay in file order")
+    ]
+    caplog.clear()
+    path = atomic_folder / "tiny" / "tiny.inter"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(f"{line}{i}" for i, line in enumerate(lines[1:])), ""]))
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop"))
+    assert not [record for record in caplog.records if "have the time of" in record.message]
