@@ -299,7 +299,8 @@ class SavedConfig(Config):
         """
         given = {name: value for name, value in checkpoint["given_options"].items() if "." not in name}
         own = {name: value for name, value in checkpoint["config"].items() if name in OPTION_NAMES}
-        return {**given, **own, "trust_remote_code": False, "trust_checkpoint": False}
+        # Before there was a choice, tied events had the order of the file, whatever the property files say today.
+        return {"tied_events": "file", **given, **own, "trust_remote_code": False, "trust_checkpoint": False}
 
 
 def _refuse(faults: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from recbole.utils import init_logger, init_seed, set_color
 from recbole_llmtrsr import compat, processes
 from recbole_llmtrsr.checkpoints import trust_checkpoints
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.location import check_dataset_files, file_digests
+from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
@@ -148,7 +148,6 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             **fitted,
             "test_result": _floats(test_result),
             **data.report(),
-            "data_files": file_digests(config),
             "seconds": clock.seconds,
             "cost": costs.report({"validation": len(data.valid._dataset), "evaluation": len(data.test._dataset)}),
             **_model_report(trainer.model, data, summaries),

@@ -13,6 +13,7 @@ from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
@@ -28,6 +29,7 @@ class RunData:
         train, valid, test: loaders.
         candidates: the candidate set of each split that has one.
         also: further loaders of the test, by candidate mode.
+        files: digests of the files that were read, by name.
     """
 
     dataset: Any
@@ -36,6 +38,7 @@ class RunData:
     test: Any
     candidates: Mapping[str, Any]
     also: Mapping[str, Any]
+    files: Mapping[str, str]
 
     @property
     def has_texts(self) -> bool:
@@ -55,6 +58,7 @@ class RunData:
             "n_test": len(self.test._dataset),
             "n_items": self.dataset.item_num - 1,
             "candidates": {split: drawn.report() for split, drawn in self.candidates.items()},
+            "data_files": dict(self.files),
         }
 
 
@@ -71,13 +75,14 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
     """
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     with clock("data"):
+        files = file_digests(config)
         dataset = load_dataset(get_dataset(config.model_class), config)
         getLogger().info(dataset)
         (train, valid, test), candidates, also = make_loaders(config, dataset)
         config.identity = identity(dataset)
     _check_same_candidates(candidates, candidate_hashes)
     check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})
-    return RunData(dataset, train, valid, test, candidates, also)
+    return RunData(dataset, train, valid, test, candidates, also, files)
 
 
 def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:

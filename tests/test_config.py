@@ -396,3 +396,10 @@ def test_a_value_needed_early_meets_bad_files_as_user_errors(tmp_path, content):
     (tmp_path / "bad.yaml").write_bytes(content)
     with pytest.raises(UserError, match=r"property file .*bad\.yaml cannot be read"):
         option_from_sources("model", [tmp_path / "bad.yaml"], {})
+
+
+def test_a_run_saved_before_tied_events_was_an_option_keeps_the_order_of_the_file():
+    before = {"config": {"seed": 1}, "given_options": {}}
+    assert SavedConfig.options_of(before)["tied_events"] == "file"
+    since = {"config": {"seed": 1, "tied_events": "random"}, "given_options": {}}
+    assert SavedConfig.options_of(since)["tied_events"] == "random"

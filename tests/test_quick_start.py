@@ -1,5 +1,6 @@
 """The pipeline, end to end on a tiny data set: results, comparison, checkpoints, tuning."""
 
+import hashlib
 import json
 from itertools import combinations
 
@@ -79,6 +80,9 @@ def test_one_model_returns_recboles_four_keys_and_writes_a_complete_result(tmp_p
     assert result["n_items"] == 13
     assert result["candidates"]["test"]["n_per_history"] == 4
     assert len(result["candidates"]["test"]["hash"]) == 64
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.rglob("toy.*")}
+    assert set(files) == {"toy.inter", "toy.item"}
+    assert result["data_files"] == files
     assert result["weights"]["total"] == result["weights"]["trainable"] > 0
     assert result["tokens"]["train"] > 0 < result["tokens"]["evaluation"]
     assert result["trims"]["prompts"] == sum(3 + u for u in range(8))  # every history but the user's empty one

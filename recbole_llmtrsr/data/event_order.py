@@ -26,45 +26,52 @@ def sort_by_exact_time(dataset: Any) -> None:
         RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
         events later than its target; and it always leaves ties in file order, which is the default here too.
     """
+    is_drawn = dataset.config.settings.data.tied_events == "random"
     if dataset.config["benchmark_filename"] is not None or dataset.time_field not in dataset.inter_feat:
+        if is_drawn:
+            dataset.logger.info("tied_events: random has nothing to draw in files that are split, or have no times")
         return
     events: pd.DataFrame = dataset.inter_feat
-    if dataset.config.settings.data.tied_events == "random":
+    if is_drawn:
         rng = np.random.default_rng(dataset.config.data_seed)
         events = events.iloc[rng.permutation(len(events))]
     dataset.inter_feat = events = events.sort_values(dataset.time_field, kind="stable")
-    rises = _rises(
+    n_tied, rises = _tied(
         events[dataset.uid_field].to_numpy(),
         events[dataset.time_field].to_numpy(),
         _ranks(dataset.field2id_token[dataset.iid_field])[events[dataset.iid_field].to_numpy()],
     )
-    if len(rises) == 0:
+    if n_tied == 0:
         return
-    told = f"{len(rises):,} of {len(events):,} events have the time of their user's event before them"
-    share = max(float(rises.mean()), 1 - float(rises.mean()))
-    if dataset.config.settings.data.tied_events == "random":
+    told = f"{n_tied:,} of {len(events):,} events have the time of their user's event before them"
+    if is_drawn:
         dataset.logger.info(f"{told}; their order is drawn with data_seed {dataset.config.data_seed}")
-    elif len(rises) >= _FEW and share > _SORTED:
+        if dataset.config.settings.summary.summarizer.startswith("file:"):
+            dataset.logger.warning(
+                "the file of summaries must have been written for the same order: with this tied_events and data_seed;"
+                " those of another may tell the target"
+            )
+    elif len(rises) >= _FEW and (share := max(rises.mean(), 1 - rises.mean())) > _SORTED:
         dataset.logger.warning(
-            f"{told}, and {share:.0%} of them are sorted by item: models of ids can learn this order, which texts do"
-            " not tell; set tied_events: random"
+            f"{told}, and {share:.0%} of those of two items are sorted by item: models of ids can learn this"
+            " order, which texts do not tell; set tied_events: random"
         )
     else:
         dataset.logger.info(f"{told}; they stay in file order")
 
 
-def _rises(
+def _tied(
     users: npt.NDArray[np.int64], times: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Of events, sorted by time, that have user and time of one before them: whether the item's rank is higher.
+) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Of events, sorted by time: how many have user and time of the one before; where the items differ, which rise.
 
-    >>> _rises(np.array([1, 2, 1, 1, 2]), np.array([5.0, 5.0, 5.0, 6.0, 6.0]), np.array([3, 1, 7, 2, 9]))
-    array([ True])
+    >>> _tied(np.array([1, 2, 1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 6]), np.array([3, 1, 7, 2, 9, 9]))
+    (2, array([ True]))
     """
     order = np.argsort(users, kind="stable")
     users, times, ranks = users[order], times[order], ranks[order]
     is_tied = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
-    return (ranks[1:] > ranks[:-1])[is_tied]
+    return int(is_tied.sum()), (ranks[1:] > ranks[:-1])[is_tied & (ranks[1:] != ranks[:-1])]
 
 
 def _ranks(tokens: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:

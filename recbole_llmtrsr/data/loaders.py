@@ -125,7 +125,7 @@ def make_loaders(
             )
     samplers = create_samplers(config, dataset, built)
     if config["train_neg_sample_args"]["distribution"] == "popularity":
-        _count_training_alone(samplers[0], built[0].popularity)
+        _count_training_alone(samplers[0], built[0])
     candidates: dict[str, CandidateSet] = {}
     loaders = [_train_loader(config, dataset, built[0], samplers[0])]
     for split, part, sampler in zip(("valid", "test"), built[1:], samplers[1:], strict=True):
@@ -145,12 +145,23 @@ def make_loaders(
     return (loaders[0], loaders[1], loaders[2]), candidates, further
 
 
-def _count_training_alone(sampler: Any, popularity: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+def _count_training_alone(sampler: Any, train: Any) -> None:
     """Let training draw its negatives by the popularity that it may know.
+
+    Raises:
+        UserError: a user is left no negative, for which RecBole would search without end.
 
     Deviation:
         RecBole counts the events of validation and test too, so that training would be told what is popular there.
     """
+    popularity = train.popularity
+    known = set(np.flatnonzero(popularity).tolist())
+    for user, used in enumerate(sampler.used_ids):
+        if known <= used or len(known) < 2:  # the target itself is none
+            raise UserError(
+                f"user '{train.field2id_token[train.uid_field][user]}' leaves no item that training knows to be a"
+                " negative: set train_neg_sample_args: {distribution: uniform}"
+            )
     sampler._get_candidates_list = np.repeat(np.arange(len(popularity)), popularity).tolist
     sampler._build_alias_table()
 

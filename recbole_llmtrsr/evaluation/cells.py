@@ -55,7 +55,9 @@ def told_seeds(rows: Sequence[Row]) -> str:
     """
     labels: dict[str, list[str]] = {}
     for row in rows:
-        labels.setdefault(", ".join(str(seed) for seed in row.seeds if seed is not None), []).append(row.label)
+        labels.setdefault(", ".join(map(str, sorted(seed for seed in row.seeds if seed is not None))), []).append(
+            row.label
+        )
     labels.pop("", None)
     if len(labels) == 1:
         (seeds,) = labels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,21 @@ _SET = ["n_positives", "n_candidates"]
 _PROTOCOL = (
     ("eval_args", "split"),
     ("eval_args", "order"),
-    ("tied_events",),
     ("user_inter_num_interval",),
     ("item_inter_num_interval",),
     ("val_interval",),
     ("catalogue",),
 )
-# Options in which the seeds of one model may differ: what a seed takes from other runs of its own, and the machine.
-_OF_A_SEED = {"seed", "seeds", "backbone", "retriever", "checkpoint", "use_gpu", "device", "max_tokens_per_batch"}
+# Options in which the seeds of one model may differ beside those that change no result: whose seed it is, the machine,
+# and what is measured. Where a seed's own files lie may differ too.
+_OF_A_SEED = {
+    *("seed", "seeds", "data_seed"),
+    *("use_gpu", "device", "worker", "attention", "max_tokens_per_batch", "eval_batch_size", "gradient_shards"),
+    *("summarizer_batch_size", "trust_remote_code", "log_wandb", "wandb_project"),
+    *("metrics", "topk", "probe", "also_test"),
+    *FREE_OPTIONS,
+}
+_SHARED_FILES = (".inter", ".impressions.npz")  # those that decide the rows of every model
 _UNKNOWN = object()
 
 
@@ -141,11 +150,15 @@ def _candidate_hash(result: dict[str, Any]) -> str:
 
 
 def _check_same_files(runs: Sequence[Run]) -> None:
-    """Refuse files of data that share a name alone; runs of older versions and of other programs tell of none."""
-    known: dict[str, tuple[Run, str]] = {}
+    """Refuse files of events that share a name alone, and of seeds of one label any file of data.
+
+    Runs of older versions and of other programs tell of none.
+    """
+    known: dict[tuple[str, str], tuple[Run, str]] = {}
     for run in runs:
         for name, digest in (run.result.get("data_files") or {}).items():
-            other, expected = known.setdefault(name, (run, digest))
+            label = "" if name.endswith(_SHARED_FILES) else run.label
+            other, expected = known.setdefault((label, name), (run, digest))
             if digest != expected:
                 raise UserError(
                     f"{run} read another {name} ({digest[:12]}) than {other} ({expected[:12]}): run both on the same"
@@ -159,8 +172,11 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
     for run in runs:
         other = first.setdefault(run.label, run)
         found, expected = (r.result.get("options") or {} for r in (run, other))
-        names = sorted((found.keys() & expected.keys()) - _OF_A_SEED - set(FREE_OPTIONS))
-        differing = [f"{name}: {found[name]}, not {expected[name]}" for name in names if found[name] != expected[name]]
+        differing = [
+            f"{name}: {found[name]}, not {expected[name]}"
+            for name in sorted((found.keys() & expected.keys()) - _OF_A_SEED)
+            if _without_place(found[name]) != _without_place(expected[name])
+        ]
         if differing:
             raise UserError(
                 f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name are seeds of one model; give"
@@ -168,11 +184,17 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             )
 
 
+def _without_place(value: Any) -> Any:
+    """What an option says but for where a file lies, as a seed's own backbone or retriever does."""
+    return Path(value).suffix if isinstance(value, str) and len(Path(value).parts) > 1 else value
+
+
 def _check_same_protocol(runs: Sequence[Run]) -> None:
     """Refuse options that differ; what a run does not tell, such as that of another program, is let through."""
     faults = []
-    for path in _PROTOCOL:
-        known = [(run, _option(run.result.get("options"), path)) for run in runs]
+    for path in (*_PROTOCOL, ("tied_events",)):
+        read = _tied_events if path == ("tied_events",) else partial(_option, path=path)
+        known = [(run, read(run.result.get("options"))) for run in runs]
         known = [(run, value) for run, value in known if value is not _UNKNOWN]
         for run, value in known:
             if value != known[0][1]:
@@ -186,6 +208,15 @@ def _option(options: Any, path: Sequence[str]) -> Any:
     for name in path:
         options = options.get(name, _UNKNOWN) if isinstance(options, dict) else _UNKNOWN
     return options
+
+
+def _tied_events(options: Any) -> Any:
+    """Whose order ties have; before there was a choice it was the file's."""
+    if not options:
+        return _UNKNOWN
+    seed = options.get("data_seed")
+    drawn = f"random, by data_seed {options.get('seed') if seed is None else seed}"
+    return drawn if options.get("tied_events") == "random" else "file"
 
 
 def _sorted(table: Any) -> pd.DataFrame:

@@ -14,7 +14,7 @@ _MODES = {
     "pop": "{n} items drawn in proportion to their number of events. Where targets are fresh, counting clicks is worse"
     " than chance",
     "match": "{n} items with as many training events as the target, or the next more and less popular ones: counting"
-    " helps but little, with the most and the least popular targets",
+    " helps only with the most popular targets",
     "cat": "{n} items of the target's category, topped up uniformly where it is too small",
     "impressions": "what the user was shown together with it and did not click; several clicks are several targets",
     "file": "those that a candidate file names",

@@ -63,8 +63,8 @@ def test_a_file_sorted_by_item_within_one_time_is_warned_of(make_config, write_t
     (told,) = [record for record in caplog.records if "have the time of" in record.message]
     assert told.levelname == "WARNING"
     assert told.message == (
-        "60 of 90 events have the time of their user's event before them, and 100% of them are sorted by item: models"
-        " of ids can learn this order, which texts do not tell; set tied_events: random"
+        "60 of 90 events have the time of their user's event before them, and 100% of those of two items are sorted by"
+        " item: models of ids can learn this order, which texts do not tell; set tied_events: random"
     )
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -72,6 +72,18 @@ def test_a_file_sorted_by_item_within_one_time_is_warned_of(make_config, write_t
     (told,) = [record for record in caplog.records if "have the time of" in record.message]
     assert told.levelname == "INFO"
     assert told.message.endswith("before them; their order is drawn with data_seed 2020")
+
+
+def test_repeated_events_tell_no_order(make_config, write_ties, caplog):
+    write_ties([8, 8, 8, 10])
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop"))
+    assert "90 of 120 events" in caplog.text  # 60 of them repeat the one before, 30 rise
+    caplog.clear()
+    write_ties([8, 8, 8])
+    with caplog.at_level(logging.INFO):
+        sequences(make_config("Pop"))
+    assert "60 of 90 events have the time of their user's event before them; they stay in file order" in caplog.text
 
 
 def test_ties_in_another_order_are_counted_and_no_ties_are_silent(make_config, write_ties, atomic_folder, caplog):

@@ -42,6 +42,16 @@ def test_negatives_by_popularity_know_no_event_of_validation_and_test(make_confi
     assert set(train._sampler.sampling(2_000).tolist()) <= seen
 
 
+def test_a_user_whom_training_leaves_no_negative_by_popularity_is_told(make_config, atomic_folder):
+    """RecBole would draw without end: 'a' has all items that training knows, the others are held out."""
+    events = ["a i1 1", "a i2 2", "a i3 3", "a i4 4", "b i1 1", "b i2 2", "b i5 3", "b i6 4"]
+    lines = ["user_id:token item_id:token timestamp:float", *events, ""]
+    (atomic_folder / "tiny" / "tiny.inter").write_text("\n".join(lines).replace(" ", "\t"))
+    popularity = {"distribution": "popularity", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+    with pytest.raises(UserError, match=r"user 'a' leaves no item .* set train_neg_sample_args: .*uniform"):
+        loaders(make_config("BPR", train_neg_sample_args=popularity))
+
+
 # The test targets of the tiny data set, with candidates of different number; 'six' has two positives.
 LISTS = """\
 {"user": "six", "n_events": 5, "positives": ["i6", "i8"], "negatives": ["i9"]}

@@ -178,7 +178,10 @@ def options(**changes):
             "eval_args.split {'LS': 'test_only'}, A (seed 1) with {'LS': 'valid_and_test'}",
         ),
         ({"eval_args": {"order": "RO"}}, "eval_args.order RO, A (seed 1) with TO"),
-        ({"tied_events": "random"}, "tied_events random, A (seed 1) with file"),
+        (
+            {"tied_events": "random", "data_seed": None, "seed": 7},
+            "tied_events random, by data_seed 7, A (seed 1) with file",
+        ),
         ({"user_inter_num_interval": "[0,inf)"}, "user_inter_num_interval [0,inf), A (seed 1) with [5,inf)"),
         ({"item_inter_num_interval": "[3,inf)"}, "item_inter_num_interval [3,inf), A (seed 1) with [0,inf)"),
         (
@@ -193,6 +196,14 @@ def test_runs_of_another_split_filter_or_catalogue_are_refused_with_both_values(
         check_comparable([a, b])
     assert found.value.faults[-1] == "give all runs of a comparison the same split, order, filters and catalogue"
     check_comparable([b, run("C", 1, None, options=options(**changes))])
+
+
+def test_a_drawn_order_of_tied_events_is_that_of_one_seed_and_older_results_have_the_files():
+    drawn = options(tied_events="random", data_seed=7)
+    check_comparable([run("A", 1, None, options=drawn), run("B", 2, None, options=drawn)])
+    for other in (options(tied_events="random", data_seed=8), {"catalogue": "events"}):
+        with pytest.raises(UserError, match="A .seed 1. with random, by data_seed 7"):
+            check_comparable([run("A", 1, None, options=drawn), run("B", 2, None, options=other)])
 
 
 def test_other_options_may_differ_and_other_programs_tell_none():
@@ -215,13 +226,21 @@ def test_runs_on_other_files_of_one_name_are_refused():
         UserError, match=re.escape("C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)")
     ):
         check_comparable([run("B", 1, None), a, run("C", 1, None, data_files={"tiny.inter": "982639cd"})])
+    texts = {"tiny.item": "1", "summaries.jsonl": "1"}
+    check_comparable([run("A", 1, None, data_files=texts), run("B", 1, None, data_files={"summaries.jsonl": "2"})])
+    with pytest.raises(UserError, match="A .seed 2. read another summaries.jsonl"):
+        check_comparable([run("A", 1, None, data_files=texts), run("A", 2, None, data_files={"summaries.jsonl": "2"})])
 
 
 def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
-    one = run("GRU4Rec", 1, None, options=options(seed=1, seeds=[1], retriever="x-1.pth", enable_amp=False))
-    two = run("GRU4Rec", 2, None, options=options(seed=2, seeds=[2], retriever="x-2.pth"))  # older: knows no enable_amp
+    of_one = {"seed": 1, "seeds": [1], "retriever": "saved/x-1.pth", "backbone": "saved/a", "topk": [1]}
+    of_two = {"seed": 2, "seeds": [2], "retriever": "saved/x-2.pth", "backbone": "saved/b", "topk": [1, 3]}
+    one = run("GRU4Rec", 1, None, options=options(**of_one, enable_amp=False))
+    two = run("GRU4Rec", 2, None, options=options(**of_two))  # older: knows no enable_amp
     check_comparable([one, two, run("GRU4Rec", 3, None)])
     check_comparable([one, run("GRU4Rec@slow", 2, None, options=options(learning_rate=0.01))])
+    with pytest.raises(UserError, match=re.escape("GRU4Rec (seed 4) ran with backbone: builtin, not saved/a as")):
+        check_comparable([one, run("GRU4Rec", 4, None, options=options(backbone="builtin"))])
     other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
