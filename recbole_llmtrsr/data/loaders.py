@@ -156,7 +156,7 @@ def _count_training_alone(sampler: Any, train: Any) -> None:
     """
     popularity = train.popularity
     known = set(np.flatnonzero(popularity).tolist())
-    for user, used in enumerate(sampler.used_ids):
+    for user, used in enumerate(sampler.used_ids[1:], start=1):  # 0 is the padding
         if known <= used or len(known) < 2:  # the target itself is none
             raise UserError(
                 f"user '{train.field2id_token[train.uid_field][user]}' leaves no item that training knows to be a"

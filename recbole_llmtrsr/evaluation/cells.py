@@ -55,9 +55,8 @@ def told_seeds(rows: Sequence[Row]) -> str:
     """
     labels: dict[str, list[str]] = {}
     for row in rows:
-        labels.setdefault(", ".join(map(str, sorted(seed for seed in row.seeds if seed is not None))), []).append(
-            row.label
-        )
+        known = sorted(seed for seed in row.seeds if seed is not None)
+        labels.setdefault(", ".join(map(str, known)), []).append(row.label)
     labels.pop("", None)
     if len(labels) == 1:
         (seeds,) = labels

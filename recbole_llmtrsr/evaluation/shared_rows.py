@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +190,23 @@ def _without_place(value: Any) -> Any:
 
 def _check_same_protocol(runs: Sequence[Run]) -> None:
     """Refuse options that differ; what a run does not tell, such as that of another program, is let through."""
+    told = [(run, _protocol(run.result.get("options"))) for run in runs]
     faults = []
-    for path in (*_PROTOCOL, ("tied_events",)):
-        read = _tied_events if path == ("tied_events",) else partial(_option, path=path)
-        known = [(run, read(run.result.get("options"))) for run in runs]
-        known = [(run, value) for run, value in known if value is not _UNKNOWN]
+    for name in told[0][1]:
+        known = [(run, options[name]) for run, options in told if options[name] is not _UNKNOWN]
         for run, value in known:
             if value != known[0][1]:
-                faults.append(f"{run} ran with {'.'.join(path)} {value}, {known[0][0]} with {known[0][1]}")
+                faults.append(f"{run} ran with {name} {value}, {known[0][0]} with {known[0][1]}")
                 break
     if faults:
         raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
+
+
+def _protocol(options: Any) -> dict[str, Any]:
+    return {
+        **{".".join(path): _option(options, path) for path in _PROTOCOL},
+        "tied_events": _tied_events(options),
+    }
 
 
 def _option(options: Any, path: Sequence[str]) -> Any:
