@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import random
 import re
@@ -19,6 +20,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from recbole_llmtrsr import trainer
 from recbole_llmtrsr.data import prefetch
+from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.model import scorer, scoring
 from recbole_llmtrsr.model.operations import Work
@@ -332,6 +334,21 @@ def test_a_stopped_encoding_of_many_items_is_continued(tmp_path, monkeypatch, ca
     printed = capfd.readouterr()
     assert "best 100 of 9,000 items" in printed.out
     assert re.search(r"item texts: +46%.* 4096/9001", printed.err)  # where the second process began
+
+
+def test_what_is_shown_and_never_clicked_goes_last(run, atomic_folder, tmp_path):
+    clicks = {"six": (2, "i3"), "ties": (1, "i8"), "unix": (2, "i3"), "twice": (1, "i3"), "thrice": (2, "i5")}
+    impressions = [(user, n_events, [click], ["i6", "i7"]) for user, (n_events, click) in clicks.items()]
+    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(impressions))
+
+    eval_args = "--eval_args={'split': {'US': [3, 1, 1]}, 'mode': 'impressions'}"
+    flags = [eval_args, "--metrics=['ImpressionAUC']", "--valid_metric=ImpressionAUC"]
+    printed = run("clicks_per_show.py", f"--out={tmp_path / 'out'}", *flags)
+
+    assert re.search(r"9 shows of \d items and 3 clicks in training", printed)
+    result = json.loads((tmp_path / "out" / "ClicksPerShow" / "result.json").read_text())
+    assert result["n_test"] == 1
+    assert result["test_result"]["impressionauc"] == result["test_result"]["recall@1"] == 1
 
 
 def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
