@@ -1,21 +1,24 @@
-"""How far does counting go on impressions, told as much as a language model that trains on them?
+"""How far does counting go on impressions, told of the same ones as a language model that trains on them?
 
-python benchmarks/clicks_per_show.py --data=mind --config_files=results/settings/mind.yaml --out=<folder>
+python benchmarks/clicks_per_show.py [--data=mind] [--config_files="<files of the comparison>"] --out=<folder>
+                                     [--<option>=<value> of that comparison]
 
 Such a model sees what the users of training were shown and did not click; Pop and RecBole's models see clicks alone.
-Two rankings without a language model that see as much:
+Rankings without a language model that count training's impressions, all shows of them:
 
-    ClicksPerShow           (clicks + a p) / (shows + a) of an item in training's impressions, p the share of clicks
-    ClicksPerShow@tfidf     its log-odds + w times LLMSeqSim's cosine (TF-IDF of the item texts)
+    Clicks                  log(clicks + a)
+    ClicksPerShow           log-odds of (clicks + a p) / (shows + a), p the share of clicks among all shows
+    ...@LLMSeqSim           the same + w times the cosine of LLMSeqSim (text_encoder: TF-IDF unless told otherwise)
 
-The prior's weight a, and then w, are those of the highest ImpressionAUC on validation. The folders of the two below
---out join the runs of a comparison by python -m recbole_llmtrsr.report.
+a and w are those of the highest ImpressionAUC on validation, together. The folders below --out join the runs of a
+comparison by python -m recbole_llmtrsr.report.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +36,13 @@ from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.run_data import RunData, load_run_data
 
 Floats = npt.NDArray[np.float64]
-AUC, METRICS = "impressionauc", ["recall", "mrr", "ndcg", "impressionauc", "impressionmrr"]
-PRIORS, WEIGHTS = (1, 3, 10, 30, 100, 300), (0, 1, 2, 4, 8, 16)
+Counts = Mapping[str, tuple[int, int]]  # shows and clicks of each item
+Choice = tuple[float, float]  # a and w
+Score = Callable[[CandidateFile, Counts, float], Floats]
+AUC = "impressionauc"
+METRICS = ["recall", "mrr", "ndcg", AUC, "impressionmrr"]
+PRIORS = (1, 3, 10, 30, 100, 300)
+WEIGHTS = (1, 2, 4, 8, 16)
 SEED = 1
 
 
@@ -46,56 +54,77 @@ def main() -> None:
     known, others = parser.parse_known_args()
     sys.argv = [sys.argv[0], *others]
 
-    def load(model: str, train_on: str) -> tuple[Config, RunData]:
+    def load(model: str, train_on: str, candidates: Mapping[str, str]) -> tuple[Config, RunData]:
         config = checked_config(model, known.data, known.config_files.split(), {"seed": SEED, "train_on": train_on})
-        return config, load_run_data(config, Clock(), {})
+        return config, load_run_data(config, Clock(), candidates)
 
-    _, shown = load("TALLRec", "impressions")
-    shows, clicks = counted(shown.train.candidates.file)
-    print(f"{sum(shows.values()):,} shows of {len(shows):,} items and {sum(clicks.values()):,} clicks in training")
-    config, data = load("LLMSeqSim", "targets")
-    similarity = get_model("LLMSeqSim")(config, data.train._dataset).eval()
+    _, shown = load("TALLRec", "impressions", {})
+    counts = counted(impressions_of(shown.train))
+    n_shows, n_clicks = np.sum(list(counts.values()), axis=0)
+    print(f"{n_shows:,} shows of {len(counts):,} items and {n_clicks:,} clicks in training")
+    config, data = load("LLMSeqSim", "targets", {name: drawn.digest for name, drawn in shown.candidates.items()})
+    model = get_model("LLMSeqSim")(config, data.train._dataset).eval()
     files = {split: data.candidates[split].file for split in ("valid", "test")}
-    cosine = {split: cosines(similarity, getattr(data, split)) for split in files}
-    rated = {a: {split: log_odds(file, shows, clicks, a) for split, file in files.items()} for a in PRIORS}
+    cosine = {split: cosines(model, getattr(data, split)) for split in files}
 
-    def chosen(name: str, ways: dict[int, dict[str, Floats]]) -> dict[str, Floats]:
-        auc = {value: evaluate_scores(files["valid"], way["valid"], [AUC], [3])[1][AUC] for value, way in ways.items()}
-        print(f"{name}: validation's ImpressionAUC {', '.join(f'{auc[value]:.4f} with {value}' for value in auc)}")
-        return ways[max(auc, key=lambda value: auc[value])]
+    for name, score in {"Clicks": clicks, "ClicksPerShow": clicks_per_show}.items():
+        for suffix, weights in {"": (0,), "@LLMSeqSim": WEIGHTS}.items():
 
-    rate = chosen("a", rated)
-    both = chosen("w", {w: {split: rate[split] + w * cosine[split] for split in files} for w in WEIGHTS})
-    for label, scores in {"ClicksPerShow": rate, "ClicksPerShow@tfidf": both}.items():
-        table, found = evaluate_scores(files["test"], scores["test"], METRICS, [1, 3, 5, 10])
-        write_external(known.out / label, label, known.data, SEED, files["test"], table, found)
-        print(label, {name: found[name] for name in ("recall@3", AUC, "impressionmrr", "ndcg@5", "ndcg@10")})
+            def scored(split: str, choice: Choice, score: Score = score) -> Floats:
+                a, w = choice
+                return score(files[split], counts, a) + w * cosine[split]
+
+            ways = {(a, w): scored("valid", (a, w)) for a in PRIORS for w in weights}
+            choice, found = best(files["valid"], ways)
+            told = f"validation's {AUC} {found:.4f} with a {choice[0]}, w {choice[1]}"
+            table, tested = evaluate_scores(files["test"], scored("test", choice), METRICS, config["topk"])
+            folder = known.out / (name + suffix)
+            write_external(folder, name + suffix, known.data, SEED, files["test"], table, tested)
+            print(f"{name + suffix}: {told}; test: {', '.join(f'{key} {value}' for key, value in tested.items())}")
 
 
-def counted(impressions: CandidateFile) -> tuple[dict[str, int], dict[str, int]]:
+def impressions_of(loader: CandidateEvalDataLoader) -> CandidateFile:
+    """Those that the loader gives out."""
+    given = loader._dataset.inter_feat[HISTORY_ID].numpy()
+    return loader.candidates.file.select(np.flatnonzero(np.isin(loader.candidates.history_ids, given)))
+
+
+def counted(impressions: CandidateFile) -> Counts:
     """How often each item was shown, and how often clicked."""
-    shows = np.bincount(impressions.items, minlength=len(impressions.tokens)).tolist()
-    clicks = np.bincount(impressions.items[impressions.is_positive], minlength=len(impressions.tokens)).tolist()
-    tokens = impressions.tokens.tolist()
-    return dict(zip(tokens, shows, strict=True)), dict(zip(tokens, clicks, strict=True))
+    n_items = len(impressions.tokens)
+    n_shows = np.bincount(impressions.items, minlength=n_items).tolist()
+    n_clicks = np.bincount(impressions.items[impressions.is_positive], minlength=n_items).tolist()
+    return dict(zip(impressions.tokens.tolist(), zip(n_shows, n_clicks)))
 
 
-def log_odds(candidates: CandidateFile, shows: dict[str, int], clicks: dict[str, int], a: float) -> Floats:
-    """Of the smoothed rate; what was never shown has the prior. [offsets[-1]]"""
-    p = sum(clicks.values()) / sum(shows.values())
-    tokens = candidates.tokens.tolist()
-    rates = np.array([(clicks.get(token, 0) + a * p) / (shows.get(token, 0) + a) for token in tokens])
+def clicks(candidates: CandidateFile, counts: Counts, a: float) -> Floats:
+    """[offsets[-1]]"""
+    return np.log([counts.get(token, (0, 0))[1] + a for token in candidates.tokens.tolist()])[candidates.items]
+
+
+def clicks_per_show(candidates: CandidateFile, counts: Counts, a: float) -> Floats:
+    """What was never shown has the prior. [offsets[-1]]"""
+    n_shows, n_clicks = np.sum(list(counts.values()), axis=0)
+    found = np.array([counts.get(token, (0, 0)) for token in candidates.tokens.tolist()])
+    rates = (found[:, 1] + a * n_clicks / n_shows) / (found[:, 0] + a)
     return np.log(rates / (1 - rates))[candidates.items]
 
 
 @torch.no_grad()
 def cosines(model: torch.nn.Module, loader: CandidateEvalDataLoader) -> Floats:
-    """LLMSeqSim's score of every candidate, in the order of the file. [offsets[-1]]"""
+    """The model's score of every candidate, in the order of the file. [offsets[-1]]"""
     found: dict[int, list[float]] = {}
     for rows, *_ in loader:
-        for history, score in zip(rows[HISTORY_ID].tolist(), model.predict(rows).tolist(), strict=True):
+        for history, score in zip(rows[HISTORY_ID].tolist(), model.predict(rows).tolist()):
             found.setdefault(history, []).append(score)
     return np.concatenate([found[history] for history in loader.candidates.history_ids.tolist()])
+
+
+def best(valid: CandidateFile, ways: Mapping[Choice, Floats]) -> tuple[Choice, float]:
+    """The choice whose scores have the highest AUC on validation; of equal ones the first."""
+    auc = {choice: evaluate_scores(valid, scores, [AUC], [1])[1][AUC] for choice, scores in ways.items()}
+    choice = max(auc, key=lambda choice: auc[choice])
+    return choice, auc[choice]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from recbole_llmtrsr import trainer
 from recbole_llmtrsr.data import prefetch
 from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.model import scorer, scoring
 from recbole_llmtrsr.model.operations import Work
 from recbole_llmtrsr.model.probe import probe
+from recbole_llmtrsr.registry import get_dataset, get_model
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ["--builtin_hidden_size=16", "--builtin_n_layers=1", "--builtin_n_heads=2", "--builtin_vocab_size=400"]
@@ -336,19 +339,73 @@ def test_a_stopped_encoding_of_many_items_is_continued(tmp_path, monkeypatch, ca
     assert re.search(r"item texts: +46%.* 4096/9001", printed.err)  # where the second process began
 
 
-def test_what_is_shown_and_never_clicked_goes_last(run, atomic_folder, tmp_path):
-    clicks = {"six": (2, "i3"), "ties": (1, "i8"), "unix": (2, "i3"), "twice": (1, "i3"), "thrice": (2, "i5")}
-    impressions = [(user, n_events, [click], ["i6", "i7"]) for user, (n_events, click) in clicks.items()]
-    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(impressions))
+# User, number of events before, clicked, shown beside it; and what the user had chosen before.
+SHOWN = [
+    ("six", 2, ["i3"], ["i6", "i7"]),
+    ("ties", 1, ["i8"], ["i6", "i7", "i2"]),
+    ("unix", 2, ["i3"], ["i6"]),
+    ("twice", 1, ["i3"], ["i6", "i7", "i4", "i5"]),
+    ("thrice", 2, ["i5"], ["i6", "i7"]),
+]
+BEFORE = {"six": ["i1", "i2"], "ties": ["i9"], "unix": ["i2", "i2"], "twice": ["i2"], "thrice": ["i1", "i4"]}
 
+
+@pytest.fixture
+def clicks_per_show(monkeypatch: pytest.MonkeyPatch, atomic_folder: Path) -> Any:
+    """The script, beside a tiny data set with impressions."""
+    write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(SHOWN))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("clicks_per_show")
+
+
+def test_shows_and_clicks_become_rates(clicks_per_show):
+    counts = clicks_per_show.counted(CandidateFile.from_rows(SHOWN))
+    assert counts == {"i2": (1, 0), "i3": (3, 3), "i4": (1, 0), "i5": (2, 1), "i6": (5, 0), "i7": (4, 0), "i8": (1, 1)}
+
+    asked = CandidateFile.from_rows([("a", 1, ["i5"], ["i6", "i9"])])  # 5 of 17 shows were clicked; i9 was never shown
+    rates = np.array([(1 + 2 * 5 / 17) / 4, (2 * 5 / 17) / 7, 5 / 17])
+    assert np.allclose(clicks_per_show.clicks_per_show(asked, counts, 2), np.log(rates / (1 - rates)))
+    assert np.allclose(clicks_per_show.clicks(asked, counts, 2), np.log([3, 2, 2]))
+
+
+def test_the_choice_of_the_highest_auc_on_validation_is_taken(clicks_per_show):
+    valid = CandidateFile.from_rows([("a", 1, ["i1"], ["i2", "i3"]), ("b", 1, ["i2"], ["i1"])])
+    ways = {(1, 0): [1.0, 2, 0, 0, 1], (2, 0): [3.0, 2, 0, 0, 1], (3, 0): [0.0, 1, 2, 1, 0]}
+    choice, auc = clicks_per_show.best(valid, {choice: np.array(scores) for choice, scores in ways.items()})
+    assert (choice, auc) == ((2, 0), 1)
+
+
+def test_similarities_lie_as_the_candidates_of_the_file(clicks_per_show, make_config):
+    eval_args = {"split": {"US": [1, 1, 3]}, "mode": "impressions"}
+    config = make_config("LLMSeqSim", eval_args=eval_args, eval_batch_size=5)
+    dataset = get_dataset(get_model("LLMSeqSim"))(config)
+    (_, _, test), *_ = make_loaders(config, dataset)
+    model, file = get_model("LLMSeqSim")(config, dataset), test.candidates.file
+    model.vectors.copy_(torch.randn(model.vectors.shape, generator=torch.manual_seed(1)))
+    ids, tokens = dataset.field2token_id["item_id"], file.tokens[file.items]
+
+    expected = []
+    for user, begin, end in zip(file.users, file.offsets, file.offsets[1:]):
+        vectors = model.vectors[[ids[item] for item in BEFORE[user]]]
+        taste = torch.nn.functional.normalize(vectors.sum(0), dim=0)
+        expected += [float(taste @ model.vectors[ids[item]]) for item in tokens[begin:end]]
+    assert len(file.users) == 3
+    assert len(set(np.round(expected, 3))) > 6
+    assert np.allclose(clicks_per_show.cosines(model, test), expected, atol=1e-6)
+
+
+def test_what_is_shown_and_never_clicked_goes_last(clicks_per_show, run, tmp_path):
     eval_args = "--eval_args={'split': {'US': [3, 1, 1]}, 'mode': 'impressions'}"
-    flags = [eval_args, "--metrics=['ImpressionAUC']", "--valid_metric=ImpressionAUC"]
+    flags = [eval_args, "--metrics=['ImpressionAUC']", "--valid_metric=ImpressionAUC", "--topk=[1]"]
     printed = run("clicks_per_show.py", f"--out={tmp_path / 'out'}", *flags)
 
-    assert re.search(r"9 shows of \d items and 3 clicks in training", printed)
-    result = json.loads((tmp_path / "out" / "ClicksPerShow" / "result.json").read_text())
-    assert result["n_test"] == 1
-    assert result["test_result"]["impressionauc"] == result["test_result"]["recall@1"] == 1
+    n_shows = int(re.search(r"(\d+) shows of \d items and 3 clicks in training", printed)[1])
+    assert n_shows in {sum(1 + len(SHOWN[i][3]) for i in rows) for rows in combinations(range(5), 3)}
+    for label in ("Clicks", "Clicks@LLMSeqSim", "ClicksPerShow", "ClicksPerShow@LLMSeqSim"):
+        result = json.loads((tmp_path / "out" / label / "result.json").read_text())
+        assert (result["label"], result["n_test"]) == (label, 1)
+        if label == "ClicksPerShow":  # what training showed was not clicked, but for i3, i5 and i8
+            assert result["test_result"]["impressionauc"] == 1
 
 
 def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
