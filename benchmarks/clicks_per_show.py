@@ -29,6 +29,7 @@ from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
+from recbole_llmtrsr.data.train_impressions import ImpressionTrainDataLoader
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.pipeline import checked_config
@@ -83,7 +84,7 @@ def main() -> None:
             print(f"{name + suffix}: {told}; test: {', '.join(f'{key} {value}' for key, value in tested.items())}")
 
 
-def impressions_of(loader: CandidateEvalDataLoader) -> CandidateFile:
+def impressions_of(loader: ImpressionTrainDataLoader) -> CandidateFile:
     """Those that the loader gives out."""
     given = loader._dataset.inter_feat[HISTORY_ID].numpy()
     return loader.candidates.file.select(np.flatnonzero(np.isin(loader.candidates.history_ids, given)))
