@@ -38,9 +38,10 @@ class FinalTest:
         rows, dataset = ranked_rows(loader), loader._dataset
         reads_prompts = self._reads_prompts
         trimmed = self._trainer.model.prompts.trimmed if reads_prompts else ()
+        words = target_words(self._config, dataset, rows.targets)
         features = {
-            "target_popularity": dataset.popularity[rows.targets],
-            "target_words": target_words(self._config, dataset, rows.target_tokens),
+            "target_popularity": rows.largest(dataset.popularity[rows.targets]),
+            "target_words": None if words is None else rows.largest(words),
             "prompt_trimmed": [i in trimmed for i in rows.history_ids.tolist()] if reads_prompts else None,
         }
         found = self._trainer.eval_collector

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from recbole.evaluator.register import smaller_metrics
 
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, Row
 from recbole_llmtrsr.evaluation.cost import STAGES
-from recbole_llmtrsr.evaluation.groups import LEAST_USERS
+from recbole_llmtrsr.evaluation.groups import LEAST_USERS, PROMPT
 
 RANDOM = "random ranking"
 MISSING = "-"
+EPOCHS, TRAINING, RANKING = "epochs", "training (s)", "s per 1,000 users"
 PEAK_MEMORY = "peak memory (GiB; CPU: whole process)"
 
 # Under tables and in the report: what the numbers do and do not say.
 GIVEN_WEIGHTS = (
     "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
 )
-SMALL_GROUPS = f"Groups of fewer than {LEAST_USERS} users have no interval."
+SMALL_GROUPS = (
+    f"Groups of fewer than {LEAST_USERS} users have no interval. A history with several targets is grouped by the most"
+    " popular of them, and by the longest text."
+)
 STRANGE_PROMPTS = (
     "What changes nothing is not read. The opposite does not follow: a prompt unlike all that the model was trained on"
     " costs something by being strange, most of all on the builtin backbone, which has read one wording only."
@@ -77,16 +82,37 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
     return figure(estimate.mean, spec) + spread + interval
 
 
+def costs_of(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a seed cost, by unit; others' programs may not tell. Memory is the most that any stage held."""
+    cost = result.get("cost") or {}
+    peaks = [(cost.get(stage) or {}).get("peak_memory_gib") for stage in STAGES]
+    return {
+        EPOCHS: result.get("epochs_trained"),
+        TRAINING: (result.get("seconds") or {}).get("training"),
+        RANKING: (cost.get("evaluation") or {}).get("seconds_per_1000_users"),
+        PEAK_MEMORY: max((peak for peak in peaks if peak is not None), default=None),
+    }
+
+
 def peak_memory(row: Row) -> str:
-    """The most that any stage of any seed held, as text; others' programs may not tell."""
-    costs = [result.get("cost") or {} for result in row.results]
-    peaks = [(cost.get(stage) or {}).get("peak_memory_gib") for cost in costs for stage in STAGES]
+    """The most that any stage of any seed held, as text."""
+    peaks = [costs_of(result)[PEAK_MEMORY] for result in row.results]
     return figure(max((peak for peak in peaks if peak is not None), default=None), ",.2f")
 
 
 def metrics_of(comparison: Comparison) -> list[str]:
     """Names of the metrics of any row, in the order in which they were measured."""
     return list(dict.fromkeys(name for row in comparison.rows for name in row.metrics))
+
+
+def chance_of_groups(comparison: Comparison) -> list[GroupEstimate]:
+    """The groups whose random ranking is known and the same for all rows; each model trims other prompts."""
+    known: dict[tuple[str, str], GroupEstimate] = {}
+    for row in comparison.rows:
+        for group in row.groups:
+            if group.random and group.kind != PROMPT:
+                known.setdefault((group.kind, group.name), group)
+    return list(known.values())
 
 
 def chosen_by(comparison: Comparison) -> list[str]:

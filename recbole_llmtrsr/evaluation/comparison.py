@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,12 +38,15 @@ class GroupEstimate:
         name: of the group: "cold", "1-4 events" and so on.
         n: histories in it.
         metrics: by name; without an interval where fewer than `LEAST_USERS` users have one.
+        random: exact metrics of random ranking on their candidates; lists of other lengths and with other numbers of
+            positives make it another in every group. Empty in a comparison.json of an older version.
     """
 
     kind: str
     name: str
     n: int
     metrics: dict[str, Estimate]
+    random: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def make_comparison(runs: Sequence[Run], n_resamples: int) -> Comparison:
             metrics = {**rows[label].metrics, **measured.metrics}
             rows[label] = replace(rows[label], metrics=metrics, groups=measured.groups, probes=measured.probes)
         tests = tuple(PairTest(*test) for test in differences(shared, n_resamples))
-    chance = None if shared is None else random_metrics(shared)
+    chance = None if shared is None else random_metrics(shared, np.ones(len(shared.rows), dtype=bool))
     return Comparison(runs[0].result["dataset"], tuple(rows.values()), tests, chance)
 
 
@@ -192,7 +195,10 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
         changes = estimates(shared, list(scores.changes.values()), all_rows, n_resamples)
         found[label] = _Measured(
             whole[number],
-            tuple(GroupEstimate(group.kind, group.name, int(group.rows.sum()), metrics) for group, metrics in groups),
+            tuple(
+                GroupEstimate(g.kind, g.name, int(g.rows.sum()), metrics, random_metrics(shared, g.rows))
+                for g, metrics in groups
+            ),
             tuple(map(ProbeEstimate, scores.changes, changes)),
         )
     return found

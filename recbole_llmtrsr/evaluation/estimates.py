@@ -99,13 +99,20 @@ def differences(shared: SharedRows, n_resamples: int) -> Iterator[Difference]:
             yield Difference(labels[a], labels[b], metric, difference, p, p_holm)
 
 
-def random_metrics(shared: SharedRows) -> dict[str, float]:
-    """Exact metrics of random ranking among the candidates of the rows, for those that are means over rows."""
-    n_positives = shared.rows["n_positives"].to_numpy(dtype=np.int64)
+def random_metrics(shared: SharedRows, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Exact metrics of random ranking among the candidates of these rows, for those that are means over rows.
+
+    Args:
+        shared: the rows.
+        rows: those to look at. [n_rows]
+    """
+    n_candidates, n_positives = (
+        shared.rows[name][rows].to_numpy(dtype=np.int64) for name in ("n_candidates", "n_positives")
+    )
     named = [(name, *name.partition("@")[::2]) for name in shared.metrics]
     topk = sorted({int(k) for _, _, k in named if k}) or [1]
     known = list(dict.fromkeys(metric for _, metric, _ in named if metric in EXPECTED))
-    values = row_values(random_ranking(shared.rows["n_candidates"], n_positives), known, topk)
+    values = row_values(random_ranking(n_candidates, n_positives), known, topk)
     means = mean_values(values, n_positives)
     return {name: means[name] for name in shared.metrics if np.isfinite(means.get(name, float("nan")))}
 

@@ -8,25 +8,20 @@ from collections.abc import Iterator, Mapping
 from io import StringIO
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import RANDOM, figure, metrics_of, places, short
+from recbole_llmtrsr.evaluation.cells import RANDOM, chance_of_groups, costs_of, figure, metrics_of, places, short
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.evaluation.text_table import escaped, latex_line, tabular
 
 _COLUMNS = ("label", "seed", "kind", "group", "metric", "mean", "low", "high", "spread", "n", "p", "p_holm")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def as_csv(comparison: Comparison) -> str:
     """One number a line, in long form.
 
     Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "probe" and its name for the
-    changes under it, "minus" and a label for differences to it); metric; mean; low and high of the 95 % interval over
-    users; spread, the standard deviation over seeds; n, histories behind it; p and p_holm of a difference. Empty where
-    none is. A seed's own numbers are those of its result.json, rounded as they are there.
+    changes under it, "minus" and a label for differences to it, "cost" and what it is); metric; mean; low and high of
+    the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p and p_holm of a
+    difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there.
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -39,28 +34,28 @@ def as_csv(comparison: Comparison) -> str:
         writer.writerow([test.first, "all", "minus", test.second, test.metric, *numbers])
     for metric, mean in (comparison.random or {}).items():
         writer.writerow([RANDOM, "all", "", "", metric, mean, "", "", "", n, "", ""])
+    for group in chance_of_groups(comparison):
+        for metric, mean in group.random.items():
+            writer.writerow([RANDOM, "all", group.kind, group.name, metric, mean, "", "", "", group.n, "", ""])
     return text.getvalue()
 
 
-def as_latex(comparison: Comparison) -> str:
-    """Metrics of all rows and of random ranking, with booktabs; the best is bold, the second underlined."""
+def marked_metrics(comparison: Comparison) -> str:
+    """Metrics of all rows and of random ranking in LaTeX, with booktabs; the best is bold, the second underlined."""
     metrics = metrics_of(comparison)
     placed = {metric: places([row.metrics for row in comparison.rows], metric) for metric in metrics}
-    lines = [
-        "% Needs \\usepackage{booktabs}. Mean, standard deviation over seeds where there are several, and in brackets",
-        "% the 95 % interval over users. Bold is the best, underlined the second.",
-        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        _latex_line(["Model", *map(_escaped, metrics)]),
-        r"\midrule",
-    ]
+    lines = [latex_line(["Model", *map(escaped, metrics)]), r"\midrule"]
     for i, row in enumerate(comparison.rows):
         cells = [_latex_cell(row.metrics.get(metric), placed[metric][i]) for metric in metrics]
-        lines.append(_latex_line([_escaped(row.label), *cells]))
+        lines.append(latex_line([escaped(row.label), *cells]))
     if comparison.random is not None:
         chance = [figure(comparison.random.get(metric)) for metric in metrics]
-        lines += [r"\midrule", _latex_line([RANDOM, *chance])]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        lines += [r"\midrule", latex_line([RANDOM, *chance])]
+    above = (
+        "% Needs \\usepackage{booktabs}. Mean, standard deviation over seeds where there are several, and in brackets\n"
+        "% the 95 % interval over users. Bold is the best, underlined the second.\n"
+    )
+    return above + tabular(f"l{'r' * len(metrics)}", lines)
 
 
 def _lines_of(row: Row) -> Iterator[list[object]]:
@@ -70,6 +65,9 @@ def _lines_of(row: Row) -> Iterator[list[object]]:
     for seed, result in zip(row.seeds, row.results):
         for metric, mean in (result["test_result"] or {}).items():
             yield [row.label, seed, "", "", metric, _empty(mean), "", "", "", _n_test(result), "", ""]
+        for what, cost in costs_of(result).items():
+            if cost is not None:
+                yield [row.label, seed, "cost", what, "", cost, "", "", "", _n_test(result), "", ""]
     for group in row.groups:
         for metric, estimate in group.metrics.items():
             yield [row.label, "all", group.kind, group.name, metric, *_numbers(estimate), group.n, "", ""]
@@ -90,10 +88,6 @@ def _empty(value: float | None) -> object:
     return "" if value is None or not math.isfinite(value) else value
 
 
-def _latex_line(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
 def _latex_cell(estimate: Estimate | None, place: int | None) -> str:
     if estimate is None or place is None:
         return figure(None)
@@ -101,7 +95,3 @@ def _latex_cell(estimate: Estimate | None, place: int | None) -> str:
     spread = "" if estimate.spread is None else rf" $\pm${short(estimate.spread)}"
     interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
     return mean + (rf" {{\scriptsize{spread}{interval}}}" if spread or interval else "")
-
-
-def _escaped(name: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in name)

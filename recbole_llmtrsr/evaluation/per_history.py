@@ -45,8 +45,8 @@ def per_history(
         ranks: expected rank of the target, the mean over a row's positives. [n_rows]
         n_candidates: positives included. [n_rows]
         n_positives: [n_rows]
-        features: target_popularity (events), target_words, prompt_trimmed; [n_rows] each, None where unknown; one that
-            is missing, or None, is unknown for all.
+        features: target_popularity (training events), target_words, both of several targets the most, and
+            prompt_trimmed; [n_rows] each, None where unknown; one that is missing, or None, is unknown for all.
 
     Raises:
         ValueError: a column has another length or an unknown name.

@@ -1,4 +1,4 @@
-"""Which history each ranked row is, and what is known of its target: the left part of the per-history table."""
+"""Which history each ranked row is, and what is known of its targets: the left part of the per-history table."""
 
 from __future__ import annotations
 
@@ -22,45 +22,72 @@ class RankedRows:
     Attributes:
         users: user tokens. [n_rows]
         n_events: events before the target. [n_rows]
-        targets: item ids. [n_rows]
-        target_tokens: their tokens. [n_rows]
+        target_tokens: of each row's first target. [n_rows]
         history_ids: of the rows. [n_rows]
+        targets: item ids of all targets, row by row. [n_targets]
+        begins: where each row's begin in ``targets``. [n_rows]
     """
 
     users: list[str]
     n_events: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
     target_tokens: list[str]
     history_ids: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.int64]
+
+    def largest(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Of the values of each row's targets.
+
+        Args:
+            values: of ``targets``. [n_targets]
+
+        Returns:
+            [n_rows]
+        """
+        of_targets = np.asarray(values, dtype=np.int64)
+        return np.maximum.reduceat(of_targets, self.begins) if len(self.begins) else of_targets
 
 
 def ranked_rows(loader: Any) -> RankedRows:
     """The rows of a loader.
 
     RecBole's full ranking for models that are not sequential ranks users, not histories: a user's row is then the one
-    of the first of its targets.
+    of the first of its targets. A list of candidates may have several targets too, as an impression with several clicks
+    has.
     """
     dataset = loader._dataset
     rows = dataset.inter_feat
-    users, targets, ids = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field, HISTORY_ID))
+    users, items, ids = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field, HISTORY_ID))
     if hasattr(loader, "uid_list"):
-        order = np.argsort(ids, kind="stable")
-        _, first = np.unique(users[order], return_index=True)
-        by_user = {int(users[i]): i for i in order[first]}
-        chosen = np.array([by_user[int(user)] for user in loader.uid_list], dtype=np.int64)
-        users, targets, ids = users[chosen], targets[chosen], ids[chosen]
+        place = {int(user): i for i, user in enumerate(loader.uid_list)}
+        of_users = np.array([place[user] for user in users.tolist()], dtype=np.int64)
+        order = np.lexsort((ids, of_users))
+        targets, (_, begins) = items[order], np.unique(of_users[order], return_index=True)
+        users, items, ids = (values[order[begins]] for values in (users, items, ids))
+    elif hasattr(loader, "candidates"):
+        lists = [own[is_positive] for own, is_positive in map(loader.candidates.__getitem__, ids.tolist())]
+        targets, begins = np.concatenate([items[:0], *lists]), _begins([len(own) for own in lists])
+    else:
+        targets, begins = items, np.arange(len(items))
     past = dataset.histories
     return RankedRows(
         [str(dataset.field2id_token[dataset.uid_field][user]) for user in users],
         past.end[ids] - past.begin[ids],
-        targets,
-        [str(dataset.field2id_token[dataset.iid_field][item]) for item in targets],
+        _tokens(dataset, items),
         ids,
+        targets,
+        begins,
     )
 
 
-def target_words(config: Any, dataset: Any, tokens: Sequence[str]) -> list[int] | None:
-    """Words in the text of every target, for models that read texts and models that do not; None without texts."""
+def target_words(config: Any, dataset: Any, targets: npt.NDArray[np.int64]) -> list[int] | None:
+    """Words in the text of every target, for models that read texts and models that do not; None without texts.
+
+    Args:
+        config: our Config.
+        dataset: of the run.
+        targets: item ids. [n_targets]
+    """
     text: ItemText | None = getattr(dataset, "item_text", None)
     if text is None and item_file(config).is_file():
         try:
@@ -69,4 +96,17 @@ def target_words(config: Any, dataset: Any, tokens: Sequence[str]) -> list[int] 
             return None
     if text is None:
         return None
-    return [sum(len(value.split()) for _, value in text[token].fields) for token in tokens]
+    return [sum(len(value.split()) for _, value in text[token].fields) for token in _tokens(dataset, targets)]
+
+
+def _tokens(dataset: Any, items: npt.NDArray[np.int64]) -> list[str]:
+    return [str(token) for token in dataset.field2id_token[dataset.iid_field][items]]
+
+
+def _begins(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Where each part of such a length begins.
+
+    >>> _begins([2, 1, 3])
+    array([0, 2, 3])
+    """
+    return np.cumsum([0, *lengths], dtype=np.int64)[:-1]

@@ -1,23 +1,28 @@
-"""A comparison as tables in Markdown, and all its files but the report."""
+"""A comparison as tables in Markdown and LaTeX, and all its files but the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr.evaluation.cells import (
+    EPOCHS,
     GIVEN_WEIGHTS,
     MISSING,
     PEAK_MEMORY,
     RANDOM,
+    RANKING,
     SMALL_GROUPS,
     STRANGE_PROMPTS,
+    TRAINING,
     cell,
+    chance_of_groups,
     chosen_by,
     correction,
+    costs_of,
     figure,
     metrics_of,
     peak_memory,
@@ -26,8 +31,11 @@ from recbole_llmtrsr.evaluation.cells import (
     told_seeds,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
-from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
+from recbole_llmtrsr.evaluation.exports import as_csv, marked_metrics
 from recbole_llmtrsr.evaluation.result import write_json, write_text
+from recbole_llmtrsr.evaluation.text_table import TextTable
+
+_COSTS = (EPOCHS, TRAINING, RANKING, PEAK_MEMORY, "candidates")
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -51,6 +59,12 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def as_latex(comparison: Comparison) -> str:
+    """The same tables, the first with its best marked, and what each row cost in one of its own."""
+    further = [_differences(comparison), _probes(comparison), *_groups(comparison), _costs(comparison)]
+    return "\n".join([marked_metrics(comparison), *(table.latex() for table in further if table.lines)])
+
+
 def as_printed(comparison: Comparison) -> str:
     """For the end of a run: differences and probes, then the comparison itself, where the eye is."""
     parts = [difference_table(comparison), probe_table(comparison), comparison_table(comparison)]
@@ -60,59 +74,80 @@ def as_printed(comparison: Comparison) -> str:
 def comparison_table(comparison: Comparison) -> str:
     """Test metrics of all rows side by side, with what they cost and what makes them comparable."""
     metrics = metrics_of(comparison)
-    header = ["model", *metrics, "epochs", "training (s)", "s per 1,000 users", PEAK_MEMORY, "candidates"]
-    lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_costs(row)] for row in comparison.rows]
+    lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_cost(row)] for row in comparison.rows]
     if comparison.random is not None:
         chance = [figure(comparison.random.get(name)) for name in metrics]
         lines.append([RANDOM, *chance, *[MISSING] * 4, _candidates(comparison.rows[0])])
-    return f"{_caption(comparison)}\n\n{_table(header, lines, n_names=1, is_last_text=True)}"
+    table = TextTable(_caption(comparison), ["model", *metrics, *_COSTS], lines, n_names=1, is_last_text=True)
+    return _captioned(table)
 
 
 def difference_table(comparison: Comparison) -> str:
     """The best row, by the metric that chose the epochs, minus every other; all pairs are in comparison.csv."""
+    return _captioned(_differences(comparison))
+
+
+def probe_table(comparison: Comparison) -> str:
+    """What changed prompts do to each probed row."""
+    return _captioned(_probes(comparison))
+
+
+def group_tables(comparison: Comparison) -> str:
+    """A table for each kind of group."""
+    return "\n".join(table.markdown() for table in _groups(comparison))
+
+
+def _differences(comparison: Comparison) -> TextTable:
     best = _best(comparison)
     tests: dict[str, dict[str, str]] = {}
     for test in comparison.tests:
         if best in (test.first, test.second):
             other = test.second if test.first == best else test.first
             tests.setdefault(other, {})[test.metric] = _difference(test, 1 if test.first == best else -1)
-    if not tests:
-        return ""
     metrics = [name for name in metrics_of(comparison) if any(name in found for found in tests.values())]
     lines = [[other, *(found.get(name, MISSING) for name in metrics)] for other, found in tests.items()]
     caption = (
         f"{best} minus the other: difference [95 % interval over users], p of a paired randomization test,"
         f" Holm-corrected for all pairs of {len(comparison.rows)} models"
     )
-    return f"{caption}\n\n{_table([f'{best} minus', *metrics], lines, n_names=1)}"
+    return TextTable(caption, [f"{best} minus", *metrics], lines, n_names=1)
 
 
-def probe_table(comparison: Comparison) -> str:
-    """What changed prompts do to each probed row."""
+def _probes(comparison: Comparison) -> TextTable:
     probes = [(row, probe) for row in comparison.rows for probe in row.probes]
     metrics = [name for name in metrics_of(comparison) if any(name in probe.metrics for _, probe in probes)]
     lines = [
         [row.label, probe.name, *(cell(probe.metrics.get(name), "+.4f") for name in metrics)] for row, probe in probes
     ]
     caption = "Change of each metric when prompts are changed [95 % interval over users]"
-    return f"{caption}\n\n{_table(['model', 'probe', *metrics], lines, n_names=2)}" if lines else ""
+    return TextTable(caption, ["model", "probe", *metrics], lines, n_names=2)
 
 
-def group_tables(comparison: Comparison) -> str:
-    """A table for each kind of group."""
+def _groups(comparison: Comparison) -> list[TextTable]:
     groups = [(row, group) for row in comparison.rows for group in row.groups]
     metrics = [name for name in metrics_of(comparison) if any(name in group.metrics for _, group in groups)]
+    chance = {(group.kind, group.name): group for group in chance_of_groups(comparison)}
     tables = []
     for kind in dict.fromkeys(group.kind for _, group in groups):
-        names = list(dict.fromkeys(group.name for _, group in groups if group.kind == kind))
-        lines = [
-            [name, row.label, str(group.n), *(cell(group.metrics.get(m)) for m in metrics)]
-            for name in names
-            for row, group in groups
-            if (group.kind, group.name) == (kind, name)
-        ]
-        tables.append(_table([kind, "model", "histories", *metrics], lines, n_names=2))
-    return "\n".join(tables)
+        lines = []
+        for name in dict.fromkeys(group.name for _, group in groups if group.kind == kind):
+            for row, group in groups:
+                if (group.kind, group.name) == (kind, name):
+                    lines.append([name, row.label, str(group.n), *(cell(group.metrics.get(m)) for m in metrics)])
+            if (kind, name) in chance:
+                group = chance[kind, name]
+                lines.append([name, RANDOM, str(group.n), *(figure(group.random.get(m)) for m in metrics)])
+        tables.append(TextTable(f"By {kind}", [kind, "model", "histories", *metrics], lines, n_names=2))
+    return tables
+
+
+def _costs(comparison: Comparison) -> TextTable:
+    lines = [[row.label, *_cost(row)] for row in comparison.rows]
+    return TextTable("Costs", ["model", *_COSTS], lines, n_names=1, is_last_text=True)
+
+
+def _captioned(table: TextTable) -> str:
+    return f"{table.caption}\n\n{table.markdown()}" if table.lines else ""
 
 
 def _caption(comparison: Comparison) -> str:
@@ -137,12 +172,12 @@ def _mode(comparison: Comparison) -> str:
     return next((f"candidates {drawn['mode']}" for drawn in of_rows if "mode" in drawn), given)
 
 
-def _costs(row: Row) -> list[str]:
-    evaluation = [(result.get("cost") or {}).get("evaluation", {}) for result in row.results]
+def _cost(row: Row) -> list[str]:
+    costs = [costs_of(result) for result in row.results]
     return [
-        _mean((result.get("epochs_trained") for result in row.results), lambda n: f"{n:.1f}".removesuffix(".0")),
-        _mean(((result.get("seconds") or {}).get("training") for result in row.results), lambda s: f"{s:.0f}"),
-        _mean((stage.get("seconds_per_1000_users") for stage in evaluation), lambda s: f"{s:.1f}"),
+        _mean((cost[EPOCHS] for cost in costs), lambda n: f"{n:.1f}".removesuffix(".0")),
+        _mean((cost[TRAINING] for cost in costs), lambda s: f"{s:.0f}"),
+        _mean((cost[RANKING] for cost in costs), lambda s: f"{s:.1f}"),
         peak_memory(row),
         _candidates(row),
     ]
@@ -174,11 +209,3 @@ def _section(title: str, content: str, note: str = "") -> str:
     if not content:
         return ""
     return f"## {title}\n\n{content}" + (f"\n{note}\n" if note else "")
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]], n_names: int, is_last_text: bool = False) -> str:
-    """Columns of names to the left, of numbers to the right; a pipe in a name starts no column."""
-    n_numbers = len(header) - n_names - is_last_text
-    rule = ["---"] * n_names + ["---:"] * n_numbers + ["---"] * is_last_text
-    rows = [header, rule, *lines]
-    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recbole_llmtrsr.evaluation.cells import RANDOM, cell, figure
+from recbole_llmtrsr.evaluation.cells import RANDOM, cell, chance_of_groups, figure
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report.axis import Axis, category_axis, linear_axis, log_axis
 from recbole_llmtrsr.report.facts import look_up
@@ -35,7 +35,7 @@ def plots_by_k(comparison: Comparison, metrics: Sequence[str]) -> list[Plot]:
 
 def plots_by_group(comparison: Comparison, metric: str) -> list[Plot]:
     """A plot for each way to group the targets."""
-    plots = []
+    plots, of_chance = [], chance_of_groups(comparison)
     for kind in _GROUPS:
         sizes: dict[str, list[int]] = {}
         for row in comparison.rows:
@@ -48,7 +48,9 @@ def plots_by_group(comparison: Comparison, metric: str) -> list[Plot]:
             def of_groups(row: Row, kind: str = kind) -> Mapping[str, Estimate]:
                 return {g.name: g.metrics[metric] for g in row.groups if g.kind == kind and metric in g.metrics}
 
-            plots.append(_by_category(f"{metric} by {kind}", names, comparison.rows, of_groups))
+            chance = {g.name: g.random[metric] for g in of_chance if g.kind == kind and metric in g.random}
+            known = [(at, chance[name]) for at, name in enumerate(names) if name in chance]
+            plots.append(_by_category(f"{metric} by {kind}", names, comparison.rows, of_groups, _line(known)))
     return plots
 
 
@@ -131,9 +133,11 @@ def _point(x: float, estimate: Estimate, where: str) -> Point:
 
 
 def _random(comparison: Comparison, places: Sequence[tuple[float, str]]) -> tuple[Series, ...]:
-    """Random ranking as a line; empty where it is not known."""
+    """Random ranking among all rows; empty where it is not known."""
     known = comparison.random or {}
-    points = [
-        Point(x, known[metric], text=figure(known[metric])) for x, metric in places if is_number(known.get(metric))
-    ]
-    return (Series(RANDOM, None, tuple(points)),) if points else ()
+    return _line([(x, known[metric]) for x, metric in places if is_number(known.get(metric))])
+
+
+def _line(chance: Sequence[tuple[float, float]]) -> tuple[Series, ...]:
+    points = tuple(Point(x, mean, text=figure(mean)) for x, mean in chance)
+    return (Series(RANDOM, None, points),) if points else ()

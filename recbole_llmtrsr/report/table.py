@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recbole_llmtrsr.evaluation.cells import MISSING, RANDOM, figure, places, short
+from recbole_llmtrsr.evaluation.cells import MISSING, RANDOM, chance_of_groups, figure, places, short
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest
 from recbole_llmtrsr.report.numbers import interval, is_number
 
@@ -67,7 +67,7 @@ def main_lines(comparison: Comparison, metrics: Sequence[str]) -> list[Line]:
 
 
 def group_tables(comparison: Comparison, metrics: Sequence[str]) -> dict[str, dict[str, list[Line]]]:
-    """Lines by kind and name of the group; no marks where every model has other histories in it."""
+    """Lines by kind and name of the group, random ranking last; no marks where each model has other histories in it."""
     found: dict[str, dict[str, list[tuple[int, GroupEstimate]]]] = {}
     for number, row in enumerate(comparison.rows):
         for group in row.groups:
@@ -85,6 +85,9 @@ def group_tables(comparison: Comparison, metrics: Sequence[str]) -> dict[str, di
                 )
                 for i, (number, group) in enumerate(members)
             ]
+    for group in chance_of_groups(comparison):
+        chance = tuple(Cell(figure(group.random.get(metric))) for metric in metrics)
+        tables[group.kind][group.name].append(Line(RANDOM, None, chance, group.n))
     return tables
 
 

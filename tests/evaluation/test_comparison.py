@@ -131,6 +131,23 @@ def test_groups_hold_the_means_of_their_rows():
     assert {group.kind for group in other.groups} == {"history length", "target popularity"}
 
 
+def test_random_ranking_is_that_of_each_group():
+    ranked = table(values(0), trimmed=[i < 120 for i in range(N)])  # 100 short histories
+    ranked.loc[:99, "n_candidates"], ranked.loc[:99, "n_positives"] = 3, 2
+    (row,) = make_comparison([run("A", 1, ranked)], 100).rows
+    short, long = (2 / 3 + 1 / 3 * 1 / 2), (1 + 1 / 2 + 1 / 3) / 6  # the first of two in three; one in six, cut at 3
+    assert {group.name: group.random["mrr@3"] for group in row.groups} == pytest.approx(
+        {
+            "1-5 events": short,
+            "21-50 events": long,
+            "cold": short,
+            "5-19 events": (50 * short + 100 * long) / 150,
+            "trimmed": (100 * short + 20 * long) / 120,
+            "whole": long,
+        }
+    )
+
+
 def test_a_group_of_few_users_has_means_without_an_interval():
     # The prompts of 19 users were trimmed, in 38 rows; those of 20 others have no known history of it.
     users = [f"u{i // 2}" for i in range(N)]

@@ -5,18 +5,25 @@ import math
 from io import StringIO
 
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest, ProbeEstimate, Row
-from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
+from recbole_llmtrsr.evaluation.exports import as_csv, marked_metrics
 
 NAN = math.nan
 
 
+COSTS = {
+    "epochs_trained": 2,
+    "seconds": {"training": 12.5},
+    "cost": {"training": {"peak_memory_gib": 1.5}, "evaluation": {"seconds_per_1000_users": 61.25}},
+}
+
+
 def comparison() -> Comparison:
-    results = [{"n_test": 4, "test_result": {"mrr@3": value}} for value in (0.4, 0.6)]
+    results = [{"n_test": 4, "test_result": {"mrr@3": value}, **COSTS} for value in (0.4, 0.6)]
     first = Row(
         "LLMTRSR@a_b",
         (1, 2),
         {"mrr@3": Estimate(0.5, 0.25, 0.75, 0.125), "itemcoverage@3": Estimate(0.1, NAN, NAN, None)},
-        (GroupEstimate("target popularity", "cold", 1, {"mrr@3": Estimate(1 / 3, NAN, NAN, 0.5)}),),
+        (GroupEstimate("target popularity", "cold", 1, {"mrr@3": Estimate(1 / 3, NAN, NAN, 0.5)}, {"mrr@3": 0.25}),),
         (ProbeEstimate("no summary", {"mrr@3": Estimate(-0.125, -0.25, 0.0, None)}),),
         tuple(results),
     )
@@ -32,12 +39,21 @@ label,seed,kind,group,metric,mean,low,high,spread,n,p,p_holm
 LLMTRSR@a_b,all,,,mrr@3,0.5,0.25,0.75,0.125,4,,
 LLMTRSR@a_b,all,,,itemcoverage@3,0.1,,,,4,,
 LLMTRSR@a_b,1,,,mrr@3,0.4,,,,4,,
+LLMTRSR@a_b,1,cost,epochs,,2,,,,4,,
+LLMTRSR@a_b,1,cost,training (s),,12.5,,,,4,,
+LLMTRSR@a_b,1,cost,"s per 1,000 users",,61.25,,,,4,,
+LLMTRSR@a_b,1,cost,peak memory (GiB; CPU: whole process),,1.5,,,,4,,
 LLMTRSR@a_b,2,,,mrr@3,0.6,,,,4,,
+LLMTRSR@a_b,2,cost,epochs,,2,,,,4,,
+LLMTRSR@a_b,2,cost,training (s),,12.5,,,,4,,
+LLMTRSR@a_b,2,cost,"s per 1,000 users",,61.25,,,,4,,
+LLMTRSR@a_b,2,cost,peak memory (GiB; CPU: whole process),,1.5,,,,4,,
 LLMTRSR@a_b,all,target popularity,cold,mrr@3,0.3333333333333333,,,0.5,1,,
 LLMTRSR@a_b,all,probe,no summary,mrr@3,-0.125,-0.25,0.0,,4,,
 100% Pop,all,,,mrr@3,0.4375,0.25,0.5,,4,,
 LLMTRSR@a_b,all,minus,100% Pop,mrr@3,0.0625,-0.5,0.5,,4,0.25,0.75
 random ranking,all,,,mrr@3,0.375,,,,4,,
+random ranking,all,target popularity,cold,mrr@3,0.25,,,,1,,
 """
 
 LATEX = r"""
@@ -65,7 +81,7 @@ def test_a_name_with_a_comma_stays_one_column():
 
 
 def test_latex_marks_the_best_and_the_second():
-    found = as_latex(comparison())
+    found = marked_metrics(comparison())
     assert found.endswith(LATEX)
     assert found.startswith("% Needs \\usepackage{booktabs}.")
 
@@ -73,4 +89,4 @@ def test_latex_marks_the_best_and_the_second():
 def test_latex_escapes_names():
     row = Row("a_b&c%d$e#f{g}~^\\", (1,), {}, (), (), ({"test_result": {}},))
     name = r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\"
-    assert name in as_latex(Comparison("d", (row,), (), None)).splitlines()
+    assert name in marked_metrics(Comparison("d", (row,), (), None)).splitlines()

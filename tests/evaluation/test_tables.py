@@ -14,8 +14,9 @@ from recbole_llmtrsr.evaluation.comparison import (
     Row,
     from_json,
 )
-from recbole_llmtrsr.evaluation.exports import as_csv, as_latex
+from recbole_llmtrsr.evaluation.exports import as_csv
 from recbole_llmtrsr.evaluation.tables import (
+    as_latex,
     as_markdown,
     as_printed,
     comparison_table,
@@ -193,11 +194,11 @@ def test_probes_are_changes_with_their_sign():
 def grouped() -> Comparison:
     def groups(mean: float) -> list[GroupEstimate]:
         return [
-            GroupEstimate("target popularity", "cold", 1, {"mrr@3": one(mean)}),
-            GroupEstimate("target popularity", "1-4 events", 30, {"mrr@3": one(mean, 0.1, 0.2)}),
+            GroupEstimate("target popularity", "cold", 1, {"mrr@3": one(mean)}, {"mrr@3": 0.3056}),
+            GroupEstimate("target popularity", "1-4 events", 30, {"mrr@3": one(mean, 0.1, 0.2)}, {"mrr@3": 0.5}),
         ]
 
-    prompt = GroupEstimate("prompt", "trimmed", 31, {"mrr@3": one(0.5)})
+    prompt = GroupEstimate("prompt", "trimmed", 31, {"mrr@3": one(0.5)}, {"mrr@3": 0.25})
     metrics = {"rmse": one(0.5), "mrr@3": one(0.5)}
     return alone(row("A", metrics, groups=[*groups(0.125), prompt]), row("B", metrics, groups=groups(0.25)))
 
@@ -207,8 +208,10 @@ GROUPS = """\
 | --- | --- | ---: | ---: |
 | cold | A | 1 | 0.1250 |
 | cold | B | 1 | 0.2500 |
+| cold | random ranking | 1 | 0.3056 |
 | 1-4 events | A | 30 | 0.1250 [.100, .200] |
 | 1-4 events | B | 30 | 0.2500 [.100, .200] |
+| 1-4 events | random ranking | 30 | 0.5000 |
 
 | prompt | model | histories | mrr@3 |
 | --- | --- | ---: | ---: |
@@ -231,13 +234,47 @@ def test_the_printed_tables_end_with_the_comparison_and_those_of_the_file_begin_
         " others are exploratory.\n"
     )
     assert as_markdown(grouped()).endswith(
-        f"\n## Groups\n\n{GROUPS}\nGroups of fewer than 20 users have no interval.\n"
+        f"\n## Groups\n\n{GROUPS}\nGroups of fewer than 20 users have no interval. A history with several targets is"
+        " grouped by the most popular of them, and by the longest text.\n"
     )
     with_interval = alone(row("A", {"mrr@10": one(0.5, 0.4, 0.6)}))
     assert as_markdown(with_interval) == f"{comparison_table(with_interval)}\n{note}\n"
     single = alone(row("A", {"recall@10": one(0.5), "mrr@10": one(0.5)}), random={"recall@10": 0.4, "mrr@10": 0.2})
     assert as_printed(single) == as_markdown(single) == comparison_table(single)
     assert re.search("recall@10.*mrr@10", as_printed(single).splitlines()[-4])
+
+
+LATEX = r"""
+% B minus the other: difference [95 % interval over users], p of a paired randomization test, Holm-corrected for all pairs of 3 models
+\begin{tabular}{lrr}
+\toprule
+B minus & recall@3 & mrr@3 \\
+\midrule
+A & $-$1.0000 [$-$1.000, $-$1.000] p=1.000 & +0.2000 $\pm$.010 [.125, .250] p$<$.001 \\
+C & - & +0.1000 p=.025 \\
+\bottomrule
+\end{tabular}
+
+% Costs
+\begin{tabular}{lrrrrl}
+\toprule
+model & epochs & training (s) & s per 1,000 users & peak memory (GiB; CPU: whole process) & candidates \\
+\midrule
+A & 2 & 13 & 61.2 & 1.25 & 0123456789ab \\
+B & 2 & 13 & 61.2 & 1.25 & 0123456789ab \\
+C & 2 & 13 & 61.2 & 1.25 & 0123456789ab \\
+\bottomrule
+\end{tabular}
+"""  # noqa: E501
+
+
+def test_every_table_is_there_in_latex_too():
+    assert as_latex(three()).endswith("\\end{tabular}\n" + LATEX)
+    found = as_latex(grouped())
+    assert "% By target popularity\n\\begin{tabular}{llrr}\n" in found
+    assert "cold & random ranking & 1 & 0.3056 \\\\\n" in found
+    assert "trimmed & A & 31 & 0.5000 \\\\\n\\bottomrule" in found
+    assert "minus" not in found
 
 
 def test_all_files_are_written_and_json_holds_everything(tmp_path):

@@ -1,0 +1,73 @@
+"""A table of texts, in Markdown and in LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": "$<$",
+}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Columns of names to the left, of numbers to the right.
+
+    Attributes:
+        caption: what it shows.
+        header: names of the columns. [n_columns]
+        lines: of texts. [n_lines][n_columns]
+        n_names: columns of names.
+        is_last_text: whether the last column is one of names too.
+    """
+
+    caption: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    n_names: int
+    is_last_text: bool = False
+
+    def markdown(self) -> str:
+        """Without the caption; a pipe in a name starts no column."""
+        n_numbers = len(self.header) - self.n_names - self.is_last_text
+        rule = ["---"] * self.n_names + ["---:"] * n_numbers + ["---"] * self.is_last_text
+        rows = [self.header, rule, *self.lines]
+        return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)
+
+    def latex(self) -> str:
+        """A tabular with booktabs, its caption a comment above."""
+        n_numbers = len(self.header) - self.n_names - self.is_last_text
+        columns = "l" * self.n_names + "r" * n_numbers + "l" * self.is_last_text
+        header, *lines = (latex_line(map(escaped, row)) for row in (self.header, *self.lines))
+        above = "".join(f"% {line}\n" for line in self.caption.splitlines())
+        return above + tabular(columns, [header, r"\midrule", *lines])
+
+
+def tabular(columns: str, lines: Sequence[str]) -> str:
+    """Lines of LaTeX between rules."""
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def latex_line(cells: Sequence[str] | map[str]) -> str:
+    """Cells as a line of a tabular.
+
+    >>> print(latex_line(["Pop", "0.5"]))
+    Pop & 0.5 \\\\
+    """
+    return " & ".join(cells) + r" \\"
+
+
+def escaped(text: str) -> str:
+    r"""A text as LaTeX prints it, a minus before a number as a minus.
+
+    >>> print(escaped("a_b -.050 ±.010 p<.001"))
+    a\_b $-$.050 $\pm$.010 p$<$.001
+    """
+    return re.sub(r"(?<!\w)-(?=[.\d])", "$-$", "".join(_LATEX.get(character, character) for character in text))
