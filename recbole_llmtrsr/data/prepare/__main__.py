@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.prepare import CONVERTERS, converter
+from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import exit_code
+from recbole_llmtrsr.whole_file import whole_file
+
+MALFORMED = "malformed.tsv"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +39,20 @@ def _run(arguments: Sequence[str]) -> int:
     }
     report = chosen.convert(options.source, options.out, **values)
     print(report.text())
+    _list_malformed(options.out / MALFORMED, report)
+    if chosen.published:
+        print(f"published: {chosen.published}")
     return 0
+
+
+def _list_malformed(path: Path, report: Report) -> None:
+    """Write the malformed lines that are more than the text shows; a list of an earlier conversion does not stay."""
+    if not report.is_cut:
+        path.unlink(missing_ok=True)
+        return
+    with whole_file(path) as file:
+        file.writelines(f"{line}\n".encode() for line in report.fault_lines())
+    print(f"all malformed lines: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

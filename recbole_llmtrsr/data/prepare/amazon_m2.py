@@ -5,9 +5,6 @@ locales taken; ``next_item`` is its last event and ``timestamp`` the position, 0
 by locale, and so an item is a product of one locale: its id where one locale is taken, ``<id>@<locale>`` else.
 
 The files are streamed; kept in memory are the ids of the products and of those in sessions.
-
-To compare (Jin et al.): 3,606,249 training sessions and 1,551,057 products in all, of these UK 1,182,181 and
-500,180, DE 1,111,416 and 518,327, JP 979,119 and 395,009.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
     suffixes = list(suffixes)
     paths = dict(zip(suffixes, atomic_paths(out, suffixes), strict=True))
     drafts = {suffix: path.with_name(f".{path.name}.{os.getpid()}.tmp") for suffix, path in paths.items()}
+    is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield drafts
@@ -75,6 +76,9 @@ def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
     finally:
         for draft in drafts.values():
             _remove(draft)
+        if is_new:
+            with suppress(OSError):  # it holds the files
+                out.rmdir()
 
 
 @contextmanager

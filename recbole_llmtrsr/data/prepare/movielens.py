@@ -5,9 +5,6 @@ movies.dat (1M, 10M), u.data, u.item and u.genre (100k). Ratings are streamed; k
 
 Genres are written with spaces between them. Plots come from elsewhere, such as the overviews of TMDB: a table with a
 column of movie ids, those of MovieLens or, through links.csv, of IMDb or TMDB.
-
-To compare (GroupLens): users, rated movies, ratings. 100k: 943, 1,682, 100,000. 1M: 6,040, 3,706, 1,000,209. 25M:
-162,541, 59,047, 25,000,095. latest-small of 2018: 610, 9,724, 100,836.
 """
 
 from __future__ import annotations

@@ -155,6 +155,8 @@ def _lines(path: Path) -> Iterator[bytes]:
             for number, line in enumerate(unpacked):
                 if number % _BAR_STEP == 0:
                     bar.update(file.tell() - bar.n)
+                if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise UserError(f"{path} is encoded as UTF-16: save it as UTF-8")
                 yield line if number else line.removeprefix(codecs.BOM_UTF8)
             bar.update(file.tell() - bar.n)
     except (OSError, EOFError, zlib.error) as fault:

@@ -101,6 +101,9 @@ def _number(text: str) -> str | None:
     return text if is_number(text) else None
 
 
+_TIMES: Sequence[Callable[[str], str | None]] = (_number, seconds)
+
+
 def _convert_items(
     path: Path, id_column: str, text: Sequence[str], file: AtomicFile, report: Report
 ) -> tuple[set[str], int]:
@@ -127,8 +130,8 @@ def _convert_events(
 ) -> tuple[Counter[str], set[str], int]:
     """Write one row per event; return events by user, the items, and how many events are of items without a row."""
     per_user, chosen = Counter[str](), set[str]()
-    n_unknown = 0
-    forms: Sequence[Callable[[str], str | None]] = (_number, seconds)
+    n_unknown = n_other_times = 0
+    forms = _TIMES
     for number, (user, item, *numbers) in read_records(path, columns, report):
         time = str(per_user[user])
         if is_timed:
@@ -137,6 +140,7 @@ def _convert_events(
             if not read:
                 kind = "number or time of ISO 8601" if len(forms) > 1 else "time of the first row's form"
                 report.fault(path.name, number, f"{columns[-1]} is no {kind}", "row skipped")
+                n_other_times += any(form(text) is not None for form in _TIMES)
                 continue
             # Numbers among dates would be other times than they look: one form for all rows.
             forms, time = (read[0][0],), read[0][1]
@@ -151,6 +155,12 @@ def _convert_events(
             n_unknown += item not in known
     if not per_user:
         raise _nothing_in(path, report)
+    if n_other_times > per_user.total():
+        raise UserError(
+            f"{path}: {columns[-1]} is a {'number' if forms[0] is _number else 'time of ISO 8601'} in the first row"
+            f" that has one and in {per_user.total():,} rows, but not in {n_other_times:,} others, which would all be"
+            " lost: write all times in one form"
+        )
     return per_user, chosen, n_unknown
 
 

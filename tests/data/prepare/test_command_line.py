@@ -33,6 +33,29 @@ def test_the_module_converts_and_prints_its_counts(tmp_path: Path) -> None:
     assert (tmp_path / "dataset" / "tiny" / "tiny.inter").read_text().count("\n") == 3
 
 
+def test_malformed_lines_that_the_text_leaves_out_are_in_a_file_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = raw_folder(tmp_path / "raw")
+    good = (raw / "news.tsv").read_text()
+    flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}"]
+    listed = tmp_path / "tiny" / "malformed.tsv"
+
+    (raw / "news.tsv").write_text(good + "short\n" * 11)
+    assert main(flags) == 0
+    assert f"\nall malformed lines: {listed}\npublished: MINDsmall" in capsys.readouterr().out
+    lines = listed.read_text().splitlines()
+    assert lines == [
+        "file\tline\twrong\tdone",
+        *(f"news.tsv\t{line}\tnot 8 columns\tline skipped" for line in range(3, 14)),
+    ]
+
+    (raw / "news.tsv").write_text(good + "short\n" * 10)
+    assert main(flags) == 0
+    assert "10 (line skipped); line 3, 4, 5, 6, 7, 8, 9, 10, 11, 12\npublished:" in capsys.readouterr().out
+    assert not listed.exists()
+
+
 def test_a_fault_of_the_user_gives_code_2_and_its_text_without_a_traceback(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -135,6 +135,13 @@ def test_a_csv_file_without_a_column_once_is_an_error_and_names_its_own(
         list(read_csv(path, ["id", "title"], Report(""), "mend it"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_told(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("\ufeffa,b\n1,2\n".encode(encoding))
+    with pytest.raises(UserError, match=r"a\.csv is encoded as UTF-16: save it as UTF-8"):
+        list(read_csv(tmp_path / "a.csv", ["a"], Report("tiny"), "mend it"))
+
+
 def test_a_packed_file_is_read_like_the_plain_one(tmp_path: Path) -> None:
     text = "".join(f"{i}\ta\u2028{i}\n" for i in range(3000))
     (tmp_path / "plain.tsv").write_text(text)

@@ -123,6 +123,16 @@ def test_times_have_the_form_of_the_first(tmp_path: Path, first: str, other: str
     ]
 
 
+@pytest.mark.parametrize(("first", "form"), [("5", "number"), ("2020-09-13", "time of ISO 8601")])
+def test_a_first_time_of_another_form_does_not_take_the_rest_away(tmp_path: Path, first: str, form: str) -> None:
+    (other,) = {"5", "2020-09-13"} - {first}
+    with pytest.raises(
+        UserError, match=f"when is a {form} in the first row that has one and in 1 rows, but not in 2 others"
+    ):
+        convert(tmp_path, events_of(first, "", other, "soon", other), rating=None)
+    assert not (tmp_path / "own").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -156,7 +166,7 @@ def test_a_column_that_a_file_lacks_is_an_error_that_names_those_it_has(tmp_path
         convert(tmp_path, user="user")
     with pytest.raises(UserError, match=r"no line of .*items\.jsonl has name, only what, title, tags"):
         convert(tmp_path, text=["name"])
-    assert list((tmp_path / "own").iterdir()) == []
+    assert not (tmp_path / "own").exists()
 
 
 def test_names_of_text_columns_fit_into_the_header(tmp_path: Path) -> None:
@@ -176,7 +186,7 @@ def test_text_columns_of_one_name_or_none_are_refused(tmp_path: Path, text: list
 def test_a_table_without_a_valid_row_is_an_error_and_leaves_nothing(tmp_path: Path, part: dict[str, str]) -> None:
     with pytest.raises(UserError, match="no valid row in "):
         convert(tmp_path, **part)
-    assert list((tmp_path / "own").iterdir()) == []
+    assert not (tmp_path / "own").exists()
 
 
 @pytest.mark.realdata
