@@ -359,6 +359,24 @@ def test_a_preset_may_build_on_another(monkeypatch):
     assert made["train_neg_sample_args"]["sample_num"] == 1
 
 
+@pytest.mark.parametrize("model", ["LLMTRSR", "TALLRec"])
+@pytest.mark.parametrize("preset", ["paper_mind", "paper_amazon_m2"])
+def test_the_presets_of_the_paper_train_and_rank_as_it_says(monkeypatch, model, preset):
+    monkeypatch.setattr("sys.argv", ["x", f"--preset={preset}"])
+    made = Config(get_model(model), "tiny", [], {"domain": "products", "item_text_fields": ["title"], "load_col": None})
+    said = {
+        **{"lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.05, "learning_rate": 1e-4, "epochs": 5},
+        **{"train_batch_size": 8, "gradient_accumulation_steps": 8, "learner": "adamw", "adam_betas": [0.9, 0.95]},
+        **{"weight_decay": 5e-4, "precision": "bf16", "max_prompt_tokens": 2048, "loss_on": "full", "block_size": 5},
+        **{"n_recent_items": 5, "user_inter_num_interval": "[11,26]", "catalogue": "items", "topk": [3, 5, 10]},
+        **{"metrics": ["Recall", "MRR"], "objective": "pointwise", "max_train_targets_per_user": 1},
+    }
+    assert {name: made[name] for name in said} == said
+    assert made["eval_args"]["mode"] == {"valid": "uni20", "test": "uni20"}
+    # RecBole ends training when more than `stopping_step` epochs in a row brought nothing: never before the fifth.
+    assert made["stopping_step"] >= made["epochs"] - 2
+
+
 @pytest.mark.parametrize("preset", [None, *(path.stem for path in (properties_dir() / "presets").glob("*.yaml"))])
 def test_tallrec_differs_from_llmtrsr_in_the_summary_alone(monkeypatch, preset):
     monkeypatch.setattr("sys.argv", ["x"])
