@@ -408,6 +408,19 @@ def test_what_is_shown_and_never_clicked_goes_last(clicks_per_show, run, tmp_pat
             assert result["test_result"]["impressionauc"] == 1
 
 
+def test_what_is_similar_to_the_history_goes_first(clicks_per_show, atomic_folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clicks_per_show, "cosines", lambda _, loader: loader.candidates.file.is_positive * 1.0)
+    flags = ["--eval_args={'split': {'US': [3, 1, 1]}, 'mode': 'impressions'}", "--metrics=['ImpressionAUC']"]
+    flags += ["--valid_metric=ImpressionAUC", "--topk=[1]", f"--out={tmp_path / 'out'}"]
+    flags += ["--data=tiny", f"--data_path={atomic_folder}"]
+    monkeypatch.setattr("sys.argv", ["clicks_per_show.py", *flags])
+    clicks_per_show.main()
+    found = dict(re.findall(r"(\S+): validation's impressionauc (\S+) with", capsys.readouterr().out))
+    assert list(found) == ["Clicks", "Clicks@LLMSeqSim", "ClicksPerShow", "ClicksPerShow@LLMSeqSim"]
+    assert (float(found["Clicks@LLMSeqSim"]), float(found["ClicksPerShow@LLMSeqSim"])) == (1, 1)
+
+
 def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
     printed = run("serving_load.py", "--n_requests=40", "--concurrency=8", "--max_prompt_tokens=400")
 
