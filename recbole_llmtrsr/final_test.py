@@ -13,7 +13,7 @@ import pandas as pd
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_history, write_per_history
-from recbole_llmtrsr.evaluation.ranked_rows import ranked_rows, target_words
+from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
 from recbole_llmtrsr.evaluation.result import write_json
 from recbole_llmtrsr.evaluation.runs import ALSO, Run
 from recbole_llmtrsr.probes import run_probes
@@ -45,7 +45,7 @@ class FinalTest:
             "prompt_trimmed": [i in trimmed for i in rows.history_ids.tolist()] if reads_prompts else None,
         }
         found = self._trainer.eval_collector
-        return self._table(loader, found.values, found.ranks, features)
+        return self._table(rows, found.values, found.ranks, features)
 
     def among(self, loader: Any, mode: str, result: Mapping[str, Any], folder: Path) -> Run:
         """Test among other candidates, written to a folder of its own below the run's.
@@ -80,7 +80,8 @@ class FinalTest:
             getLogger().info("probe: only models that read prompts have some to change")
             return {}, {}
         probes = run_probes(self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"])
-        tables = {name: self._table(loader, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
+        own = ranked_rows(loader)
+        tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
         changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
         return tables, {"changed": changed, "left_out": dict(probes.left_out)}
 
@@ -88,8 +89,8 @@ class FinalTest:
     def _reads_prompts(self) -> bool:
         return getattr(self._trainer.model, "reads_candidates", False)
 
-    def _table(self, loader: Any, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
-        rows, found = ranked_rows(loader), self._trainer.eval_collector
+    def _table(self, rows: RankedRows, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
+        found = self._trainer.eval_collector
         counts = (found.n_candidates, found.n_positives)
         return per_history(rows.users, rows.n_events, rows.target_tokens, values, ranks, *counts, features)
 

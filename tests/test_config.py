@@ -370,6 +370,7 @@ def test_the_presets_of_the_paper_train_and_rank_as_it_says(monkeypatch, model, 
         **{"weight_decay": 5e-4, "precision": "bf16", "max_prompt_tokens": 2048, "loss_on": "full", "block_size": 5},
         **{"n_recent_items": 5, "user_inter_num_interval": "[11,26]", "catalogue": "items", "topk": [3, 5, 10]},
         **{"metrics": ["Recall", "MRR"], "objective": "pointwise", "max_train_targets_per_user": 1},
+        **{"lora_target_modules": None},  # those of attention, whatever the backbone calls them
     }
     assert {name: made[name] for name in said} == said
     assert made["eval_args"]["mode"] == {"valid": "uni20", "test": "uni20"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from itertools import combinations
 
 import pandas as pd
@@ -215,6 +216,26 @@ def test_after_a_split_by_user_each_test_user_has_one_target_but_all_impressions
     shown = json.loads((folder / "Pop" / "also" / "impressions" / "result.json").read_text())
     assert shown["n_test"] == 4
     assert len(pd.read_csv(folder / "Pop" / "also" / "impressions" / "per_history.csv")["user_id"].unique()) == 2
+
+
+def test_an_impression_is_as_known_as_its_most_clicked_target(tmp_path):
+    chosen = {f"u{u}": [*(f"i{(3 * u + 7 * t) % 13}" for t in range(4 + u)), "i4"] for u in range(8)}
+    events = [f"{user}\t{item}\t{t}" for user, items in chosen.items() for t, item in enumerate(items)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (tmp_path / "data" / "toy" / "toy.inter").write_text("\n".join([header, *events]) + "\n")
+    clicked = {(user, n): {items[n], "i4"} for user, items in chosen.items() for n in (1, 3)}
+    rows = [(*row, sorted(both), [i for i in ("i0", "i1", "i2") if i not in both]) for row, both in clicked.items()]
+    write_candidate_file(tmp_path / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
+    eval_args = {"split": {"US": [6, 0, 2]}, "mode": {"valid": "uni3", "test": "impressions"}}
+    _, folder = compare(["Pop"], "toy", config_dict={**TINY, "eval_args": eval_args, "result_dir": "out"})
+
+    table = pd.read_csv(folder / "per_history.csv")
+    trained = [items for user, items in chosen.items() if user not in set(table["user_id"])]
+    counts = Counter(item for items in trained for item in items)
+    assert len(trained) == 6
+    found = dict(zip(zip(table["user_id"], table["n_events"]), table["target_popularity"]))
+    assert found == {row: max(counts[item] for item in clicked[row]) for row in found}
+    assert table["target_popularity"].tolist() != [counts[item] for item in table["target"]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from recbole.evaluator.register import smaller_metrics
 
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, Row
 from recbole_llmtrsr.evaluation.cost import STAGES
-from recbole_llmtrsr.evaluation.groups import LEAST_USERS, PROMPT
+from recbole_llmtrsr.evaluation.groups import LEAST_USERS
 
 RANDOM = "random ranking"
 MISSING = "-"
@@ -21,7 +21,7 @@ PEAK_MEMORY = "peak memory (GiB; CPU: whole process)"
 GIVEN_WEIGHTS = (
     "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
 )
-SMALL_GROUPS = (
+ABOUT_GROUPS = (
     f"Groups of fewer than {LEAST_USERS} users have no interval. A history with several targets is grouped by the most"
     " popular of them, and by the longest text."
 )
@@ -106,11 +106,11 @@ def metrics_of(comparison: Comparison) -> list[str]:
 
 
 def chance_of_groups(comparison: Comparison) -> list[GroupEstimate]:
-    """The groups whose random ranking is known and the same for all rows; each model trims other prompts."""
+    """The groups whose random ranking is known, each once."""
     known: dict[tuple[str, str], GroupEstimate] = {}
     for row in comparison.rows:
         for group in row.groups:
-            if group.random and group.kind != PROMPT:
+            if group.random:
                 known.setdefault((group.kind, group.name), group)
     return list(known.values())
 

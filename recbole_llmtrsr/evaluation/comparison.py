@@ -39,7 +39,7 @@ class GroupEstimate:
         n: histories in it.
         metrics: by name; without an interval where fewer than `LEAST_USERS` users have one.
         random: exact metrics of random ranking on their candidates; lists of other lengths and with other numbers of
-            positives make it another in every group. Empty in a comparison.json of an older version.
+            positives make it another in every group. Empty for groups by prompt, which are other rows in every model.
     """
 
     kind: str
@@ -185,20 +185,18 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
     all_rows = np.ones(len(shared.rows), dtype=bool)
     whole = estimates(shared, seeds, all_rows, n_resamples)
     of_groups = [
-        (group, estimates(shared, seeds, group.rows, n_resamples, LEAST_USERS)) for group in shared_groups(shared.rows)
+        (group, estimates(shared, seeds, group.rows, n_resamples, LEAST_USERS), random_metrics(shared, group.rows))
+        for group in shared_groups(shared.rows)
     ]
     found = {}
     for number, (label, scores) in enumerate(shared.scores.items()):
-        groups = [(group, of_labels[number]) for group, of_labels in of_groups]
+        groups = [(group, of_labels[number], random) for group, of_labels, random in of_groups]
         for group in prompt_groups(scores.trimmed):
-            groups.append((group, estimates(shared, [scores.of_seeds], group.rows, n_resamples, LEAST_USERS)[0]))
+            groups.append((group, estimates(shared, [scores.of_seeds], group.rows, n_resamples, LEAST_USERS)[0], {}))
         changes = estimates(shared, list(scores.changes.values()), all_rows, n_resamples)
         found[label] = _Measured(
             whole[number],
-            tuple(
-                GroupEstimate(g.kind, g.name, int(g.rows.sum()), metrics, random_metrics(shared, g.rows))
-                for g, metrics in groups
-            ),
+            tuple(GroupEstimate(g.kind, g.name, int(g.rows.sum()), metrics, random) for g, metrics, random in groups),
             tuple(map(ProbeEstimate, scores.changes, changes)),
         )
     return found

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from io import StringIO
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import RANDOM, chance_of_groups, costs_of, figure, metrics_of, places, short
+from recbole_llmtrsr.evaluation.cells import (
+    GIVEN_WEIGHTS,
+    RANDOM,
+    chance_of_groups,
+    costs_of,
+    figure,
+    metrics_of,
+    places,
+    short,
+)
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.evaluation.text_table import escaped, latex_line, tabular
 
@@ -19,7 +28,7 @@ def as_csv(comparison: Comparison) -> str:
     """One number a line, in long form.
 
     Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "probe" and its name for the
-    changes under it, "minus" and a label for differences to it, "cost" and what it is); metric; mean; low and high of
+    changes under it, "minus" and a label for differences to it, "cost"); metric, or which cost; mean; low and high of
     the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p and p_holm of a
     difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there.
     """
@@ -54,6 +63,7 @@ def marked_metrics(comparison: Comparison) -> str:
     above = (
         "% Needs \\usepackage{booktabs}. Mean, standard deviation over seeds where there are several, and in brackets\n"
         "% the 95 % interval over users. Bold is the best, underlined the second.\n"
+        f"% {GIVEN_WEIGHTS}\n"
     )
     return above + tabular(f"l{'r' * len(metrics)}", lines)
 
@@ -67,7 +77,7 @@ def _lines_of(row: Row) -> Iterator[list[object]]:
             yield [row.label, seed, "", "", metric, _empty(mean), "", "", "", _n_test(result), "", ""]
         for what, cost in costs_of(result).items():
             if cost is not None:
-                yield [row.label, seed, "cost", what, "", cost, "", "", "", _n_test(result), "", ""]
+                yield [row.label, seed, "cost", "", what, cost, "", "", "", "", "", ""]
     for group in row.groups:
         for metric, estimate in group.metrics.items():
             yield [row.label, "all", group.kind, group.name, metric, *_numbers(estimate), group.n, "", ""]

@@ -96,7 +96,9 @@ def target_words(config: Any, dataset: Any, targets: npt.NDArray[np.int64]) -> l
             return None
     if text is None:
         return None
-    return [sum(len(value.split()) for _, value in text[token].fields) for token in _tokens(dataset, targets)]
+    items, places = np.unique(targets, return_inverse=True)
+    words = [sum(len(value.split()) for _, value in text[token].fields) for token in _tokens(dataset, items)]
+    return [words[place] for place in places.tolist()]
 
 
 def _tokens(dataset: Any, items: npt.NDArray[np.int64]) -> list[str]:

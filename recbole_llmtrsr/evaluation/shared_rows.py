@@ -124,6 +124,7 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
     tables = [_sorted(run.per_history) for run in ranked]
     for run, table in zip(ranked[1:], tables[1:]):
         _check_same_rows(str(run), table, str(ranked[0]), tables[0])
+    _check_same_popularity(ranked, tables)
     metrics = list(dict.fromkeys(name for table in tables for name in metric_names(table)))
     values = [_values(table, metrics) for table in tables]
     scores: dict[str, Scores] = {}
@@ -250,6 +251,19 @@ def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expecte
             raise UserError(
                 f"{name} has another {column} than {expected_name} in {int(differs.sum())} of {len(table)} histories:"
                 f" {remedy}"
+            )
+
+
+def _check_same_popularity(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse groups that would be another run's; an older version took the first of several targets."""
+    known = [(run, table["target_popularity"]) for run, table in zip(runs, tables)]
+    known = [(run, popularity) for run, popularity in known if popularity.notna().any()]
+    for run, popularity in known[1:]:
+        n = int((popularity != known[0][1]).fillna(True).sum())
+        if n:
+            raise UserError(
+                f"{run} counts other training events of the targets than {known[0][0]} in {n} of {len(popularity)}"
+                " histories: one of them was made by an older version, make it again"
             )
 
 

@@ -9,13 +9,13 @@ from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr.evaluation.cells import (
+    ABOUT_GROUPS,
     EPOCHS,
     GIVEN_WEIGHTS,
     MISSING,
     PEAK_MEMORY,
     RANDOM,
     RANKING,
-    SMALL_GROUPS,
     STRANGE_PROMPTS,
     TRAINING,
     cell,
@@ -54,15 +54,20 @@ def as_markdown(comparison: Comparison) -> str:
         f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
         _section("Differences", difference_table(comparison), note=correction(comparison)),
         _section("Probes", probe_table(comparison), note=STRANGE_PROMPTS),
-        _section("Groups", group_tables(comparison), note=SMALL_GROUPS),
+        _section("Groups", group_tables(comparison), note=ABOUT_GROUPS),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def as_latex(comparison: Comparison) -> str:
     """The same tables, the first with its best marked, and what each row cost in one of its own."""
-    further = [_differences(comparison), _probes(comparison), *_groups(comparison), _costs(comparison)]
-    return "\n".join([marked_metrics(comparison), *(table.latex() for table in further if table.lines)])
+    further = [
+        (_differences(comparison), correction(comparison)),
+        (_probes(comparison), STRANGE_PROMPTS),
+        *((table, ABOUT_GROUPS) for table in _groups(comparison)),
+        (_costs(comparison), ""),
+    ]
+    return "\n".join([marked_metrics(comparison), *(table.latex(note) for table, note in further if table.lines)])
 
 
 def as_printed(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _LATEX = {
@@ -13,6 +13,8 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
 }
 
 
@@ -41,12 +43,12 @@ class TextTable:
         rows = [self.header, rule, *self.lines]
         return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)
 
-    def latex(self) -> str:
-        """A tabular with booktabs, its caption a comment above."""
+    def latex(self, note: str = "") -> str:
+        """A tabular with booktabs, its caption and a note comments above."""
         n_numbers = len(self.header) - self.n_names - self.is_last_text
         columns = "l" * self.n_names + "r" * n_numbers + "l" * self.is_last_text
         header, *lines = (latex_line(map(escaped, row)) for row in (self.header, *self.lines))
-        above = "".join(f"% {line}\n" for line in self.caption.splitlines())
+        above = "".join(f"% {line}\n" for line in (self.caption, note) if line)
         return above + tabular(columns, [header, r"\midrule", *lines])
 
 
@@ -55,13 +57,14 @@ def tabular(columns: str, lines: Sequence[str]) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def latex_line(cells: Sequence[str] | map[str]) -> str:
-    """Cells as a line of a tabular.
+def latex_line(cells: Iterable[str]) -> str:
+    """Cells as a line of a tabular; a bracket or a star that begins one is no argument of the line before.
 
     >>> print(latex_line(["Pop", "0.5"]))
     Pop & 0.5 \\\\
     """
-    return " & ".join(cells) + r" \\"
+    line = " & ".join(cells) + r" \\"
+    return "{}" + line if line[0] in "[*" else line
 
 
 def escaped(text: str) -> str:

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.cells import (
+    ABOUT_GROUPS,
     GIVEN_WEIGHTS,
     MISSING,
-    SMALL_GROUPS,
     STRANGE_PROMPTS,
     correction,
     figure,
@@ -88,7 +88,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         level=LEVEL,
         given_weights=GIVEN_WEIGHTS,
         strange_prompts=STRANGE_PROMPTS,
-        small_groups=SMALL_GROUPS,
+        about_groups=ABOUT_GROUPS,
         correction=correction(comparison),
         figure=figure,
         short=short,

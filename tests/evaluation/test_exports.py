@@ -39,15 +39,15 @@ label,seed,kind,group,metric,mean,low,high,spread,n,p,p_holm
 LLMTRSR@a_b,all,,,mrr@3,0.5,0.25,0.75,0.125,4,,
 LLMTRSR@a_b,all,,,itemcoverage@3,0.1,,,,4,,
 LLMTRSR@a_b,1,,,mrr@3,0.4,,,,4,,
-LLMTRSR@a_b,1,cost,epochs,,2,,,,4,,
-LLMTRSR@a_b,1,cost,training (s),,12.5,,,,4,,
-LLMTRSR@a_b,1,cost,"s per 1,000 users",,61.25,,,,4,,
-LLMTRSR@a_b,1,cost,peak memory (GiB; CPU: whole process),,1.5,,,,4,,
+LLMTRSR@a_b,1,cost,,epochs,2,,,,,,
+LLMTRSR@a_b,1,cost,,training (s),12.5,,,,,,
+LLMTRSR@a_b,1,cost,,"s per 1,000 users",61.25,,,,,,
+LLMTRSR@a_b,1,cost,,peak memory (GiB; CPU: whole process),1.5,,,,,,
 LLMTRSR@a_b,2,,,mrr@3,0.6,,,,4,,
-LLMTRSR@a_b,2,cost,epochs,,2,,,,4,,
-LLMTRSR@a_b,2,cost,training (s),,12.5,,,,4,,
-LLMTRSR@a_b,2,cost,"s per 1,000 users",,61.25,,,,4,,
-LLMTRSR@a_b,2,cost,peak memory (GiB; CPU: whole process),,1.5,,,,4,,
+LLMTRSR@a_b,2,cost,,epochs,2,,,,,,
+LLMTRSR@a_b,2,cost,,training (s),12.5,,,,,,
+LLMTRSR@a_b,2,cost,,"s per 1,000 users",61.25,,,,,,
+LLMTRSR@a_b,2,cost,,peak memory (GiB; CPU: whole process),1.5,,,,,,
 LLMTRSR@a_b,all,target popularity,cold,mrr@3,0.3333333333333333,,,0.5,1,,
 LLMTRSR@a_b,all,probe,no summary,mrr@3,-0.125,-0.25,0.0,,4,,
 100% Pop,all,,,mrr@3,0.4375,0.25,0.5,,4,,
@@ -84,6 +84,13 @@ def test_latex_marks_the_best_and_the_second():
     found = marked_metrics(comparison())
     assert found.endswith(LATEX)
     assert found.startswith("% Needs \\usepackage{booktabs}.")
+    assert "\n% Intervals and p values are over users, given the trained weights;" in found
+
+
+def test_a_name_is_no_argument_of_the_line_before():
+    rows = [Row(name, (1,), {}, (), (), ({"test_result": {}},)) for name in ("[Ours]", "*x", "a|b>c")]
+    found = marked_metrics(Comparison("d", tuple(rows), (), None)).splitlines()
+    assert found[-5:-2] == [r"{}[Ours] \\", r"{}*x \\", r"a$|$b$>$c \\"]
 
 
 def test_latex_escapes_names():

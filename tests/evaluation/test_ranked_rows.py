@@ -13,9 +13,9 @@ from recbole_llmtrsr.registry import get_dataset, get_model
 TRAINS_TIES = 0  # the data seed with which 'ties' is the user who trains, on i9, i8, i7, i6 and i5
 
 
-def ranked(config: Any) -> tuple[RankedRows, Any]:
+def ranked(config: Any) -> tuple[RankedRows, Any, Any]:
     (_, _, test), *_ = make_loaders(config, get_dataset(get_model(config["model"]))(config))
-    return ranked_rows(test), test._dataset
+    return ranked_rows(test), test._dataset, test
 
 
 def by_row(rows: RankedRows, values: Sequence[Any]) -> dict[tuple[str, int], Any]:
@@ -27,7 +27,7 @@ def test_an_impression_with_several_clicks_is_as_known_as_the_most_known_of_them
     write_candidate_file(atomic_folder / "tiny" / "tiny.impressions.npz", CandidateFile.from_rows(shown))
     eval_args = {"mode": {"valid": "uni2", "test": "impressions"}, "split": {"US": [1, 0, 4]}}
     config = make_config("LLMTRSR", eval_args=eval_args, data_seed=TRAINS_TIES)
-    rows, dataset = ranked(config)
+    rows, dataset, _ = ranked(config)
 
     tokens = np.split(dataset.field2id_token["item_id"][rows.targets], rows.begins[1:])
     assert by_row(rows, list(map(sorted, tokens))) == {
@@ -43,7 +43,7 @@ def test_an_impression_with_several_clicks_is_as_known_as_the_most_known_of_them
 
 
 def test_a_user_whose_targets_share_a_row_is_as_known_as_the_most_known_of_them(make_config):
-    rows, dataset = ranked(make_config("BPR", eval_args={"split": {"RS": [0.4, 0.0, 0.6]}, "mode": "full"}))
+    rows, dataset, test = ranked(make_config("BPR", eval_args={"split": {"RS": [0.4, 0.0, 0.6]}, "mode": "full"}))
 
     own: dict[str, list[int]] = {}
     for user, item in zip(dataset.inter_feat["user_id"].tolist(), dataset.inter_feat["item_id"].tolist()):
@@ -53,8 +53,9 @@ def test_a_user_whose_targets_share_a_row_is_as_known_as_the_most_known_of_them(
     found = rows.largest(dataset.popularity[rows.targets]).tolist()
     assert dict(zip(rows.users, found, strict=True)) == {user: max(counts) for user, counts in own.items()}
     assert rows.target_tokens == [str(dataset.field2id_token["item_id"][i]) for i in rows.targets[rows.begins]]
+    assert rows.users == [str(dataset.field2id_token["user_id"][user]) for user in test.uid_list]
 
 
 def test_without_a_row_there_is_nothing_to_compare(make_config):
-    rows, dataset = ranked(make_config("BPR", eval_args={"split": {"RS": [1.0, 0.0, 0.0]}, "mode": "uni2"}))
+    rows, dataset, _ = ranked(make_config("BPR", eval_args={"split": {"RS": [1.0, 0.0, 0.0]}, "mode": "uni2"}))
     assert rows.largest(dataset.popularity[rows.targets]).tolist() == []

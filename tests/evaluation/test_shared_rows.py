@@ -70,6 +70,14 @@ def test_what_one_run_does_not_know_of_a_target_another_may():
     assert shared.rows["target_popularity"].tolist() == [0, 2]
 
 
+def test_other_counts_of_the_same_targets_are_refused():
+    one = run("Pop", 1, table([1.0, 1.0], features={"target_popularity": [0, 2]}))
+    other = run("Pop", 2, table([1.0, 1.0], features={"target_popularity": [1, 2]}))
+    unknown = run("Ours", 1, table([1.0, 1.0]))
+    with pytest.raises(UserError, match=r"Pop \(seed 2\) counts other training events of the targets than Pop"):
+        share_rows([unknown, one, other])
+
+
 def test_a_prompt_is_trimmed_if_it_was_with_any_seed():
     first = table([1.0] * 3, features={"prompt_trimmed": [False, False, True]})
     second = table([1.0] * 3, features={"prompt_trimmed": [False, True, True]})

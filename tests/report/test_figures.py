@@ -38,7 +38,13 @@ def test_every_shared_group_has_a_place_with_its_size(comparison):
     length, popularity = plots_by_group(comparison, "mrr@2")
     assert (length.title, popularity.title) == ("mrr@2 by history length", "mrr@2 by target popularity")
     assert [tick.lines for tick in popularity.x.ticks] == [("cold", "200"), ("1-4", "events", "1,000")]
-    assert [heights(s) for s in popularity.series] == [[0.5, 0.62], [0.05, 0.68], []]
+    assert {s.label: heights(s) for s in popularity.series} == {
+        "LLMTRSR@recurrent": [0.5, 0.62],
+        "Pop": [0.05, 0.68],
+        "elsewhere": [],
+        "random ranking": [0.25],
+    }
+    assert [s.label for s in length.series] == ["LLMTRSR@recurrent", "Pop", "elsewhere"]
 
 
 def test_a_metric_without_an_interval_is_drawn_without_one(comparison):

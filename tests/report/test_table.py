@@ -57,7 +57,11 @@ def test_groups_are_marked_apart_and_keep_their_sizes(comparison):
         for name, lines in tables["target popularity"].items()
     }
     assert told == {
-        "cold": [("LLMTRSR@recurrent", 200, "0.5000", "best"), ("Pop", 200, "0.0500", "second")],
+        "cold": [
+            ("LLMTRSR@recurrent", 200, "0.5000", "best"),
+            ("Pop", 200, "0.0500", "second"),
+            ("random ranking", 200, "0.2500", ""),
+        ],
         "1-4 events": [("LLMTRSR@recurrent", 1000, "0.6200", "second"), ("Pop", 1000, "0.6800", "best")],
     }
 

@@ -67,15 +67,15 @@ CONVERTERS: dict[str, Converter] = {
     "mind": Converter(
         "behaviors.tsv and news.tsv, as in the official MIND archives",
         convert_mind,
-        published="MINDsmall 50,000 users (Wu et al., ACL 2020), 5,843,444 impression entries of its training part and"
-        " 2,740,998 of its validation part (RecZoo, MIND_small_x1)",
+        published="MINDsmall has 50,000 users and 5,843,444 impression entries in its training part, 2,740,998 in its"
+        " validation part (RecZoo, MIND_small_x1)",
     ),
     "amazon-m2": Converter(
         "products_train.csv and sessions_train.csv, as in the KDD Cup 2023",
         convert_amazon_m2,
         (Option("locale", "locales to take, such as UK or DE,UK; all where it is not given", _names),),
-        "sessions and products 3,606,249 and 1,551,057, of these UK 1,182,181 and 500,180, DE 1,111,416 and 518,327,"
-        " JP 979,119 and 395,009 (Jin et al., NeurIPS 2023)",
+        published="sessions and products 3,606,249 and 1,551,057, one counted in every locale that has it: UK 1,182,181"
+        " and 500,180, DE 1,111,416 and 518,327, JP 979,119 and 395,009 (Jin et al., NeurIPS 2023)",
     ),
     "amazon-reviews": Converter(
         "the reviews and the metadata (meta_...) of a category, as collected in 2018 or 2023, also with .gz",
@@ -95,8 +95,8 @@ CONVERTERS: dict[str, Converter] = {
             Option("plot_id", "its column of ids: movieId (where not given), imdbId, imdb_id, tmdbId or tmdb_id"),
             Option("plot_text", "its column of texts, overview where not given"),
         ),
-        "users, rated movies and ratings 943, 1,682, 100,000 (100k), 6,040, 3,706, 1,000,209 (1M), 162,541, 59,047,"
-        " 25,000,095 (25M), 610, 9,724, 100,836 (latest-small of 2018) (GroupLens)",
+        published="users, rated movies and ratings 943, 1,682, 100,000 (100k), 6,040, 3,706, 1,000,209 (1M), 162,541,"
+        " 59,047, 25,000,095 (25M), 610, 9,724, 100,836 (latest-small of 2018) (GroupLens)",
     ),
     "table": Converter(
         "a table of events and one of items, each .csv, .tsv, .jsonl or .parquet",

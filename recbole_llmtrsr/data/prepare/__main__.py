@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.prepare import CONVERTERS, converter
+from recbole_llmtrsr.data.prepare.atomic import atomic_paths
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import exit_code
 from recbole_llmtrsr.whole_file import whole_file
 
-MALFORMED = "malformed.tsv"
+MALFORMED = "malformed.tsv"  # after the name of the data set
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def _run(arguments: Sequence[str]) -> int:
     }
     report = chosen.convert(options.source, options.out, **values)
     print(report.text())
-    _list_malformed(options.out / MALFORMED, report)
+    _list_malformed(atomic_paths(options.out, [MALFORMED])[0], report)
     if chosen.published:
         print(f"published: {chosen.published}")
     return 0

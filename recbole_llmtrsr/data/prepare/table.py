@@ -133,7 +133,7 @@ def _convert_events(
     n_unknown = n_other_times = 0
     forms = _TIMES
     for number, (user, item, *numbers) in read_records(path, columns, report):
-        time = str(per_user[user])
+        form, time = forms[0], str(per_user[user])
         if is_timed:
             text = numbers.pop()
             read = [(form, value) for form in forms if (value := form(text)) is not None]
@@ -142,13 +142,14 @@ def _convert_events(
                 report.fault(path.name, number, f"{columns[-1]} is no {kind}", "row skipped")
                 n_other_times += any(form(text) is not None for form in _TIMES)
                 continue
-            # Numbers among dates would be other times than they look: one form for all rows.
-            forms, time = (read[0][0],), read[0][1]
+            form, time = read[0]
         if not is_token(user) or not is_token(item):
             report.fault(path.name, number, f"{columns[0]} or {columns[1]} is {BAD_ID}", "row skipped")
         elif not all(map(is_number, numbers)):
             report.fault(path.name, number, f"{columns[2]} is no number", "row skipped")
         else:
+            # Numbers among dates would be other times than they look: one form for all rows.
+            forms = (form,)
             file.write(user, item, *numbers, time)
             per_user[user] += 1
             chosen.add(item)

@@ -39,7 +39,7 @@ def test_malformed_lines_that_the_text_leaves_out_are_in_a_file_of_their_own(
     raw = raw_folder(tmp_path / "raw")
     good = (raw / "news.tsv").read_text()
     flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}"]
-    listed = tmp_path / "tiny" / "malformed.tsv"
+    listed = tmp_path / "tiny" / "tiny.malformed.tsv"
 
     (raw / "news.tsv").write_text(good + "short\n" * 11)
     assert main(flags) == 0
