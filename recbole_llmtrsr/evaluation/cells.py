@@ -83,7 +83,7 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
 
 
 def costs_of(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a seed cost, by unit; others' programs may not tell. Memory is the most that any stage held."""
+    """What a seed cost, by column; others' programs may not tell. Memory is the most that any stage held."""
     cost = result.get("cost") or {}
     peaks = [(cost.get(stage) or {}).get("peak_memory_gib") for stage in STAGES]
     return {

@@ -38,18 +38,19 @@ class TextTable:
 
     def markdown(self) -> str:
         """Without the caption; a pipe in a name starts no column."""
-        n_numbers = len(self.header) - self.n_names - self.is_last_text
-        rule = ["---"] * self.n_names + ["---:"] * n_numbers + ["---"] * self.is_last_text
-        rows = [self.header, rule, *self.lines]
+        rows = [self.header, self._sides("---", "---:"), *self.lines]
         return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)
 
     def latex(self, note: str = "") -> str:
         """A tabular with booktabs, its caption and a note comments above."""
-        n_numbers = len(self.header) - self.n_names - self.is_last_text
-        columns = "l" * self.n_names + "r" * n_numbers + "l" * self.is_last_text
         header, *lines = (latex_line(map(escaped, row)) for row in (self.header, *self.lines))
         above = "".join(f"% {line}\n" for line in (self.caption, note) if line)
-        return above + tabular(columns, [header, r"\midrule", *lines])
+        return above + tabular("".join(self._sides("l", "r")), [header, r"\midrule", *lines])
+
+    def _sides(self, left: str, right: str) -> list[str]:
+        """A mark for each column. [n_columns]"""
+        n_numbers = len(self.header) - self.n_names - self.is_last_text
+        return [left] * self.n_names + [right] * n_numbers + [left] * self.is_last_text
 
 
 def tabular(columns: str, lines: Sequence[str]) -> str:

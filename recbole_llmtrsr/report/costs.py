@@ -6,10 +6,18 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import MISSING, PEAK_MEMORY, figure, peak_memory
+from recbole_llmtrsr.evaluation.cells import (
+    EPOCHS,
+    MISSING,
+    PEAK_MEMORY,
+    RANKING,
+    TRAINING,
+    costs_of,
+    figure,
+    peak_memory,
+)
 from recbole_llmtrsr.evaluation.comparison import Comparison, Row
 from recbole_llmtrsr.report.facts import look_up
-from recbole_llmtrsr.report.figures import SECONDS_PER_1000_USERS, TRAINING_SECONDS
 from recbole_llmtrsr.report.numbers import is_number
 
 OfResult = Callable[[Mapping[str, Any]], Any]
@@ -18,9 +26,9 @@ OfResult = Callable[[Mapping[str, Any]], Any]
 def costs(comparison: Comparison) -> dict[str, list[str]]:
     """Columns of the table of costs, a text for each row; those that nobody knows are left out."""
     columns: dict[str, tuple[OfResult, str]] = {
-        "epochs": (lambda result: look_up(result, "epochs_trained"), ",.1f"),
-        "training (s)": (lambda result: look_up(result, *TRAINING_SECONDS), ",.0f"),
-        "s per 1,000 users": (lambda result: look_up(result, *SECONDS_PER_1000_USERS), ",.1f"),
+        EPOCHS: (lambda result: costs_of(result)[EPOCHS], ",.1f"),
+        TRAINING: (lambda result: costs_of(result)[TRAINING], ",.0f"),
+        RANKING: (lambda result: costs_of(result)[RANKING], ",.1f"),
         "weights": (lambda result: look_up(result, "weights", "total"), ",.0f"),
         "trained weights": (lambda result: look_up(result, "weights", "trainable"), ",.0f"),
     }
