@@ -1,6 +1,7 @@
 """How far does counting go on impressions, told of the same ones as a language model that trains on them?
 
 python benchmarks/clicks_per_show.py [--data=mind] [--config_files="<files of the comparison>"] --out=<folder>
+                                     [--run=<folder of a run of a language model> ...]
                                      [--<option>=<value> of that comparison]
 
 Such a model sees what the users of training were shown and did not click; Pop and RecBole's models see clicks alone.
@@ -9,16 +10,18 @@ Rankings without a language model that count training's impressions, all shows o
     Clicks                  log(clicks + a)
     ClicksPerShow           log-odds of (clicks + a p) / (shows + a), p the share of clicks among all shows
     ...@LLMSeqSim           the same + w times the cosine of LLMSeqSim (text_encoder: TF-IDF unless told otherwise)
+    ...@<label of a run>    the same + w times the log-odds of yes by that run's model; start where the run was started
 
-a and w are those of the highest ImpressionAUC on validation, together. The folders below --out join the runs of a
-comparison by python -m recbole_llmtrsr.report.
+a and w are those of the highest ImpressionAUC on validation, together. The folders seed-<seed> below --out join
+the runs of a comparison by python -m recbole_llmtrsr.report.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,7 @@ from recbole_llmtrsr.data.train_impressions import ImpressionTrainDataLoader
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.pipeline import checked_config
+from recbole_llmtrsr.recommend.saved_run import load_run
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.run_data import RunData, load_run_data
 
@@ -40,10 +44,12 @@ Floats = npt.NDArray[np.float64]
 Counts = Mapping[str, tuple[int, int]]  # shows and clicks of each item
 Choice = tuple[float, float]  # a and w
 Score = Callable[[CandidateFile, Counts, float], Floats]
+SPLITS = ("valid", "test")
 AUC = "impressionauc"
 METRICS = ["recall", "mrr", "ndcg", AUC, "impressionmrr"]
 PRIORS = (1, 3, 10, 30, 100, 300)
 WEIGHTS = (1, 2, 4, 8, 16)
+WEIGHTS_OF_RUNS = (0.125, 0.25, 0.5, 1, 2, 4)
 SEED = 1
 
 
@@ -52,6 +58,7 @@ def main() -> None:
     parser.add_argument("--data", default="mind")
     parser.add_argument("--config_files", default="")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=Path, action="append", default=[])
     known, others = parser.parse_known_args()
     sys.argv = [sys.argv[0], *others]
 
@@ -65,23 +72,46 @@ def main() -> None:
     print(f"{n_shows:,} shows of {len(counts):,} items and {n_clicks:,} clicks in training")
     config, data = load("LLMSeqSim", "targets", {name: drawn.digest for name, drawn in shown.candidates.items()})
     model = get_model("LLMSeqSim")(config, data.train._dataset).eval()
-    files = {split: data.candidates[split].file for split in ("valid", "test")}
-    cosine = {split: cosines(model, getattr(data, split)) for split in files}
+    files = {split: data.candidates[split].file for split in SPLITS}
+    added = [
+        Added("", SEED, (0,), {split: np.zeros(len(file.items)) for split, file in files.items()}),
+        Added("@LLMSeqSim", SEED, WEIGHTS, {split: scores(model, getattr(data, split)) for split in SPLITS}),
+    ]
+    added += [of_run(folder, {split: file.digest for split, file in files.items()}) for folder in known.run]
 
     for name, score in {"Clicks": clicks, "ClicksPerShow": clicks_per_show}.items():
-        for suffix, weights in {"": (0,), "@LLMSeqSim": WEIGHTS}.items():
+        for what in added:
 
-            def scored(split: str, choice: Choice, score: Score = score) -> Floats:
+            def scored(split: str, choice: Choice, score: Score = score, what: Added = what) -> Floats:
                 a, w = choice
-                return score(files[split], counts, a) + w * cosine[split]
+                return score(files[split], counts, a) + w * what.scores[split]
 
-            ways = {(a, w): scored("valid", (a, w)) for a in PRIORS for w in weights}
+            ways = {(a, w): scored("valid", (a, w)) for a in PRIORS for w in what.weights}
             choice, found = best(files["valid"], ways)
             told = f"validation's {AUC} {found:.4f} with a {choice[0]}, w {choice[1]}"
             table, tested = evaluate_scores(files["test"], scored("test", choice), METRICS, config["topk"])
-            folder = known.out / (name + suffix)
-            write_external(folder, name + suffix, known.data, SEED, files["test"], table, tested)
-            print(f"{name + suffix}: {told}; test: {', '.join(f'{key} {value}' for key, value in tested.items())}")
+            label = name + what.suffix
+            folder = known.out / label / f"seed-{what.seed}"
+            write_external(folder, label, known.data, what.seed, files["test"], table, tested)
+            print(f"{label}: {told}; test: {', '.join(f'{key} {value}' for key, value in tested.items())}")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to counts: scores of all candidates, by split, in the order of their files."""
+
+    suffix: str
+    seed: int
+    weights: Sequence[float]
+    scores: Mapping[str, Floats]
+
+
+def of_run(folder: Path, candidates: Mapping[str, str]) -> Added:
+    """What a run's model finds of the candidates with these hashes."""
+    run = load_run(folder, {}, None)
+    data = load_run_data(run.config, Clock(), candidates)
+    found = {split: scores(run.model, getattr(data, split)) for split in SPLITS}
+    return Added(f"@{run.label}", run.config["seed"], WEIGHTS_OF_RUNS, found)
 
 
 def impressions_of(loader: ImpressionTrainDataLoader) -> CandidateFile:
@@ -112,7 +142,7 @@ def clicks_per_show(candidates: CandidateFile, counts: Counts, a: float) -> Floa
 
 
 @torch.no_grad()
-def cosines(model: torch.nn.Module, loader: CandidateEvalDataLoader) -> Floats:
+def scores(model: torch.nn.Module, loader: CandidateEvalDataLoader) -> Floats:
     """The model's score of every candidate, in the order of the file. [offsets[-1]]"""
     found: dict[int, list[float]] = {}
     for rows, *_ in loader:

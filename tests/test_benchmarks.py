@@ -27,6 +27,7 @@ from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.model import scorer, scoring
 from recbole_llmtrsr.model.operations import Work
 from recbole_llmtrsr.model.probe import probe
+from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -391,7 +392,7 @@ def test_similarities_lie_as_the_candidates_of_the_file(clicks_per_show, make_co
         expected += [float(taste @ model.vectors[ids[item]]) for item in tokens[begin:end]]
     assert len(file.users) == 3
     assert len(set(np.round(expected, 3))) > 6
-    assert np.allclose(clicks_per_show.cosines(model, test), expected, atol=1e-6)
+    assert np.allclose(clicks_per_show.scores(model, test), expected, atol=1e-6)
 
 
 def test_what_is_shown_and_never_clicked_goes_last(clicks_per_show, run, tmp_path):
@@ -402,7 +403,7 @@ def test_what_is_shown_and_never_clicked_goes_last(clicks_per_show, run, tmp_pat
     n_shows = int(re.search(r"(\d+) shows of \d items and 3 clicks in training", printed)[1])
     assert n_shows in {sum(1 + len(SHOWN[i][3]) for i in rows) for rows in combinations(range(5), 3)}
     for label in ("Clicks", "Clicks@LLMSeqSim", "ClicksPerShow", "ClicksPerShow@LLMSeqSim"):
-        result = json.loads((tmp_path / "out" / label / "result.json").read_text())
+        result = json.loads((tmp_path / "out" / label / "seed-1" / "result.json").read_text())
         assert (result["label"], result["n_test"]) == (label, 1)
         if label == "ClicksPerShow":  # what training showed was not clicked, but for i3, i5 and i8
             assert result["test_result"]["impressionauc"] == 1
@@ -410,7 +411,7 @@ def test_what_is_shown_and_never_clicked_goes_last(clicks_per_show, run, tmp_pat
 
 def test_what_is_similar_to_the_history_goes_first(clicks_per_show, atomic_folder, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(clicks_per_show, "cosines", lambda _, loader: loader.candidates.file.is_positive * 1.0)
+    monkeypatch.setattr(clicks_per_show, "scores", lambda _, loader: loader.candidates.file.is_positive * 1.0)
     flags = ["--eval_args={'split': {'US': [3, 1, 1]}, 'mode': 'impressions'}", "--metrics=['ImpressionAUC']"]
     flags += ["--valid_metric=ImpressionAUC", "--topk=[1]", f"--out={tmp_path / 'out'}"]
     flags += ["--data=tiny", f"--data_path={atomic_folder}"]
@@ -419,6 +420,34 @@ def test_what_is_similar_to_the_history_goes_first(clicks_per_show, atomic_folde
     found = dict(re.findall(r"(\S+): validation's impressionauc (\S+) with", capsys.readouterr().out))
     assert list(found) == ["Clicks", "Clicks@LLMSeqSim", "ClicksPerShow", "ClicksPerShow@LLMSeqSim"]
     assert (float(found["Clicks@LLMSeqSim"]), float(found["ClicksPerShow@LLMSeqSim"])) == (1, 1)
+
+
+def test_beside_equal_counts_a_run_decides(clicks_per_show, atomic_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shared = {
+        "data_path": str(atomic_folder),
+        "data_seed": 7,
+        "eval_args": {"split": {"US": [1, 1, 3]}, "mode": "impressions"},
+        "metrics": ["Recall", "MRR", "ImpressionAUC"],
+        "valid_metric": "ImpressionAUC",
+        "topk": [1, 2],
+    }
+    own = {"train_on": "impressions", "max_prompt_tokens": 400, "epochs": 1, "learning_rate": 0.02, "use_gpu": False}
+    monkeypatch.setattr("sys.argv", ["test", *SMALL])
+    compare(["TALLRec"], "tiny", config_dict={**shared, **own, "show_progress": False, "seed": 3, "result_dir": "run"})
+    of_run = json.loads((tmp_path / "run" / "result.json").read_text())
+
+    monkeypatch.setattr(clicks_per_show, "clicks", lambda candidates, *_: np.zeros(len(candidates.items)))
+    flags = [f"--{name}={value}" for name, value in shared.items()]
+    monkeypatch.setattr("sys.argv", ["clicks_per_show.py", "--data=tiny", "--out=out", "--run=run", *flags])
+    clicks_per_show.main()
+    folders = {"alone": "Clicks/seed-1", "blended": "Clicks@TALLRec/seed-3"}
+    found = {
+        name: json.loads((tmp_path / "out" / folder / "result.json").read_text()) for name, folder in folders.items()
+    }
+    assert found["blended"]["candidates"]["test"]["hash"] == of_run["candidates"]["test"]["hash"]
+    assert found["blended"]["test_result"].items() >= of_run["test_result"].items()
+    assert found["alone"]["test_result"]["impressionauc"] == 0.5 != of_run["test_result"]["impressionauc"]
 
 
 def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
