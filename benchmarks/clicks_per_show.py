@@ -5,7 +5,7 @@ python benchmarks/clicks_per_show.py [--data=mind] [--config_files="<files of th
                                      [--<option>=<value> of that comparison]
 
 Such a model sees what the users of training were shown and did not click; Pop and RecBole's models see clicks alone.
-Rankings without a language model that count training's impressions, all shows of them:
+Rankings that count training's impressions, all shows of them, alone or beside a model's scores:
 
     Clicks                  log(clicks + a)
     ClicksPerShow           log-odds of (clicks + a p) / (shows + a), p the share of clicks among all shows
