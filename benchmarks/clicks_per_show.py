@@ -36,7 +36,7 @@ from recbole_llmtrsr.data.train_impressions import ImpressionTrainDataLoader
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.pipeline import checked_config
-from recbole_llmtrsr.recommend.saved_run import load_run
+from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.run_data import RunData, load_run_data
 
@@ -62,6 +62,11 @@ def main() -> None:
     known, others = parser.parse_known_args()
     sys.argv = [sys.argv[0], *others]
 
+    runs = [load_run(folder, {}, None) for folder in known.run]
+    named = [f"{run.label} with seed {run.config['seed']}" for run in runs]
+    if len(set(named)) < len(named):
+        raise SystemExit(f"--run names {', '.join(named)}: give those of one name and seed apart, with --out apart")
+
     def load(model: str, train_on: str, candidates: Mapping[str, str]) -> tuple[Config, RunData]:
         config = checked_config(model, known.data, known.config_files.split(), {"seed": SEED, "train_on": train_on})
         return config, load_run_data(config, Clock(), candidates)
@@ -77,7 +82,7 @@ def main() -> None:
         Added("", SEED, (0,), {split: np.zeros(len(file.items)) for split, file in files.items()}),
         Added("@LLMSeqSim", SEED, WEIGHTS, {split: scores(model, getattr(data, split)) for split in SPLITS}),
     ]
-    added += [of_run(folder, {split: file.digest for split, file in files.items()}) for folder in known.run]
+    added += [of_run(run, {split: file.digest for split, file in files.items()}) for run in runs]
 
     for name, score in {"Clicks": clicks, "ClicksPerShow": clicks_per_show}.items():
         for what in added:
@@ -106,9 +111,8 @@ class Added:
     scores: Mapping[str, Floats]
 
 
-def of_run(folder: Path, candidates: Mapping[str, str]) -> Added:
+def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
     """What a run's model finds of the candidates with these hashes."""
-    run = load_run(folder, {}, None)
     data = load_run_data(run.config, Clock(), candidates)
     found = {split: scores(run.model, getattr(data, split)) for split in SPLITS}
     return Added(f"@{run.label}", run.config["seed"], WEIGHTS_OF_RUNS, found)

@@ -449,6 +449,11 @@ def test_beside_equal_counts_a_run_decides(clicks_per_show, atomic_folder, monke
     assert found["blended"]["test_result"].items() >= of_run["test_result"].items()
     assert found["alone"]["test_result"]["impressionauc"] == 0.5 != of_run["test_result"]["impressionauc"]
 
+    twice = ["clicks_per_show.py", "--data=tiny", "--out=out", "--run=run", "--run=run"]
+    monkeypatch.setattr("sys.argv", [*twice, *flags])
+    with pytest.raises(SystemExit, match="--run names TALLRec with seed 3, TALLRec with seed 3: give"):
+        clicks_per_show.main()
+
 
 def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
     printed = run("serving_load.py", "--n_requests=40", "--concurrency=8", "--max_prompt_tokens=400")

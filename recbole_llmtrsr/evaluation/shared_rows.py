@@ -178,9 +178,11 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             if _without_place(found[name]) != _without_place(expected[name])
         ]
         if differing:
+            other_name = f"{run.label.partition('@')[0]}@other"
             raise UserError(
                 f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name are seeds of one model; give"
-                f" other settings a name of their own, such as {run.label.partition('@')[0]}@other"
+                f" other settings a name of their own, such as {other_name}, in their run or when it is joined:"
+                f" python -m recbole_llmtrsr.report {other_name}=<folder> ..."
             )
 
 

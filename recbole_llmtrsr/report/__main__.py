@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, exit_code
-from recbole_llmtrsr.evaluation.comparison import load_runs, make_comparison
+from recbole_llmtrsr.evaluation.comparison import Run, load_runs, make_comparison
 from recbole_llmtrsr.evaluation.tables import as_printed, write_comparison
 from recbole_llmtrsr.options import EvaluationSettings
 from recbole_llmtrsr.report.page import write_report
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    comparison = make_comparison(load_runs(options.folders), options.n_resamples)
+    runs = [run for given in options.folders for run in _runs(given)]
+    comparison = make_comparison(runs, options.n_resamples)
     try:
         write_comparison(options.out, comparison)
     except OSError as error:
@@ -44,6 +45,20 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _runs(given: str) -> list[Run]:
+    """Those of a folder, or of ``name=folder`` under that name."""
+    name, equals, folder = given.partition("=")
+    if not equals or not name or "/" in name or Path(given).exists():
+        return load_runs(Path(given))
+    runs = load_runs(Path(folder))
+    labels = list(dict.fromkeys(run.label for run in runs))
+    if len(labels) > 1:
+        raise UserError(
+            f"{folder} holds runs of {', '.join(labels)}, which cannot all be named {name}: name the folder of one"
+        )
+    return [replace(run, label=name) for run in runs]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recbole_llmtrsr.report",
@@ -54,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "folders",
         nargs="+",
-        type=Path,
         metavar="folder",
-        help="results of runs, at any depth: each result.json with the per_history.csv beside it",
+        help="results of runs, at any depth: each result.json with the per_history.csv beside it; name=folder gives a"
+        " model's runs another name, such as LLMTRSR@before, beside runs of the same model",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files, made if missing")
     parser.add_argument(

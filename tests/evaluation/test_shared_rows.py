@@ -252,7 +252,8 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
     other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
-        " runs of one name are seeds of one model; give other settings a name of their own, such as GRU4Rec@other"
+        " runs of one name are seeds of one model; give other settings a name of their own, such as GRU4Rec@other, in"
+        " their run or when it is joined: python -m recbole_llmtrsr.report GRU4Rec@other=<folder> ..."
     )
     with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([one, other])

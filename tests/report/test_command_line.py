@@ -57,6 +57,38 @@ def test_the_order_of_the_folders_is_that_of_the_rows(folders, tmp_path):
     assert [row["label"] for row in rows] == ["Pop", "LLMTRSR"]
 
 
+def labels_and_values(out: Path) -> list[tuple[str, float]]:
+    rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    return [(row["label"], row["metrics"]["recall@1"]["mean"]) for row in rows]
+
+
+def test_runs_of_one_model_with_other_settings_are_joined_under_names_of_their_own(folders, tmp_path):
+    ours, pop = folders
+    out = tmp_path / "out"
+    assert main([f"Pop@before={ours}", pop, f"--out={out}", "--n_resamples=100"]) == 0
+    assert labels_and_values(out) == [("Pop@before", pytest.approx(2 / 3)), ("Pop", 0.0)]
+    report = (out / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    assert "Pop@before leads with mrr@2" in " ".join(report.split())
+
+
+def test_a_folder_with_an_equals_sign_is_a_folder(folders, tmp_path, capsys):
+    ours, pop = folders
+    named = Path(ours).rename(tmp_path / "runs" / "lr=0.1")
+    main([str(named), pop, f"--out={tmp_path / 'out'}", "--n_resamples=100"])
+    assert [label for label, _ in labels_and_values(tmp_path / "out")] == ["LLMTRSR", "Pop"]
+    missing = tmp_path / "lr=0.2"
+    assert main([str(missing), f"--out={tmp_path / 'out'}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {missing} holds no finished run")
+
+
+def test_several_models_do_not_get_one_name(folders, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    assert main([f"other={runs}", f"--out={tmp_path / 'out'}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {runs} holds runs of LLMTRSR, Pop, which cannot all be named other: name the folder of one\n"
+    )
+
+
 def test_the_same_runs_give_the_same_report(folders, tmp_path):
     for name in ("first", "second"):
         main([*folders, f"--out={tmp_path / name}", "--n_resamples=100"])
