@@ -35,10 +35,12 @@ from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.data.train_impressions import ImpressionTrainDataLoader
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
+from recbole_llmtrsr.model.make_backbone import autocast
 from recbole_llmtrsr.pipeline import checked_config
 from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.run_data import RunData, load_run_data
+from recbole_llmtrsr.summaries import make_summaries
 
 Floats = npt.NDArray[np.float64]
 Counts = Mapping[str, tuple[int, int]]  # shows and clicks of each item
@@ -112,9 +114,11 @@ class Added:
 
 
 def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
-    """What a run's model finds of the candidates with these hashes."""
+    """What a run's model finds of the candidates with these hashes, as in its own test."""
     data = load_run_data(run.config, Clock(), candidates)
-    found = {split: scores(run.model, getattr(data, split)) for split in SPLITS}
+    make_summaries(run.config, run.dataset, [getattr(data, split) for split in SPLITS])
+    with autocast(run.config.settings.backbone.precision, run.model.device):
+        found = {split: scores(run.model, getattr(data, split)) for split in SPLITS}
     return Added(f"@{run.label}", run.config["seed"], WEIGHTS_OF_RUNS, found)
 
 

@@ -188,8 +188,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_final_config_dict(self) -> dict[str, Any]:
         final = dict(self.internal_config_dict)
         self._given: dict[str, Any] = {}
+        own: set[str] = set()  # options that a source so far set for this model alone
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
-            for options in self._spoken_to(source):
+            of_all, *of_this = self._spoken_to(source)
+            of_model = {name for options in of_this for name in options}
+            for name in sorted((own & of_all.keys()) - of_model):
+                self._tell_beaten(name, final[name], of_all[name])
+            own = (own - of_all.keys()) | of_model
+            for options in (of_all, *of_this):
                 self._merge(final, options)
                 self._merge(self._given, options)
         chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
@@ -197,6 +203,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
             final["train_neg_sample_args"] = None
         return final
+
+    def _tell_beaten(self, name: str, before: Any, after: Any) -> None:
+        if before != after:
+            getLogger().warning(
+                f"{name}: {after} speaks to every model, {self.label} too, whose own {name}: {before} came before it"
+                f" (property files in their order, then config_dict, then flags); set {self.label}.{name} where it"
+                " should stay"
+            )
 
     def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Options of a source for all models, then those that speak to this model, then to this variant of it."""

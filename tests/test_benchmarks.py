@@ -422,7 +422,8 @@ def test_what_is_similar_to_the_history_goes_first(clicks_per_show, atomic_folde
     assert (float(found["Clicks@LLMSeqSim"]), float(found["ClicksPerShow@LLMSeqSim"])) == (1, 1)
 
 
-def test_beside_equal_counts_a_run_decides(clicks_per_show, atomic_folder, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("model", "precision"), [("TALLRec", "fp32"), ("LLMTRSR", "fp32"), ("LLMTRSR", "bf16")])
+def test_beside_equal_counts_a_run_decides(model, precision, clicks_per_show, atomic_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     shared = {
         "data_path": str(atomic_folder),
@@ -433,15 +434,16 @@ def test_beside_equal_counts_a_run_decides(clicks_per_show, atomic_folder, monke
         "topk": [1, 2],
     }
     own = {"train_on": "impressions", "max_prompt_tokens": 400, "epochs": 1, "learning_rate": 0.02, "use_gpu": False}
+    own |= {"precision": precision, "block_size": 1, "summary_store": None, "show_progress": False, "seed": 3}
     monkeypatch.setattr("sys.argv", ["test", *SMALL])
-    compare(["TALLRec"], "tiny", config_dict={**shared, **own, "show_progress": False, "seed": 3, "result_dir": "run"})
+    compare([model], "tiny", config_dict={**shared, **own, "result_dir": "run"})
     of_run = json.loads((tmp_path / "run" / "result.json").read_text())
 
     monkeypatch.setattr(clicks_per_show, "clicks", lambda candidates, *_: np.zeros(len(candidates.items)))
     flags = [f"--{name}={value}" for name, value in shared.items()]
     monkeypatch.setattr("sys.argv", ["clicks_per_show.py", "--data=tiny", "--out=out", "--run=run", *flags])
     clicks_per_show.main()
-    folders = {"alone": "Clicks/seed-1", "blended": "Clicks@TALLRec/seed-3"}
+    folders = {"alone": "Clicks/seed-1", "blended": f"Clicks@{model}/seed-3"}
     found = {
         name: json.loads((tmp_path / "out" / folder / "result.json").read_text()) for name, folder in folders.items()
     }
@@ -451,7 +453,7 @@ def test_beside_equal_counts_a_run_decides(clicks_per_show, atomic_folder, monke
 
     twice = ["clicks_per_show.py", "--data=tiny", "--out=out", "--run=run", "--run=run"]
     monkeypatch.setattr("sys.argv", [*twice, *flags])
-    with pytest.raises(SystemExit, match="--run names TALLRec with seed 3, TALLRec with seed 3: give"):
+    with pytest.raises(SystemExit, match=f"--run names {model} with seed 3, {model} with seed 3: give"):
         clicks_per_show.main()
 
 

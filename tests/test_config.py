@@ -219,6 +219,20 @@ def test_no_value_is_ever_run_as_code(config, tmp_path, monkeypatch, text, sourc
     assert not Path("ran").exists()
 
 
+def test_the_log_tells_where_a_models_own_option_is_beaten(config, caplog):
+    given = {"file": "SASRec.epochs: 5\nSASRec.train_batch_size: 64\nSASRec.stopping_step: 3\n"}
+    flags = ["--epochs=3", "--train_batch_size=32", "--SASRec.train_batch_size=16", "--stopping_step=3"]
+    made = config("SASRec", **given, flags=flags)
+    assert (made["epochs"], made["train_batch_size"], made["stopping_step"]) == (3, 16, 3)
+    assert [record.getMessage() for record in caplog.records if "came before it" in record.getMessage()] == [
+        "epochs: 3 speaks to every model, SASRec too, whose own epochs: 5 came before it (property files in their"
+        " order, then config_dict, then flags); set SASRec.epochs where it should stay"
+    ]
+    caplog.clear()
+    config("GRU4Rec", **given, flags=flags)
+    assert "came before it" not in caplog.text
+
+
 def test_a_flag_given_twice_must_say_the_same(config):
     assert config("Pop", flags=["--epochs=3", "--epochs=3"])["epochs"] == 3
     with pytest.raises(UserError, match="flag --epochs is given twice, with '3' and '4': keep one"):

@@ -177,6 +177,9 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             for name in sorted((found.keys() & expected.keys()) - _OF_A_SEED)
             if _without_place(found[name]) != _without_place(expected[name])
         ]
+        weights = [(r.result.get("weights") or {}).get("total") for r in (run, other)]  # of backbones in other places
+        if None not in weights and weights[0] != weights[1]:
+            differing.append(f"{weights[0]:,} weights, not {weights[1]:,}")
         if differing:
             other_name = f"{run.label.partition('@')[0]}@other"
             raise UserError(

@@ -17,7 +17,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.model.divided_weights import WeightDivider, check_can_divide
-from recbole_llmtrsr.model.make_backbone import check_weights_format, choose_weights, make_backbone, weights_dtype
+from recbole_llmtrsr.model.make_backbone import autocast, check_weights_format, choose_weights, make_backbone
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
@@ -64,8 +64,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
         if divider is not None:
             divider.divide(backbone)
     backbone.to(device)
-    half = weights_dtype(settings.backbone.precision, device) == torch.bfloat16
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
+    with autocast(settings.backbone.precision, device):
         refused = probe(backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens)
     if settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()

@@ -12,7 +12,7 @@ import torch
 from recbole_llmtrsr.explain import Explanation
 from recbole_llmtrsr.explain.explain import explain_history
 from recbole_llmtrsr.explain.explanation import ExplainedItem
-from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.model.make_backbone import autocast
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.recommend.known_users import KnownUsers
 from recbole_llmtrsr.recommend.queries import Door, GivenItem, Query, QueryItem
@@ -216,9 +216,7 @@ class Recommender:
             first = last
         if not any(sections):  # the history holds the whole catalogue
             return scored
-        device = self._model.device
-        half = weights_dtype(self._config.settings.backbone.precision, device) == torch.bfloat16
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):  # as the trainer does
+        with autocast(self._config.settings.backbone.precision, self._model.device):
             table = self._model.log_odds(prefixes, sections).float().cpu()
         return [replace(one, log_odds=row[: len(one.candidates)].tolist()) for one, row in zip(scored, table)]
 

@@ -249,6 +249,13 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
     check_comparable([one, run("GRU4Rec@slow", 2, None, options=options(learning_rate=0.01))])
     with pytest.raises(UserError, match=re.escape("GRU4Rec (seed 4) ran with backbone: builtin, not saved/a as")):
         check_comparable([one, run("GRU4Rec", 4, None, options=options(backbone="builtin"))])
+    sizes = [
+        run("LLMTRSR", seed, None, options=options(backbone=f"hub/{name}"), weights={"total": n, "trainable": 5})
+        for seed, name, n in ((1, "small", 1000), (2, "large", 2000), (3, "small-tuned", 1000))
+    ]
+    check_comparable([sizes[0], sizes[2]])
+    with pytest.raises(UserError, match=re.escape("LLMTRSR (seed 2) ran with 2,000 weights, not 1,000 as LLMTRSR (se")):
+        check_comparable(sizes)
     other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"

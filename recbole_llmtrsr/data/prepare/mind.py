@@ -1,7 +1,9 @@
 """MIND (Wu et al., ACL 2020), official raw files -> atomic files.
 
 A user's sequence is the click history, in click order, and then the clicked news of the user's impressions by time
-(equal times in file order, within an impression as listed). ``timestamp`` is the position in that sequence, 0, 1, 2...:
+(equal times in file order, within an impression as listed). Where a later line's history tells of further clicks, as
+MIND's validation file does beside its training file, they stand before that line's impression: no impression follows
+what only a later line knows. ``timestamp`` is the position in that sequence, 0, 1, 2...:
 MIND gives no time for history clicks, and RecBole keeps timestamps in float32, where positions are exact up to 2^24 but
 seconds since 1970 are rounded to 128 s, which would lose the order. So a split by time across users means nothing here:
 order events within a user only (``eval_args: {order: TO, split: {LS: valid_and_test}}``).
@@ -18,10 +20,12 @@ candidates; the impressions are read in a second pass.
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from recbole_llmtrsr.data.candidate_file import write_candidate_file
 from recbole_llmtrsr.data.item_text import one_line
@@ -41,19 +45,24 @@ N_NEWS_COLUMNS = 8
 _REMEDY = "give the folder of an unpacked official MIND archive (MINDsmall_train, ...), with behaviors.tsv and news.tsv"
 
 
+class _Line(NamedTuple):
+    """A line of behaviors.tsv, without the news that were not clicked."""
+
+    time: datetime
+    number: int
+    history: list[str]
+    clicked: list[str]
+
+
 @dataclass
 class _Behaviors:
     """What the users did, users in order of their first line.
 
     Attributes:
-        histories: user -> the longest history of the user's lines.
-        clicks: user -> (time, line number, clicked news) of every impression with a click, in file order.
-        differing: users whose lines differ in history.
+        lines: of every user, in file order.
     """
 
-    histories: dict[str, list[str]] = field(default_factory=dict)
-    clicks: defaultdict[str, list[tuple[datetime, int, list[str]]]] = field(default_factory=lambda: defaultdict(list))
-    differing: set[str] = field(default_factory=set)
+    lines: defaultdict[str, list[_Line]] = field(default_factory=lambda: defaultdict(list))
     n_impressions: int = 0
     n_entries: int = 0
 
@@ -64,12 +73,14 @@ class _Events:
 
     Attributes:
         n: events.
+        n_history: events of histories.
         n_unknown: events of news without a line.
         items: the different news.
         first_clicks: line number of an impression with a click -> position of its first click in the user's sequence.
     """
 
     n: int = 0
+    n_history: int = 0
     n_unknown: int = 0
     items: set[str] = field(default_factory=set)
     first_clicks: dict[int, int] = field(default_factory=dict)
@@ -101,17 +112,19 @@ def convert_mind(source: Path, out: Path) -> Report:
             raise UserError(f"{behaviors_path} has no click, neither in a history nor in an impression: {_REMEDY}")
         candidates, candidate_counts = read_impressions(behaviors_path, events.first_clicks, news)
         write_candidate_file(drafts[IMPRESSIONS], candidates)
-    n_history = sum(map(len, behaviors.histories.values()))
+    users = behaviors.lines.values()
     report.counts = {
-        "users": len(behaviors.histories),
-        "users with an empty history": sum(not history for history in behaviors.histories.values()),
+        "users": len(users),
+        "users with an empty history": sum(not any(line.history for line in lines) for lines in users),
         "users without any event (not in .inter)": sum(
-            not history and user not in behaviors.clicks for user, history in behaviors.histories.items()
+            not any(line.history or line.clicked for line in lines) for lines in users
         ),
-        "users whose lines differ in history (longest taken)": len(behaviors.differing),
+        "users whose lines differ in history (joined by time)": sum(
+            any(line.history != lines[0].history for line in lines) for lines in users
+        ),
         "events": events.n,
-        "history events": n_history,
-        "impression clicks": events.n - n_history,
+        "history events": events.n_history,
+        "impression clicks": events.n - events.n_history,
         "events of news without a line (kept)": events.n_unknown,
         "impressions": behaviors.n_impressions,
         "impression entries": behaviors.n_entries,
@@ -156,7 +169,7 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
         except ValueError:
             report.fault(path.name, number, "time not as 11/12/2019 2:14:46 PM", "line skipped")
             continue
-        _add_history(behaviors, user, _tokens(history_text, path, number, report))
+        history = _tokens(history_text, path, number, report)
         behaviors.n_impressions += 1
         clicked = []
         for item, is_clicked in impression_entries(impression_text):
@@ -165,19 +178,12 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
                 report.fault(path.name, number, "impression entry not as N123-0 or N123-1", "entry skipped")
             elif is_clicked:
                 clicked.append(sys.intern(item))
-        if clicked:
-            behaviors.clicks[user].append((time, number, clicked))
-    if not behaviors.histories:
+        known = behaviors.lines[user][-1].history if behaviors.lines[user] else history
+        # One list for equal histories: MINDlarge has 700,000 users with several lines each.
+        behaviors.lines[user].append(_Line(time, number, known if known == history else history, clicked))
+    if not behaviors.lines:
         raise _no_valid_line(path, "impression id, user id, time, history, impressions", report)
     return behaviors
-
-
-def _add_history(behaviors: _Behaviors, user: str, history: list[str]) -> None:
-    known = behaviors.histories.setdefault(user, history)
-    if known != history:
-        behaviors.differing.add(user)
-        if len(history) > len(known):
-            behaviors.histories[user] = history
 
 
 def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
@@ -194,17 +200,38 @@ def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
 def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> _Events:
     """Write all sequences."""
     events = _Events()
-    for user, history in behaviors.histories.items():
-        sequence = [(item, "0") for item in history]
-        for _, number, clicked in sorted(behaviors.clicks.get(user, ()), key=lambda impression: impression[0]):
-            events.first_clicks[number] = len(sequence)
-            sequence += [(item, "1") for item in clicked]
+    for user, lines in behaviors.lines.items():
+        sequence: list[tuple[str, str]] = []
+        known: list[str] | None = None
+        for line in sorted(lines, key=lambda line: line.time):
+            if line.history is not known:
+                known = line.history
+                sequence += [(item, "0") for item in _beyond(known, [item for item, _ in sequence])]
+            if line.clicked:
+                events.first_clicks[line.number] = len(sequence)
+                sequence += [(item, "1") for item in line.clicked]
         for position, (item, from_impression) in enumerate(sequence):
             file.write(user, item, str(position), from_impression)
             events.items.add(item)
             events.n_unknown += item not in news
+            events.n_history += from_impression == "0"
         events.n += len(sequence)
     return events
+
+
+def _beyond(history: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The clicks of a history that are not among the known ones, a news clicked twice known once being one of them.
+
+    >>> _beyond(["n1", "n2", "n1", "n3"], ["n2", "n1"])
+    ['n1', 'n3']
+    """
+    left, found = Counter(known), []
+    for item in history:
+        if left[item]:
+            left[item] -= 1
+        else:
+            found.append(item)
+    return found
 
 
 def _no_valid_line(path: Path, columns: str, report: Report) -> UserError:

@@ -14,7 +14,7 @@ from recbole_llmtrsr.errors import UserError
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "mind_small_5k"
 
-# u3's history is longer in its second line; u4 clicks without a history; u5 has a history only; u6 has no event.
+# u3's second line tells of one more click; u4 clicks without a history; u5 has a history only; u6 has no event.
 # u1's lines are not in order of time: 9 PM comes before 10 AM of the next day, and 12 AM before 1 AM.
 BEHAVIORS = """\
 1\tu1\t11/12/2019 10:00:00 AM\tn1 n2 n1\tn4-0 n5-1 n3-1
@@ -39,8 +39,8 @@ u2\tn2\t0\t0
 u2\tn9\t1\t1
 u2\tn6\t2\t1
 u3\tn3\t0\t0
-u3\tn2\t1\t0
-u3\tn4\t2\t1
+u3\tn4\t1\t1
+u3\tn2\t2\t0
 u3\tn7\t3\t1
 u4\tn404\t0\t1
 u5\tn7\t0\t0
@@ -102,7 +102,7 @@ def test_counts_are_those_of_the_raw_folder(tmp_path: Path) -> None:
         "users": 6,
         "users with an empty history": 2,
         "users without any event (not in .inter)": 1,
-        "users whose lines differ in history (longest taken)": 1,
+        "users whose lines differ in history (joined by time)": 1,
         "events": 16,
         "history events": 8,
         "impression clicks": 8,
@@ -124,11 +124,31 @@ def test_counts_are_those_of_the_raw_folder(tmp_path: Path) -> None:
     assert report.faults == {}
 
 
-def test_a_shorter_history_in_a_later_line_is_not_taken(tmp_path: Path) -> None:
-    behaviors = "1\tu1\t11/9/2019 1:00:00 AM\tn1 n2\tn3-0\n2\tu1\t11/9/2019 1:00:00 AM\tn4\tn3-0\n"
+def test_no_impression_follows_what_only_a_later_line_knows(tmp_path: Path) -> None:
+    """Training and validation lines of one user, the later first: its history tells of the earlier clicks, and more."""
+    behaviors = (
+        "1\tu1\t11/15/2019 1:00:00 AM\tn1 n2 n1 n4 n5\tn6-1 n7-0\n"
+        "2\tu1\t11/10/2019 1:00:00 AM\tn1 n2\tn4-1 n8-0\n"
+        "3\tu1\t11/11/2019 1:00:00 AM\tn1 n2\tn9-1 n8-0\n"
+    )
+    report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
+    rows = [line.split("\t") for line in converted(tmp_path / "mind")[0].splitlines()[1:]]
+    assert [(item, is_click) for _, item, _, is_click in rows] == [
+        *(("n1", "0"), ("n2", "0"), ("n4", "1"), ("n9", "1")),
+        *(("n1", "0"), ("n5", "0"), ("n6", "1")),  # a second click on n1; n4 is known from the impression
+    ]
+    candidates = read_candidate_file(tmp_path / "mind" / "mind.impressions.npz")
+    positives = candidates.tokens[candidates.items[candidates.is_positive]].tolist()
+    assert dict(zip(positives, candidates.n_events.tolist(), strict=True)) == {"n6": 6, "n4": 2, "n9": 3}
+    assert report.counts["users whose lines differ in history (joined by time)"] == 1
+    assert report.counts["history events"] == 4
+
+
+def test_a_shorter_history_in_a_later_line_takes_nothing_away(tmp_path: Path) -> None:
+    behaviors = "1\tu1\t11/9/2019 1:00:00 AM\tn1 n2\tn3-0\n2\tu1\t11/9/2019 1:00:00 AM\tn2\tn3-0\n"
     report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
     assert converted(tmp_path / "mind")[0].split("\n")[1:] == ["u1\tn1\t0\t0", "u1\tn2\t1\t0", ""]
-    assert report.counts["users whose lines differ in history (longest taken)"] == 1
+    assert report.counts["users whose lines differ in history (joined by time)"] == 1
 
 
 def test_the_files_are_named_after_the_out_folder(tmp_path: Path) -> None:
@@ -253,7 +273,7 @@ def test_real_mind_has_its_known_counts(tmp_path: Path) -> None:
         "users": 4_637,
         "users with an empty history": 101,
         "users without any event (not in .inter)": 0,
-        "users whose lines differ in history (longest taken)": 0,
+        "users whose lines differ in history (joined by time)": 0,
         "events": 146_474,
         "history events": 138_932,
         "impression clicks": 7_542,
@@ -290,7 +310,7 @@ def test_every_impression_with_a_click_is_a_candidate_set_after_all_that_came_be
         ("u1", 4, ["n3", "n5"], ["n4"]),
         ("u2", 1, ["n9"], []),
         ("u2", 2, ["n6"], ["n7"]),
-        ("u3", 2, ["n4"], []),
+        ("u3", 1, ["n4"], []),
         ("u3", 3, ["n7"], ["n1"]),
         ("u4", 0, ["n404"], []),
     ]

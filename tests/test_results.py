@@ -1,0 +1,48 @@
+"""The commands printed in results/ are what the options accept, and train at the rates that the pages tell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.registry import get_model
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted((REPOSITORY / "results").glob("*.md"))
+RUN = "python run_recbole_llmtrsr.py "
+COMMANDS = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if line.startswith(RUN)]
+LANGUAGE_MODELS = {"LLMTRSR", "LLMTRSR@recurrent", "TALLRec"}
+
+
+def configs(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Config]:
+    """The options of every model of a command; <a folder> is a word."""
+    monkeypatch.chdir(REPOSITORY)
+    flags = shlex.split(re.sub(r"<[^>]*>", "a-folder", command.removeprefix(RUN)))
+    given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    monkeypatch.setattr("sys.argv", ["x", *flags])
+    files = given.get("config_files", "").split()
+    return {
+        label: Config(get_model(label.partition("@")[0]), given["dataset"], files, None, label)
+        for label in given["model"].split(",")
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_accepted_and_beats_no_models_own_option(command, monkeypatch, caplog):
+    assert configs(command, monkeypatch)
+    assert "no effect" not in caplog.text
+    assert "came before it" not in caplog.text
+
+
+def test_the_comparison_on_impressions_trains_at_the_rates_it_tells(monkeypatch):
+    command = next(c for c in COMMANDS if "results/settings/mind.yaml" in c and "NARM" in c)
+    rates = {label: made["learning_rate"] for label, made in configs(command, monkeypatch).items()}
+    assert rates == {
+        **dict.fromkeys(LANGUAGE_MODELS, 0.0001),
+        **dict.fromkeys(("SASRec", "GRU4Rec", "NARM"), 0.003),
+        "Pop": rates["Pop"],
+    }
