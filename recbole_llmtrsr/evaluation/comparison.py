@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_llmtrsr.evaluation.estimates import differences, estimates, random_metrics
+from recbole_llmtrsr.evaluation.estimates import PairTest, differences, estimates, random_metrics
 from recbole_llmtrsr.evaluation.groups import LEAST_USERS, prompt_groups, shared_groups
 from recbole_llmtrsr.evaluation.runs import Run, load_runs
 from recbole_llmtrsr.evaluation.shared_rows import SharedRows, check_comparable, share_rows
@@ -79,27 +79,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class PairTest:
-    """A paired randomization test of two rows.
-
-    Attributes:
-        first: label.
-        second: label.
-        metric: name.
-        difference: first minus second; its spread is over seeds that both have.
-        p: two-sided.
-        p_holm: corrected for all pairs of this metric.
-    """
-
-    first: str
-    second: str
-    metric: str
-    difference: Estimate
-    p: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Everything that tables and report tell.
 
@@ -138,7 +117,7 @@ def make_comparison(runs: Sequence[Run], n_resamples: int) -> Comparison:
         for label, measured in _measured(shared, n_resamples).items():
             metrics = {**rows[label].metrics, **measured.metrics}
             rows[label] = replace(rows[label], metrics=metrics, groups=measured.groups, probes=measured.probes)
-        tests = tuple(PairTest(*test) for test in differences(shared, n_resamples))
+        tests = tuple(differences(shared, n_resamples))
     chance = None if shared is None else random_metrics(shared, np.ones(len(shared.rows), dtype=bool))
     return Comparison(runs[0].result["dataset"], tuple(rows.values()), tests, chance)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,18 @@ from recbole_llmtrsr.evaluation.statistics import (
 from recbole_llmtrsr.evaluation.tie_groups import random_ranking
 
 
-class Difference(NamedTuple):
-    """Of two labels, first minus second, in a metric."""
+@dataclass(frozen=True)
+class PairTest:
+    """A paired randomization test of two rows.
+
+    Attributes:
+        first: label.
+        second: label.
+        metric: name.
+        difference: first minus second; its spread is over seeds that both have.
+        p: two-sided.
+        p_holm: corrected for all pairs of this metric.
+    """
 
     first: str
     second: str
@@ -68,7 +78,7 @@ def estimates(
     return found
 
 
-def differences(shared: SharedRows, n_resamples: int) -> Iterator[Difference]:
+def differences(shared: SharedRows, n_resamples: int) -> Iterator[PairTest]:
     """Paired tests of all pairs, by metric; a pair in which one did not measure the metric has none.
 
     Args:
@@ -96,7 +106,7 @@ def differences(shared: SharedRows, n_resamples: int) -> Iterator[Difference]:
             found.append((a, b, estimate(mean, of_users, len(sums), spread_of(by_seed)), float(p_of[a, b][j])))
         for (a, b, difference, p), p_holm in zip(found, holm([p for *_, p in found])):
             labels = list(shared.scores)
-            yield Difference(labels[a], labels[b], metric, difference, p, p_holm)
+            yield PairTest(labels[a], labels[b], metric, difference, p, p_holm)
 
 
 def random_metrics(shared: SharedRows, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
