@@ -191,8 +191,9 @@ def test_a_line_with_surplus_columns_is_reported_with_its_number(make_config, at
 def test_summaries_are_shared_with_the_splits_and_a_missing_one_is_an_error(make_config):
     dataset = LLMTRSRDataset(make_config())
     train, _, test = dataset.build()
-    assert train.summary(1) == ""  # summaries are off
     assert test.summary_sample(4) == []
+    with pytest.raises(KeyError):  # none is made yet: a prompt would be read without one
+        train.summary(1)
     ids = test.inter_feat[HISTORY_ID].tolist()
     dataset.set_summaries({1: "likes kettles", **{i: f"taste {i}" for i in ids}})
     assert (train.summary(1), test.summary(ids[0])) == ("likes kettles", f"taste {ids[0]}")
@@ -200,6 +201,7 @@ def test_summaries_are_shared_with_the_splits_and_a_missing_one_is_an_error(make
     assert test.summary_sample(3) == [f"taste {ids[0]}", f"taste {ids[2]}"]
     with pytest.raises(KeyError):
         test.summary(3)
+    assert LLMTRSRDataset(make_config(summary="none")).summary(1) == ""
 
 
 def test_no_item_file_is_an_error_that_says_what_to_write(make_config, atomic_folder):

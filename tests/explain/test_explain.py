@@ -111,9 +111,11 @@ def test_an_explanation_in_full(splits):
 
 def test_without_a_model_the_rest_is_told(splits):
     config, (_, _, test) = splits(summarize_only=True)
+    row, _ = find_row("six", test._dataset)
+    test._dataset.set_summaries({int(test._dataset.inter_feat[HISTORY_ID][row]): "kettles, lamps"})
     made = explain("six", test._dataset, Summaries(), no_scores="summarize_only")
     assert (made.sections, made.candidates, made.no_candidates) == ((), (), "summarize_only")
-    assert made.n_recent == 5
+    assert (made.n_recent, made.summary) == (5, "kettles, lamps")
 
 
 def test_without_summaries_the_rest_is_told(splits):
