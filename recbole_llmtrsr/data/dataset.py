@@ -99,7 +99,11 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         Raises:
             KeyError: the pipeline made no summary for this history.
         """
-        return "" if self.config.settings.summary.summary == "none" else self._summaries[history_id]
+        if self.config.settings.summary.summary == "none":
+            return ""
+        if history_id not in self._summaries:
+            raise KeyError(f"history {history_id} has no summary: make_summaries gives them, before prompts are read")
+        return self._summaries[history_id]
 
     def summary_sample(self, n: int = 20_000) -> list[str]:
         """At most n summaries of this split's rows, evenly spread: what a tokenizer trained on it should have read."""

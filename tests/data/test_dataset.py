@@ -192,7 +192,7 @@ def test_summaries_are_shared_with_the_splits_and_a_missing_one_is_an_error(make
     dataset = LLMTRSRDataset(make_config())
     train, _, test = dataset.build()
     assert test.summary_sample(4) == []
-    with pytest.raises(KeyError):  # none is made yet: a prompt would be read without one
+    with pytest.raises(KeyError, match="history 1 has no summary"):  # none is made yet
         train.summary(1)
     ids = test.inter_feat[HISTORY_ID].tolist()
     dataset.set_summaries({1: "likes kettles", **{i: f"taste {i}" for i in ids}})
