@@ -5,7 +5,8 @@ A user's sequence is the click history, in click order, and then the clicked new
 lines of several weeks, they stand before that line's impression: none follows what only a later line knows.
 ``timestamp`` is the position in that sequence, 0, 1, 2...: MIND gives no time for history clicks, and RecBole keeps
 timestamps in float32, where positions are exact up to 2^24 but seconds since 1970 are rounded to 128 s, which would
-lose the order. So a split by time across users means nothing here: order events within a user only (``eval_args: {order: TO, split: {LS: valid_and_test}}``).
+lose the order. So a split by time across users means nothing here: order events within a user only
+(``eval_args: {order: TO, split: {LS: valid_and_test}}``).
 
 Texts keep their quotes, which the atomic format does not define. RecBole's own reader (pandas' default quoting) takes a
 quote at the start of a field for quoting and stops at a MIND text; with ``quoting=csv.QUOTE_NONE`` it reads all rows.
