@@ -212,6 +212,19 @@ def count_every_event_in_pop() -> bool:
     return True
 
 
+def draw_with_a_generator() -> bool:
+    """All versions: let RecBole's exhaustive search draw as hyperopt >= 0.2.6 does, from NumPy's `Generator`.
+
+    It makes a `RandomState`, which lacks the method `integers` that hyperopt calls.
+    """
+    from recbole.trainer import hyper_tuning
+
+    if isinstance(hyper_tuning.np, _Overlay):
+        return False
+    hyper_tuning.np = _Overlay(np, random=_Overlay(np.random, RandomState=np.random.default_rng))
+    return True
+
+
 PATCHES: tuple[Callable[[], bool], ...] = (
     restore_numpy_names,
     restore_dok_update,
@@ -221,6 +234,7 @@ PATCHES: tuple[Callable[[], bool], ...] = (
     load_own_checkpoints,
     keep_anomaly_detection_off,
     count_every_event_in_pop,
+    draw_with_a_generator,
 )
 
 

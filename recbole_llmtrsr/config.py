@@ -33,6 +33,7 @@ from recbole_llmtrsr import compat, processes
 from recbole_llmtrsr.config_checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.host_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
 from recbole_llmtrsr.metric_names import register_metrics
 from recbole_llmtrsr.settings import OPTION_NAMES, Settings, unknown_options
 
@@ -110,7 +111,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # what RecBole's own checks raise
             raise UserError(f"RecBole does not accept these options: {error}") from error
-        self._check_names()
         _refuse([*faults_of_evaluation(self.final_config_dict)])
         if _is_utf8(self.final_config_dict.get("encoding") or "utf-8"):  # RecBole takes the machine's where none is set
             self.final_config_dict["encoding"] = "utf-8-sig"  # a byte order mark is no part of the first column's name
@@ -198,11 +198,33 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             for options in (of_all, *of_this):
                 self._merge(final, options)
                 self._merge(self._given, options)
-        chooses_by_loss = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(self.model_class, "input_type")
-        if chooses_by_loss and final.get("loss_type") == "CE":
+        has_input_type = hasattr(self.model_class, "input_type")
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not has_input_type and final.get("loss_type") == "CE":
             # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
             final["train_neg_sample_args"] = None
+        if "load_col" not in self._given:
+            final["load_col"] = self._renamed_columns(final)
+        self._check_names()
+        without_ours = {name: value for name, value in self.internal_config_dict.items() if name not in OPTION_NAMES}
+        _refuse(
+            [
+                *faults_of_host_options(final, self._given, has_input_type),
+                *faults_of_kinds(self._given, without_ours),
+            ]
+        )
         return final
+
+    def _renamed_columns(self, final: Mapping[str, Any]) -> Any:
+        """The columns that property files load, under the names that the user gave to users, items and times."""
+        before = self.internal_config_dict
+        names = {before[name]: final[name] for name in final if name.endswith("_FIELD") and name in before}
+        loaded = final["load_col"]
+        if not isinstance(loaded, dict):
+            return loaded
+        return {
+            file: columns if isinstance(columns, str) else [names.get(column, column) for column in columns]
+            for file, columns in loaded.items()
+        }
 
     def _tell_beaten(self, name: str, before: Any, after: Any) -> None:
         if before != after:
@@ -283,6 +305,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         _refuse(faults)
         for name in strangers:
             getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+        for name in sorted(self._given.keys() & WITHOUT_EFFECT.keys()):
+            if self._given[name] not in (None, self.internal_config_dict.get(name)):
+                getLogger().warning(f"{name}: {self._given[name]} has no effect here: {WITHOUT_EFFECT[name]}")
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The options that the user set for this model, by name, before any is completed."""
+        return self._given
 
     def checkpoint_parts(self) -> dict[str, Any]:
         """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
@@ -348,8 +378,33 @@ def _recbole_options() -> set[str]:
     names = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
     for file in _recbole_properties().glob("**/*.yaml"):
         if file.name != "url.yaml":
-            names.update(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    return names | {"encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step"}
+            names |= _names_in(file)
+    return names | {
+        "encoding",
+        "nproc",
+        "ip",
+        "port",
+        "world_size",
+        "offset",
+        "local_rank",
+        "save_step",
+        "eta",
+        "ft_ratio",
+    }
+
+
+def model_options() -> set[str]:
+    """Names of options that only the property files of RecBole's models set."""
+    folder = _recbole_properties()
+    of_models = {name for file in (folder / "model").glob("*.yaml") for name in _names_in(file)}
+    of_all = {
+        name for file in (folder / "overall.yaml", folder / "dataset" / "sample.yaml") for name in _names_in(file)
+    }
+    return of_models - of_all - set(OPTION_NAMES)
+
+
+def _names_in(file: Path) -> set[str]:
+    return set(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def _literal(text: str) -> Any:

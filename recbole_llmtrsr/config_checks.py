@@ -90,3 +90,18 @@ def faults_of_candidates(options: Mapping[str, Any], also_test: Sequence[str]) -
     tested = candidate_mode(arguments["mode"]["test"])
     if tested is not None and tested.text in names:
         yield f"also_test names '{tested.text}', which is the mode of the test itself: leave it out"
+
+
+def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterator[str]:
+    """Options of models that none of the compared ones has, such as n_heads for GRU4Rec.
+
+    Args:
+        configs: of all runs.
+        of_models: names of options that belong to single models.
+    """
+    given = {name for config in configs for name in config.given} & {*of_models}
+    read = {name for config in configs for name in config.internal_config_dict}
+    if any(config["transform"] for config in configs):
+        read |= {"mask_ratio", "ft_ratio", "eta", "beta"}
+    labels = ", ".join(dict.fromkeys(config.label for config in configs))
+    yield from (f"option '{name}' has no effect: {labels} does not read it" for name in sorted(given - read))

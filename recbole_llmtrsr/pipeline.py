@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import shlex
@@ -97,7 +98,7 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
 def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
     trust_checkpoints(config.settings.evaluation.trust_checkpoint)
     clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
-    with _logging(config) as logger:
+    with _logging(config) as logger, _wandb_run(config):
         logger.info(config)
         data = load_run_data(config, clock, candidate_hashes)
         has_prompts = _reads_candidates(config)
@@ -264,20 +265,41 @@ def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
 
 
 @contextmanager
+def _wandb_run(config: Config) -> Iterator[None]:
+    """A run of Weights & Biases for this model and seed, where ``log_wandb`` asks for it.
+
+    RecBole starts one where there is none and never ends it, so that all models of a process would share it. A run that
+    the caller started stays the caller's: everything is logged into it.
+    """
+    if not config["log_wandb"] or (wandb := importlib.import_module("wandb")).run is not None:
+        yield
+        return
+    wandb.init(
+        project=config["wandb_project"], name=f"{config.label}-seed-{config['seed']}", config=config.effective_options()
+    )
+    try:
+        yield
+    finally:
+        wandb.finish()
+
+
+@contextmanager
 def _logging(config: Any) -> Iterator[logging.Logger]:
     """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
 
-    Processes other than the main one have none.
+    So does the layer for colours that RecBole lays around the output, else every run of a process adds one, until
+    Python's recursion ends. Processes other than the main one have none.
     """
     logger = logging.getLogger()
     if not processes.is_main():
         yield logger
         return
-    before = list(logger.handlers)
+    before, output = list(logger.handlers), (sys.stdout, sys.stderr)
     init_logger(config)
     try:
         yield logger
     finally:
+        sys.stdout, sys.stderr = output
         for handler in [h for h in logger.handlers if h not in before]:
             logger.removeHandler(handler)
             handler.close()

@@ -10,7 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr import processes
-from recbole_llmtrsr.config import Config, option_from_sources
+from recbole_llmtrsr.config import Config, model_options, option_from_sources
+from recbole_llmtrsr.config_checks import unread_options
 from recbole_llmtrsr.data.full_ranking import ranks_history
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
@@ -20,6 +21,7 @@ from recbole_llmtrsr.evaluation.runs import ALSO, Run, load_run
 from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
+from recbole_llmtrsr.rehearsal import rehearse
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
 from recbole_llmtrsr.result_folder import remove_empty, result_folder
@@ -118,6 +120,7 @@ def compared_runs(
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
+    rehearse(configs)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
     folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked))
@@ -249,6 +252,8 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
     ]
     if faults:
         raise UserError(list(dict.fromkeys(faults)))
+    for told in unread_options(configs, model_options()):
+        getLogger().warning(told)
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:

@@ -75,7 +75,7 @@ def get_model(name: str) -> type:
     """The model class of a name.
 
     Raises:
-        UserError: neither ours nor RecBole's.
+        UserError: neither ours nor RecBole's, or one that needs a package which is not installed.
     """
     if name in MODELS:
         return MODELS[name]
@@ -87,7 +87,12 @@ def get_model(name: str) -> type:
             f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"
             f" models{hint}; a model of your own is known once its file is imported, which registers it"
         )
-    return recbole.utils.get_model(name)  # type: ignore[no-any-return]
+    try:
+        return recbole.utils.get_model(name)  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise UserError(
+            f"model '{name}' needs a package that is missing ({error}): pip install {error.name}"
+        ) from error
 
 
 def model_names() -> list[str]:

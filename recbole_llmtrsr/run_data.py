@@ -16,6 +16,7 @@ from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.host_faults import setting_up
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
 from recbole_llmtrsr.registry import get_dataset
 
@@ -76,9 +77,10 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     with clock("data"):
         files = file_digests(config)
-        dataset = load_dataset(get_dataset(config.model_class), config)
-        getLogger().info(dataset)
-        (train, valid, test), candidates, also = make_loaders(config, dataset)
+        with setting_up(config, "the data"):
+            dataset = load_dataset(get_dataset(config.model_class), config)
+            getLogger().info(dataset)
+            (train, valid, test), candidates, also = make_loaders(config, dataset)
         config.identity = identity(dataset)
     _check_same_candidates(candidates, candidate_hashes)
     check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -21,6 +22,7 @@ from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts
 from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
+from recbole_llmtrsr.host_faults import setting_up
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.registry import get_trainer
@@ -41,7 +43,8 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
         UserError: the model does not fit into memory, or cannot be made of these options and data.
     """
     try:
-        model = config.model_class(config, data.train._dataset).to(config["device"])
+        with setting_up(config, "the model"):
+            model = config.model_class(config, data.train._dataset).to(config["device"])
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
@@ -54,7 +57,8 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     if texts.text_init is not None and not data.has_texts:
         initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
     getLogger().info(model)
-    trainer: Any = get_trainer(config.model_class)(config, model)
+    with setting_up(config, "the trainer"):
+        trainer: Any = get_trainer(config.model_class)(config, model)
     # RecBole names the file by model and second, which seeds, variants and runs side by side share.
     number = processes.from_main(uuid.uuid4().hex[:8])
     own_name = f"{config.label}-seed-{config['seed']}-{number}.pth"
@@ -120,13 +124,14 @@ def fit(
         if training.is_fitted:
             trainer.eval_collector.data_collect(data.train)  # as `fit` does first
         else:
-            trainer.fit(
-                data.train,
-                data.valid,
-                saved=saved,
-                show_progress=config["show_progress"],
-                callback_fn=training.validated,
-            )
+            with _telling_divergence(config):
+                trainer.fit(
+                    data.train,
+                    data.valid,
+                    saved=saved,
+                    show_progress=config["show_progress"],
+                    callback_fn=training.validated,
+                )
             training.fitted(saved)
     clock.seconds["training"] = round(training.seconds, 3)
     trainer.eval_collector.forget()
@@ -140,6 +145,19 @@ def fit(
         "validations": training.validations,
         "train_loss": {str(epoch): float(loss) for epoch, loss in trainer.train_loss_dict.items()},
     }, summaries
+
+
+@contextmanager
+def _telling_divergence(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "loss is nan" not in str(error):  # RecBole's words
+            raise
+        raise UserError(
+            f"the training loss of {config.label} became NaN: lower learning_rate ({config['learning_rate']}), or bound"
+            " the gradients with clip_grad_norm: {max_norm: 1.0}"
+        ) from error
 
 
 def remove_states(folder: Path) -> None:

@@ -195,7 +195,7 @@ def test_an_option_like_no_other_is_a_warning(config, caplog):
     ],
 )
 def test_a_flag_is_a_literal_or_its_text(config, text, value):
-    made = config("Pop", flags=[f"--wandb_project={text}"])["wandb_project"]
+    made = config("Pop", flags=[f"--config_file={text}"])["config_file"]
     assert made == value
     assert type(made) is type(value)
 
@@ -214,7 +214,7 @@ def test_a_flag_is_a_literal_or_its_text(config, text, value):
 @pytest.mark.parametrize("source", ["flags", "options"])
 def test_no_value_is_ever_run_as_code(config, tmp_path, monkeypatch, text, source):
     monkeypatch.chdir(tmp_path)
-    given = {"flags": [f"--wandb_project={text}"]} if source == "flags" else {"options": {"wandb_project": text}}
+    given = {"flags": [f"--config_file={text}"]} if source == "flags" else {"options": {"config_file": text}}
     config("Pop", **given)
     assert not Path("ran").exists()
 
@@ -275,8 +275,6 @@ def test_an_empty_property_file_says_nothing_and_a_missing_one_is_named(config, 
     [
         {"metrics": ["Recal"]},
         {"metrics": ["Recall", "AUC"]},
-        {"topk": [0]},
-        {"topk": "three"},
         {"eval_args": "uni20"},
         {"train_neg_sample_args": 4},
         {"repeatable": False},

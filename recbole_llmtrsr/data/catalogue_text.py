@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.data.item_text import ItemText, read_item_text
+from recbole_llmtrsr.data.item_text import ItemText, check_coverage, read_item_text
 
 
 def item_file(config: Any) -> Path:
@@ -41,9 +41,11 @@ def catalogue_texts(config: Any, dataset: Any) -> list[str]:
         dataset: of any kind.
 
     Raises:
-        UserError: no .item file, or a text column it does not have.
+        UserError: no .item file, a text column it does not have, or texts of nearly no item.
     """
     text = read_catalogue(config)
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    without = {tokens[0], *text.without_text(tokens[1:])}
+    missing = text.without_text(tokens[1:])
+    check_coverage(text, tokens[1:], missing, "a text", "item_text_fields")
+    without = {tokens[0], *missing}
     return ["" if token in without else text[token].line for token in tokens]

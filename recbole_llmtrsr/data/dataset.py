@@ -9,7 +9,7 @@ from recbole.data.dataset import SequentialDataset
 
 from recbole_llmtrsr.data.catalogue_text import read_catalogue
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows, latest_rows
-from recbole_llmtrsr.data.item_text import Item, ItemText
+from recbole_llmtrsr.data.item_text import Item, ItemText, check_coverage
 from recbole_llmtrsr.errors import UserError
 
 
@@ -38,6 +38,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         tokens = [str(token) for token in self.field2id_token[self.iid_field][1:]]
         self.items_without_text: list[str] = self.item_text.without_text(tokens)
         self._items: list[Item] = [self.item_text[str(token)] for token in self.field2id_token[self.iid_field]]
+        check_coverage(self.item_text, tokens, self.items_without_text, "a text", "item_text_fields")
         if self.items_without_text:
             self.logger.warning(
                 f"{len(self.items_without_text)} of {len(tokens)} items have no text in the .item file and get a"

@@ -148,7 +148,7 @@ class SequentialRows(_Rows):
             self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
 
     def _benchmark_presets(self: Any) -> None:
-        _history_column(self)  # RecBole would end in an AttributeError
+        self.item_id_list_field = _history_column(self)  # RecBole knows it by this name, whatever items are called
         super()._benchmark_presets()  # type: ignore[misc]
 
     def build(self: Any) -> list[Any]:

@@ -70,6 +70,35 @@ class ItemText:
         return [token for token in tokens if token not in self.items or not self.items[token].fields]
 
 
+_LEAST_SHARE = 0.05  # of the items; with fewer a run reads placeholders, whatever its options say
+
+
+def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str], what: str, option: str) -> None:
+    """Refuse a catalogue of which (nearly) no item has what is read of it.
+
+    Args:
+        text: of the .item file.
+        tokens: of all items.
+        without: those that lack it.
+        what: is read, such as 'a text'.
+        option: that names the columns.
+
+    Raises:
+        UserError: with an id of either file where these do not match, else naming the columns that are empty.
+    """
+    if not tokens or len(tokens) - len(without) >= _LEAST_SHARE * len(tokens):
+        return
+    known = len(tokens) - len(without)
+    told = f"{known:,} of {len(tokens):,} items have {what}"
+    if sum(token in text.items for token in tokens) > known:
+        raise UserError(f"{told}: the columns of {option} are empty in the .item file; choose others, or fill them")
+    other = next((token for token in text.items if token not in set(tokens)), None)
+    raise UserError(
+        f"{told}, since the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
+        f" '{other}'): write them alike; a column that pandas took for numbers has lost its zeros or gained '.0'"
+    )
+
+
 def read_item_text(
     path: Path,
     id_column: str,

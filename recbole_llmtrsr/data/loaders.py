@@ -180,6 +180,13 @@ def _check_modes(config: Any, dataset: Any) -> None:
             f" {', '.join(columns)}: list it in load_col: {{inter: [..., {label}]}}, or let RecBole make it of another"
             " column that is loaded, such as threshold: {rating: 4}"
         )
+    draws_none = config["train_neg_sample_args"]["distribution"] == "none"
+    is_ranking = "labeled" not in modes.values()
+    if config["MODEL_TYPE"] == ModelType.CONTEXT and is_ranking and draws_none and label not in columns:
+        faults.append(
+            f"{config.label} learns from labels, and there is no column '{label}' (LABEL_FIELD) and no drawn negative:"
+            " set train_neg_sample_args: {distribution: uniform, sample_num: 1}, or threshold: {rating: 4}"
+        )
     n = config.settings.training.targets_per_prompt
     if is_presplit and n > 1 and isinstance(dataset, LLMTRSRDataset):
         faults.append(

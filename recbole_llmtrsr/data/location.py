@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmtrsr.data.atomic_files import header_fault
+from recbole_llmtrsr.data.columns import faults_of_columns
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.file_digest import file_digest
 
@@ -40,6 +41,7 @@ def check_dataset_files(config: Any) -> None:
     for option in ("dataset_save_path", "dataloaders_save_path"):
         if config[option]:
             faults.append(f"{option}: saved data sets are pickles and are not read here; leave the option out")
+    faults = faults or [*faults_of_columns(config)]
     if faults:
         raise UserError(faults)
 

@@ -30,8 +30,6 @@ def item_vectors(config: Any, dataset: Any, role: str) -> Tensor:
     """
     options, texts = config.settings, catalogue_texts(config, dataset)
     shown = [i for i, text in enumerate(texts) if text]
-    if not shown:
-        raise UserError(f"{role}: no item of dataset '{config['dataset']}' has a text; choose other item_text_fields")
     vectors = text_vectors(
         role,
         getattr(options.text, role),
@@ -66,12 +64,7 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
     Raises:
         UserError: the model has no embedding of items, or all texts are alike.
     """
-    embedding = getattr(model, "item_embedding", None)
-    if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < len(vectors):
-        raise UserError(
-            f"text_init: {type(model).__name__} has no item_embedding to begin with texts: let it speak to models that"
-            " have one, such as SASRec.text_init"
-        )
+    embedding = item_embedding(model, len(vectors))
     has_text = vectors.abs().sum(1) > 0
     components = principal_components(vectors[has_text], embedding.embedding_dim)
     weight = embedding.weight.data
@@ -81,6 +74,21 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
         raise UserError(f"the texts of {len(components)} items do not differ: choose other item_text_fields")
     weight[rows, : components.shape[1]] = (components * scale).to(weight)
     embedding.weight.requires_grad_(not frozen)
+
+
+def item_embedding(model: Any, n_items: int) -> nn.Embedding:
+    """The table of a model of item ids, a row an item.
+
+    Raises:
+        UserError: the model has none.
+    """
+    embedding = getattr(model, "item_embedding", None)
+    if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < n_items:
+        raise UserError(
+            f"text_init: {type(model).__name__} has no item_embedding to begin with texts: set it for models that have"
+            " one, such as SASRec.text_init"
+        )
+    return embedding
 
 
 def principal_components(vectors: Tensor, n: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from recbole_llmtrsr.data.candidates.modes import CandidateMode
 from recbole_llmtrsr.data.candidates.split_rows import Ids, Tokens
-from recbole_llmtrsr.data.item_text import read_item_text
+from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
 from recbole_llmtrsr.errors import UserError
 
 
@@ -25,7 +25,7 @@ def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> I
         [n_items]
 
     Raises:
-        UserError: no .item file, or no such column in it.
+        UserError: no .item file, no such column in it, or a category of nearly no item.
     """
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     column = config.settings.evaluation.candidate_category
@@ -38,6 +38,10 @@ def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> I
             f"eval_args mode '{mode.text}' needs the column '{column}' of {path}, which has"
             f" {', '.join(text.columns)}: set candidate_category to one of these"
         )
-    values = [dict(text[token].fields).get(column, "") for token in item_tokens.tolist()]
+    tokens = item_tokens.tolist()
+    values = [dict(text[token].fields).get(column, "") for token in tokens]
+    named = dict(zip(tokens[1:], values[1:], strict=True))  # 0 is the padding
+    without = [token for token, value in named.items() if not value]
+    check_coverage(text, [*named], without, f"a category ({column})", "candidate_category")
     names, numbers = np.unique(values, return_inverse=True)
     return np.where(names[numbers] == "", -1, numbers)

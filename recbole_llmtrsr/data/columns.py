@@ -1,0 +1,120 @@
+"""Columns that options name: are they in the atomic files, are they loaded, and are they numbers where that is meant?
+
+RecBole leaves out a column of `load_col` that no file has, and ends in a KeyError where a model reads one that was not
+loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_llmtrsr.host_options import INTERVAL_WORDS, is_interval
+
+_NUMBERS = ("float", "float_seq")
+# Options whose value names columns: a list of them, a mapping by them, or one.
+_NAMING = (
+    "val_interval",
+    "threshold",
+    "normalize_field",
+    "numerical_features",
+    "discretization",
+    "seq_len",
+    "selected_features",
+    "item_attribute",
+    "alias_of_user_id",
+    "alias_of_item_id",
+)
+_OF_NUMBERS = ("threshold", "numerical_features", "discretization")
+
+
+def faults_of_columns(config: Any) -> Iterator[str]:
+    """Columns that are named by an option and missing, not loaded, or of another type.
+
+    Args:
+        config: our Config, whose .inter files have a sound header.
+    """
+    files = _headers(config)
+    yield from _faults_of_load_col(config, files)
+    loaded = {
+        name: kind
+        for file, columns in files.items()
+        for name, kind in columns.items()
+        if _is_loaded(config, file, name)
+    }
+    for option in _NAMING:
+        for name in _named(config[option]):
+            if name not in loaded:
+                yield f"{option} names the column '{name}', which is not loaded: {_remedy(name, option, files, loaded)}"
+            elif option in _OF_NUMBERS and loaded[name] not in _NUMBERS:
+                yield f"{option} names the column '{name}' of type {loaded[name]}: it must be float"
+    for name, values in (config["val_interval"] or {}).items():
+        kind = loaded.get(name)
+        if kind in _NUMBERS and not is_interval(values):
+            yield f"val_interval: the column '{name}' holds numbers, so it takes {INTERVAL_WORDS}, got {values!r}"
+        elif kind == "token" and not isinstance(values, list | tuple):
+            yield f"val_interval: the column '{name}' holds tokens, so it takes a list of them, got {values!r}"
+        elif kind == "token_seq":
+            yield f"val_interval: the column '{name}' holds sequences of tokens, by which RecBole cannot filter"
+
+
+def _headers(config: Any) -> dict[str, dict[str, str]]:
+    """Types by column, of every atomic file of the data set, by suffix."""
+    folder, name = Path(config["data_path"]), config["dataset"]
+    parts = config["benchmark_filename"]
+    paths = {path.name.removeprefix(f"{name}."): path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
+    if parts:
+        paths["inter"] = folder / f"{name}.{parts[0]}.inter"
+    headers = {}
+    for suffix, path in paths.items():
+        try:
+            with path.open(encoding=config["encoding"], newline="\n") as file:
+                cells = [
+                    cell.split(":") for cell in file.readline(65_536).rstrip("\r\n").split(config["field_separator"])
+                ]
+        except (UnicodeDecodeError, OSError):
+            continue
+        if all(len(cell) == 2 for cell in cells):  # else no atomic file, which whoever reads it tells
+            headers[suffix] = {column: kind for column, kind in cells}
+    return headers
+
+
+def _is_loaded(config: Any, file: str, column: str) -> bool:
+    wanted = config["load_col"] if config["load_col"] is None else config["load_col"].get(file, ())
+    without = (config["unload_col"] or {}).get(file, ())
+    return (wanted is None or wanted == "*" or column in wanted) and column not in without
+
+
+def _faults_of_load_col(config: Any, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for option in ("load_col", "unload_col"):
+        for file, columns in (config.given.get(option) or {}).items():
+            if file not in files:
+                yield (
+                    f"{option} names the file {config['dataset']}.{file}, which is not in {config['data_path']}: there"
+                    f" are {', '.join(files)}"
+                )
+            elif columns != "*":
+                yield from (
+                    f"{option} names the column '{name}', which {config['dataset']}.{file} does not have"
+                    f"{_near(name, files[file])}; it has {', '.join(files[file])}"
+                    for name in columns
+                    if name not in files[file]
+                )
+
+
+def _named(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _remedy(name: str, option: str, files: Mapping[str, Mapping[str, str]], loaded: Mapping[str, str]) -> str:
+    holder = next((file for file, columns in files.items() if name in columns), None)
+    if holder is not None:
+        return f"list it in load_col: {{{holder}: [..., {name}]}}"
+    return f"no file has it{_near(name, loaded)}; set {option} to columns that are loaded ({', '.join(loaded)})"
+
+
+def _near(name: str, names: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,140 @@
+"""Every model of a comparison in small, before the first one trains for hours.
+
+RecBole finds out what a model does not accept when it builds it, or at its first batch. So each of its models is built
+on a few real events first, learns from a batch and scores one. What fails there is tried on the whole data before it is
+refused, since so few events may be too few for a model that the whole data suit. Of our models the backbone is looked
+for and its tokenizer read.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import ModelType
+
+from recbole_llmtrsr import processes
+from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.host_faults import setting_up
+from recbole_llmtrsr.model.item_vectors import item_embedding
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.make_backbone import check_backbone
+from recbole_llmtrsr.registry import get_trainer
+from recbole_llmtrsr.run_data import load_run_data
+
+_N_EVENTS = 600
+_N_USERS = 20
+_UNFILTERED = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
+
+
+def rehearse(configs: Sequence[Config]) -> None:
+    """Try every model of a comparison, one seed of each.
+
+    Raises:
+        UserError: of the first that cannot be set up with its options and data.
+    """
+    if processes.count() > 1:  # each would have to rehearse beside the others
+        return
+    for config in {config.label: config for config in reversed(configs)}.values():
+        if issubclass(config.model_class, LanguageModelRecommender):
+            check_backbone(config.settings, config["device"])
+        elif config.model_class.__module__.startswith("recbole."):
+            with _silence():
+                _rehearse_host_model(config)
+
+
+def _rehearse_host_model(config: Config) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        events = _first_events(config)
+        if events is not None:
+            with suppress(Exception):
+                _perform(_in_small(_aside(config, Path(folder)), events, Path(folder)))
+                return
+        _perform(_aside(config, Path(folder)))
+
+
+def _perform(config: Config) -> None:
+    data = load_run_data(config, Clock(), {})
+    with setting_up(config, "the model"):
+        model = config.model_class(config, data.train._dataset).to(config["device"])
+    if config.settings.text.text_init is not None:
+        item_embedding(model, 0)
+    if config["MODEL_TYPE"] == ModelType.DECISIONTREE or get_trainer(config.model_class) is not Trainer:
+        return  # they take steps of their own
+    with setting_up(config, "the training"):
+        model.train()  # in which SGL draws its graphs
+        loss = model.calculate_loss(next(iter(data.train)).to(config["device"]))
+        torch.autograd.backward(loss)
+    score = model.full_sort_predict if config["eval_args"]["mode"]["test"] == "full" else model.predict
+    with setting_up(config, "the evaluation"), torch.no_grad(), suppress(NotImplementedError):
+        model.eval()
+        for rows, *_ in islice(data.test, 1):
+            score(rows.to(config["device"]))
+
+
+def _aside(config: Config, folder: Path) -> Config:
+    """The same options on the CPU, in an object of its own, since RecBole writes to the one that it is given.
+
+    Candidates go to the folder.
+    """
+    own = copy.copy(config)
+    own.final_config_dict = {**config.final_config_dict, "device": torch.device("cpu")}
+    own.identity = {}
+    evaluation = dataclasses.replace(config.settings.evaluation, also_test=(), candidate_dir=str(folder / "candidates"))
+    own.settings = dataclasses.replace(config.settings, evaluation=evaluation)
+    return own
+
+
+def _first_events(config: Config) -> list[str] | None:
+    """The header and the first events, shared out among their first users so that each has some.
+
+    None where there are no more of them, or where the splits are files.
+    """
+    if config["benchmark_filename"] is not None:
+        return None
+    separator, path = config["field_separator"], Path(config["data_path"]) / f"{config['dataset']}.inter"
+    with path.open(encoding=config["encoding"], newline="\n") as file:
+        header, *rows = [line.rstrip("\r\n").split(separator) for line in islice(file, _N_EVENTS + 2)]
+    if len(rows) <= _N_EVENTS:
+        return None
+    place = [cell.split(":")[0] for cell in header].index(config["USER_ID_FIELD"])
+    users = list(dict.fromkeys(row[place] for row in rows))[:_N_USERS]
+    for number, row in enumerate(rows):
+        row[place] = users[number % len(users)]
+    return [separator.join(row) for row in (header, *rows)]
+
+
+def _in_small(config: Config, events: Sequence[str], folder: Path) -> Config:
+    """Options for these events among the items that they name, without filters; other files are read as they are."""
+    source, name = Path(config["data_path"]).resolve(), config["dataset"]
+    for path in source.glob(f"{name}.*"):
+        if path.name != f"{name}.inter":
+            (folder / path.name).symlink_to(path)
+    (folder / f"{name}.inter").write_text("\n".join(events) + "\n", encoding=config["encoding"])
+    arguments = config["eval_args"]
+    modes = {phase: mode if mode in ("full", "labeled") else "uni1" for phase, mode in arguments["mode"].items()}
+    protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": modes}
+    config.final_config_dict |= {"data_path": str(folder), "eval_args": {**arguments, **protocol}}
+    config.final_config_dict |= dict.fromkeys(_UNFILTERED)
+    evaluation = dataclasses.replace(config.settings.evaluation, catalogue="interactions")
+    config.settings = dataclasses.replace(config.settings, evaluation=evaluation)
+    return config
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
