@@ -18,6 +18,7 @@ VERSION = next(
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
 PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
+TUNING = "hyperopt>=0.2.7"  # for RecBole's HyperTuning
 SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
 TEST = [
     "pytest>=8.2",
@@ -25,6 +26,7 @@ TEST = [
     QUANTIZED,
     PARQUET,
     SERVER,
+    TUNING,
     *SERVING,
 ]  # these also run that client against a real `transformers serve`
 
@@ -75,6 +77,7 @@ setup(
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
         "serving": SERVING,
+        "tuning": [TUNING],
         "test": TEST,
         "dev": [
             *TEST,

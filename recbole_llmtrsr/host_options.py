@@ -51,6 +51,10 @@ class _Accepted:
         return _Accepted(lambda value: value is None or self.test(value), f"{self.words}, or ~")
 
 
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -208,7 +212,7 @@ def faults_of_host_options(options: Mapping[str, Any], given: Mapping[str, Any],
     needed = _TRANSFORM_NEEDS.get(str(options.get("transform")))
     if needed is not None and not _is_number(options.get(needed)):
         yield f"transform: {options['transform']} needs {needed}, a share of the history such as {needed}: 0.3"
-    if options.get("log_wandb") and importlib.util.find_spec("wandb") is None:
+    if options.get("log_wandb") and not _is_installed("wandb"):
         yield "log_wandb: True needs the package wandb: pip install wandb, or leave it out"
     if "local_rank" in given:
         yield "local_rank is the launcher's: leave it out, and start with accelerate launch or torchrun"

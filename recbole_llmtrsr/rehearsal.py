@@ -73,7 +73,7 @@ def _perform(config: Config) -> None:
     with setting_up(config, "the training"):
         model.train()  # in which SGL draws its graphs
         loss = model.calculate_loss(next(iter(data.train)).to(config["device"]))
-        torch.autograd.backward(loss)
+        torch.autograd.backward(sum(loss) if isinstance(loss, tuple) else loss)
     score = model.full_sort_predict if config["eval_args"]["mode"]["test"] == "full" else model.predict
     with setting_up(config, "the evaluation"), torch.no_grad(), suppress(NotImplementedError):
         model.eval()

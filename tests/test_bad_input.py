@@ -141,6 +141,14 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("options", "`summary: hierachical`"): lambda door, _: door.config(summary="hierachical"),
     ("options", "`SASREC.epochs: 1`"): lambda door, _: door.config(**{"SASREC.epochs": 1}),
     ("options", "`eval_args: {mod: full}`"): lambda door, _: door.config(eval_args={"mod": "full"}),
+    ("options", '`user_inter_num_interval: "[5,inf"`'): lambda door, _: door.config(user_inter_num_interval="[5,inf"),
+    ("options", "`learner: adamm`"): lambda door, _: door.config(learner="adamm"),
+    ("options", "`load_col: {item: [item_id, titel]}`"): lambda door, _: door.config(
+        load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "titel"]}
+    ),
+    ("options", "`SASRec.n_heads: 7`, in a comparison"): lambda door, _: door.compare(
+        "Pop", "SASRec", **{"SASRec.n_heads": 7}
+    ),
     ("flags", "`--epochs=1 --epochs=2`"): _flags,
     ("property file", "a list instead of options"): lambda door, _: _file(door, "- epochs\n- 1\n"),
     ("property file", "a tab where YAML has none"): lambda door, _: _file(door, "eval_args:\n\tmode: full\n"),
@@ -163,6 +171,11 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("`.inter`", "cut off in the header"): lambda door, _: (door.inter.write_text("user_id:token\tite"), door.data()),
     ("`.item`", "no text column"): lambda door, _: (
         door.edit(door.item, lambda lines: [line.split("\t")[0] for line in lines]),
+        door.data(),
+    ),
+    ("`.item`", "`1` where the `.inter` file has `1.0`"): lambda door, _: (
+        door.edit(door.inter, lambda lines: [re.sub(r"\ti(\d)", r"\t\1.0", line) for line in lines]),
+        door.edit(door.item, lambda lines: [re.sub(r"^i(\d)", r"\1", line) for line in lines]),
         door.data(),
     ),
     ("candidate file", "cut off"): lambda door, _: _broken_candidates(door),
@@ -189,6 +202,16 @@ def test_every_row_is_given():
 def _stranger(door: Door, caplog: Any) -> None:
     door.config(zzz=1)
     assert "option 'zzz' is known neither to RecBole nor to recbole_llmtrsr" in caplog.text
+
+
+def _no_effect(door: Door, caplog: Any) -> None:
+    door.config(save_dataset=True)
+    assert "save_dataset: True has no effect here: atomic files are read anew by every run" in caplog.text
+
+
+def _unread(door: Door, caplog: Any) -> None:
+    door.compare("GRU4Rec", n_heads=4)
+    assert "option 'n_heads' has no effect: GRU4Rec does not read it" in caplog.text
 
 
 def _histories(data: RunData) -> list[list[str]]:
@@ -283,6 +306,8 @@ def _no_gpu(door: Door, caplog: Any) -> None:
 
 TAKEN: dict[tuple[str, str], Callable[[Door, Any], None]] = {
     ("options", "`zzz: 1`"): _stranger,
+    ("options", "`save_dataset: True`"): _no_effect,
+    ("options", "`n_heads: 4` for GRU4Rec alone"): _unread,
     ("`.inter`", "a byte order mark, lines of Windows"): _windows,
     ("`.inter`", "events out of order, and at one time"): _order,
     ("`.inter`", "a line without an item"): _without_item,

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import scipy
 import torch
+from recbole.trainer import HyperTuning
 
 from recbole_llmtrsr import compat
 
@@ -39,6 +40,7 @@ SERVED = {
     "load_own_checkpoints": True,
     "keep_anomaly_detection_off": True,
     "count_every_event_in_pop": True,
+    "draw_with_a_generator": True,
 }
 
 SHOW_THE_HOST = r"""
@@ -130,6 +132,10 @@ def checkpoint():
     trainer.torch.save({"config": SimpleNamespace(model="BPR"), "epoch": 3}, "own.pth", pickle_protocol=4)
     return trainer.torch.load("own.pth", map_location="cpu")["config"].model
 
+def draw():
+    from recbole.trainer import hyper_tuning
+    return hyper_tuning.np.random.RandomState(1).integers(7, 8)
+
 def cases():
     with warnings.catch_warnings(record=True) as caught:
         shown = {
@@ -137,6 +143,7 @@ def cases():
             "quotes": outcome(quotes), "missing": outcome(missing), "missing_ids": outcome(missing_ids),
             "fill": outcome(fill), "remap": outcome(remap), "lengths": outcome(lengths),
             "graph": outcome(graph), "checkpoint": outcome(checkpoint), "popularity": outcome(popularity),
+            "draw": outcome(draw),
         }
     shown["chained"] = any(warning.category.__name__ == "ChainedAssignmentError" for warning in caught)
     return shown
@@ -201,6 +208,7 @@ ADJACENCY = [
         ("checkpoint", TORCH_2_6, "UnpicklingError", "BPR"),
         ("chained", PANDAS_3, True, False),
         ("popularity", True, [0, 1, 2, 1], [0, 3, 2, 0]),
+        ("draw", True, "AttributeError", 7),
     ],
 )
 def test_the_host_fails_bare_where_a_patch_serves_and_works_with_it(
@@ -298,3 +306,27 @@ def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_tur
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert shown.stdout.split() == ["True", "False", "True"]  # what the user turns on later stays on
+
+
+def test_recboles_search_tries_every_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x"])
+    compat.apply()
+    tried = []
+
+    def objective(config_dict: dict[str, Any], config_file_list: Any) -> dict[str, Any]:
+        tried.append(config_dict["learning_rate"])
+        score = config_dict["learning_rate"]
+        return {
+            "model": "Pop",
+            "best_valid_score": score,
+            "valid_score_bigger": True,
+            "best_valid_result": {"mrr@3": score},
+            "test_result": {"mrr@3": score},
+        }
+
+    search = HyperTuning(
+        objective, algo="exhaustive", params_dict={"choice": {"learning_rate": [0.1, 0.3, 0.2]}}, max_evals=3
+    )
+    search.run()
+    assert sorted(tried) == [0.1, 0.2, 0.3]
+    assert search.best_params == {"learning_rate": 0.3}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
@@ -149,7 +148,6 @@ def test_loaded_columns_follow_the_names_of_users_items_and_times(check, atomic_
 
 
 def test_log_wandb_needs_wandb(check, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))
+    monkeypatch.setattr("recbole_llmtrsr.host_options._is_installed", lambda package: False)
     with pytest.raises(UserError, match="log_wandb: True needs the package wandb: pip install wandb"):
         check("GRU4Rec", log_wandb=True)

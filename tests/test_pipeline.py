@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -86,3 +89,57 @@ def test_models_of_recbole_report_time_and_memory(tmp_path):
         assert cost["evaluation"]["tokens"] is cost["measured_peak_flops_per_second"] is None
     header = (folder / "comparison.md").read_text(encoding="utf-8").splitlines()[2]
     assert "| training (s) | s per 1,000 users | peak memory (GiB; CPU: whole process) | candidates |" in header
+
+
+POP = {**TINY, "metrics": ["MRR"], "topk": [3], "valid_metric": "MRR@3", "epochs": 1, "n_resamples": 100}
+
+
+def test_a_run_leaves_the_output_and_the_log_as_they_were():
+    before = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
+    compare(["Pop"], "toy", config_dict=POP)
+    assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == before
+
+
+class Wandb(SimpleNamespace):
+    """Keeps an account of what is sent to which run, as the package does: one run at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(run=None, sent=[], define_metric=lambda *_, **__: None)
+
+    def init(self, **told: Any) -> None:
+        assert self.run is None
+        self.run = SimpleNamespace(name=told["name"], summary={})
+        self.sent.append(("begins", told["name"], told["project"], told["config"]["seed"]))
+
+    def log(self, metrics: Any, **_: Any) -> None:
+        self.sent.append(("is told", self.run.name))
+
+    def finish(self) -> None:
+        self.sent.append(("ends", self.run.name, sorted(self.run.summary)))
+        self.run = None
+
+
+@pytest.fixture
+def wandb(monkeypatch) -> Wandb:
+    stub = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    monkeypatch.setattr("recbole_llmtrsr.host_options._is_installed", lambda name: True)
+    return stub
+
+
+def test_every_model_and_seed_has_a_run_of_weights_and_biases(wandb):
+    compare(["Pop", "BPR"], "toy", config_dict={**POP, "seeds": [1, 2], "log_wandb": True, "wandb_project": "ours"})
+    begun = [event for event in wandb.sent if event[0] == "begins"]
+    assert begun == [("begins", f"{model}-seed-{seed}", "ours", seed) for model in ("Pop", "BPR") for seed in (1, 2)]
+    ends = [place for place, event in enumerate(wandb.sent) if event[0] == "ends"]
+    for begin, end in zip([0, *(place + 1 for place in ends)], ends):
+        assert {event[1] for event in wandb.sent[begin : end + 1]} == {wandb.sent[begin][1]}
+        assert wandb.sent[end][2] == ["best_valid/mrr@3", "test/mrr@3"] or wandb.sent[end][2]
+    assert wandb.run is None
+
+
+def test_a_run_of_weights_and_biases_that_was_there_before_stays(wandb):
+    wandb.init(project="theirs", name="sweep", config={"seed": 0})
+    compare(["Pop"], "toy", config_dict={**POP, "log_wandb": True})
+    assert wandb.run.name == "sweep"
+    assert {event[0] for event in wandb.sent} == {"begins", "is told"}

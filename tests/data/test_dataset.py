@@ -10,6 +10,8 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.item_vectors import item_vectors
+from recbole_llmtrsr.registry import get_dataset
 
 SEQUENCES = {
     "once": ["i1"],
@@ -132,6 +134,22 @@ def test_pre_split_files_bring_their_own_histories(make_config, atomic_folder):
     ]
 
 
+def test_pre_split_files_may_call_items_by_another_name(make_config, atomic_folder):
+    write_pre_split(atomic_folder)
+    for path in (atomic_folder / "tiny").iterdir():
+        path.write_text(path.read_text().replace("item_id", "product"))
+    dataset = LLMTRSRDataset(
+        make_config(
+            benchmark_filename=list(PRE_SPLIT),
+            ITEM_ID_FIELD="product",
+            load_col=None,
+            alias_of_item_id=["product_list"],
+        )
+    )
+    (_, valid, _) = dataset.build()
+    assert history_of(valid, int(valid.inter_feat[HISTORY_ID][0])) == ["i1", "i2", "i3", "i4"]
+
+
 def test_pre_split_histories_must_share_the_items_numbers(make_config, atomic_folder):
     options = write_pre_split(atomic_folder)
     with pytest.raises(UserError, match=r"set alias_of_item_id: \[item_id_list\]"):
@@ -240,3 +258,20 @@ def test_without_times_the_order_is_unknown(make_config):
     config = make_config(load_col={"inter": ["user_id", "item_id"]})
     with pytest.raises(UserError, match=r"column 'timestamp' is not loaded.*list it in load_col"):
         LLMTRSRDataset(config).build()
+
+
+@pytest.mark.parametrize("model", ["LLMTRSR", "TALLRec", "HLLM", "LiteLLM4Rec"])
+def test_items_of_which_none_has_a_text_are_refused_whatever_reads_them(make_config, atomic_folder, model):
+    path = atomic_folder / "tiny" / "tiny.item"
+    path.write_text(path.read_text().replace("\ni", "\nI"))
+    config = make_config(model)
+    with pytest.raises(UserError, match=r"0 of 9 items have a text.*'i\d' and 'I1'"):
+        load_dataset(get_dataset(config.model_class), config)
+
+
+def test_text_vectors_of_no_text_are_refused(make_config, atomic_folder):
+    path = atomic_folder / "tiny" / "tiny.item"
+    path.write_text(path.read_text().replace("\ni", "\nI"))
+    config = make_config("SASRec", text_init="any")
+    with pytest.raises(UserError, match="0 of 9 items have a text"):
+        item_vectors(config, load_dataset(get_dataset(config.model_class), config), "text_init")

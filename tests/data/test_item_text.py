@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.data.item_text import PLACEHOLDER, Item, ItemText, one_line, read_item_text
+from recbole_llmtrsr.data.item_text import PLACEHOLDER, Item, ItemText, check_coverage, one_line, read_item_text
 from recbole_llmtrsr.errors import UserError
 
 HEADER = "item_id:token\ttitle:token_seq\tbrand:token\tprice:float\n"
@@ -154,3 +154,23 @@ def test_bytes_that_are_not_of_the_encoding_are_the_users_fault(tmp_path, option
 @pytest.mark.parametrize("text", ["a\tb", "a\r\n\r\nb", " a \u3000b\u00a0", "a\x7f\x9fb"])
 def test_one_line_makes_every_gap_one_space(text):
     assert one_line(text) == "a b"
+
+
+def test_a_catalogue_of_which_nearly_no_item_is_known_is_refused_with_an_id_of_either_file():
+    text = ItemText.from_rows(["title"], {str(n): [f"Title {n}"] for n in range(100)})
+    tokens = [f"{n}.0" for n in range(96)]
+    message = (
+        r"0 of 96 items have a text, since the ids .* do not match \(the first are '0\.0' and '0'\): write them alike"
+    )
+    with pytest.raises(UserError, match=message):
+        check_coverage(text, tokens, text.without_text(tokens), "a text", "item_text_fields")
+    known = [*tokens, "1", "2", "3", "4"]
+    with pytest.raises(UserError, match="4 of 100 items have a text"):
+        check_coverage(text, known, text.without_text(known), "a text", "item_text_fields")
+    check_coverage(text, [*known, "5", "6"], text.without_text([*known, "5", "6"]), "a text", "item_text_fields")
+
+
+def test_a_catalogue_with_empty_columns_is_refused_with_the_option_that_names_them():
+    text = ItemText.from_rows(["title"], {str(n): [""] for n in range(9)})
+    with pytest.raises(UserError, match="0 of 9 items have a text: the columns of item_text_fields are empty"):
+        check_coverage(text, [*"012345678"], [*"012345678"], "a text", "item_text_fields")
