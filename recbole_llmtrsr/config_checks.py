@@ -105,3 +105,9 @@ def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterat
         read |= {"mask_ratio", "ft_ratio", "eta", "beta"}
     labels = ", ".join(dict.fromkeys(config.label for config in configs))
     yield from (f"option '{name}' has no effect: {labels} does not read it" for name in sorted(given - read))
+    # Property files may serve several comparisons; a flag is meant for this one.
+    compared = {config.model_class.__name__ for config in configs}
+    for name in configs[0].cmd_config_dict:
+        prefix, dot, _ = name.partition(".")
+        if dot and prefix.partition("@")[0] not in compared:
+            yield f"flag --{name} has no effect: {prefix} is not compared ({labels})"

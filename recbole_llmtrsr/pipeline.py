@@ -169,6 +169,8 @@ def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[st
             probes, result["probes"] = final_test.probed(data.test)
             write_tables(folder, ranked, probes)
             write_json(folder / "result.json", result)
+        for told in trainer.model.prompts.losses() if has_prompts else ():
+            logger.warning(told)
         logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")

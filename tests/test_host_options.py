@@ -140,6 +140,13 @@ def test_an_option_of_another_model_is_told_where_no_compared_model_reads_it(che
     ]
 
 
+def test_a_flag_for_a_model_that_is_not_compared_is_told(check, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--SASRec.n_heads=4", "--GRU4Rec.epochs=2"])
+    assert [*unread_options([check("GRU4Rec", **{"Pop.epochs": 1})], model_options())] == [
+        "flag --SASRec.n_heads has no effect: SASRec is not compared (GRU4Rec)"
+    ]
+
+
 def test_loaded_columns_follow_the_names_of_users_items_and_times(check, atomic_folder):
     path = atomic_folder / "tiny" / "tiny.inter"
     path.write_text(path.read_text().replace("user_id:token\titem_id:token\ttimestamp", "who:token\twhat:token\tat"))

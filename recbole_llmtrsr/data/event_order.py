@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 _FEW = 50  # pairs of events that tell no order
+_NO_ORDER = 0.95  # share of neighbours at one time
 _SORTED = 0.9  # share of pairs; by chance it is one half
 
 
@@ -55,6 +56,11 @@ def sort_by_exact_time(dataset: Any) -> None:
         dataset.logger.warning(
             f"{told}, and {share:.0%} of those of two items are sorted by item: models of ids can learn this"
             " order, which texts do not tell; set tied_events: random"
+        )
+    elif n_tied > _NO_ORDER * (len(events) - events[dataset.uid_field].nunique()):
+        dataset.logger.warning(
+            f"{told}, so {dataset.time_field} tells nearly no order, and histories are in file order: set TIME_FIELD to"
+            " a column of times, or tied_events: random"
         )
     else:
         dataset.logger.info(f"{told}; they stay in file order")

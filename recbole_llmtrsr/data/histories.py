@@ -29,6 +29,7 @@ from recbole_llmtrsr.data.user_split import US, split_by_user
 from recbole_llmtrsr.errors import UserError
 
 HISTORY_ID = "history_id"
+_LEAST_SHARE = 0.05  # of the events
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,26 @@ class _Rows:
                     found = (feat.index[gone] + 2).tolist()
                     self.logger.warning(f"{table}: {len(found):,} lines have no {field} and are left out: {found[:10]}")
                     setattr(self, table, feat[~gone])
+
+    def _filter_inter_by_user_or_item(self: Any) -> None:
+        """Leave out events of users and items without a row in their file, where one is loaded, and tell how many.
+
+        Raises:
+            UserError: they are nearly all events.
+
+        Deviation:
+            RecBole says nothing of it.
+        """
+        n = len(self.inter_feat)
+        super()._filter_inter_by_user_or_item()  # type: ignore[misc]
+        n_lost = n - len(self.inter_feat)
+        if n_lost == 0 or self.config["val_interval"]:  # which may filter users and items on purpose
+            return
+        told = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
+        remedy = "complete it, take it out of load_col, or set filter_inter_by_user_or_item: False"
+        if n - n_lost < _LEAST_SHARE * n:
+            raise UserError(f"{told}: {remedy}")
+        self.logger.warning(f"{told} and are left out: {remedy}")
 
     def _split(self: Any) -> list[Any]:
         """The splits of ``eval_args``, US among them."""

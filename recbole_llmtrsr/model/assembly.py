@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
+        for told in prompts.losses():
+            getLogger().warning(told)
         _check_context(settings, backbone.config)
         choose_weights(backbone, settings)
         if divider is not None:

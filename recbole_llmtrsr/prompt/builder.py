@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain
@@ -175,6 +175,25 @@ class PromptBuilder:
         """Go on from there: the prompts of those histories are not counted again."""
         self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
         self._counted = set(state["counted"])
+
+    def losses(self) -> Iterator[str]:
+        """What most of the items or prompts made so far have lost, with the option that would keep it."""
+        n_prompts, options = self.trims["prompts"], self._settings
+        if self.trims["items_cut"] > len(self._items) / 2:
+            yield (
+                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut at max_item_tokens:"
+                f" {options.max_item_tokens}: raise it, or name fewer item_text_fields"
+            )
+        if self.trims["summaries_cut"] > n_prompts / 2:
+            yield (
+                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary at max_summary_tokens:"
+                f" {options.max_summary_tokens}: raise it, or have shorter ones written (summarizer_max_new_tokens)"
+            )
+        if self.trims["recent_items_left_out"] > n_prompts:
+            yield (
+                f"{self.trims['recent_items_left_out']:,} recent items are left out of {n_prompts:,} prompts: raise"
+                f" max_prompt_tokens: {options.max_prompt_tokens}, or lower n_recent_items: {options.n_recent_items}"
+            )
 
     def _count(self, history_id: int, shown: _History) -> None:
         self._counted.add(history_id)

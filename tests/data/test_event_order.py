@@ -44,10 +44,11 @@ def test_the_training_seed_draws_no_order(make_config):
 
 @pytest.fixture
 def write_ties(atomic_folder):
-    """Writes 30 users of three events at one time; the items' order in the file."""
+    """Writes 30 users of these items, all at one time but, if told so, the last; their order in the file."""
 
-    def write(order: list[int]) -> None:
-        lines = [f"u{user} {20 * user + item} 7" for user in range(30) for item in order]
+    def write(order: list[int], last: int = 7) -> None:
+        times = [*(len(order) - 1) * [7], last]
+        lines = [f"u{user} {20 * user + item} {time}" for user in range(30) for item, time in zip(order, times)]
         text = "\n".join(["user_id:token item_id:token timestamp:float", *lines, ""])
         (atomic_folder / "tiny" / "tiny.inter").write_text(text.replace(" ", "\t"))
 
@@ -83,20 +84,25 @@ def test_repeated_events_tell_no_order(make_config, write_ties, caplog):
     write_ties([8, 8, 8])
     with caplog.at_level(logging.INFO):
         sequences(make_config("Pop"))
-    assert "60 of 90 events have the time of their user's event before them; they stay in file order" in caplog.text
+    (told,) = [record for record in caplog.records if "have the time of" in record.message]
+    assert told.levelname == "WARNING"
+    assert told.message == (
+        "60 of 90 events have the time of their user's event before them, so timestamp tells nearly no order, and"
+        " histories are in file order: set TIME_FIELD to a column of times, or tied_events: random"
+    )
 
 
 def test_ties_in_another_order_are_counted_and_no_ties_are_silent(make_config, write_ties, atomic_folder, caplog):
-    write_ties([8, 10, 9])
+    write_ties([8, 10, 9], last=8)
     with caplog.at_level(logging.INFO):
         sequences(make_config("Pop"))
     assert [(r.levelname, r.message) for r in caplog.records if "have the time of" in r.message] == [
-        ("INFO", "60 of 90 events have the time of their user's event before them; they stay in file order")
+        ("INFO", "30 of 90 events have the time of their user's event before them; they stay in file order")
     ]
     caplog.clear()
     path = atomic_folder / "tiny" / "tiny.inter"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], *(f"{line}{i}" for i, line in enumerate(lines[1:])), ""]))
+    path.write_text("\n".join([lines[0], *(f"{line[:-1]}{i}" for i, line in enumerate(lines[1:])), ""]))
     with caplog.at_level(logging.INFO):
         sequences(make_config("Pop"))
     assert not [record for record in caplog.records if "have the time of" in record.message]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.utils import init_seed
 
+from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, with_history_ids
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
@@ -154,3 +156,28 @@ def test_general_models_need_times_too(make_config):
     config = make_config("BPR", load_col={"inter": ["user_id", "item_id"]})
     with pytest.raises(UserError, match="the order of events is unknown"):
         get_dataset(get_model("BPR"))(config).build()
+
+
+def test_events_without_a_row_in_the_item_file_are_counted_and_nearly_all_are_refused(
+    make_config, atomic_folder, caplog
+):
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "price"]}
+    path = atomic_folder / "tiny" / "tiny.item"
+    text = path.read_text()
+    path.write_text(text.replace("\ni1\t", "\nI1\t"))
+    config = make_config("GRU4Rec", load_col=columns)
+    load_dataset(get_dataset(config.model_class), config)
+    assert (
+        "4 of 24 events are of users or items without a row in the .user or .item file and are left out" in caplog.text
+    )
+    path.write_text(text.replace("\ni", "\nI"))
+    with pytest.raises(UserError, match=r"24 of 24 events .*: complete it, take it out of load_col"):
+        load_dataset(get_dataset(config.model_class), config)
+
+
+def test_times_that_tell_no_order_are_told(make_config, atomic_folder, caplog):
+    path = atomic_folder / "tiny" / "tiny.inter"
+    path.write_text(re.sub(r"\t\d+\n", r"\t0\n", path.read_text()))
+    config = make_config("GRU4Rec")
+    load_dataset(get_dataset(config.model_class), config).build()
+    assert "so timestamp tells nearly no order, and histories are in file order" in caplog.text

@@ -173,6 +173,20 @@ def test_nothing_is_counted_when_nothing_is_cut():
     assert dict(prompts.trims) == {"prompts": 1, "items_cut": 0, "summaries_cut": 0, "recent_items_left_out": 0}
 
 
+def test_what_most_prompts_lose_is_told_with_the_option_that_would_keep_it():
+    prompts = builder(n_recent_items=2, max_item_tokens=4, max_summary_tokens=9, max_prompt_tokens=60)
+    assert [*prompts.losses()] == [
+        "3 of 4 item texts are cut at max_item_tokens: 4: raise it, or name fewer item_text_fields"
+    ]
+    for history_id in range(2):
+        prompts.prefix(history_id, "likes red kettles", [1, 2, 3])
+    assert [*prompts.losses()][1:] == [
+        "2 of 2 prompts cut their summary at max_summary_tokens: 9: raise it, or have shorter ones written"
+        " (summarizer_max_new_tokens)"
+    ]
+    assert [*builder().losses()] == []
+
+
 def test_a_budget_below_what_is_never_cut_is_refused_with_one_that_works():
     with pytest.raises(UserError) as fault:
         builder(max_prompt_tokens=FIXED + LONGEST - 1)
