@@ -17,8 +17,9 @@ from pathlib import Path
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_number, is_token
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.records import read_records
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -37,6 +38,8 @@ def convert_table(
     time: str | None = None,
     rating: str | None = None,
     items_id: str | None = None,
+    encoding: str = "utf-8",
+    max_lost: float = MAX_LOST,
 ) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``.
 
@@ -51,24 +54,28 @@ def convert_table(
         time: the events' column of times; None goes by the order of the rows.
         rating: the events' column of a number to keep as ``rating``.
         items_id: the items' column of ids; None is that of the events.
+        encoding: of the files.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
 
     Returns:
         Counts.
 
     Raises:
-        UserError: a missing file or column, no valid row in one, or an out folder that can not be written.
+        UserError: a missing file or column, too many malformed rows, items without a text, events of other items, or
+            an out folder that can not be written.
     """
     columns = {
         "inter": ("user_id:token", "item_id:token", *(["rating:float"] if rating else []), "timestamp:float"),
         "item": ("item_id:token", *(f"{name}:token_seq" for name in _header_names(text))),
     }
-    report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))))
+    report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))), encoding=encoding, max_lost=max_lost)
     with atomic_files(out, columns) as files:
         known, n_empty = _convert_items(source / items, items_id or item, text, files["item"], report)
         wanted = [user, item, *filter(None, (rating, time))]
         per_user, chosen, n_unknown = _convert_events(
             source / interactions, wanted, time is not None, known, files["inter"], report
         )
+        check_match(source / interactions, source / items, per_user.total(), n_unknown, chosen, known, report)
     report.counts = {
         "users": len(per_user),
         "items with an event": len(chosen),
@@ -110,18 +117,18 @@ def _convert_items(
     """Write one row per item; return the ids, and how many have no text."""
     known: set[str] = set()
     n_empty = 0
-    for number, (item, *values) in read_records(path, [id_column, *text], report):
+    for number, (item, *values) in read_records(path, [id_column, *text], report, ids=[id_column]):
         if not is_token(item):
             report.fault(path.name, number, f"{id_column} is {BAD_ID}", "row skipped")
         elif item in known:
-            report.fault(path.name, number, f"{id_column} seen before", "row skipped, first kept")
+            report.fault(path.name, number, f"{id_column} seen before", "row skipped, first kept", lost=None)
         else:
             known.add(item)
             cleaned = list(map(one_line, values))
             n_empty += not any(cleaned)
             file.write(item, *cleaned)
-    if not known:
-        raise _nothing_in(path, report)
+    if n_empty == len(known):
+        raise UserError(f"no item of {path} has a text in {', '.join(text)}: name other columns with --text")
     return known, n_empty
 
 
@@ -132,7 +139,7 @@ def _convert_events(
     per_user, chosen = Counter[str](), set[str]()
     n_unknown = n_other_times = 0
     forms = _TIMES
-    for number, (user, item, *numbers) in read_records(path, columns, report):
+    for number, (user, item, *numbers) in read_records(path, columns, report, ids=columns[:2]):
         form, time = forms[0], str(per_user[user])
         if is_timed:
             text = numbers.pop()
@@ -154,8 +161,6 @@ def _convert_events(
             per_user[user] += 1
             chosen.add(item)
             n_unknown += item not in known
-    if not per_user:
-        raise _nothing_in(path, report)
     if n_other_times > per_user.total():
         raise UserError(
             f"{path}: {columns[-1]} is a {'number' if forms[0] is _number else 'time of ISO 8601'} in the first row"
@@ -171,8 +176,3 @@ def _header_names(columns: Sequence[str]) -> list[str]:
     if not names or len({*names, "item_id"}) != len(names) + 1:
         raise UserError(f"--text={','.join(columns)} gives the columns item_id, {', '.join(names)}: name others")
     return names
-
-
-def _nothing_in(path: Path, report: Report) -> UserError:
-    found = "; ".join(report.fault_text()) or "it is empty"
-    return UserError(f"no valid row in {path} ({found}): mend the file, or name other columns")

@@ -134,13 +134,13 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('{"overall": 1.0', "not a JSON object in UTF-8: 1 (line skipped); line 8"),
+        ('{"overall": 1.0', "not a JSON object: 1 (line skipped); line 8"),
         (
             {"overall": 1, "asin": "p1", "unixReviewTime": 1},
             f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
         ),
         (
-            {"overall": 1, "reviewerID": "u 1", "asin": "p1", "unixReviewTime": 1},
+            {"overall": 1, "reviewerID": "u\t1", "asin": "p1", "unixReviewTime": 1},
             f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
         ),
         (
@@ -159,7 +159,7 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
 )
 def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: Any, expected: str) -> None:
     raw = write_raw(tmp_path / "raw", 2018, [*reviews(2018), line])
-    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
+    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
     assert report.fault_text() == [f"Home.json.gz: {expected}"]
     assert converted(tmp_path / "home") == (INTER_2018, ITEM)
 
@@ -171,7 +171,8 @@ def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
         products(2018)[0],
         {"title": "no id"},
     ]
-    report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018, None, odd), tmp_path / "home", k_core=2)
+    raw = write_raw(tmp_path / "raw", 2018, None, odd)
+    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
     assert converted(tmp_path / "home")[1].splitlines()[1:] == [
         "p1\t\tAcme\tKitchen\tHome, Kitchen, Kettles\t\tSteel 1.7 l\tBoils water. Fast.",
         "p2\tLamp\t\tLamps\tLamps\t$5.99 - $1,012.50\t\t",
@@ -242,6 +243,9 @@ def test_a_file_of_neither_collection_is_an_error_that_names_its_fields(tmp_path
 
 def test_metadata_of_another_collection_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", 2018, None, products(2023))
-    with pytest.raises(UserError, match="has the asin of a reviewed product"):
+    with pytest.raises(
+        UserError,
+        match=r"meta_Home\.json\.gz: 3 of 3 rows are malformed .* The first is line 1, no asin: '\{\"title\": \"Kettle\"",
+    ):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert not (tmp_path / "home").exists()

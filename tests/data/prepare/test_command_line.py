@@ -38,7 +38,7 @@ def test_malformed_lines_that_the_text_leaves_out_are_in_a_file_of_their_own(
 ) -> None:
     raw = raw_folder(tmp_path / "raw")
     good = (raw / "news.tsv").read_text()
-    flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}"]
+    flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}", "--max_lost=0.9"]
     listed = tmp_path / "tiny" / "tiny.malformed.tsv"
 
     (raw / "news.tsv").write_text(good + "short\n" * 11)
