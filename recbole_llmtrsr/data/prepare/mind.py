@@ -185,9 +185,10 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
         history = _tokens(history_text, path, number, report)
         behaviors.n_impressions += 1
         clicked = []
-        for item, is_clicked in impression_entries(impression_text):
-            behaviors.n_entries += 1
-            report.row(path.name, impression_text, _ENTRIES)
+        entries = list(impression_entries(impression_text))
+        report.row(path.name, impression_text, _ENTRIES, len(entries))
+        behaviors.n_entries += len(entries)
+        for item, is_clicked in entries:
             if item is None:
                 wrong = "impression entry not as N123-0 or N123-1"
                 report.fault(path.name, number, wrong, "entry skipped", lost=_ENTRIES)
@@ -200,9 +201,9 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
 
 
 def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
-    tokens = []
-    for token in text.split():
-        report.row(path.name, text, _CLICKS)
+    tokens, entries = [], text.split()
+    report.row(path.name, text, _CLICKS, len(entries))
+    for token in entries:
         if is_token(token):
             # One object per news id: MINDlarge has 700,000 histories.
             tokens.append(sys.intern(token))

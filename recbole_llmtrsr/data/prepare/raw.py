@@ -252,7 +252,7 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
 def _check_encoding(encoding: str) -> None:
     """Refuse encodings in which a line end or a separator is not the byte it is in ASCII."""
     try:
-        is_fit = "\n\r\t,".encode(encoding) == b"\n\r\t,"
+        is_fit = "\n\r\t,".encode(encoding).endswith(b"\n\r\t,")
     except (LookupError, UnicodeError):
         is_fit = False
     if not is_fit:

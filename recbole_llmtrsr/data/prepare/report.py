@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -67,10 +68,10 @@ class Report:
     encoding: str = field(default="utf-8", kw_only=True)
     max_lost: float = field(default=MAX_LOST, kw_only=True)
 
-    def row(self, file: str, row: object, unit: str = "rows") -> None:
-        """Count a row of a file, or another of its units, before it is looked at."""
+    def row(self, file: str, row: object, unit: str = "rows", n: int = 1) -> None:
+        """Count a row of a file, or n of another unit within it, before it is looked at."""
         tally = self.tallies.get((file, unit)) or self.tallies.setdefault((file, unit), Tally())
-        tally.n += 1
+        tally.n += n
         tally.row = row
 
     def fault(self, file: str, line: int, wrong: str, done: str, lost: str | None = "rows") -> None:
@@ -150,5 +151,5 @@ def _beginning(row: object) -> str:
         text = row[:_BEGINNING].decode("utf-8", "surrogateescape")
     else:
         text = (", ".join(map(str, row)) if isinstance(row, list) else str(row))[:_BEGINNING]
-    # What could not be decoded is shown as bytes.
-    return "'" + text.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") + "'"
+    # What could not be decoded is shown as the byte it is.
+    return re.sub(r"\\udc([0-9a-f]{2})", r"\\x\1", repr(text.rstrip("\r\n")))

@@ -1,7 +1,8 @@
 """Any pair of tables, of events and of items -> atomic files.
 
 Both are CSV, TSV, JSON lines or Parquet; options name their columns. Times are numbers, kept as they are, or ISO 8601,
-which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. Without a column of times
+which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. The first row tells which,
+and whether numbers are seconds, milliseconds or smaller units since 1970. Without a column of times
 the order of the rows is that of each user's events, and ``timestamp`` the position, 0, 1, 2...
 
 Both files are streamed; kept in memory are the ids of users and items.
@@ -23,6 +24,7 @@ from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UNITS = {"seconds": 1e8, "milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
 _FRACTION = re.compile(r"[.,](\d+)")
 
 
@@ -104,11 +106,37 @@ def seconds(text: str) -> str | None:
     return f"{since / timedelta(seconds=1):.6f}".rstrip("0").rstrip(".")
 
 
+def unit_of(time: float) -> str | None:
+    """The unit in which a number tells a time between 1973 and the year 5138; None if it may be of any.
+
+    >>> unit_of(1.6e9), unit_of(1.6e12), unit_of(17)
+    ('seconds', 'milliseconds', None)
+    """
+    return next((unit for unit, least in _UNITS.items() if least <= time < least * 1000), None)
+
+
 def _number(text: str) -> str | None:
     return text if is_number(text) else None
 
 
-_TIMES: Sequence[Callable[[str], str | None]] = (_number, seconds)
+class _Times:
+    """Reads a column of times; the first that can be read tells the form and, of numbers, the unit of all."""
+
+    def __init__(self) -> None:
+        self._forms: Sequence[Callable[[str], str | None]] = (_number, seconds)
+        self._unit: str | None = None
+
+    def read(self, text: str) -> tuple[str, str]:
+        """The time as it is written, and what is wrong with it, one of the two being empty."""
+        form, time = next(((form, time) for form in self._forms if (time := form(text)) is not None), (None, ""))
+        if form is None:
+            return "", "no time of the first row's form" if len(self._forms) == 1 else "no number or time of ISO 8601"
+        unit = unit_of(float(time))
+        if self._unit and unit and unit != self._unit:
+            return "", f"in {unit}, in an earlier row in {self._unit}"
+        # Numbers among dates, or milliseconds among seconds, would be other times than they look.
+        self._forms, self._unit = (form,), self._unit or unit
+        return time, ""
 
 
 def _convert_items(
@@ -137,36 +165,22 @@ def _convert_events(
 ) -> tuple[Counter[str], set[str], int]:
     """Write one row per event; return events by user, the items, and how many events are of items without a row."""
     per_user, chosen = Counter[str](), set[str]()
-    n_unknown = n_other_times = 0
-    forms = _TIMES
+    n_unknown, times = 0, _Times()
     for number, (user, item, *numbers) in read_records(path, columns, report, ids=columns[:2]):
-        form, time = forms[0], str(per_user[user])
-        if is_timed:
-            text = numbers.pop()
-            read = [(form, value) for form in forms if (value := form(text)) is not None]
-            if not read:
-                kind = "number or time of ISO 8601" if len(forms) > 1 else "time of the first row's form"
-                report.fault(path.name, number, f"{columns[-1]} is no {kind}", "row skipped")
-                n_other_times += any(form(text) is not None for form in _TIMES)
-                continue
-            form, time = read[0]
-        if not is_token(user) or not is_token(item):
+        time, wrong = times.read(numbers.pop()) if is_timed else (str(per_user[user]), "")
+        if wrong:
+            report.fault(path.name, number, f"{columns[-1]} is {wrong}", "row skipped")
+        elif not is_token(user) or not is_token(item):
             report.fault(path.name, number, f"{columns[0]} or {columns[1]} is {BAD_ID}", "row skipped")
         elif not all(map(is_number, numbers)):
             report.fault(path.name, number, f"{columns[2]} is no number", "row skipped")
         else:
-            # Numbers among dates would be other times than they look: one form for all rows.
-            forms = (form,)
+            if time.startswith("-"):
+                report.notes["events with a negative time (kept)"] += 1
             file.write(user, item, *numbers, time)
             per_user[user] += 1
             chosen.add(item)
             n_unknown += item not in known
-    if n_other_times > per_user.total():
-        raise UserError(
-            f"{path}: {columns[-1]} is a {'number' if forms[0] is _number else 'time of ISO 8601'} in the first row"
-            f" that has one and in {per_user.total():,} rows, but not in {n_other_times:,} others, which would all be"
-            " lost: write all times in one form"
-        )
     return per_user, chosen, n_unknown
 
 

@@ -125,6 +125,17 @@ def test_a_core_that_is_no_number_is_refused_with_what_is_accepted(
     assert capsys.readouterr().err == f"error: {wanted}\n"
 
 
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "5%", "nan", ""])
+def test_a_share_that_is_none_is_refused_with_what_is_accepted(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mind", "--source=a", "--out=b", f"--max_lost={text}"]) == 2
+    wanted = f"--max_lost must be a share from 0 to 1, such as 0.1 for one row in ten, got '{text}'"
+    assert capsys.readouterr().err == f"error: {wanted}\n"
+
+
+def test_every_converter_has_the_options_of_all() -> None:
+    assert all({"encoding", "max_lost"} <= {option.name for option in entry.options} for entry in CONVERTERS.values())
+
+
 def test_options_reach_the_converter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "events.csv").write_text("who,what\nu1,i1\nu1,i2\n")
     (tmp_path / "items.csv").write_text("what,title,maker\ni1,One,A\ni2,Two,B\n")

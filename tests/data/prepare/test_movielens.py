@@ -96,6 +96,13 @@ def test_plots_become_the_column_overview(tmp_path: Path, id_column: str) -> Non
     assert report.faults == {}
 
 
+def test_plots_of_other_movies_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "plots.csv").write_text("movieId,overview\n010,Another.\n")
+    with pytest.raises(UserError, match=r"no movie of .*movies\.csv has a plot in .*plots\.csv: name its columns"):
+        convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.csv")
+    assert not (tmp_path / "ml").exists()
+
+
 def test_movies_that_share_an_id_elsewhere_share_its_plot(tmp_path: Path) -> None:
     (tmp_path / "plots.jsonl").write_text('{"tmdbId": 862.0, "plot": "One."}\n{"tmdbId": 862, "plot": "Two."}\n')
     report = convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.jsonl", "tmdbId", "plot")

@@ -180,3 +180,54 @@ def test_json_lines_that_are_no_object_are_reported(tmp_path: Path) -> None:
         "a.jsonl: not a JSON object: 5 (line skipped); line 2, 3, 4, 5, 6",
         "a.jsonl: not UTF-8, name another --encoding: 1 (line skipped); line 8",
     ]
+
+
+def test_lines_that_are_python_dictionaries_are_read_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "steam.json"
+    lines = [
+        """{u'user': u'Chaos Syren', 'n': (1, None, True), "it's": 'a\\tb\\u00e9\\q'}""",
+        '{"user": "json"}',
+        "{'user': 'b'}",
+        *("{'user': b'bytes'}", "{'user': '\\ud83d'}", "{'user': {1, 2}}", "{'user': open('x')}", "{" * 9000, "{'a'"),
+        "{" + "'a': " + "(" * 90_000,
+        "{'a': '" + "x" * 2**20 + "'}",
+    ]
+    path.write_text("\n".join(lines))
+    report = Report("", max_lost=1)
+    assert list(read_json_lines(path, report)) == [
+        (1, {"user": "Chaos Syren", "n": [1, None, True], "it's": "a\tbé\\q"}),
+        (2, {"user": "json"}),
+        (3, {"user": "b"}),
+    ]
+    assert report.notes == {"steam.json: lines that are Python dictionaries, not JSON (read)": 2}
+    assert report.fault_text() == [
+        "steam.json: not a JSON object: 8 (line skipped); line 4, 5, 6, 7, 8, 9, 10, 11",
+    ]
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '\ufeff [\n {\n  "a": 1\n }\n]\n'])
+def test_a_json_array_is_refused_as_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    expected = r"a\.json is a JSON array \(it begins with '\['\): save one object per line, as jq -c '\.\[\]' a\.json"
+    with pytest.raises(UserError, match=expected):
+        list(read_json_lines(tmp_path / "a.json", Report("")))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(b"a,b\n1,2\n"), "is packed with gzip: add .gz to its name"),
+        (b"PK\x03\x04\x14\x00", "is a zip archive or a spreadsheet: unpack it"),
+    ],
+)
+def test_a_packed_file_without_its_suffix_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        list(read_csv(tmp_path / "a.csv", ["a"], Report("tiny"), "mend it"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_in_the_header_is_told(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "a.csv").write_text(f"id{separator}title\n1{separator}a\n")
+    with pytest.raises(UserError, match=r"id and title once, it has id.title, which '.+' seems to separate: mend it"):
+        list(read_csv(tmp_path / "a.csv", ["id", "title"], Report(""), "mend it"))

@@ -72,6 +72,14 @@ def test_a_key_that_no_line_has_is_an_error_that_names_those_there_are(tmp_path:
         list(read_records(tmp_path / "t.jsonl", ["id", "titel"], Report("")))
 
 
+def test_a_list_an_object_or_a_truth_value_is_no_id(tmp_path: Path) -> None:
+    values = '["a"]', '{"a": 1}', "true", "null", "1", "1.5", '"a b"'
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"id": {value}, "text": {value}}}\n' for value in values))
+    rows = [row for _, row in read_records(tmp_path / "t.jsonl", ["id", "text"], Report(""), ids=["id"])]
+    assert [name for name, _ in rows] == ["", "", "", "", "1", "1.5", "a b"]
+    assert [text for _, text in rows] == ["a", '{"a": 1}', "True", "", "1", "1.5", "a b"]
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
