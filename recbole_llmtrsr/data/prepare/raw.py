@@ -41,6 +41,9 @@ def require_files(source: Path, names: Sequence[str], remedy: str) -> list[Path]
     """
     if not source.is_dir():
         raise UserError(f"no source folder {source}: {remedy}")
+    folders = [name for name in names if (source / name).is_dir()]
+    if folders:
+        raise UserError(f"{' and '.join(folders)} in {source} must be a file, and is a folder: {remedy}")
     missing = [name for name in names if not (source / name).is_file()]
     if missing:
         raise UserError(f"no {' and no '.join(missing)} in {source}: {remedy}")
@@ -79,6 +82,7 @@ def read_columns(
             continue
         report.row(path.name, line)
         yield number, columns
+    report.check_lost(path)
 
 
 def read_csv(
@@ -118,7 +122,7 @@ def read_csv(
     if wrong:
         raise UserError(
             f"{path} must have the column {' and '.join(wrong)} once, it has {', '.join(header) or 'none'}"
-            f"{_other_separator(header)}: {remedy}"
+            f"{_hint(header)}: {remedy}"
         )
     positions = [header.index(column) for column in columns]
     while True:
@@ -126,6 +130,7 @@ def read_csv(
         try:
             row = next(rows)
         except StopIteration:
+            report.check_lost(path)
             return
         except csv.Error as fault:
             n_lines = rows.line_num - number + 1
@@ -149,12 +154,22 @@ def read_csv(
             _skip(path, line, wrong_row, row, report)
 
 
-def read_json_lines(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: Path, report: Report, columns: Sequence[str] = (), remedy: str = ""
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and object of every line that holds one, in JSON or as Python prints a dictionary.
 
+    Args:
+        path: the file; .gz is unpacked on the way.
+        report: has the encoding, and counts the lines and those that are skipped.
+        columns: keys that some line has to have; ``items.id`` is that of the objects in a list, each yielded alone.
+        remedy: what to do where no line has one.
+
     Raises:
-        UserError: the file can not be read, is one JSON array, or too many of its lines are malformed.
+        UserError: the file can not be read, is one JSON array, lacks a column, or too many of its lines are malformed.
     """
+    outer = next((column.split(".")[0] for column in columns if "." in column), None)
+    never_seen, known = set(columns), dict[str, None]()
     for number, line in enumerate(_lines(path, report), start=1):
         if number == 1 and line.lstrip().startswith(b"["):
             raise UserError(
@@ -171,9 +186,32 @@ def read_json_lines(path: Path, report: Report) -> Iterator[tuple[int, dict[str,
             report.notes[f"{path.name}: lines that are Python dictionaries, not JSON (read)"] += 1
         if content is None:
             _skip(path, number, "not a JSON object", line.strip(), report)
-        else:
+            continue
+        for row in [content] if outer is None else _unpacked(content, outer):
+            if never_seen:
+                never_seen.difference_update(row)
+                known.update(dict.fromkeys(row))
             report.row(path.name, line)
-            yield number, content
+            yield number, row
+    if never_seen and known:
+        raise UserError(f"no line of {path} has {' and '.join(sorted(never_seen))}, only {', '.join(known)}: {remedy}")
+    report.check_lost(path)
+
+
+def _unpacked(content: dict[str, Any], outer: str) -> Iterator[dict[str, Any]]:
+    """One object for every object of a list, with its keys behind that of the list; the whole where there is no list.
+
+    >>> list(_unpacked({"u": 1, "items": [{"id": 7}, {"id": 8}]}, "items"))
+    [{'u': 1, 'items.id': 7}, {'u': 1, 'items.id': 8}]
+    """
+    parts = content.get(outer)
+    if not isinstance(parts, list):
+        yield content
+        return
+    shared = {key: value for key, value in content.items() if key != outer}
+    for part in parts:
+        inner = part if isinstance(part, dict) else {}
+        yield {**shared, **{f"{outer}.{key}": value for key, value in inner.items()}}
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -211,21 +249,20 @@ def _undecodable(report: Report) -> str:
     return f"not {report.encoding.upper()}, name another --encoding"
 
 
-def _other_separator(header: Sequence[str]) -> str:
-    """What a header of one column suggests.
+def _hint(header: Sequence[str]) -> str:
+    """What a header suggests that lacks a column.
 
-    >>> _other_separator(["user;item"])
-    ", which ';' seems to separate"
+    >>> _hint(["user;item"]), _hint(["user", " item"])
+    (", which ';' seems to separate", ', some with blanks around them')
     """
+    if any(name != name.strip() for name in header):
+        return ", some with blanks around them"
     found = next((sign for sign in ";\t,|" if len(header) == 1 and sign in header[0]), None)
     return f", which {found!r} seems to separate" if found else ""
 
 
 def _lines(path: Path, report: Report) -> Iterator[bytes]:
-    """Lines with their ends, as bytes: a text file would also end them at a lone carriage return.
-
-    At the end, when whoever reads them is done with all, it is checked how many are lost.
-    """
+    """Lines with their ends, as bytes: a text file would also end them at a lone carriage return."""
     _check_encoding(report.encoding)
     try:
         with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
@@ -246,7 +283,6 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
         raise UserError(
             f"can not read {path} ({fault}): check its permissions and the disk, or download it again"
         ) from fault
-    report.check_lost(path)
 
 
 def _check_encoding(encoding: str) -> None:

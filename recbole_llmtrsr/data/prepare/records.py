@@ -27,7 +27,8 @@ def read_records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield line number (in Parquet: row number), from 1, and the texts of the wanted columns.
 
-    A missing value is the empty text, a list its elements joined with commas.
+    A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``items.id``
+    gives one row for every object of the list ``items``, with its ``id``; other columns repeat.
 
     Args:
         path: the file, its form told by its name.
@@ -47,7 +48,8 @@ def read_records(
     if form == ".tsv":
         return read_csv(path, columns, report, remedy, separator="\t", quoted=False)
     if form in _JSON:
-        return _json_records(path, columns, ids, report, remedy)
+        rows = read_json_lines(path, report, columns, remedy)
+        return ((number, _texts(row, columns, ids)) for number, row in rows)
     if path.suffix == ".parquet":
         return _parquet_records(path, columns, ids, report, remedy)
     raise UserError(f"the form of {path} is unknown: accepted are {FORMS}")
@@ -78,19 +80,6 @@ def _texts(row: Mapping[str, Any], columns: Sequence[str], ids: Sequence[str]) -
         "" if column in ids and isinstance(value, bool | list | tuple | dict) else as_text(value)
         for column, value in values
     ]
-
-
-def _json_records(
-    path: Path, columns: Sequence[str], ids: Sequence[str], report: Report, remedy: str
-) -> Iterator[tuple[int, list[str]]]:
-    never_seen, known = set(columns), dict[str, None]()
-    for number, content in read_json_lines(path, report):
-        if never_seen:
-            never_seen.difference_update(content)
-            known.update(dict.fromkeys(content))
-        yield number, _texts(content, columns, ids)
-    if never_seen:
-        raise UserError(f"no line of {path} has {' and '.join(sorted(never_seen))}, only {', '.join(known)}: {remedy}")
 
 
 def _parquet_records(

@@ -136,6 +136,16 @@ def test_every_converter_has_the_options_of_all() -> None:
     assert all({"encoding", "max_lost"} <= {option.name for option in entry.options} for entry in CONVERTERS.values())
 
 
+def test_an_error_has_a_line_of_its_own_below_the_progress_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("who;what\nu1;i1\n")
+    (tmp_path / "items.csv").write_text("what,title\ni1,One\n")
+    files = [f"--source={tmp_path}", f"--out={tmp_path}/tiny", "--interactions=events.csv", "--items=items.csv"]
+    assert main(["table", *files, "--user=who", "--item=what", "--text=title"]) == 2
+    assert "\nerror: " in capsys.readouterr().err
+
+
 def test_options_reach_the_converter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "events.csv").write_text("who,what\nu1,i1\nu1,i2\n")
     (tmp_path / "items.csv").write_text("what,title,maker\ni1,One,A\ni2,Two,B\n")

@@ -317,6 +317,22 @@ def test_a_line_without_an_end_is_refused_before_all_of_it_is_read(
     assert contents(tmp_path / "tiny") == {}
 
 
+@pytest.mark.parametrize(("name", "place"), FILES)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_empty_file_and_a_folder_in_its_place_are_refused(
+    name: str, place: int, is_there: bool, tmp_path: Path
+) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    paths[place].unlink()
+    if is_there:
+        paths[place].write_bytes(b"")
+    else:
+        paths[place].mkdir()
+    with pytest.raises(UserError, match="has no row|must be a file|must have the column|Is a directory|no ratings.csv"):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options)
+    assert contents(tmp_path / "tiny") == {}
+
+
 @pytest.mark.parametrize("name", RAW)
 def test_events_of_other_items_than_there_are_texts_of_are_refused(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -183,6 +183,8 @@ def test_a_column_that_a_file_lacks_is_an_error_that_names_those_it_has(tmp_path
         convert(tmp_path, user="user")
     with pytest.raises(UserError, match=r"no line of .*items\.jsonl has name, only what, title, tags"):
         convert(tmp_path, text=["name"])
+    with pytest.raises(UserError, match=r"no line of .*items\.jsonl has sku, only what, title, tags"):
+        convert(tmp_path, items_id="sku", max_lost=0)
     assert not (tmp_path / "own").exists()
 
 
