@@ -74,8 +74,8 @@ _OF_ALL = (
     Option("encoding", "of the source's text files, such as latin-1 or cp1252; utf-8 where not given"),
     Option(
         "max_lost",
-        f"greatest share of a file's rows that may be malformed and left out, {MAX_LOST:g} where not given, and, above 0.5,"
-        " of events whose items have no row",
+        f"greatest share of a file's rows that may be malformed and left out, {MAX_LOST:g} where not given, and, above"
+        " 0.5, of events whose items have no row",
         _share,
     ),
 )
