@@ -227,7 +227,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 def _python_object(text: str) -> dict[str, Any] | None:
     """What Amazon's metadata of 2014 and Steam's files have in a line; None if JSON could not hold it either."""
-    if not text.startswith("{") or len(text) > _LONGEST_FIELD:  # the parser takes about 100 bytes a character
+    if not text.startswith("{") or len(text) > _LONGEST_FIELD:  # the parser takes up to 500 bytes a character
         return None
     try:
         with warnings.catch_warnings():
