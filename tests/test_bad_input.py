@@ -15,6 +15,7 @@ import torch
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
+from recbole_llmtrsr.data.prepare.table import convert_table
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.model.assembly import assemble
@@ -109,6 +110,13 @@ def _cut_checkpoint(door: Door) -> None:
     door.compare("Pop", checkpoint="mine.pth", result_dir="second")
 
 
+def _convert(events: str | bytes, items: str = "item,title\n1,One\n", name: str = "e.csv") -> Any:
+    Path(name).write_bytes(events if isinstance(events, bytes) else events.encode())
+    Path("i.csv").write_text(items)
+    columns = {"user": "user", "item": "item", "text": ["title"]}
+    return convert_table(Path(), Path("own"), interactions=name, items="i.csv", **columns)
+
+
 class _Code:
     def __reduce__(self) -> Any:
         return os.mkdir, ("run",)
@@ -169,6 +177,14 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("`.inter`", "an event without a time"): lambda door, _: (door.line(door.inter, 3, "unix\ti2\t"), door.data()),
     ("`.inter`", "a column too many"): lambda door, _: (door.line(door.inter, 3, "unix\ti2\t1\t5"), door.data()),
     ("`.inter`", "cut off in the header"): lambda door, _: (door.inter.write_text("user_id:token\tite"), door.data()),
+    ("table to convert", "a row in two in Latin-1"): lambda *_: _convert(
+        ("user,item\n" + "é,1\nu,1\n" * 5).encode("latin-1")
+    ),
+    ("table to convert", "`.json` that is one array"): lambda *_: _convert(
+        '[{"user": "u", "item": "1"}]', name="e.json"
+    ),
+    ("table to convert", "a line of 20 MB"): lambda *_: _convert("user,item\nu," + "1" * 20_000_000),
+    ("tables to convert", "`1.0` in the events, `1` in the items"): lambda *_: _convert("user,item\nu,1.0\n"),
     ("`.item`", "no text column"): lambda door, _: (
         door.edit(door.item, lambda lines: [line.split("\t")[0] for line in lines]),
         door.data(),
@@ -237,6 +253,27 @@ def _without_item(door: Door, caplog: Any) -> None:
     door.edit(door.inter, lambda lines: [*lines, "six\t\t9"])
     assert _histories(door.data()) == _histories(Door(door.inter.parent.parent).data())
     assert "1 lines have no item_id and are left out: [26]" in caplog.text
+
+
+def _odd_ids(door: Door, caplog: Any) -> None:
+    _convert('user,item\nChaos Syren,"a ""1"""\nu 01,01\n', 'item,title\n01,One\n"a ""1""",Two\n')
+    assert Path("own/own.inter").read_text().splitlines()[1:] == ['Chaos Syren\ta "1"\t0', "u 01\t01\t0"]
+
+
+def _python_lines(door: Door, caplog: Any) -> None:
+    report = _convert("{u'user': u'u', 'item': '1'}\n", name="e.json")
+    assert report.notes == {"e.json: lines that are Python dictionaries, not JSON (read)": 1}
+
+
+def _few_malformed(door: Door, caplog: Any) -> None:
+    assert _convert("user,item\n" + "u,1\n" * 19 + "u\n").fault_text() == [
+        "e.csv: not 2 columns: 1 (line skipped); line 21"
+    ]
+
+
+def _half_unknown(door: Door, caplog: Any) -> None:
+    assert _convert("user,item\nu,1\nu,2\n").counts["events of items without a row (kept)"] == 1
+    assert "1 of 2 events in e.csv are of items that have no row in i.csv" in caplog.text
 
 
 def _repeated(door: Door, caplog: Any) -> None:
@@ -311,6 +348,10 @@ TAKEN: dict[tuple[str, str], Callable[[Door, Any], None]] = {
     ("`.inter`", "a byte order mark, lines of Windows"): _windows,
     ("`.inter`", "events out of order, and at one time"): _order,
     ("`.inter`", "a line without an item"): _without_item,
+    ("table to convert", "ids with blanks, quotes, leading zeros"): _odd_ids,
+    ("table to convert", "lines that are Python dictionaries"): _python_lines,
+    ("table to convert", "one malformed row in twenty"): _few_malformed,
+    ("tables to convert", "an event in two of an item without a row"): _half_unknown,
     ("`.item`", "an id that comes again"): _repeated,
     ("`.item`", "a line with a column too many"): _ragged,
     ("`.item`", "an item without a text"): _textless,

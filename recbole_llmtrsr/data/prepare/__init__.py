@@ -10,9 +10,10 @@ from typing import Any
 
 from recbole_llmtrsr.data.prepare.amazon_m2 import convert_amazon_m2
 from recbole_llmtrsr.data.prepare.amazon_reviews import convert_amazon_reviews
+from recbole_llmtrsr.data.prepare.atomic import is_number
 from recbole_llmtrsr.data.prepare.mind import convert_mind
 from recbole_llmtrsr.data.prepare.movielens import convert_movielens
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.data.prepare.table import convert_table
 from recbole_llmtrsr.errors import UserError
 
@@ -27,6 +28,12 @@ def _core(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"--k_core must be a whole number >= 1, or ~ for none, got '{text}'")
     return int(text)
+
+
+def _share(text: str) -> float:
+    if not is_number(text) or not 0 <= float(text) <= 1:
+        raise UserError(f"--max_lost must be a share from 0 to 1, such as 0.1 for one row in ten, got '{text}'")
+    return float(text)
 
 
 @dataclass(frozen=True)
@@ -63,28 +70,40 @@ class Converter:
     published: str = ""
 
 
+_OF_ALL = (
+    Option("encoding", "of the source's text files, such as latin-1 or cp1252; utf-8 where not given"),
+    Option(
+        "max_lost",
+        f"greatest share of a file's rows that may be malformed and left out, {MAX_LOST:g} where not given, and, above"
+        " 0.5, of events whose items have no row",
+        _share,
+    ),
+)
+
 CONVERTERS: dict[str, Converter] = {
     "mind": Converter(
         "behaviors.tsv and news.tsv, as in the official MIND archives",
         convert_mind,
+        _OF_ALL,
         published="MINDsmall has 50,000 users and 5,843,444 impression entries in its training part, 2,740,998 in its"
         " validation part (RecZoo, MIND_small_x1)",
     ),
     "amazon-m2": Converter(
         "products_train.csv and sessions_train.csv, as in the KDD Cup 2023",
         convert_amazon_m2,
-        (Option("locale", "locales to take, such as UK or DE,UK; all where it is not given", _names),),
+        (Option("locale", "locales to take, such as UK or DE,UK; all where it is not given", _names), *_OF_ALL),
         published="sessions and products 3,606,249 and 1,551,057, one counted in every locale that has it: UK 1,182,181"
         " and 500,180, DE 1,111,416 and 518,327, JP 979,119 and 395,009 (Jin et al., NeurIPS 2023)",
     ),
     "amazon-reviews": Converter(
-        "the reviews and the metadata (meta_...) of a category, as collected in 2018 or 2023, also with .gz",
+        "the reviews and the metadata (meta_...) of a category, as collected in 2014, 2018 or 2023, also with .gz",
         convert_amazon_reviews,
         (
             Option("category", "file name of the reviews up to .json, where there are several"),
             Option(
                 "k_core", "least number of reviews of every user and product, 5 where not given; ~ keeps all", _core
             ),
+            *_OF_ALL,
         ),
     ),
     "movielens": Converter(
@@ -94,6 +113,7 @@ CONVERTERS: dict[str, Converter] = {
             Option("plots", "table of plots (.csv, .tsv, .jsonl, .parquet), which become the column overview", Path),
             Option("plot_id", "its column of ids: movieId (where not given), imdbId, imdb_id, tmdbId or tmdb_id"),
             Option("plot_text", "its column of texts, overview where not given"),
+            *_OF_ALL,
         ),
         published="users, rated movies and ratings 943, 1,682, 100,000 (100k), 6,040, 3,706, 1,000,209 (1M), 162,541,"
         " 59,047, 25,000,095 (25M), 610, 9,724, 100,836 (latest-small of 2018) (GroupLens)",
@@ -110,6 +130,7 @@ CONVERTERS: dict[str, Converter] = {
             Option("time", "the events' column of times, numbers or ISO 8601; without it the order of the rows counts"),
             Option("rating", "the events' column of a number to keep as rating"),
             Option("items_id", "the items' column of ids, that of the events where not given"),
+            *_OF_ALL,
         ),
     ),
 }

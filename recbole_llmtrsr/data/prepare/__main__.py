@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.prepare import CONVERTERS, converter
 from recbole_llmtrsr.data.prepare.atomic import atomic_paths
 from recbole_llmtrsr.data.prepare.report import Report
-from recbole_llmtrsr.errors import exit_code
+from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.whole_file import whole_file
 
 MALFORMED = "malformed.tsv"  # after the name of the data set
@@ -38,7 +39,12 @@ def _run(arguments: Sequence[str]) -> int:
     values = {
         option.name: option.read(given[option.name]) for option in chosen.options if given[option.name] is not None
     }
-    report = chosen.convert(options.source, options.out, **values)
+    try:
+        report = chosen.convert(options.source, options.out, **values)
+    except UserError as fault:
+        # Readers that wait for their next line end here, and so do their bars, which would share the error's line.
+        traceback.clear_frames(fault.__traceback__)
+        raise
     print(report.text())
     _list_malformed(atomic_paths(options.out, [MALFORMED])[0], report)
     if chosen.published:

@@ -1,4 +1,4 @@
-"""The files of Amazon Reviews: which there are, and how 2018 and 2023 name their fields."""
+"""The files of Amazon Reviews: which there are, and how 2014, 2018 and 2023 name their fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from recbole_llmtrsr.errors import UserError
 
 REMEDY = (
     "give the folder of the reviews and the metadata of a category, such as Video_Games.jsonl.gz and"
-    " meta_Video_Games.jsonl.gz (2023), or Video_Games_5.json.gz and meta_Video_Games.json.gz (2018)"
+    " meta_Video_Games.jsonl.gz (2023), Video_Games_5.json.gz and meta_Video_Games.json.gz (2018), or"
+    " reviews_Video_Games_5.json.gz and meta_Video_Games.json.gz (2014)"
 )
 _SUFFIXES = (".jsonl.gz", ".json.gz", ".jsonl", ".json")
 
@@ -23,10 +24,12 @@ class Layout:
 
     Attributes:
         name: year of the collection.
+        mark: a field of its reviews that tells it from the others.
         per_second: units of ``time`` in a second.
     """
 
     name: str
+    mark: str
     user: str
     item: str
     rating: str
@@ -38,22 +41,25 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("2018", "reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "category", "feature"),
-    Layout("2023", "user_id", "parent_asin", "rating", "timestamp", 1000, "store", "categories", "features"),
+    Layout("2014", "helpful", "reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "categories", "feature"),
+    Layout("2018", "asin", "reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "category", "feature"),
+    Layout(
+        "2023", "parent_asin", "user_id", "parent_asin", "rating", "timestamp", 1000, "store", "categories", "features"
+    ),
 )
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path, encoding: str = "utf-8") -> Layout:
     """The layout that the first object of a file of reviews has.
 
     Raises:
         UserError: an unreadable file, or none of the layouts.
     """
-    first = next((line for _, line in read_json_lines(path, Report(""))), {})
+    first = next((line for _, line in read_json_lines(path, Report("", encoding=encoding))), {})
     for layout in LAYOUTS:
-        if {layout.user, layout.item, layout.rating, layout.time} <= first.keys():
+        if {layout.mark, layout.user, layout.item, layout.rating, layout.time} <= first.keys():
             return layout
-    wanted = " nor ".join(f"{each.user}, {each.item}, {each.rating}, {each.time} ({each.name})" for each in LAYOUTS)
+    wanted = " nor ".join(f"{each.user}, {each.item}, {each.rating}, {each.time} ({each.name})" for each in LAYOUTS[1:])
     raise UserError(f"the first review of {path} has neither {wanted}, only {', '.join(first) or 'nothing'}: {REMEDY}")
 
 
@@ -79,7 +85,7 @@ def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
         if len({stems[path] for path in reviews}) > 1:
             raise UserError(f"{len(reviews)} files of reviews in {source} ({found}): choose one with --category")
         raise _two_forms(reviews)
-    of = stems[reviews[0]].removesuffix("_5")  # the 5-core of 2018 shares the metadata of all
+    of = stems[reviews[0]].removeprefix("reviews_").removesuffix("_5")  # a 5-core shares the metadata of all
     meta = [path for path, stem in stems.items() if stem == f"meta_{of}"]
     if not meta:
         raise UserError(f"no file meta_{of}.json or .jsonl in {source}, one is needed: {REMEDY}")

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_token
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.raw import read_csv, require_files
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 _TEXTS = ("title", "brand", "color", "size", "model", "material", "author", "desc")
@@ -33,29 +34,43 @@ _LIST = re.compile(rf"\[\s*(?:{_QUOTED}[\s,]*)*\]")
 _ITEM = re.compile(_QUOTED)
 
 
-def convert_amazon_m2(source: Path, out: Path, locale: Sequence[str] | None = None) -> Report:
+def convert_amazon_m2(
+    source: Path,
+    out: Path,
+    locale: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    max_lost: float = MAX_LOST,
+) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``.
 
     Args:
         source: folder with products_train.csv and sessions_train.csv.
         out: folder for the atomic files.
         locale: locales to take, such as ["UK"]; None takes all.
+        encoding: of the files.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
 
     Returns:
         Counts; ``products`` are all of the locales, in a session or not.
 
     Raises:
-        UserError: a missing file or column, a locale without a session, or an out folder that can not be written.
+        UserError: a missing file or column, too many malformed rows, a locale without a session, sessions of other
+            products, or an out folder that can not be written.
     """
     products_path, sessions_path = require_files(source, ["products_train.csv", "sessions_train.csv"], _REMEDY)
-    report = Report("amazon-m2: " + ", ".join(map(str, atomic_paths(out, COLUMNS))))
+    report = Report(
+        "amazon-m2: " + ", ".join(map(str, atomic_paths(out, COLUMNS))), encoding=encoding, max_lost=max_lost
+    )
 
     def token(item: str, of: str) -> str:
         return item if locale is not None and len(locale) == 1 else f"{item}@{of}"
 
     with atomic_files(out, COLUMNS) as files:
         report.counts, products = _convert_products(products_path, files["item"], locale, token, report)
-        report.counts |= _convert_sessions(sessions_path, files["inter"], locale, token, products, report)
+        counts, items = _convert_sessions(sessions_path, files["inter"], locale, token, products, report)
+        report.counts |= counts
+        n, n_unknown = counts["events"], counts["events of products without a line (kept)"]
+        check_match(sessions_path, products_path, n, n_unknown, items, products, report)
     return report
 
 
@@ -72,7 +87,7 @@ def _convert_products(
         if not is_token(item) or not is_token(locale):
             report.fault(path.name, number, f"id or locale is {BAD_ID}", "row skipped")
         elif name in products:
-            report.fault(path.name, number, "product seen before in this locale", "row skipped, first kept")
+            report.fault(path.name, number, "product seen before in this locale", "row skipped, first kept", lost=None)
         else:
             products.add(name)
             n_placeholders += price == PLACEHOLDER_PRICE
@@ -87,8 +102,8 @@ def _convert_sessions(
     token: Callable[[str, str], str],
     products: set[str],
     report: Report,
-) -> dict[str, int]:
-    """Write all events; return counts."""
+) -> tuple[dict[str, int], set[str]]:
+    """Write all events; return counts, and the items."""
     lengths, found = Counter[int](), Counter[str]()
     items: set[str] = set()
     n_unknown = 0
@@ -115,7 +130,7 @@ def _convert_sessions(
         raise UserError(
             f"{path} has no session of {', '.join(missing) or 'any use'}; its sessions are {known or 'none'}"
         )
-    return {
+    counts = {
         "sessions": lengths.total(),
         "sessions of one event": lengths[1],
         "events": sum(length * n for length, n in lengths.items()),
@@ -124,3 +139,4 @@ def _convert_sessions(
         "products in sessions without a line": len(items - products),
         "events of products without a line (kept)": n_unknown,
     }
+    return counts, items

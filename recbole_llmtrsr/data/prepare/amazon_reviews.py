@@ -1,7 +1,8 @@
-"""Amazon Reviews 2018 (Ni et al., EMNLP 2019) and 2023 (Hou et al., 2024), JSON lines -> atomic files.
+"""Amazon Reviews 2014 (McAuley et al., SIGIR 2015), 2018 (Ni et al., EMNLP 2019) and 2023 (Hou et al., 2024).
 
-The two are told apart by the fields of their lines. Times are seconds since 1970: those of 2018 tell the day alone, and
-reviews of one user on one day keep the order of the file; those of 2023 keep their milliseconds.
+The three are told apart by the fields of their lines, which are JSON or, in the metadata of 2014, Python dictionaries.
+Times are seconds since 1970: those of 2014 and 2018 tell the day alone, and reviews of one user on one day keep the
+order of the file; those of 2023 keep their milliseconds.
 
 Of reviews equal in user, product and time the first is taken, then the k-core. The .item file has the products that are
 left; the HTML in their texts becomes plain text. The files are streamed; kept in memory are numbers, at most about 100
@@ -20,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.amazon_files import REMEDY, Layout, find_files, layout_of
+from recbole_llmtrsr.data.prepare.amazon_files import Layout, find_files, layout_of
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_token
 from recbole_llmtrsr.data.prepare.cores import core_mask, first_of_equals
 from recbole_llmtrsr.data.prepare.markup import without_markup
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.raw import read_json_lines
 from recbole_llmtrsr.data.prepare.records import as_text
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {
@@ -37,6 +39,7 @@ COLUMNS = {
     ),
 }
 _PRICE = re.compile(r"(from )?\$?\d[\d,.]*( - \$?\d[\d,.]*)?")
+_N_OTHERS = 100_000
 _BOUND = 1e15  # beyond all times in milliseconds
 _PAGE_SOURCE = re.compile(r"getTime|</?(span|script|style|div)\b")
 
@@ -59,7 +62,14 @@ class _Reviews:
     time: array[float] = field(default_factory=lambda: array("d"))
 
 
-def convert_amazon_reviews(source: Path, out: Path, category: str | None = None, k_core: int | None = 5) -> Report:
+def convert_amazon_reviews(
+    source: Path,
+    out: Path,
+    category: str | None = None,
+    k_core: int | None = 5,
+    encoding: str = "utf-8",
+    max_lost: float = MAX_LOST,
+) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``.
 
     Args:
@@ -67,17 +77,20 @@ def convert_amazon_reviews(source: Path, out: Path, category: str | None = None,
         out: folder for the atomic files.
         category: file name of the reviews up to .json; None takes the one that is there.
         k_core: least number of reviews of every user and product; None keeps all.
+        encoding: of the files.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
 
     Returns:
         Counts, of the file and of what is left.
 
     Raises:
-        UserError: no or several pairs of files, a file of another form, nothing left, or an out folder that can not be
-            written.
+        UserError: no or several pairs of files, a file of another form, too many malformed lines, nothing left, reviews
+            of other products, or an out folder that can not be written.
     """
     reviews_path, meta_path = find_files(source, category)
-    layout = layout_of(reviews_path)
-    report = Report(f"amazon-reviews ({layout.name}): " + ", ".join(map(str, atomic_paths(out, COLUMNS))))
+    layout = layout_of(reviews_path, encoding)
+    paths = ", ".join(map(str, atomic_paths(out, COLUMNS)))
+    report = Report(f"amazon-reviews ({layout.name}): {paths}", encoding=encoding, max_lost=max_lost)
     reviews = _read_reviews(reviews_path, layout, report)
     rows, n_distinct = _selected(reviews, k_core)
     if not len(rows):
@@ -93,7 +106,11 @@ def convert_amazon_reviews(source: Path, out: Path, category: str | None = None,
     with atomic_files(out, COLUMNS) as files:
         items, counts = _write_events(reviews, rows, files["inter"])
         report.counts |= counts
-        report.counts |= _convert_products(meta_path, files["item"], layout, items, report)
+        described, others, product_counts = _convert_products(meta_path, files["item"], layout, items, report)
+        report.counts |= product_counts
+        is_known = np.array([name in described for name in reviews.items])
+        n_unknown = int((~is_known[np.array(reviews.item)[rows]]).sum())
+        check_match(reviews_path, meta_path, len(rows), n_unknown, items, described | others, report)
     return report
 
 
@@ -138,9 +155,11 @@ def _write_events(reviews: _Reviews, rows: npt.NDArray[np.int64], file: AtomicFi
     return {item_names[item] for item in np.unique(items).tolist()}, counts
 
 
-def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[str], report: Report) -> dict[str, int]:
-    """Write one row per product that is left; return counts."""
-    described: set[str] = set()
+def _convert_products(
+    path: Path, file: AtomicFile, layout: Layout, items: set[str], report: Report
+) -> tuple[set[str], set[str], dict[str, int]]:
+    """Write one row per product that is left; return these, some of the others, and counts."""
+    described, others = set[str](), set[str]()
     n_others = n_page_source = n_odd_prices = n_marked_up = 0
 
     def plain(value: Any, separator: str = ", ") -> str:
@@ -156,16 +175,19 @@ def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[s
             report.fault(path.name, number, f"no {layout.item}", "line skipped")
         elif item not in items:
             n_others += 1
+            if len(others) < _N_OTHERS:
+                others.add(item)
         elif item in described:
-            report.fault(path.name, number, "product seen before", "line skipped, first kept")
+            report.fault(path.name, number, "product seen before", "line skipped, first kept", lost=None)
         else:
             described.add(item)
             title, price = as_text(line.get("title")), one_line(as_text(line.get("price")))
             is_page_source, is_odd_price = bool(_PAGE_SOURCE.search(title)), not _PRICE.fullmatch(price or "0")
             n_page_source += is_page_source
             n_odd_prices += is_odd_price
-            raw = line.get(layout.categories)
-            categories = [plain(part) for part in (raw if isinstance(raw, list) else [raw])]
+            # Reviews of 2014 that were stripped of the field that tells them are taken for those of 2018.
+            raw = line.get(layout.categories) or line.get("categories")
+            categories = [plain(part) for part in _flat(raw)]
             file.write(
                 item,
                 "" if is_page_source else plain(title),
@@ -176,15 +198,25 @@ def _convert_products(path: Path, file: AtomicFile, layout: Layout, items: set[s
                 "" if is_odd_price else price,
                 *(plain(line.get(name), " ") for name in (layout.features, "description")),
             )
-    if not described:
-        raise UserError(f"no line of {path} has the {layout.item} of a reviewed product: {REMEDY}")
-    return {
-        "products without a line in the metadata": len(items) - len(described),
-        "lines of the metadata for other products (not in .item)": n_others,
-        "titles that are the source of a page (left empty)": n_page_source,
-        "prices that are no price (left empty)": n_odd_prices,
-        "texts with HTML entities or tags (made plain)": n_marked_up,
-    }
+    return (
+        described,
+        others,
+        {
+            "products without a line in the metadata": len(items) - len(described),
+            "lines of the metadata for other products (not in .item)": n_others,
+            "titles that are the source of a page (left empty)": n_page_source,
+            "prices that are no price (left empty)": n_odd_prices,
+            "texts with HTML entities or tags (made plain)": n_marked_up,
+        },
+    )
+
+
+def _flat(value: Any) -> list[Any]:
+    """The categories of other years are one path, those of 2014 a list of several, which share their beginnings."""
+    paths = value if isinstance(value, list) else [value]
+    if not all(isinstance(path, list) for path in paths):
+        return paths
+    return list(dict.fromkeys(as_text(name) for path in paths for name in path))
 
 
 def _is_number(value: Any) -> bool:

@@ -10,16 +10,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from recbole_llmtrsr.data.item_text import GAPS
 from recbole_llmtrsr.errors import UserError
 
-BAD_ID = "not an id (empty, with a blank, or NA, null, None...)"
-# As pandas has them: RecBole takes out the events of users and items called so.
+BAD_ID = "not an id that RecBole keeps (empty, NA, nan, null, None..., or with a tab, line end or control character)"
+# Control characters, surrogates, line and paragraph separators; blanks of any kind are none of these.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# As pandas has them: RecBole takes out the events of users and items called so. [PAD] is its own name for nobody.
 _MISSING = frozenset(
     ["", "#N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None", "NaN", "-NaN", "nan", "-nan"]
-) | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
+) | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "[PAD]"}
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Each part begins with a sign of its own, so that the expression never has to try a text in several ways.
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class AtomicFile:
@@ -121,8 +123,17 @@ def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be an id: no white space or control character, nothing that RecBole reads as missing."""
-    return text not in _MISSING and not GAPS.search(text)
+    """Whether a text can be an id that RecBole reads as it stands.
+
+    >>> is_token("Chaos Syren"), is_token(" 01"), is_token("a\\tb"), is_token("NA")
+    (True, True, False, False)
+    """
+    return text not in _MISSING and not _UNFIT.search(text)
+
+
+def is_list_token(text: str) -> bool:
+    """Whether a text can be an id where blanks separate ids, as in MIND's histories."""
+    return is_token(text) and text.split() == [text]
 
 
 def is_number(text: str) -> bool:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import html
 import re
 
-_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+# No expression here reads beyond the next tag, so that each takes time in proportion to the text.
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>|<(!)--", re.IGNORECASE)
+_CLOSERS = {
+    "script": re.compile(r"</script\s*>", re.IGNORECASE),
+    "style": re.compile(r"</style\s*>", re.IGNORECASE),
+    "!": re.compile("-->"),
+}
 # Within a word or before a comma these leave no gap, unlike a paragraph or a line break.
 _INLINE = re.compile(r"</?(?:a|b|big|em|font|i|small|span|strong|sub|sup|u)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
+_ENDLESS = re.compile(r"&#[0-9]{100,};?")  # Python refuses to read numbers of thousands of digits.
 
 
 def without_markup(text: str) -> str:
@@ -20,5 +27,22 @@ def without_markup(text: str) -> str:
     'a & b, c d <b> <3 1 < 2 > 0 AT&T'
     """
     if "<" in text:
-        text = _TAG.sub(" ", _INLINE.sub("", _UNSEEN.sub(" ", text)))
-    return html.unescape(text) if "&" in text else text
+        text = _TAG.sub(" ", _INLINE.sub("", _without_unseen(text)))
+    return html.unescape(_ENDLESS.sub("\ufffd", text)) if "&" in text else text
+
+
+def _without_unseen(text: str) -> str:
+    """Scripts, styles and comments as one space each; those that are never closed stay."""
+    parts: list[str] = []
+    start = place = 0
+    unclosed: set[str] = set()
+    while opener := _UNSEEN.search(text, place):
+        kind, place = (opener[1] or opener[2]).lower(), opener.end()
+        # Where one has no end, none behind it has: the rest of the text is searched once for each kind.
+        closer = None if kind in unclosed else _CLOSERS[kind].search(text, place)
+        if closer:
+            parts.append(text[start : opener.start()])
+            start = place = closer.end()
+        else:
+            unclosed.add(kind)
+    return " ".join([*parts, text[start:]])

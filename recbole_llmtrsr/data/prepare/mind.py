@@ -29,10 +29,19 @@ from typing import NamedTuple
 
 from recbole_llmtrsr.data.candidate_file import write_candidate_file
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_paths, atomic_tables, is_token, whole_set
+from recbole_llmtrsr.data.prepare.atomic import (
+    BAD_ID,
+    AtomicFile,
+    atomic_paths,
+    atomic_tables,
+    is_list_token,
+    is_token,
+    whole_set,
+)
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.mind_impressions import N_BEHAVIOR_COLUMNS, impression_entries, read_impressions
 from recbole_llmtrsr.data.prepare.raw import read_columns, require_files
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {
@@ -42,6 +51,7 @@ COLUMNS = {
 IMPRESSIONS = "impressions.npz"
 TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"
 N_NEWS_COLUMNS = 8
+_ENTRIES, _CLICKS = "impression entries", "history entries"
 _REMEDY = "give the folder of an unpacked official MIND archive (MINDsmall_train, ...), with behaviors.tsv and news.tsv"
 
 
@@ -86,23 +96,27 @@ class _Events:
     first_clicks: dict[int, int] = field(default_factory=dict)
 
 
-def convert_mind(source: Path, out: Path) -> Report:
+def convert_mind(source: Path, out: Path, encoding: str = "utf-8", max_lost: float = MAX_LOST) -> Report:
     """Write ``<out>/<name of out>.inter``, ``.item`` and ``.impressions.npz``.
 
     Args:
         source: folder with behaviors.tsv and news.tsv.
         out: folder for the atomic files.
+        encoding: of the files.
+        max_lost: greatest share of a file's rows, and of its impression entries, that may be
+            skipped because they are malformed.
 
     Returns:
         Counts. ``users`` have a valid line in behaviors.tsv; ``clicked news`` are the different ones among all events,
         from histories and impressions.
 
     Raises:
-        UserError: a missing file, no valid line in one, or an out folder that can not be written.
+        UserError: a missing file, too many malformed lines, events of other news, or an out folder that can not be
+            written.
     """
     behaviors_path, news_path = require_files(source, ["behaviors.tsv", "news.tsv"], _REMEDY)
     suffixes = [*COLUMNS, IMPRESSIONS]
-    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, suffixes))))
+    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, suffixes))), encoding=encoding, max_lost=max_lost)
     with whole_set(out, suffixes) as drafts:
         with atomic_tables(drafts, COLUMNS) as files:
             news, n_changed = _convert_news(news_path, files["item"], report)
@@ -110,7 +124,8 @@ def convert_mind(source: Path, out: Path) -> Report:
             events = _write_events(behaviors, files["inter"], news)
         if not events.n:
             raise UserError(f"{behaviors_path} has no click, neither in a history nor in an impression: {_REMEDY}")
-        candidates, candidate_counts = read_impressions(behaviors_path, events.first_clicks, news)
+        check_match(behaviors_path, news_path, events.n, events.n_unknown, events.items, news, report)
+        candidates, candidate_counts = read_impressions(behaviors_path, events.first_clicks, news, encoding)
         write_candidate_file(drafts[IMPRESSIONS], candidates)
     users = behaviors.lines.values()
     report.counts = {
@@ -143,18 +158,16 @@ def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str
     news: set[str] = set()
     n_changed = 0
     for number, (item, *texts) in read_columns(path, N_NEWS_COLUMNS, report):
-        if not is_token(item):
-            report.fault(path.name, number, f"news id is {BAD_ID}", "line skipped")
+        if not is_list_token(item):
+            report.fault(path.name, number, f"news id has a blank, or is {BAD_ID}", "line skipped")
         elif item in news:
-            report.fault(path.name, number, "news id seen before", "line skipped, first kept")
+            report.fault(path.name, number, "news id seen before", "line skipped, first kept", lost=None)
         else:
             raw = texts[:4]  # category, subcategory, title, abstract
             cleaned = [one_line(text) for text in raw]
             n_changed += sum(old != new for old, new in zip(raw, cleaned, strict=True))
             news.add(item)
             file.write(item, *cleaned)
-    if not news:
-        raise _no_valid_line(path, "id, category, subcategory, title, abstract, url, entities, entities", report)
     return news, n_changed
 
 
@@ -172,28 +185,30 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
         history = _tokens(history_text, path, number, report)
         behaviors.n_impressions += 1
         clicked = []
-        for item, is_clicked in impression_entries(impression_text):
-            behaviors.n_entries += 1
+        entries = list(impression_entries(impression_text))
+        report.row(path.name, impression_text, _ENTRIES, len(entries))
+        behaviors.n_entries += len(entries)
+        for item, is_clicked in entries:
             if item is None:
-                report.fault(path.name, number, "impression entry not as N123-0 or N123-1", "entry skipped")
+                wrong = "impression entry not as N123-0 or N123-1"
+                report.fault(path.name, number, wrong, "entry skipped", lost=_ENTRIES)
             elif is_clicked:
                 clicked.append(sys.intern(item))
         known = behaviors.lines[user][-1].history if behaviors.lines[user] else history
         # One list for equal histories: MINDlarge has 700,000 users with several lines each.
         behaviors.lines[user].append(_Line(time, number, known if known == history else history, clicked))
-    if not behaviors.lines:
-        raise _no_valid_line(path, "impression id, user id, time, history, impressions", report)
     return behaviors
 
 
 def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
-    tokens = []
-    for token in text.split():
+    tokens, entries = [], text.split()
+    report.row(path.name, text, _CLICKS, len(entries))
+    for token in entries:
         if is_token(token):
             # One object per news id: MINDlarge has 700,000 histories.
             tokens.append(sys.intern(token))
         else:
-            report.fault(path.name, number, "control character in a history entry", "entry skipped")
+            report.fault(path.name, number, "control character in a history entry", "entry skipped", lost=_CLICKS)
     return tokens
 
 
@@ -232,8 +247,3 @@ def _beyond(history: Iterable[str], known: Iterable[str]) -> list[str]:
         else:
             found.append(item)
     return found
-
-
-def _no_valid_line(path: Path, columns: str, report: Report) -> UserError:
-    found = "; ".join(text for text in report.fault_text() if text.startswith(f"{path.name}:")) or "it is empty"
-    return UserError(f"no valid line in {path} ({found}): lines are tab separated {columns}; {_REMEDY}")

@@ -31,7 +31,7 @@ def impression_entries(text: str) -> Iterator[tuple[str | None, bool]]:
 
 
 def read_impressions(
-    path: Path, first_clicks: Mapping[int, int], news: AbstractSet[str]
+    path: Path, first_clicks: Mapping[int, int], news: AbstractSet[str], encoding: str = "utf-8"
 ) -> tuple[CandidateFile, dict[str, int]]:
     """Read the candidate sets of behaviors.tsv.
 
@@ -39,6 +39,7 @@ def read_impressions(
         path: behaviors.tsv.
         first_clicks: line number of an impression with a click -> position of its first click in the user's sequence.
         news: ids that have a line in news.tsv.
+        encoding: of the file.
 
     Returns:
         the candidates, and counts of what is unusual in them.
@@ -58,7 +59,8 @@ def read_impressions(
 
     def rows() -> Iterator[tuple[str, int, list[str], list[str]]]:
         # Its faults were reported when the clicks were read.
-        for number, (_, user, _, _, text) in read_columns(path, N_BEHAVIOR_COLUMNS, Report("")):
+        unreported = Report("", encoding=encoding, max_lost=1)
+        for number, (_, user, _, _, text) in read_columns(path, N_BEHAVIOR_COLUMNS, unreported):
             if number not in first_clicks:
                 continue
             entries = [(item, is_clicked) for item, is_clicked in impression_entries(text) if item is not None]

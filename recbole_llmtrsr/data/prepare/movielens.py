@@ -10,13 +10,15 @@ column of movie ids, those of MovieLens or, through links.csv, of IMDb or TMDB.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_number, is_token
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.plots import read_plots
 from recbole_llmtrsr.data.prepare.raw import read_columns, read_csv, require_files
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {
@@ -34,7 +36,13 @@ _Texts = Iterator[tuple[int, list[str]]]
 
 
 def convert_movielens(
-    source: Path, out: Path, plots: Path | None = None, plot_id: str = "movieId", plot_text: str = "overview"
+    source: Path,
+    out: Path,
+    plots: Path | None = None,
+    plot_id: str = "movieId",
+    plot_text: str = "overview",
+    encoding: str = "utf-8",
+    max_lost: float = MAX_LOST,
 ) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``.
 
@@ -44,30 +52,41 @@ def convert_movielens(
         plots: table of plots, which become the column ``overview``.
         plot_id: its column of movie ids: movieId, imdbId, imdb_id, tmdbId or tmdb_id.
         plot_text: its column of texts.
+        encoding: of the files; lines of movies.dat and u.item that are not are read as Latin-1.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
 
     Returns:
         Counts.
 
     Raises:
-        UserError: a missing file or column, no valid line in one, or an out folder that can not be written.
+        UserError: a missing file or column, too many malformed lines, ratings or plots of other movies, or an out
+            folder that can not be written.
     """
     require_files(source, [], REMEDY)
     names = next((names for names in LAYOUTS if (source / names[0]).is_file()), LAYOUTS[0])
     paths = require_files(source, names, REMEDY)
-    report = Report("movielens: " + ", ".join(map(str, atomic_paths(out, COLUMNS))))
+    report = Report(
+        "movielens: " + ", ".join(map(str, atomic_paths(out, COLUMNS))), encoding=encoding, max_lost=max_lost
+    )
     texts, plot_counts = None, dict[str, int]()
     if plots is not None:
         texts, plot_counts = read_plots(plots, plot_id, plot_text, source, report)
     columns = COLUMNS if texts is None else {**COLUMNS, "item": (*COLUMNS["item"], OVERVIEW)}
     with atomic_files(out, columns) as files:
         movies, counts = _convert_movies(paths, files["item"], texts, report)
-        report.counts = _convert_ratings(paths[0], files["inter"], movies, report)
+        if plots is not None and not counts["movies with a plot"]:
+            raise UserError(
+                f"no movie of {paths[1]} has a plot in {plots}: name its columns by --plot_id and --plot_text"
+            )
+        report.counts, rated = _convert_ratings(paths[0], files["inter"], movies, report)
+        n, n_unknown = report.counts["ratings"], report.counts["ratings of movies without a line (kept)"]
+        check_match(paths[0], paths[1], n, n_unknown, rated, movies, report)
         report.counts |= counts | plot_counts
     return report
 
 
-def _convert_ratings(path: Path, file: AtomicFile, movies: set[str], report: Report) -> dict[str, int]:
-    """Write one row per rating; return counts."""
+def _convert_ratings(path: Path, file: AtomicFile, movies: set[str], report: Report) -> tuple[dict[str, int], set[str]]:
+    """Write one row per rating; return counts, and the movies."""
     users, rated = set[str](), set[str]()
     n_ratings = n_unknown = 0
     for number, (user, movie, rating, time) in _ratings(path, report):
@@ -81,15 +100,14 @@ def _convert_ratings(path: Path, file: AtomicFile, movies: set[str], report: Rep
             n_unknown += movie not in movies
             users.add(user)
             rated.add(movie)
-    if not n_ratings:
-        raise UserError(f"no valid line in {path} ({'; '.join(report.fault_text()) or 'it is empty'}): {REMEDY}")
-    return {
+    counts = {
         "users": len(users),
         "rated movies": len(rated),
         "ratings": n_ratings,
         "ratings of movies without a line (kept)": n_unknown,
         "movies never rated (in .item)": len(movies - rated),
     }
+    return counts, rated
 
 
 def _convert_movies(
@@ -103,7 +121,7 @@ def _convert_movies(
         if not is_token(movie):
             report.fault(path.name, number, f"movie is {BAD_ID}", "line skipped")
         elif movie in movies:
-            report.fault(path.name, number, "movie seen before", "line skipped, first kept")
+            report.fault(path.name, number, "movie seen before", "line skipped, first kept", lost=None)
         else:
             movies.add(movie)
             n_without_genres += genres in _NO_GENRES or not genres
@@ -112,8 +130,6 @@ def _convert_movies(
             file.write(
                 movie, one_line(title), "" if genres in _NO_GENRES else one_line(genres.replace("|", " ")), *plot
             )
-    if not movies:
-        raise UserError(f"no valid line in {path} ({'; '.join(report.fault_text()) or 'it is empty'}): {REMEDY}")
     counts = {"movies": len(movies), "movies without a genre": n_without_genres}
     if plots is not None:
         counts |= {"movies with a plot": n_plots, "plots of other movies (not in .item)": len(plots.keys() - movies)}
@@ -139,7 +155,7 @@ def _movies(paths: list[Path], report: Report) -> _Texts:
 
 def _movies_of_100k(paths: list[Path], report: Report) -> _Texts:
     # Its last line is empty.
-    names = [name for _, (name, _) in read_columns(paths[2], 2, Report(""), "|")]
+    names = [name for _, (name, _) in read_columns(paths[2], 2, replace(report, tallies={}, faults={}), "|")]
     for number, row in read_columns(paths[1], _N_BEFORE_GENRES + len(names), report, "|", fallback="latin-1"):
         genres = [name for name, flag in zip(names, row[_N_BEFORE_GENRES:], strict=True) if flag == "1"]
         yield number, [row[0], row[1], "|".join(genres)]

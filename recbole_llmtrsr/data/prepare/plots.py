@@ -45,7 +45,7 @@ def read_plots(
         n_unlinked += not named
         for movie in named if plot else []:
             if movie in plots:
-                report.fault(path.name, number, "movie has a plot already", "row skipped, first kept")
+                report.fault(path.name, number, "movie has a plot already", "row skipped, first kept", lost=None)
             else:
                 plots[movie] = plot
     return plots, {"rows of the plots without a text": n_empty, "rows of the plots without a link": n_unlinked}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import csv
 import gzip
 import io
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,14 @@ from recbole_llmtrsr.errors import UserError
 
 _BAR_STEP = 1024  # lines between two moves of the bar, which cost more than a short line
 _LONGEST_FIELD = 2**20  # characters; a quote that is never closed would take the rest of a file
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_LONGEST_LINE = 2**24  # bytes
+_NOT_DECODED = re.compile("[\ud800-\udfff]")
+_OTHER_FORMS = {
+    codecs.BOM_UTF16_LE: "is encoded as UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "is encoded as UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "is packed with gzip: add .gz to its name",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as text",
+}
 
 
 def require_files(source: Path, names: Sequence[str], remedy: str) -> list[Path]:
@@ -31,6 +41,9 @@ def require_files(source: Path, names: Sequence[str], remedy: str) -> list[Path]
     """
     if not source.is_dir():
         raise UserError(f"no source folder {source}: {remedy}")
+    folders = [name for name in names if (source / name).is_dir()]
+    if folders:
+        raise UserError(f"{' and '.join(folders)} in {source} must be a file, and is a folder: {remedy}")
     missing = [name for name in names if not (source / name).is_file()]
     if missing:
         raise UserError(f"no {' and no '.join(missing)} in {source}: {remedy}")
@@ -47,27 +60,29 @@ def read_columns(
     Args:
         path: the file; .gz is unpacked on the way.
         n_columns: every line has to have.
-        report: told of the lines that are skipped.
+        report: has the encoding, and counts the lines and those that are skipped.
         separator: between columns.
-        fallback: encoding of lines that are not UTF-8; None takes them for malformed.
+        fallback: encoding of lines that are not of the report's; None takes them for malformed.
 
     Raises:
-        UserError: the file can not be read.
+        UserError: the file can not be read, or too many of its lines are malformed.
     """
-    for number, raw in enumerate(_lines(path), start=1):
+    for number, raw in enumerate(_lines(path, report), start=1):
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
         try:
-            text = line.decode("utf-8")
+            text = line.decode(report.encoding)
         except UnicodeDecodeError:
             if fallback is None:
-                report.fault(path.name, number, "not UTF-8", "line skipped")
+                _skip(path, number, _undecodable(report), line, report)
                 continue
             text = line.decode(fallback)
         columns = text.split(separator)
         if len(columns) != n_columns:
-            report.fault(path.name, number, f"not {n_columns} columns", "line skipped")
+            _skip(path, number, f"not {n_columns} columns", line, report)
             continue
+        report.row(path.name, line)
         yield number, columns
+    report.check_lost(path)
 
 
 def read_csv(
@@ -84,12 +99,21 @@ def read_csv(
         quoted: fields may be quoted, as RFC 4180 has it, and then hold line ends.
 
     Raises:
-        UserError: the file can not be read, does not have each of the columns once, or has a quote
-            that no other closes.
+        UserError: the file can not be read, does not have each of the columns once, has a quote that no other
+            closes, or too many of its lines are malformed.
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    lines = (line.decode("utf-8", "surrogateescape") for line in _lines(path))
-    rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+    latest = ""
+
+    def lines() -> Iterator[str]:
+        nonlocal latest
+        for line in _lines(path, report):
+            latest = line.decode(report.encoding, "surrogateescape")
+            yield latest
+
+    rows = csv.reader(
+        lines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+    )
     try:
         header = next(rows, [])
     except csv.Error as fault:
@@ -97,7 +121,8 @@ def read_csv(
     wrong = [column for column in columns if header.count(column) != 1]
     if wrong:
         raise UserError(
-            f"{path} must have the column {' and '.join(wrong)} once, it has {', '.join(header) or 'none'}: {remedy}"
+            f"{path} must have the column {' and '.join(wrong)} once, it has {', '.join(header) or 'none'}"
+            f"{_hint(header)}: {remedy}"
         )
     positions = [header.index(column) for column in columns]
     while True:
@@ -105,6 +130,7 @@ def read_csv(
         try:
             row = next(rows)
         except StopIteration:
+            report.check_lost(path)
             return
         except csv.Error as fault:
             n_lines = rows.line_num - number + 1
@@ -113,53 +139,167 @@ def read_csv(
                     f"{path}: a quote in the row at line {number:,} is not closed within {n_lines:,} lines ({fault}),"
                     ' which would all be lost: close it or, if it is part of the text, write the field as "a "" b"'
                 ) from fault
-            wrong_row = f"broken quoting, line end or length ({fault})"
+            wrong_row, row = f"broken quoting, line end or length ({fault})", [latest]
         else:
             if len(row) == len(header):
                 values = [row[position] for position in positions]
-                if all(value.isascii() or not _NOT_UTF8.search(value) for value in values):
+                if all(value.isascii() or not _NOT_DECODED.search(value) for value in values):
+                    report.row(path.name, row)
                     yield number, values
                     continue
-                wrong_row = "not UTF-8"
+                wrong_row = _undecodable(report)
             else:
                 wrong_row = f"not {len(header)} columns"
         for line in range(number, rows.line_num + 1):
-            report.fault(path.name, line, wrong_row, "line skipped")
+            _skip(path, line, wrong_row, row, report)
 
 
-def read_json_lines(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line number and object of every line that holds one.
+def read_json_lines(
+    path: Path, report: Report, columns: Sequence[str] = (), remedy: str = ""
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and object of every line that holds one, in JSON or as Python prints a dictionary.
+
+    Args:
+        path: the file; .gz is unpacked on the way.
+        report: has the encoding, and counts the lines and those that are skipped.
+        columns: keys that some line has to have; ``items.id`` is that of the objects in a list, each yielded alone.
+        remedy: what to do where no line has one.
 
     Raises:
-        UserError: the file can not be read.
+        UserError: the file can not be read, is one JSON array, lacks a column, or too many of its lines are malformed.
     """
-    for number, line in enumerate(_lines(path), start=1):
+    outer = next((column.split(".")[0] for column in columns if "." in column), None)
+    never_seen, known = set(columns), dict[str, None]()
+    for number, line in enumerate(_lines(path, report), start=1):
+        if number == 1 and line.lstrip().startswith(b"["):
+            raise UserError(
+                f"{path} is a JSON array (it begins with '['): save one object per line, as"
+                f" jq -c '.[]' {path.name} > {path.name.split('.')[0]}.jsonl does"
+            )
         try:
-            content = json.loads(line.decode("utf-8"))
-            if b"\\ud" in line or b"\\uD" in line:
-                # Half of a surrogate pair can be spelled in JSON, but not be written.
-                json.dumps(content, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            content = None
-        if isinstance(content, dict):
-            yield number, content
-        else:
-            report.fault(path.name, number, "not a JSON object in UTF-8", "line skipped")
+            text = line.decode(report.encoding)
+        except UnicodeDecodeError:
+            _skip(path, number, _undecodable(report), line, report)
+            continue
+        content = _json_object(text)
+        if content is None and (content := _python_object(text)) is not None:
+            report.notes[f"{path.name}: lines that are Python dictionaries, not JSON (read)"] += 1
+        if content is None:
+            _skip(path, number, "not a JSON object", line.strip(), report)
+            continue
+        for row in [content] if outer is None else _unpacked(content, outer):
+            if never_seen:
+                never_seen.difference_update(row)
+                known.update(dict.fromkeys(row))
+            report.row(path.name, line)
+            yield number, row
+    if never_seen and known:
+        raise UserError(f"no line of {path} has {' and '.join(sorted(never_seen))}, only {', '.join(known)}: {remedy}")
+    report.check_lost(path)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _unpacked(content: dict[str, Any], outer: str) -> Iterator[dict[str, Any]]:
+    """One object for every object of a list, with its keys behind that of the list; the whole where there is no list.
+
+    >>> list(_unpacked({"u": 1, "items": [{"id": 7}, {"id": 8}]}, "items"))
+    [{'u': 1, 'items.id': 7}, {'u': 1, 'items.id': 8}]
+    """
+    parts = content.get(outer)
+    if not isinstance(parts, list):
+        yield content
+        return
+    shared = {key: value for key, value in content.items() if key != outer}
+    for part in parts:
+        inner = part if isinstance(part, dict) else {}
+        yield {**shared, **{f"{outer}.{key}": value for key, value in inner.items()}}
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:
+            # Half of a surrogate pair can be spelled in JSON, but not be written.
+            json.dumps(content, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _python_object(text: str) -> dict[str, Any] | None:
+    """What Amazon's metadata of 2014 and Steam's files have in a line; None if JSON could not hold it either."""
+    if not text.startswith("{") or len(text) > _LONGEST_FIELD:  # the parser takes up to 500 bytes a character
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes that escape nothing
+            content = ast.literal_eval(text)
+        return _json_object(json.dumps(content, ensure_ascii=False).encode().decode())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _skip(path: Path, number: int, wrong: str, row: object, report: Report) -> None:
+    """Report a line that is skipped; with a blank one nothing is lost."""
+    if row:
+        report.row(path.name, row)
+    report.fault(path.name, number, wrong, "line skipped", lost="rows" if row else None)
+
+
+def _undecodable(report: Report) -> str:
+    return f"not {report.encoding.upper()}, name another --encoding"
+
+
+def _hint(header: Sequence[str]) -> str:
+    """What a header suggests that lacks a column.
+
+    >>> _hint(["user;item"]), _hint(["user", " item"])
+    (", which ';' seems to separate", ', some with blanks around them')
+    """
+    if any(name != name.strip() for name in header):
+        return ", some with blanks around them"
+    found = next((sign for sign in ";\t,|" if len(header) == 1 and sign in header[0]), None)
+    return f", which {found!r} seems to separate" if found else ""
+
+
+def _lines(path: Path, report: Report) -> Iterator[bytes]:
     """Lines with their ends, as bytes: a text file would also end them at a lone carriage return."""
+    _check_encoding(report.encoding)
     try:
         with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
             unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file  # type: ignore[type-var]
-            for number, line in enumerate(unpacked):
+            for number, line in enumerate(iter(partial(unpacked.readline, _LONGEST_LINE + 1), b"")):
                 if number % _BAR_STEP == 0:
                     bar.update(file.tell() - bar.n)
-                if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise UserError(f"{path} is encoded as UTF-16: save it as UTF-8")
+                if number == 0:
+                    _check_beginning(path, line)
+                if len(line) > _LONGEST_LINE:
+                    raise UserError(
+                        f"line {number + 1:,} of {path} is longer than {_LONGEST_LINE // 2**20} MiB (it begins"
+                        f" {line[:40]!r}): write one row per line"
+                    )
                 yield line if number else line.removeprefix(codecs.BOM_UTF8)
             bar.update(file.tell() - bar.n)
     except (OSError, EOFError, zlib.error) as fault:
         raise UserError(
             f"can not read {path} ({fault}): check its permissions and the disk, or download it again"
         ) from fault
+
+
+def _check_encoding(encoding: str) -> None:
+    """Refuse encodings in which a line end or a separator is not the byte it is in ASCII."""
+    try:
+        is_fit = "\n\r\t,".encode(encoding).endswith(b"\n\r\t,")
+    except (LookupError, UnicodeError):
+        is_fit = False
+    if not is_fit:
+        raise UserError(
+            f"--encoding={encoding} is not known, or does not write line ends as ASCII does: name utf-8, latin-1,"
+            " cp1252, shift_jis or the like, or save the files as UTF-8"
+        )
+
+
+def _check_beginning(path: Path, line: bytes) -> None:
+    """Refuse files that are no lines of text."""
+    for mark, told in _OTHER_FORMS.items():
+        if line.startswith(mark):
+            raise UserError(f"{path} {told}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,23 @@ FORMS = (
 _JSON = (".jsonl", ".ndjson", ".json")
 
 
-def read_records(path: Path, columns: Sequence[str], report: Report) -> Iterator[tuple[int, list[str]]]:
+def read_records(
+    path: Path, columns: Sequence[str], report: Report, ids: Sequence[str] = ()
+) -> Iterator[tuple[int, list[str]]]:
     """Yield line number (in Parquet: row number), from 1, and the texts of the wanted columns.
 
-    A missing value is the empty text, a list its elements joined with commas.
+    A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``items.id``
+    gives one row for every object of the list ``items``, with its ``id``; other columns repeat.
 
     Args:
         path: the file, its form told by its name.
         columns: names, in the order wanted.
-        report: told of the rows that are skipped.
+        report: has the encoding, and counts the rows and those that are skipped.
+        ids: those of the columns that hold ids; of a list, an object or a truth value their text is empty.
 
     Raises:
-        UserError: no such file, an unknown form, a column it does not have, or pyarrow missing.
+        UserError: no such file, an unknown form, a column it does not have, too many malformed rows, or pyarrow
+            missing.
     """
     require_files(path.parent, [path.name], "check the file's name")
     form = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
@@ -43,9 +48,10 @@ def read_records(path: Path, columns: Sequence[str], report: Report) -> Iterator
     if form == ".tsv":
         return read_csv(path, columns, report, remedy, separator="\t", quoted=False)
     if form in _JSON:
-        return _json_records(path, columns, report, remedy)
+        rows = read_json_lines(path, report, columns, remedy)
+        return ((number, _texts(row, columns, ids)) for number, row in rows)
     if path.suffix == ".parquet":
-        return _parquet_records(path, columns, remedy)
+        return _parquet_records(path, columns, ids, report, remedy)
     raise UserError(f"the form of {path} is unknown: accepted are {FORMS}")
 
 
@@ -68,18 +74,17 @@ def as_text(value: Any, separator: str = ", ") -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
-def _json_records(path: Path, columns: Sequence[str], report: Report, remedy: str) -> Iterator[tuple[int, list[str]]]:
-    never_seen, known = set(columns), dict[str, None]()
-    for number, content in read_json_lines(path, report):
-        if never_seen:
-            never_seen.difference_update(content)
-            known.update(dict.fromkeys(content))
-        yield number, [as_text(content.get(column)) for column in columns]
-    if never_seen:
-        raise UserError(f"no line of {path} has {' and '.join(sorted(never_seen))}, only {', '.join(known)}: {remedy}")
+def _texts(row: Mapping[str, Any], columns: Sequence[str], ids: Sequence[str]) -> list[str]:
+    values = ((column, row.get(column)) for column in columns)
+    return [
+        "" if column in ids and isinstance(value, bool | list | tuple | dict) else as_text(value)
+        for column, value in values
+    ]
 
 
-def _parquet_records(path: Path, columns: Sequence[str], remedy: str) -> Iterator[tuple[int, list[str]]]:
+def _parquet_records(
+    path: Path, columns: Sequence[str], ids: Sequence[str], report: Report, remedy: str
+) -> Iterator[tuple[int, list[str]]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as fault:
@@ -96,7 +101,9 @@ def _parquet_records(path: Path, columns: Sequence[str], remedy: str) -> Iterato
             for batch in file.iter_batches(columns=list(columns)):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, [as_text(row[column]) for column in columns]
+                    report.row(path.name, list(row.values()))
+                    yield number, _texts(row, columns, ids)
                 bar.update(batch.num_rows)
     except (OSError, importlib.import_module("pyarrow").ArrowException) as fault:
         raise UserError(f"can not read {path} ({fault}): write or download it again") from fault
+    report.check_lost(path)

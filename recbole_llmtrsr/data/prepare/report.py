@@ -1,12 +1,19 @@
-"""What a conversion counted and what it found malformed."""
+"""What a conversion counted, what it found malformed, and how much of it may be lost."""
 
 from __future__ import annotations
 
+import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_llmtrsr.errors import UserError
 
 LINES_SHOWN = 10  # of a kind, in the text; `Report.fault_lines` has all
+MAX_LOST = 0.05
+_BEGINNING = 80  # characters or bytes of a line that an error shows
 
 
 @dataclass
@@ -23,25 +30,86 @@ class Fault:
 
 
 @dataclass
+class Tally:
+    """How much of a file was read.
+
+    Attributes:
+        n: rows, malformed ones among them.
+        n_lost: rows that were skipped because they are malformed.
+        first_lost: number, fault and beginning of the first of these, for an error.
+        row: the row that is being read.
+    """
+
+    n: int = 0
+    n_lost: int = 0
+    first_lost: str = ""
+    row: object = ""
+
+
+@dataclass
 class Report:
-    """Counts to compare with the literature, and every malformed piece of the source.
+    """How the source is read, counts to compare with the literature, and every malformed piece of the source.
 
     Attributes:
         title: first line of the text.
         counts: label -> number, in the order printed.
+        notes: label -> number, printed after the counts: what a reader found that a source usually does not have.
         faults: (file, what is wrong, what was done) -> where.
+        tallies: (file, unit) -> how much of the file was read.
+        encoding: of the source's text files.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
     """
 
     title: str
     counts: dict[str, int] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
     faults: dict[tuple[str, str, str], Fault] = field(default_factory=dict)
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    encoding: str = field(default="utf-8", kw_only=True)
+    max_lost: float = field(default=MAX_LOST, kw_only=True)
 
-    def fault(self, file: str, line: int, wrong: str, done: str) -> None:
-        """Count one malformed piece of a file's line."""
+    def row(self, file: str, row: object, unit: str = "rows", n: int = 1) -> None:
+        """Count a row of a file, or n of another unit within it, before it is looked at."""
+        tally = self.tallies.get((file, unit)) or self.tallies.setdefault((file, unit), Tally())
+        tally.n += n
+        tally.row = row
+
+    def fault(self, file: str, line: int, wrong: str, done: str, lost: str | None = "rows") -> None:
+        """Count one malformed piece of a file's line.
+
+        Args:
+            file: name of the file.
+            line: number, from 1.
+            wrong: what is wrong with it.
+            done: what was done about it.
+            lost: the unit that is lost, the last one given to `row`; None where nothing is, as of a repeated item.
+        """
         entry = self.faults.setdefault((file, wrong, done), Fault())
         entry.count += 1
         if not entry.lines or entry.lines[-1] != line:
             entry.lines.append(line)
+        tally = self.tallies.get((file, lost)) if lost else None
+        if tally:
+            tally.n_lost += 1
+            tally.first_lost = tally.first_lost or f"line {line:,}, {wrong}: {_beginning(tally.row)}"
+
+    def check_lost(self, path: Path) -> None:
+        """Refuse a file that has no row, or of which too much is lost; called when all of it was read.
+
+        Raises:
+            UserError: with the first row that is lost.
+        """
+        tallies = {unit: tally for (file, unit), tally in self.tallies.items() if file == path.name}
+        if not any(tally.n for tally in tallies.values()):
+            raise UserError(f"{path} has no row: it is empty, or ends after its header")
+        for unit, tally in tallies.items():
+            is_nothing_left = unit == "rows" and tally.n_lost == tally.n
+            if tally.n_lost > self.max_lost * tally.n or is_nothing_left:
+                raise UserError(
+                    f"{path}: {tally.n_lost:,} of {tally.n:,} {unit} are malformed and would be lost, more than"
+                    f" --max_lost={self.max_lost:g} of them. The first is {tally.first_lost}. Mend the file"
+                    + ("" if is_nothing_left else ", or accept the loss with a greater --max_lost")
+                )
 
     def fault_text(self) -> list[str]:
         """One line per kind: file, kind, count, the first line numbers, what was done."""
@@ -66,7 +134,22 @@ class Report:
 
     def text(self) -> str:
         """The report as printed."""
-        width = max(map(len, self.counts), default=0)
-        counts = [f"  {label:<{width}} {number:>12,}" for label, number in self.counts.items()]
+        numbers = {**self.counts, **self.notes}
+        width = max(map(len, numbers), default=0)
+        counts = [f"  {label:<{width}} {number:>12,}" for label, number in numbers.items()]
         faults = [f"  {text}" for text in self.fault_text()] or ["  nothing"]
         return "\n".join([self.title, *counts, "malformed:", *faults])
+
+
+def _beginning(row: object) -> str:
+    """The first characters of a line, or of the values of a row that is no text.
+
+    >>> _beginning(b"1,a\\n"), _beginning(["1", "a"])
+    ("'1,a'", "'1, a'")
+    """
+    if isinstance(row, bytes):
+        text = row[:_BEGINNING].decode("utf-8", "surrogateescape")
+    else:
+        text = (", ".join(map(str, row)) if isinstance(row, list) else str(row))[:_BEGINNING]
+    # What could not be decoded is shown as the byte it is.
+    return re.sub(r"\\udc([0-9a-f]{2})", r"\\x\1", repr(text.rstrip("\r\n")))

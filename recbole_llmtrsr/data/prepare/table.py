@@ -1,7 +1,8 @@
 """Any pair of tables, of events and of items -> atomic files.
 
 Both are CSV, TSV, JSON lines or Parquet; options name their columns. Times are numbers, kept as they are, or ISO 8601,
-which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. Without a column of times
+which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. The first row tells which,
+and whether numbers are seconds, milliseconds or smaller units since 1970. Without a column of times
 the order of the rows is that of each user's events, and ``timestamp`` the position, 0, 1, 2...
 
 Both files are streamed; kept in memory are the ids of users and items.
@@ -17,11 +18,13 @@ from pathlib import Path
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_number, is_token
+from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.records import read_records
-from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
 from recbole_llmtrsr.errors import UserError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UNITS = {"seconds": 1e8, "milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
 _FRACTION = re.compile(r"[.,](\d+)")
 
 
@@ -37,6 +40,8 @@ def convert_table(
     time: str | None = None,
     rating: str | None = None,
     items_id: str | None = None,
+    encoding: str = "utf-8",
+    max_lost: float = MAX_LOST,
 ) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``.
 
@@ -51,24 +56,28 @@ def convert_table(
         time: the events' column of times; None goes by the order of the rows.
         rating: the events' column of a number to keep as ``rating``.
         items_id: the items' column of ids; None is that of the events.
+        encoding: of the files.
+        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
 
     Returns:
         Counts.
 
     Raises:
-        UserError: a missing file or column, no valid row in one, or an out folder that can not be written.
+        UserError: a missing file or column, too many malformed rows, items without a text, events of other items, or
+            an out folder that can not be written.
     """
     columns = {
         "inter": ("user_id:token", "item_id:token", *(["rating:float"] if rating else []), "timestamp:float"),
         "item": ("item_id:token", *(f"{name}:token_seq" for name in _header_names(text))),
     }
-    report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))))
+    report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))), encoding=encoding, max_lost=max_lost)
     with atomic_files(out, columns) as files:
         known, n_empty = _convert_items(source / items, items_id or item, text, files["item"], report)
         wanted = [user, item, *filter(None, (rating, time))]
         per_user, chosen, n_unknown = _convert_events(
             source / interactions, wanted, time is not None, known, files["inter"], report
         )
+        check_match(source / interactions, source / items, per_user.total(), n_unknown, chosen, known, report)
     report.counts = {
         "users": len(per_user),
         "items with an event": len(chosen),
@@ -97,11 +106,37 @@ def seconds(text: str) -> str | None:
     return f"{since / timedelta(seconds=1):.6f}".rstrip("0").rstrip(".")
 
 
+def unit_of(time: float) -> str | None:
+    """The unit in which a number tells a time between 1973 and the year 5138; None if it may be of any.
+
+    >>> unit_of(1.6e9), unit_of(1.6e12), unit_of(17)
+    ('seconds', 'milliseconds', None)
+    """
+    return next((unit for unit, least in _UNITS.items() if least <= time < least * 1000), None)
+
+
 def _number(text: str) -> str | None:
     return text if is_number(text) else None
 
 
-_TIMES: Sequence[Callable[[str], str | None]] = (_number, seconds)
+class _Times:
+    """Reads a column of times; the first that can be read tells the form and, of numbers, the unit of all."""
+
+    def __init__(self) -> None:
+        self._forms: Sequence[Callable[[str], str | None]] = (_number, seconds)
+        self._unit: str | None = None
+
+    def read(self, text: str) -> tuple[str, str]:
+        """The time as it is written, and what is wrong with it, one of the two being empty."""
+        form, time = next(((form, time) for form in self._forms if (time := form(text)) is not None), (None, ""))
+        if form is None:
+            return "", "no time of the first row's form" if len(self._forms) == 1 else "no number or time of ISO 8601"
+        unit = unit_of(float(time))
+        if self._unit and unit and unit != self._unit:
+            return "", f"in {unit}, in an earlier row in {self._unit}"
+        # Numbers among dates, or milliseconds among seconds, would be other times than they look.
+        self._forms, self._unit = (form,), self._unit or unit
+        return time, ""
 
 
 def _convert_items(
@@ -110,18 +145,18 @@ def _convert_items(
     """Write one row per item; return the ids, and how many have no text."""
     known: set[str] = set()
     n_empty = 0
-    for number, (item, *values) in read_records(path, [id_column, *text], report):
+    for number, (item, *values) in read_records(path, [id_column, *text], report, ids=[id_column]):
         if not is_token(item):
             report.fault(path.name, number, f"{id_column} is {BAD_ID}", "row skipped")
         elif item in known:
-            report.fault(path.name, number, f"{id_column} seen before", "row skipped, first kept")
+            report.fault(path.name, number, f"{id_column} seen before", "row skipped, first kept", lost=None)
         else:
             known.add(item)
             cleaned = list(map(one_line, values))
             n_empty += not any(cleaned)
             file.write(item, *cleaned)
-    if not known:
-        raise _nothing_in(path, report)
+    if n_empty == len(known):
+        raise UserError(f"no item of {path} has a text in {', '.join(text)}: name other columns with --text")
     return known, n_empty
 
 
@@ -130,38 +165,22 @@ def _convert_events(
 ) -> tuple[Counter[str], set[str], int]:
     """Write one row per event; return events by user, the items, and how many events are of items without a row."""
     per_user, chosen = Counter[str](), set[str]()
-    n_unknown = n_other_times = 0
-    forms = _TIMES
-    for number, (user, item, *numbers) in read_records(path, columns, report):
-        form, time = forms[0], str(per_user[user])
-        if is_timed:
-            text = numbers.pop()
-            read = [(form, value) for form in forms if (value := form(text)) is not None]
-            if not read:
-                kind = "number or time of ISO 8601" if len(forms) > 1 else "time of the first row's form"
-                report.fault(path.name, number, f"{columns[-1]} is no {kind}", "row skipped")
-                n_other_times += any(form(text) is not None for form in _TIMES)
-                continue
-            form, time = read[0]
-        if not is_token(user) or not is_token(item):
+    n_unknown, times = 0, _Times()
+    for number, (user, item, *numbers) in read_records(path, columns, report, ids=columns[:2]):
+        time, wrong = times.read(numbers.pop()) if is_timed else (str(per_user[user]), "")
+        if wrong:
+            report.fault(path.name, number, f"{columns[-1]} is {wrong}", "row skipped")
+        elif not is_token(user) or not is_token(item):
             report.fault(path.name, number, f"{columns[0]} or {columns[1]} is {BAD_ID}", "row skipped")
         elif not all(map(is_number, numbers)):
             report.fault(path.name, number, f"{columns[2]} is no number", "row skipped")
         else:
-            # Numbers among dates would be other times than they look: one form for all rows.
-            forms = (form,)
+            if time.startswith("-"):
+                report.notes["events with a negative time (kept)"] += 1
             file.write(user, item, *numbers, time)
             per_user[user] += 1
             chosen.add(item)
             n_unknown += item not in known
-    if not per_user:
-        raise _nothing_in(path, report)
-    if n_other_times > per_user.total():
-        raise UserError(
-            f"{path}: {columns[-1]} is a {'number' if forms[0] is _number else 'time of ISO 8601'} in the first row"
-            f" that has one and in {per_user.total():,} rows, but not in {n_other_times:,} others, which would all be"
-            " lost: write all times in one form"
-        )
     return per_user, chosen, n_unknown
 
 
@@ -171,8 +190,3 @@ def _header_names(columns: Sequence[str]) -> list[str]:
     if not names or len({*names, "item_id"}) != len(names) + 1:
         raise UserError(f"--text={','.join(columns)} gives the columns item_id, {', '.join(names)}: name others")
     return names
-
-
-def _nothing_in(path: Path, report: Report) -> UserError:
-    found = "; ".join(report.fault_text()) or "it is empty"
-    return UserError(f"no valid row in {path} ({found}): mend the file, or name other columns")

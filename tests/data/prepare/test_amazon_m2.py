@@ -107,20 +107,20 @@ def test_a_session_has_one_name_whatever_locales_are_taken(tmp_path: Path) -> No
         ("B01 B02,B03,UK", "prev_items not as ['B01' 'B02']: 1 (session skipped); line 7"),
         ("['B01' ... 'B02'],B03,UK", "prev_items not as ['B01' 'B02']: 1 (session skipped); line 7"),
         ("['B01'],,UK", f"an item or the locale is {BAD_ID}: 1 (session skipped); line 7"),
-        ("['B 1'],B02,UK", f"an item or the locale is {BAD_ID}: 1 (session skipped); line 7"),
+        ("['B\x001'],B02,UK", f"an item or the locale is {BAD_ID}: 1 (session skipped); line 7"),
         ("['B01'],B02", "not 3 columns: 1 (line skipped); line 7"),
     ],
 )
 def test_a_malformed_session_is_skipped_and_reported_by_line(tmp_path: Path, line: str, expected: str) -> None:
     raw = write_raw(tmp_path / "raw", sessions=SESSIONS + line + "\n")
-    report = convert_amazon_m2(raw, tmp_path / "m2", ["UK"])
+    report = convert_amazon_m2(raw, tmp_path / "m2", ["UK"], max_lost=1)
     assert report.fault_text() == [f"sessions_train.csv: {expected}"]
     assert converted(tmp_path / "m2")[0] == INTER_UK
 
 
 def test_a_product_seen_twice_is_taken_once(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", PRODUCTS + "B02,UK,Other,1,,,,,,,\n,UK,No id,1,,,,,,,\n")
-    report = convert_amazon_m2(raw, tmp_path / "m2", ["UK"])
+    report = convert_amazon_m2(raw, tmp_path / "m2", ["UK"], max_lost=1)
     assert report.fault_text() == [
         "products_train.csv: product seen before in this locale: 1 (row skipped, first kept); line 8",
         f"products_train.csv: id or locale is {BAD_ID}: 1 (row skipped); line 9",

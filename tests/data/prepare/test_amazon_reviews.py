@@ -115,6 +115,30 @@ def test_the_collection_of_2023_says_the_same_to_the_millisecond(tmp_path: Path)
     assert item == ITEM
 
 
+@pytest.mark.parametrize("names", [("reviews_Home_5", "meta_Home"), ("Home", "meta_Home")])
+def test_the_collection_of_2014_is_read_under_its_names_and_from_python_dictionaries(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    old = [
+        {**row, "categories": [row.pop("category"), ["Home", "Steel"]], "description": " ".join(row["description"])}
+        for row in products(2018)[:2]
+    ]
+    lines = [json.dumps({**review, "helpful": [0, 1]}) for review in reviews(2018)]
+    for name, rows in zip(names, (lines, map(repr, old)), strict=True):
+        (raw / f"{name}.json.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
+    assert report.title.startswith("amazon-reviews (2014): ")
+    assert report.notes == {"meta_Home.json.gz: lines that are Python dictionaries, not JSON (read)": 2}
+    inter, item = converted(tmp_path / "home")
+    assert inter == INTER_2018
+    assert item.splitlines()[1:] == [
+        "p1\tKettle\tAcme\tKitchen\tHome, Kitchen, Kettles, Steel\t19.99\tSteel 1.7 l\tBoils water. Fast.",
+        "p2\tLamp\t\tSteel\tHome, Steel\t\t\t",
+    ]
+
+
 def test_without_a_core_all_but_equal_reviews_stay(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018), tmp_path / "home", k_core=None)
     inter, item = converted(tmp_path / "home")
@@ -134,13 +158,13 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('{"overall": 1.0', "not a JSON object in UTF-8: 1 (line skipped); line 8"),
+        ('{"overall": 1.0', "not a JSON object: 1 (line skipped); line 8"),
         (
             {"overall": 1, "asin": "p1", "unixReviewTime": 1},
             f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
         ),
         (
-            {"overall": 1, "reviewerID": "u 1", "asin": "p1", "unixReviewTime": 1},
+            {"overall": 1, "reviewerID": "u\t1", "asin": "p1", "unixReviewTime": 1},
             f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
         ),
         (
@@ -159,7 +183,7 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
 )
 def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: Any, expected: str) -> None:
     raw = write_raw(tmp_path / "raw", 2018, [*reviews(2018), line])
-    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
+    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
     assert report.fault_text() == [f"Home.json.gz: {expected}"]
     assert converted(tmp_path / "home") == (INTER_2018, ITEM)
 
@@ -171,7 +195,8 @@ def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
         products(2018)[0],
         {"title": "no id"},
     ]
-    report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018, None, odd), tmp_path / "home", k_core=2)
+    raw = write_raw(tmp_path / "raw", 2018, None, odd)
+    report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
     assert converted(tmp_path / "home")[1].splitlines()[1:] == [
         "p1\t\tAcme\tKitchen\tHome, Kitchen, Kettles\t\tSteel 1.7 l\tBoils water. Fast.",
         "p2\tLamp\t\tLamps\tLamps\t$5.99 - $1,012.50\t\t",
@@ -242,6 +267,8 @@ def test_a_file_of_neither_collection_is_an_error_that_names_its_fields(tmp_path
 
 def test_metadata_of_another_collection_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", 2018, None, products(2023))
-    with pytest.raises(UserError, match="has the asin of a reviewed product"):
+    with pytest.raises(
+        UserError, match=r"meta_Home\.json\.gz: 3 of 3 rows .* The first is line 1, no asin: '\{\"title"
+    ):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert not (tmp_path / "home").exists()

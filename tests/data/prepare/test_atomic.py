@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.atomic import atomic_files, atomic_paths, is_number, is_token, whole_set
+from recbole_llmtrsr.data.prepare.atomic import (
+    atomic_files,
+    atomic_paths,
+    is_list_token,
+    is_number,
+    is_token,
+    whole_set,
+)
 from recbole_llmtrsr.errors import UserError
 
 COLUMNS = {"inter": ("user_id:token", "item_id:token"), "item": ("item_id:token",)}
@@ -83,10 +90,19 @@ def test_one_line_keeps_everything_else(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("N1", True), ("", False), ("N 1", False), ("N\x001", False), ("null", False), ("nan", False), ("NULLS", True)],
+    [
+        *((text, True) for text in ("N1", "N 1", " 1", "1 ", "\u3000", "NULLS", "01", "1.0", '"', "#", "\U0001f469")),
+        *((text, False) for text in ("", "null", "nan", "NA", "[PAD]")),
+        *((f"N{sign}1", False) for sign in "\t\n\r\x00\x0b\x1c\x85\u2028\ud800"),
+    ],
 )
-def test_a_token_is_not_empty_and_has_no_blank(text: str, expected: bool) -> None:
+def test_a_token_is_what_recbole_reads_as_it_stands(text: str, expected: bool) -> None:
     assert is_token(text) is expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("N1", True), ("N 1", False), (" N1", False), ("N\u30001", False)])
+def test_in_a_list_a_token_has_no_blank(text: str, expected: bool) -> None:
+    assert is_list_token(text) is expected
 
 
 @pytest.mark.parametrize(

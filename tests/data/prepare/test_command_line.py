@@ -38,7 +38,7 @@ def test_malformed_lines_that_the_text_leaves_out_are_in_a_file_of_their_own(
 ) -> None:
     raw = raw_folder(tmp_path / "raw")
     good = (raw / "news.tsv").read_text()
-    flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}"]
+    flags = ["mind", f"--source={raw}", f"--out={tmp_path / 'tiny'}", "--max_lost=0.9"]
     listed = tmp_path / "tiny" / "tiny.malformed.tsv"
 
     (raw / "news.tsv").write_text(good + "short\n" * 11)
@@ -123,6 +123,27 @@ def test_a_core_that_is_no_number_is_refused_with_what_is_accepted(
     assert main(["amazon-reviews", "--source=a", "--out=b", f"--k_core={text}"]) == 2
     wanted = f"--k_core must be a whole number >= 1, or ~ for none, got '{text}'"
     assert capsys.readouterr().err == f"error: {wanted}\n"
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "5%", "nan", ""])
+def test_a_share_that_is_none_is_refused_with_what_is_accepted(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mind", "--source=a", "--out=b", f"--max_lost={text}"]) == 2
+    wanted = f"--max_lost must be a share from 0 to 1, such as 0.1 for one row in ten, got '{text}'"
+    assert capsys.readouterr().err == f"error: {wanted}\n"
+
+
+def test_every_converter_has_the_options_of_all() -> None:
+    assert all({"encoding", "max_lost"} <= {option.name for option in entry.options} for entry in CONVERTERS.values())
+
+
+def test_an_error_has_a_line_of_its_own_below_the_progress_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("who;what\nu1;i1\n")
+    (tmp_path / "items.csv").write_text("what,title\ni1,One\n")
+    files = [f"--source={tmp_path}", f"--out={tmp_path}/tiny", "--interactions=events.csv", "--items=items.csv"]
+    assert main(["table", *files, "--user=who", "--item=what", "--text=title"]) == 2
+    assert "\nerror: " in capsys.readouterr().err
 
 
 def test_options_reach_the_converter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -195,7 +197,7 @@ def test_of_damaged_files_what_can_be_read_becomes_sound_files_and_the_rest_is_t
         path = chance.choice(sorted(raw.iterdir()))
         path.write_bytes(damaged(path.read_bytes(), chance))
         try:
-            report = CONVERTERS[name].convert(raw, out, **options)
+            report = CONVERTERS[name].convert(raw, out, **options, max_lost=1)
         except UserError:
             assert not out.exists()
             n_told += 1
@@ -229,3 +231,159 @@ def test_recbole_reads_every_event_in_its_order_and_every_text(
         tuple(dataset.field2id_token["item_id"][events.items[a : b + 1]]) for a, b in zip(events.begin, events.end)
     }
     assert {tuple(items) for items in USERS.values()} <= sequences
+
+
+def raw_files(name: str, raw: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Writes a converter's tiny source; its options, and the files."""
+    raw.mkdir(parents=True, exist_ok=True)
+    return RAW[name](raw), sorted(raw.iterdir())
+
+
+FILES = [(name, place) for name in RAW for place in (0, 1)]
+
+
+@pytest.mark.parametrize(("name", "place"), FILES)
+def test_a_file_that_loses_more_than_is_asked_for_is_refused_and_leaves_nothing(
+    name: str, place: int, tmp_path: Path
+) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    path, out = paths[place], tmp_path / "data" / "tiny"
+    content = path.read_bytes()
+    path.write_bytes(content + b"\nspoilt \x00\n")
+    with pytest.raises(
+        UserError, match=rf"{path.name}: 1 of \d+ rows are malformed and .* line \d+, .*: 'spoilt \\x00'"
+    ):
+        CONVERTERS[name].convert(tmp_path / "raw", out, **options)
+    assert contents(out) == {}
+    report = CONVERTERS[name].convert(tmp_path / "raw", out, **options, max_lost=0.5)
+    assert [fault.count for fault in report.faults.values()] == [1]
+    spoilt = contents(out)
+    path.write_bytes(content)
+    CONVERTERS[name].convert(tmp_path / "raw", out, **options, max_lost=0)
+    assert contents(out) == spoilt
+
+
+@pytest.mark.parametrize(("name", "place"), FILES)
+def test_blank_lines_at_the_end_are_told_and_lose_nothing(name: str, place: int, tmp_path: Path) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    paths[place].write_bytes(paths[place].read_bytes() + b"\n\n\n")
+    report = CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "data" / "tiny", **options, max_lost=0)
+    assert [fault.count for fault in report.faults.values()] == [2]
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_another_encoding_gives_the_same_files_where_it_is_named(name: str, tmp_path: Path) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    texts = {path: path.read_text().replace("kettle", "Café’s") for path in paths}
+    for encoding in ("utf-8", "cp1252"):
+        for path, text in texts.items():
+            path.write_bytes(text.encode(encoding))
+        CONVERTERS[name].convert(
+            tmp_path / "raw", tmp_path / encoding / "tiny", **options, encoding=encoding, max_lost=0
+        )
+    assert "Café’s" in (tmp_path / "utf-8" / "tiny" / "tiny.item").read_text(encoding="utf-8")
+    assert contents(tmp_path / "cp1252" / "tiny") == contents(tmp_path / "utf-8" / "tiny")
+    if name != "movielens":  # whose archives are of two encodings
+        with pytest.raises(UserError, match=r"1 of 3 rows .* not UTF-8, name another --encoding: '.*Caf\\xe9\\x92s"):
+            CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "data" / "tiny", **options)
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf_32_le", "cp037", "base64", "no such"])
+def test_an_encoding_that_cannot_be_read_by_lines_is_refused(name: str, encoding: str, tmp_path: Path) -> None:
+    options, _ = raw_files(name, tmp_path / "raw")
+    with pytest.raises(UserError, match=f"--encoding={encoding} is not known, or .*: name utf-8, latin-1, cp1252"):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options, encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "is_packed"), [(*file, False) for file in FILES] + [("amazon-reviews", 0, True)]
+)
+def test_a_line_without_an_end_is_refused_before_all_of_it_is_read(
+    name: str, place: int, is_packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    monkeypatch.setattr("recbole_llmtrsr.data.prepare.raw._LONGEST_LINE", 2**20)
+    content = paths[place].read_bytes() + b"\n" + b"x" * 2**22
+    if is_packed:
+        paths[place].unlink()
+        paths[place] = paths[place].with_name(paths[place].name + ".gz")
+        content = gzip.compress(content)
+    paths[place].write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"line \d+ of .* is longer than 1 MiB \(it begins .*\): write one row per line"
+    ):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options)
+    assert contents(tmp_path / "tiny") == {}
+
+
+@pytest.mark.parametrize(("name", "place"), FILES)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_empty_file_and_a_folder_in_its_place_are_refused(
+    name: str, place: int, is_there: bool, tmp_path: Path
+) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    paths[place].unlink()
+    if is_there:
+        paths[place].write_bytes(b"")
+    else:
+        paths[place].mkdir()
+    with pytest.raises(UserError, match="has no row|must be a file|must have the column|Is a directory|no ratings.csv"):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options)
+    assert contents(tmp_path / "tiny") == {}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_events_of_other_items_than_there_are_texts_of_are_refused(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    (path,) = (path for path in paths if "lamp" in path.read_text())
+    text = path.read_text()
+    path.write_text(text.replace("i1", "1").replace("i2", "I2").replace("i3", "3"))
+    with pytest.raises(UserError, match=r"8 of 8 events in .* have no row in .*, such as 'i2', where .* has 'I2'"):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options, max_lost=1)
+    assert contents(tmp_path / "tiny") == {}
+    path.write_text(text.replace("i1", "1"))
+    with caplog.at_level(logging.WARNING):
+        CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "tiny", **options)
+    assert "2 of 8 events" in caplog.text
+    assert "'i1'" in caplog.text
+
+
+ODD_IDS = (
+    *("a b", " a", "a", "a ", "\u00a0", "a\u3000b", " ", '"q"', '"', "'", "#", "#x", "01", "1", "1.0", "1e5", "100000"),
+    *(
+        "0x10",
+        "True",
+        " NA",
+        "nan ",
+        "inf",
+        "-",
+        "~",
+        "a,b",
+        "a;b",
+        "\\N",
+        "\ufeffz",
+        "é",
+        "e\u0301",
+        "\U0001f469",
+        "A",
+    ),
+)
+
+
+def test_recbole_reads_every_id_that_is_kept_as_it_stands(tmp_path: Path, make_config: Callable[..., Any]) -> None:
+    ids, out = [*ODD_IDS, "NA", "[PAD]", "a\tb", "a\nb", "a\x00b", ""], tmp_path / "data" / "odd"
+    events = [{"u": user, "i": ids[(n + place) % len(ids)]} for n, user in enumerate(ids) for place in range(3)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (tmp_path / "i.jsonl").write_text("".join(json.dumps({"i": item, "t": "x"}) + "\n" for item in ids))
+    names = {"interactions": "e.jsonl", "items": "i.jsonl", "user": "u", "item": "i", "text": ["t"]}
+    report = CONVERTERS["table"].convert(tmp_path, out, **names, max_lost=0.5)
+    assert [entry.count for entry in report.faults.values()] == [6, 3 * 6 + 3]
+    config = make_config(dataset="odd", data_path=str(out.parent), item_text_fields=["t"])
+    dataset = get_dataset(get_model("LLMTRSR"))(config)
+    for column in ("user_id", "item_id"):
+        assert set(dataset.field2id_token[column]) == {"[PAD]", *ODD_IDS}
+        assert [dataset.field2id_token[column][dataset.token2id(column, name)] for name in ODD_IDS] == [*ODD_IDS]
+    assert set(read_item_text(out / "odd.item", "item_id").items) == set(ODD_IDS)

@@ -83,7 +83,7 @@ def converted(out: Path) -> tuple[str, str]:
 
 
 def faults_of(tmp_path: Path, behaviors: str = BEHAVIORS, news: str = NEWS) -> list[str]:
-    return convert_mind(write_raw(tmp_path / "raw", behaviors, news), tmp_path / "mind").fault_text()
+    return convert_mind(write_raw(tmp_path / "raw", behaviors, news), tmp_path / "mind", max_lost=1).fault_text()
 
 
 def test_history_comes_first_then_clicks_by_time(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) 
         ("10\tu9\t2019-11-09 01:00\tn1\tn2-1", "time not as 11/12/2019 2:14:46 PM: 1 (line skipped); line 10"),
         ("10\tu9\t11/9/2019 13:00:00 PM\tn1\tn2-1", "time not as 11/12/2019 2:14:46 PM: 1 (line skipped); line 10"),
         ("10\t\t11/9/2019 1:00:00 AM\tn1\tn2-1", f"user id is {BAD_ID}: 1 (line skipped); line 10"),
-        ("10\tu 9\t11/9/2019 1:00:00 AM\tn1\tn2-1", f"user id is {BAD_ID}: 1 (line skipped); line 10"),
+        ("10\tu\x009\t11/9/2019 1:00:00 AM\tn1\tn2-1", f"user id is {BAD_ID}: 1 (line skipped); line 10"),
     ],
 )
 def test_a_malformed_behaviors_line_is_skipped_and_reported_by_number(tmp_path: Path, line: str, expected: str) -> None:
@@ -209,7 +209,9 @@ def test_a_control_character_in_a_history_entry_is_skipped_and_reported(tmp_path
     [
         ("n10\tnews\t\ttitle", "not 8 columns: 1 (line skipped); line 10"),
         ("n2\tnews\t\tanother title\t\t\t\t", "news id seen before: 1 (line skipped, first kept); line 10"),
-        ("\tnews\t\ttitle\t\t\t\t", f"news id is {BAD_ID}: 1 (line skipped); line 10"),
+        ("\tnews\t\ttitle\t\t\t\t", f"news id has a blank, or is {BAD_ID}: 1 (line skipped); line 10"),
+        ("n 1\tnews\t\ttitle\t\t\t\t", f"news id has a blank, or is {BAD_ID}: 1 (line skipped); line 10"),
+        ("n1 \tnews\t\ttitle\t\t\t\t", f"news id has a blank, or is {BAD_ID}: 1 (line skipped); line 10"),
     ],
 )
 def test_a_malformed_news_line_is_skipped_and_reported_by_number(tmp_path: Path, line: str, expected: str) -> None:
@@ -248,9 +250,9 @@ def test_a_missing_source_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("behaviors", "news", "expected"),
     [
-        ("", NEWS, r"no valid line in .*behaviors\.tsv \(it is empty\)"),
-        ("a,b\nc,d\n", NEWS, r"no valid line in .*behaviors\.tsv \(.*not 5 columns: 2 \(line skipped\); line 1, 2\)"),
-        (BEHAVIORS, "id\ttitle\n", r"no valid line in .*news\.tsv \(.*not 8 columns: 1 \(line skipped\); line 1\)"),
+        ("", NEWS, r"behaviors\.tsv has no row: it is empty"),
+        ("a,b\nc,d\n", NEWS, r"behaviors\.tsv: 2 of 2 rows are malformed .* The first is line 1, not 5 columns: 'a,b'"),
+        (BEHAVIORS, "id\ttitle\n", r"news\.tsv: 1 of 1 rows are malformed .* The first is line 1, not 8 columns: 'id"),
         ("1\tu6\t11/14/2019 2:14:46 PM\t\tn9-0\n", NEWS, r"behaviors\.tsv has no click"),
     ],
 )
@@ -300,7 +302,7 @@ def test_real_mind_has_its_known_counts(tmp_path: Path) -> None:
 
 
 def impressions(tmp_path: Path, behaviors: str = BEHAVIORS) -> tuple[list[tuple[str, int, list[str], list[str]]], dict]:
-    report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
+    report = convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind", max_lost=1)
     return list(read_candidate_file(tmp_path / "mind" / "mind.impressions.npz").rows()), report.counts
 
 

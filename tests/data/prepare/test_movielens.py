@@ -96,6 +96,13 @@ def test_plots_become_the_column_overview(tmp_path: Path, id_column: str) -> Non
     assert report.faults == {}
 
 
+def test_plots_of_other_movies_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "plots.csv").write_text("movieId,overview\n010,Another.\n")
+    with pytest.raises(UserError, match=r"no movie of .*movies\.csv has a plot in .*plots\.csv: name its columns"):
+        convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.csv")
+    assert not (tmp_path / "ml").exists()
+
+
 def test_movies_that_share_an_id_elsewhere_share_its_plot(tmp_path: Path) -> None:
     (tmp_path / "plots.jsonl").write_text('{"tmdbId": 862.0, "plot": "One."}\n{"tmdbId": 862, "plot": "Two."}\n')
     report = convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.jsonl", "tmdbId", "plot")
@@ -124,7 +131,7 @@ def test_a_malformed_rating_is_skipped_and_reported_by_line(tmp_path: Path, line
     raw = write_dat(tmp_path / "raw")
     with (raw / "ratings.dat").open("a") as file:
         file.write(line + "\n")
-    report = convert_movielens(raw, tmp_path / "ml")
+    report = convert_movielens(raw, tmp_path / "ml", max_lost=1)
     assert report.fault_text() == [f"ratings.dat: {expected}"]
     assert converted(tmp_path / "ml") == (INTER, ITEM)
 
@@ -135,7 +142,7 @@ def test_a_movie_seen_twice_or_without_an_id_is_reported_and_a_rated_one_without
         file.write("10::Again::Drama\n::No id::Drama\n")
     with (raw / "ratings.dat").open("a") as file:
         file.write("3::404::1::1\n")
-    report = convert_movielens(raw, tmp_path / "ml")
+    report = convert_movielens(raw, tmp_path / "ml", max_lost=1)
     assert converted(tmp_path / "ml") == (INTER + "3\t404\t1\t1\n", ITEM)
     assert report.counts["ratings of movies without a line (kept)"] == 1
     assert report.fault_text() == [
@@ -158,7 +165,7 @@ def test_a_file_without_a_valid_line_is_an_error_that_says_why(tmp_path: Path, n
     raw = write_dat(tmp_path / "raw")
     (raw / name).write_text("a\n")
     with pytest.raises(
-        UserError, match=rf"no valid line in .*{name} \({name}: not . columns: 1 \(line skipped\); line 1\)"
+        UserError, match=rf"{name}: 1 of 1 rows are malformed .* The first is line 1, not . columns: 'a'"
     ):
         convert_movielens(raw, tmp_path / "ml")
     assert not (tmp_path / "ml").exists()

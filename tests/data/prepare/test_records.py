@@ -72,6 +72,23 @@ def test_a_key_that_no_line_has_is_an_error_that_names_those_there_are(tmp_path:
         list(read_records(tmp_path / "t.jsonl", ["id", "titel"], Report("")))
 
 
+def test_a_list_an_object_or_a_truth_value_is_no_id(tmp_path: Path) -> None:
+    values = '["a"]', '{"a": 1}', "true", "null", "1", "1.5", '"a b"'
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"id": {value}, "text": {value}}}\n' for value in values))
+    rows = [row for _, row in read_records(tmp_path / "t.jsonl", ["id", "text"], Report(""), ids=["id"])]
+    assert [name for name, _ in rows] == ["", "", "", "", "1", "1.5", "a b"]
+    assert [text for _, text in rows] == ["a", '{"a": 1}', "True", "", "1", "1.5", "a b"]
+
+
+def test_a_list_of_objects_gives_one_row_for_each(tmp_path: Path) -> None:
+    lines = """{'user': 'u 1', 'n': 2, 'items': [{'id': '10'}, {'id': '20'}]}\n{'user': 'u2', 'n': 0, 'items': []}\n"""
+    (tmp_path / "t.json.gz").write_bytes(gzip.compress((lines + "{'user': 'u3', 'items': [{'id': 5}, 7]}").encode()))
+    rows = read_records(tmp_path / "t.json.gz", ["user", "items.id"], Report(""), ids=["user", "items.id"])
+    assert list(rows) == [(1, ["u 1", "10"]), (1, ["u 1", "20"]), (3, ["u3", "5"]), (3, ["u3", ""])]
+    with pytest.raises(UserError, match=r"no line of .* has items\.sku, only user, n, items\.id: wanted are"):
+        list(read_records(tmp_path / "t.json.gz", ["user", "items.sku"], Report("")))
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

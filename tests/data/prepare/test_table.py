@@ -46,7 +46,7 @@ def convert(tmp_path: Path, events: str = EVENTS, items: str = ITEMS, **options:
     (raw / "events.csv").write_text(events)
     (raw / "items.jsonl").write_text(items)
     names = {"interactions": "events.csv", "items": "items.jsonl", "user": "who", "item": "what"}
-    given = {**names, "time": "when", "rating": "stars", "text": ["tags", "title"], **options}
+    given = {**names, "time": "when", "rating": "stars", "text": ["tags", "title"], "max_lost": 1, **options}
     return convert_table(raw, tmp_path / "own", **given)
 
 
@@ -123,14 +123,31 @@ def test_times_have_the_form_of_the_first(tmp_path: Path, first: str, other: str
     ]
 
 
-@pytest.mark.parametrize(("first", "form"), [("5", "number"), ("2020-09-13", "time of ISO 8601")])
-def test_a_first_time_of_another_form_does_not_take_the_rest_away(tmp_path: Path, first: str, form: str) -> None:
-    (other,) = {"5", "2020-09-13"} - {first}
-    with pytest.raises(
-        UserError, match=f"when is a {form} in the first row that has one and in 1 rows, but not in 2 others"
-    ):
-        convert(tmp_path, events_of(first, "", other, "soon", other), rating=None)
+@pytest.mark.parametrize(
+    ("first", "other", "wrong"),
+    [
+        ("5", "2020-09-13", "no time of the first row's form"),
+        ("2020-09-13", "5", "no time of the first row's form"),
+        ("1600000000", "1600000000001", "in milliseconds, in an earlier row in seconds"),
+        ("1600000000000000", "1600000000001", "in milliseconds, in an earlier row in microseconds"),
+    ],
+)
+def test_a_first_time_of_another_form_does_not_take_the_rest_away(
+    tmp_path: Path, first: str, other: str, wrong: str
+) -> None:
+    expected = f"events.csv: 2 of 3 rows are malformed .* The first is line 3, when is {wrong}: 'u1, i1, {other}'"
+    with pytest.raises(UserError, match=expected):
+        convert(tmp_path, events_of(first, other, other), rating=None, max_lost=0.6)
     assert not (tmp_path / "own").exists()
+
+
+def test_a_time_of_another_unit_is_skipped_and_negative_ones_are_counted(tmp_path: Path) -> None:
+    report = convert(tmp_path, events_of("0", "1600000000", "1600000000001", "-7", "1600000002"), rating=None)
+    assert times_of(tmp_path) == ["0", "1600000000", "-7", "1600000002"]
+    assert report.fault_text() == [
+        "events.csv: when is in milliseconds, in an earlier row in seconds: 1 (row skipped); line 4"
+    ]
+    assert report.notes == {"events with a negative time (kept)": 1}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +155,7 @@ def test_a_first_time_of_another_form_does_not_take_the_rest_away(tmp_path: Path
     [
         ("5,,i1,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
         ("5,null,i1,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
-        ("5,u1,i 1,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
+        ("5,u1,i\x001,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
         ("5,u1,i1,four,A", "stars is no number: 1 (row skipped); line 5"),
         (",u1,i1,4,A", "when is no time of the first row's form: 1 (row skipped); line 5"),
         ("5,u1,i1,4", "not 5 columns: 1 (line skipped); line 5"),
@@ -166,6 +183,8 @@ def test_a_column_that_a_file_lacks_is_an_error_that_names_those_it_has(tmp_path
         convert(tmp_path, user="user")
     with pytest.raises(UserError, match=r"no line of .*items\.jsonl has name, only what, title, tags"):
         convert(tmp_path, text=["name"])
+    with pytest.raises(UserError, match=r"no line of .*items\.jsonl has sku, only what, title, tags"):
+        convert(tmp_path, items_id="sku", max_lost=0)
     assert not (tmp_path / "own").exists()
 
 
@@ -184,8 +203,14 @@ def test_text_columns_of_one_name_or_none_are_refused(tmp_path: Path, text: list
     "part", [{"events": "when,who,what,stars,shop\n"}, {"items": '{"what": "", "title": "a", "tags": 1}\n'}]
 )
 def test_a_table_without_a_valid_row_is_an_error_and_leaves_nothing(tmp_path: Path, part: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="no valid row in "):
+    with pytest.raises(UserError, match="has no row: it is empty|1 of 1 rows are malformed"):
         convert(tmp_path, **part)
+    assert not (tmp_path / "own").exists()
+
+
+def test_items_without_any_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no item of .*items\.jsonl has a text in tags, title: name other columns"):
+        convert(tmp_path, items='{"what": "i1", "title": " ", "tags": []}\n')
     assert not (tmp_path / "own").exists()
 
 
