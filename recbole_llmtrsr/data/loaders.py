@@ -123,6 +123,7 @@ def make_loaders(
                 f"the {split} split is empty: of {sum(n_rows):,} targets {n_rows[0]:,} are for training,"
                 f" {n_rows[1]:,} for validation and {n_rows[2]:,} for the test"
             )
+    _check_labels(config, built)
     samplers = create_samplers(config, dataset, built)
     if config["train_neg_sample_args"]["distribution"] == "popularity":
         _count_training_alone(samplers[0], built[0])
@@ -143,6 +144,26 @@ def make_loaders(
         if (mode := candidate_mode(text)) is not None
     }
     return (loaders[0], loaders[1], loaders[2]), candidates, further
+
+
+def _check_labels(config: Any, built: Sequence[Any]) -> None:
+    """Refuse labels that are all alike: nothing is learned of them, and an AUC of them has no value.
+
+    Raises:
+        UserError: naming the split.
+    """
+    label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
+    has_auc = "auc" in [metric.lower() for metric in config["metrics"]]
+    for split, part in zip(("training", "validation", "test"), built, strict=True):
+        is_read = split == "training" or has_auc
+        if "labeled" not in modes or not is_read or len(part) == 0 or label not in part.inter_feat:
+            continue
+        values = part.inter_feat[label]
+        if values.min() == values.max():
+            raise UserError(
+                f"all {len(part):,} labels of the {split} split are {float(values[0]):g}: set another threshold"
+                f" ({config['threshold']}), or LABEL_FIELD: {label} to a column that differs"
+            )
 
 
 def _count_training_alone(sampler: Any, train: Any) -> None:

@@ -31,7 +31,7 @@ class Values:
         """By the options and the labels of all training rows.
 
         Raises:
-            UserError: all ratings of training are the same, or labels are neither 0 nor 1 where they should be.
+            UserError: labels are neither 0 nor 1 where they should be.
         """
         if config["eval_type"] != EvaluatorType.VALUE:
             return cls(None)
@@ -42,13 +42,7 @@ class Values:
                     " and objective: pointwise knows 0 and 1: set threshold: {rating: 4}, or objective: regression"
                 )
             return cls((0.0, 1.0))
-        span = train.label_span
-        if span[0] == span[1]:
-            raise UserError(
-                f"objective: regression learns from '{config['LABEL_FIELD']}', which is {span[0]:g} in every row of"
-                " training: name a column of ratings as LABEL_FIELD"
-            )
-        return cls(span)
+        return cls(train.label_span)
 
     def __call__(self, log_odds: Tensor) -> Tensor:
         """Of the shape given."""

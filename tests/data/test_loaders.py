@@ -217,6 +217,7 @@ def test_a_split_without_rows_has_an_empty_loader_and_is_told(make_config, caplo
     assert told == [f"the {name} split is empty: of 18 targets {counts[empty]} for the test"]
 
 
+LOSS_ALONE = {"metrics": ["LogLoss"], "valid_metric": "LogLoss"}
 VALUES = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
 
 
@@ -228,8 +229,28 @@ def test_labels_that_are_not_loaded_are_told_with_a_remedy_that_helps(make_confi
     with pytest.raises(UserError, match=r"'labeled' needs the column 'label' \(LABEL_FIELD\).*threshold: {rating: 4}"):
         loaders(make_config("SASRec", **VALUES))
     load_col = {"inter": ["user_id", "item_id", "timestamp", "rating"]}
-    (_, _, test), _ = loaders(make_config("SASRec", load_col=load_col, threshold={"rating": 4}, **VALUES))
+    (_, _, test), _ = loaders(
+        make_config("SASRec", load_col=load_col, threshold={"rating": 4}, **{**VALUES, **LOSS_ALONE})
+    )
     assert {label for rows, *_ in test for label in rows["label"].tolist()} <= {0.0, 1.0}
+
+
+def test_labels_that_are_all_alike_are_refused_where_they_are_learned_or_have_no_auc(make_config, atomic_folder):
+    path = atomic_folder / "tiny" / "tiny.inter"
+    header, *lines = path.read_text().splitlines()
+    last = ("six\ti6", "ties\ti5", "thrice\ti5", "twice\ti3", "unix\ti1")  # each user's last event is of the test
+    rated = [f"{line}\t{0 if line.startswith(last) else n % 2}" for n, line in enumerate(lines)]
+    path.write_text("\n".join([f"{header}\trating:float", *rated]) + "\n")
+    own = {
+        "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]},
+        "eval_args": {"mode": "labeled", "split": {"LS": "test_only"}},
+    }
+    with pytest.raises(UserError, match=r"all 4 labels of the test split are 0: set another threshold"):
+        loaders(make_config("SASRec", **own, threshold={"rating": 1}, metrics=["AUC"], valid_metric="AUC"))
+    own |= LOSS_ALONE
+    loaders(make_config("SASRec", **own, threshold={"rating": 1}))
+    with pytest.raises(UserError, match=r"all \d+ labels of the training split are 0: set another threshold"):
+        loaders(make_config("SASRec", **own, threshold={"rating": 9}))
 
 
 def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
