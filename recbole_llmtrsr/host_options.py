@@ -113,8 +113,8 @@ _LENGTHS = _Accepted(
 )
 
 _ACCEPTED: Mapping[str, _Accepted] = {
-    **dict.fromkeys(("epochs", "eval_step", "stopping_step", "worker", "loss_decimal_place"), _whole(0)),
-    **dict.fromkeys(("train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), _whole(1)),
+    **dict.fromkeys(("eval_step", "stopping_step", "worker", "loss_decimal_place"), _whole(0)),
+    **dict.fromkeys(("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), _whole(1)),
     "seed": _whole(0, 2**32 - 1),
     **dict.fromkeys(("learning_rate", "weight_decay"), _number(0)),
     **dict.fromkeys(
