@@ -12,6 +12,7 @@ from typing import TextIO
 
 from recbole_llmtrsr.data.item_text import GAPS
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import draft_name
 
 BAD_ID = "not an id (empty, with a blank, or NA, null, None...)"
 # As pandas has them: RecBole takes out the events of users and items called so.
@@ -58,7 +59,7 @@ def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
     """
     suffixes = list(suffixes)
     paths = dict(zip(suffixes, atomic_paths(out, suffixes), strict=True))
-    drafts = {suffix: path.with_name(f".{path.name}.{os.getpid()}.tmp") for suffix, path in paths.items()}
+    drafts = {suffix: draft_name(path) for suffix, path in paths.items()}
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
