@@ -22,7 +22,7 @@ from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
-from recbole_llmtrsr.result_folder import MadeFolders, remove_unfinished, result_folder
+from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
 from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
 from recbole_llmtrsr.training import remove_states
@@ -118,6 +118,7 @@ def compared_runs(
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
+    check_folders(configs)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
     made = MadeFolders()

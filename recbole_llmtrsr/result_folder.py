@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME as PER_HISTORY
 from recbole_llmtrsr.evaluation.per_history import PROBE_DIR
@@ -74,6 +76,49 @@ def result_folder(
     if is_new and made is not None:
         made.made(folder)
     return folder
+
+
+def check_folders(configs: Iterable[Config]) -> None:
+    """Refuse folders that runs will write to and cannot, before any work is done.
+
+    Raises:
+        UserError: a file, or a link to nothing, stands where a folder is wanted, or the folder cannot be written.
+    """
+    faults = [fault for config in configs for fault in _faults_of_folders(config)]
+    if faults:
+        raise UserError(list(dict.fromkeys(faults)))
+
+
+def _faults_of_folders(config: Config) -> Iterator[str]:
+    settings = config.settings
+    of_working_folder = "remove or rename it, or run in another working folder"
+    for name, path in {"log": Path("log") / config.model, "log_tensorboard": Path("log_tensorboard")}.items():
+        fault = _fault_of_folder(path)
+        if fault is not None:
+            yield f"{fault}, but RecBole writes to the folder {name}: {of_working_folder}"
+    store = settings.summary.summary_store
+    of_options = {
+        **({"result_dir": RUNS} if settings.evaluation.result_dir is None else {}),  # another is tried when it is made
+        "checkpoint_dir": Path(config["checkpoint_dir"]),
+        "candidate_dir": Path(settings.evaluation.candidate_dir),
+        "vector_dir": Path(settings.text.vector_dir).expanduser(),
+        **({} if store is None else {"summary_store": Path(store).expanduser().parent}),
+    }
+    for name, path in of_options.items():
+        # Finished candidates, vectors and summaries may lie where others alone may write.
+        fault = _fault_of_folder(path, is_written=name in ("result_dir", "checkpoint_dir"))
+        if fault is not None:
+            yield f"{fault}, but {name} wants the folder {path}: rename or mend it, or set {name} to another place"
+
+
+def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
+    """What prevents a folder from being there, or from being written to; None where nothing does."""
+    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        return f"'{there}' is a file" if there.exists() else f"'{there}' is a link to nothing"
+    if (is_written or there != path) and not os.access(there, os.W_OK | os.X_OK):
+        return f"the folder '{there}' cannot be written"
+    return None
 
 
 class MadeFolders:

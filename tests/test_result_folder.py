@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.result_folder import MadeFolders, remove_unfinished, result_folder
+from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
 from recbole_llmtrsr.settings import Settings
 from recbole_llmtrsr.whole_file import draft_name
 
@@ -48,3 +52,48 @@ def test_results_of_others_are_not_written_over(tmp_path: Path, name: str) -> No
     settings = Settings.from_options({"result_dir": str(tmp_path)})
     with pytest.raises(UserError, match=f"holds results already .*{name}"):
         result_folder(settings, ["Pop"], "toy", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("log", "'log' is a file, but RecBole writes to the folder log: remove or rename it, or run in another"),
+        ("log/Pop", "'log/Pop' is a file, but RecBole writes"),
+        ("log_tensorboard", "'log_tensorboard' is a file, but RecBole writes"),
+        ("saved", "'saved' is a file, but checkpoint_dir wants the folder saved: rename or mend it, or set checkpoint"),
+        ("saved/candidates", "'saved/candidates' is a file, but candidate_dir wants"),
+        ("saved/vectors", "'saved/vectors' is a file, but vector_dir wants"),
+        ("stores", "'stores' is a file, but summary_store wants"),
+        ("results", "'results' is a file, but result_dir wants the folder results/runs: rename or mend it, or set"),
+    ],
+)
+def test_a_file_where_a_folder_is_wanted_is_refused_before_any_work(
+    make_config: Callable[..., Config], name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**make_config("Pop").external_config_dict, "summary_store": "stores/x.sqlite"}
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("mine")
+    monkeypatch.setattr("recbole_llmtrsr.quick_start.run_pipeline", lambda *_: pytest.fail("a run began"))
+    with pytest.raises(UserError, match=message):
+        compare(["Pop"], "tiny", config_dict=options)
+    assert Path(name).read_text() == "mine"
+
+
+def test_a_link_to_nothing_and_a_folder_of_others_are_refused(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config("Pop")
+    check_folders([config])
+    Path("log").symlink_to("nowhere")
+    with pytest.raises(UserError, match="'log' is a link to nothing"):
+        check_folders([config])
+    Path("log").unlink()
+    Path("saved/candidates").mkdir(parents=True)
+    Path("saved/vectors").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).parts[:1] != ("saved",))
+    with pytest.raises(UserError) as refused:
+        check_folders([config])
+    assert refused.value.faults == (
+        "the folder 'saved' cannot be written, but checkpoint_dir wants the folder saved: rename or mend it, or set"
+        " checkpoint_dir to another place",
+    )
