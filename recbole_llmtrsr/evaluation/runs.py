@@ -90,11 +90,14 @@ def _load_tested(path: Path, result: dict[str, Any]) -> Run:
     missing = [name for name in ("label", "seed", "dataset") if name not in result]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: it was written by an older version; make the run again")
-    table, probes = path.with_name(FILE_NAME), sorted(path.with_name(PROBE_DIR).glob("*.csv"))
+    table, probes = path.with_name(FILE_NAME), {one.stem: one for one in path.with_name(PROBE_DIR).glob("*.csv")}
+    # In the order in which they were made; an older version does not tell it.
+    names = [name for name in (result.get("probes") or {}).get("changed", ()) if name in probes]
+    names += sorted(probes.keys() - {*names})
     return Run(
         str(result["label"]),
         result["seed"],
         result,
         read_per_history(table) if table.is_file() else None,
-        {probe.stem: read_per_history(probe) for probe in probes},
+        {name: read_per_history(probes[name]) for name in names},
     )

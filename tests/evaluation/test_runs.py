@@ -10,7 +10,7 @@ import pytest
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import per_history, write_per_history
 from recbole_llmtrsr.evaluation.result import write_json
-from recbole_llmtrsr.evaluation.runs import load_runs
+from recbole_llmtrsr.evaluation.runs import load_run, load_runs
 
 
 def table(value: float) -> pd.DataFrame:
@@ -39,6 +39,15 @@ def test_runs_are_found_at_any_depth_in_the_order_of_labels_and_seeds(tmp_path):
     assert {name: probe["mrr@3"].tolist() for name, probe in runs[0].probes.items()} == {
         "another user's summary": [0.4]
     }
+
+
+def test_probes_come_in_the_order_in_which_they_were_made(tmp_path):
+    made = ["shuffled history", "no summary", "another user's summary"]
+    write_run(tmp_path, "LLMTRSR", 1, 0.3, {name: 0.1 for name in [*made, "of elsewhere"]})
+    result = json.loads((tmp_path / "result.json").read_text())
+    write_json(tmp_path / "result.json", {**result, "probes": {"changed": {name: {} for name in made}}})
+    for run in (*load_runs(tmp_path), load_run(tmp_path, {})):
+        assert list(run.probes) == [*made, "of elsewhere"]
 
 
 def test_several_folders_are_read_in_their_order(tmp_path):
