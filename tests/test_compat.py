@@ -39,6 +39,7 @@ SERVED = {
     "load_own_checkpoints": True,
     "keep_anomaly_detection_off": True,
     "count_every_event_in_pop": True,
+    "keep_ids_as_long_as_they_are": True,
 }
 
 SHOW_THE_HOST = r"""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from recbole_llmtrsr.data.candidates.modes import CandidateMode
-from recbole_llmtrsr.data.candidates.split_rows import Ids, Tokens
+from recbole_llmtrsr.data.candidates.split_rows import Ids
 from recbole_llmtrsr.data.item_text import read_item_text
+from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
@@ -39,5 +40,5 @@ def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> I
             f" {', '.join(text.columns)}: set candidate_category to one of these"
         )
     values = [dict(text[token].fields).get(column, "") for token in item_tokens.tolist()]
-    names, numbers = np.unique(values, return_inverse=True)
+    names, numbers = ranked(as_tokens(values))
     return np.where(names[numbers] == "", -1, numbers)
