@@ -17,6 +17,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
 from recbole_llmtrsr.evaluation.result import versions
 from recbole_llmtrsr.evaluation.runs import ALSO, Run, load_run
+from recbole_llmtrsr.evaluation.shared_rows import protocol_faults
 from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
@@ -252,6 +253,8 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
             " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
+    differing = protocol_faults({_name(config): config.effective_options() for config in configs})
+    faults += [f"{fault}: it decides what is tested or counted, so set it for all models" for fault in differing]
     faults += faults_of_retrievers(configs, saved)
     n = processes.count()
     faults += [
