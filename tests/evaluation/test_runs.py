@@ -79,3 +79,21 @@ def test_files_that_are_no_results_are_told(tmp_path):
         load_runs(tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished run"):
         load_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["A\n\\input{x}%", "A\tb", "", " ", "A\x85", "A\u2028", "\ud800", "A\0"])
+@pytest.mark.parametrize("place", ["label", "dataset", "metric"])
+def test_names_that_are_no_line_of_text_are_refused_where_they_are_read(tmp_path, name, place):
+    result = {"label": "A", "seed": 1, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
+    result |= {"test_result": {name: 0.5}} if place == "metric" else {place: name}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match=r"result\.json: the name .* must be one line of text"):
+        load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("seed", ["1\n\\input{x}", 1.5, True, [1]])
+def test_a_seed_that_is_no_number_is_refused(tmp_path, seed):
+    result = {"label": "A", "seed": seed, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="seed must be a whole number or null"):
+        load_runs(tmp_path)
