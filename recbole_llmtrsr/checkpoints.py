@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.file_digest import file_digest
+from recbole_llmtrsr.whole_file import draft_of
 
 _own: set[str] = set()
 _trusted = False
@@ -67,15 +69,10 @@ def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwa
     """
     if not processes.is_main():
         return
-    partial = f"{os.fspath(path)}.tmp"
     try:
-        torch.save(state, partial, *args, **kwargs)
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
+        with draft_of(Path(path)) as draft:
+            torch.save(state, draft, *args, **kwargs)
     except (OSError, RuntimeError) as error:  # torch's own writer of archives knows no other errors
-        with suppress(OSError):
-            os.unlink(partial)
         raise unwritable(path, error) from error
 
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
     Args:
         config: from ``checked_config``.
         saved: keep the best checkpoint and test with it.
-        folder: where result.json goes; removed again if the run ends before it and left it empty.
+        folder: where result.json goes.
         candidate_hashes: candidate sets, by split, of the models to compare with.
 
     Returns:
@@ -87,20 +87,11 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
     Raises:
         UserError: a fault in the user's input.
     """
-    try:
-        return _run(config, saved, folder, candidate_hashes or {})
-    finally:
-        if processes.is_main():
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _run(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str]) -> Run:
     trust_checkpoints(config.settings.evaluation.trust_checkpoint)
     clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
     with _logging(config) as logger, _wandb_run(config):
         logger.info(config)
-        data = load_run_data(config, clock, candidate_hashes)
+        data = load_run_data(config, clock, candidate_hashes or {})
         has_prompts = _reads_candidates(config)
         if explained is not None and (stage.dry_run or not has_prompts):
             logger.warning(

@@ -18,13 +18,14 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
 from recbole_llmtrsr.evaluation.result import versions
 from recbole_llmtrsr.evaluation.runs import ALSO, Run, load_run
+from recbole_llmtrsr.evaluation.shared_rows import protocol_faults
 from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
 from recbole_llmtrsr.rehearsal import rehearse
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
-from recbole_llmtrsr.result_folder import remove_empty, result_folder
+from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
 from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
 from recbole_llmtrsr.training import remove_states
@@ -120,10 +121,12 @@ def compared_runs(
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
+    check_folders(configs)
     rehearse(configs)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
-    folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked))
+    made = MadeFolders()
+    folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked, made))
     digests = {name: digest for config in configs for name, digest in file_digests(config).items()}
     processes.check_alike(
         {
@@ -135,9 +138,12 @@ def compared_runs(
     record = RunFile(folder, asked, digests, versions())
     runs: list[Run] = []
     write = partial(_write_comparisons, folder, runs, settings, is_alone=len(configs) == 1)
+    folders = [_own_folder(config, folder, several=len(models) > 1) for config in configs]
     try:
+        if processes.is_main():
+            remove_unfinished(folder, folders)
         try:
-            _run_all(configs, len(models) > 1, folder, saved, record, runs)
+            _run_all(configs, folders, made, saved, record, runs)
         except BaseException:
             if processes.is_main():
                 write()  # of the runs before the one that failed
@@ -145,21 +151,27 @@ def compared_runs(
         comparisons = processes.by_main(write)
         record.complete()
     finally:
+        if processes.is_main():
+            made.remove_empty()
         record.close()
         if processes.is_main():
-            remove_empty(folder)
+            made.remove_empty()  # of the command's own folder, once nothing tells of its runs
     return runs, comparisons, folder
 
 
 def _run_all(
-    configs: Sequence[Config], several: bool, folder: Path, saved: bool, record: RunFile, runs: list[Run]
+    configs: Sequence[Config],
+    folders: Sequence[Path],
+    made: MadeFolders,
+    saved: bool,
+    record: RunFile,
+    runs: list[Run],
 ) -> None:
     """Append the run of every config, in their order; those that had finished before are read from their folders."""
-    for config in configs:
+    for config, own_folder in zip(configs, folders, strict=True):
         settings = config.settings.evaluation
-        parts = [*([config.label] if several else []), *([f"seed-{config['seed']}"] if settings.seeds else [])]
-        own_folder = folder.joinpath(*parts)
-        own_folder.mkdir(parents=True, exist_ok=True)
+        if processes.is_main():
+            made.make(own_folder)
         if _name(config) in record.finished:
             runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
         else:
@@ -172,6 +184,12 @@ def _run_all(
             if not config.settings.summary.dry_run:
                 record.finish(_name(config))
         remove_states(own_folder)
+
+
+def _own_folder(config: Config, folder: Path, several: bool) -> Path:
+    """Where a run's files go, in the folder of a command of several models or seeds."""
+    seeds = [f"seed-{config['seed']}"] if config.settings.evaluation.seeds else []
+    return folder.joinpath(*([config.label] if several else []), *seeds)
 
 
 def _name(config: Config) -> str:
@@ -238,6 +256,8 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
             " RecBole's rule by kind of model: set rank_history: yes or no for all"
         )
+    differing = protocol_faults({_name(config): config.effective_options() for config in configs})
+    faults += [f"{fault}: it decides what is tested or counted, so set it for all models" for fault in differing]
     faults += faults_of_retrievers(configs, saved)
     n = processes.count()
     faults += [

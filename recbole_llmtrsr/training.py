@@ -138,6 +138,7 @@ def fit(
     processes.meet()  # the checkpoint is there for all of them
     best_result = trainer.best_valid_result
     return {
+        "summaries_digest": facts["summaries"] if summaries.summaries else None,
         "best_valid_score": float(trainer.best_valid_score),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": None if best_result is None else {k: float(v) for k, v in best_result.items()},

@@ -137,6 +137,11 @@ def _destroyed_store(door: Door) -> None:
     door.compare("LLMTRSR", summarize_only=True, summary_store="texts.sqlite", result_dir="second")
 
 
+def _log_is_a_file(door: Door) -> None:
+    Path("log").write_text("mine")
+    door.compare("Pop")
+
+
 def _half_run_file(door: Door) -> None:
     Path("out").mkdir()
     Path("out/run.json").write_text('{"runs": {')
@@ -199,6 +204,7 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("checkpoint", "cut off"): lambda door, _: _cut_checkpoint(door),
     ("checkpoint", "a pickle that runs code"): lambda door, _: _pickled_checkpoint(door),
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
+    ("folder", "a file `log` where the run starts"): lambda door, _: _log_is_a_file(door),
     ("`run.json`", "half a file"): lambda door, _: _half_run_file(door),
 }
 

@@ -73,6 +73,7 @@ BEFORE_ANY_WORK = {
         ["--result_dir=data/tiny/tiny.inter"],
         "cannot be written: File exists; set result_dir",
     ),
+    "candidate folder is a file": (["--candidate_dir=data/tiny/tiny.item"], "is a file, but candidate_dir wants"),
     "result folder below a file": (["--result_dir=data/tiny/tiny.inter/r"], "cannot be written: Not a directory"),
     "pickled data": (["--dataset_save_path=x.pth"], "dataset_save_path: saved data sets are pickles and are not read"),
     "two pre-split files": (
@@ -128,7 +129,6 @@ DURING_LOADING = {
         "leaves 4 items to draw from, 20 candidates were asked for",
     ),
     "no candidate": (None, None, ["--eval_args={'mode': 'uni0'}"], "mode 'uni0' ranks a target against nothing"),
-    "candidate folder": (None, None, ["--candidate_dir=data/tiny/tiny.item"], "set candidate_dir to one"),
 }
 
 

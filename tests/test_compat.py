@@ -41,6 +41,7 @@ SERVED = {
     "keep_anomaly_detection_off": True,
     "count_every_event_in_pop": True,
     "draw_with_a_generator": True,
+    "keep_ids_as_long_as_they_are": True,
 }
 
 SHOW_THE_HOST = r"""

@@ -19,7 +19,8 @@ STAGES = (
     ("", "errors", "file_digest"),
     ("division", "gradient_sum"),
     ("processes",),
-    ("options", "free_options", "host_options", "chat", "whole_file", "checkpoints"),
+    ("whole_file",),
+    ("options", "free_options", "host_options", "chat", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),
     ("config_checks", "options_page"),
@@ -93,7 +94,8 @@ def test_modules_import_each_other_in_no_circle():
 @pytest.mark.parametrize("name", ["checkpoints", "compat", "options", "settings", "history"])
 def test_the_ground_imports_nothing_of_ours_but_what_lies_below_it(name):
     assert own_imports(f"{NAME}.{name}") <= {
-        f"{NAME}.{earlier}" for earlier in ("errors", "file_digest", "processes", "options", "checkpoints")
+        f"{NAME}.{earlier}"
+        for earlier in ("errors", "file_digest", "processes", "whole_file", "options", "checkpoints")
     }
 
 

@@ -281,6 +281,15 @@ def test_one_model_may_run_as_several_variants():
         (["Pop", "SASRec"], {"Pop.also_test": ["pop2"]}, "also_test must be the same for all models"),
         (["Pop", "SASRec"], {"SASRec.result_dir": "x"}, "result_dir must be the same for all models"),
         (
+            ["Pop", "Pop@b"],
+            {
+                **{"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
+                **{"threshold": {"rating": 2}, "Pop@b.threshold": {"rating": 4}},
+            },
+            r"Pop@b, seed 2020 runs with threshold \{'rating': 4\}, Pop, seed 2020 with .*so set it for all models",
+        ),
+        (["Pop", "SASRec"], {"SASRec.catalogue": "items"}, "SASRec, seed 2020 runs with catalogue items, Pop"),
+        (
             ["SASRec", "Pop"],
             {"eval_args": {"mode": "full"}},
             "full ranking would leave a user's history out for Pop and not for SASRec",

@@ -1,19 +1,88 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from recbole_llmtrsr.whole_file import whole_file, whole_files
+from recbole_llmtrsr.checkpoints import write_checkpoint
+from recbole_llmtrsr.resume.state_file import write_state
+from recbole_llmtrsr.whole_file import draft_name, remove_drafts, whole_file, whole_files
 
 
-def test_a_file_takes_its_name_when_all_is_written_and_can_be_read_by_others(tmp_path: Path) -> None:
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_a_file_takes_its_name_when_all_is_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with whole_file(path) as file:
         file.write(b"one")
         assert not path.exists()
     assert path.read_bytes() == b"one"
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def write_whole(path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(b"one")
+
+
+def write_private(path: Path) -> None:
+    """As libraries do that make a file by way of a temporary one."""
+    with whole_files(path.parent) as folder:
+        (folder / path.name).touch(0o600)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_whole,
+        write_private,
+        lambda path: write_state(path, {"a": torch.ones(2)}),
+        lambda path: write_checkpoint({"a": torch.ones(2)}, path),
+    ],
+)
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)])
+def test_the_umask_decides_who_may_read_a_file(tmp_path: Path, write, mask: int, mode: int) -> None:
+    with umask(mask):
+        write(tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.txt'"), whole_file(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")  # as writing to an open file says it
+    with pytest.raises(OSError, match=r"No such file or directory: 'elsewhere'"), whole_file(tmp_path / "a.txt"):
+        Path("elsewhere").read_bytes()
+
+
+def test_of_what_was_left_unfinished_only_our_names_in_the_folder_itself_go(tmp_path: Path) -> None:
+    path = tmp_path / "model-seed-1.pth"
+    users = [tmp_path / name for name in ("a.tmp", "below/b.tmp", ".hidden", "tmpabc.tmp", "model-seed-1.pth.tmp")]
+    for own in [*users, draft_name(path), draft_name(tmp_path / "other"), draft_name(tmp_path / "below" / "c")]:
+        own.parent.mkdir(exist_ok=True)
+        own.touch()
+    (draft_name(tmp_path / "model-seed-1") / "inner").mkdir(parents=True)
+    remove_drafts(tmp_path, "model-seed-1.pth")
+    assert len([*tmp_path.iterdir()]) == len(users) + 2  # the draft of another file, and that of the folder
+    remove_drafts(tmp_path, "model-seed-1")
+    assert len([*tmp_path.iterdir()]) == len(users) + 1
+    remove_drafts(tmp_path)
+    assert {own for own in tmp_path.rglob("*") if own.is_file()} >= {*users}
+    assert len([*tmp_path.rglob("*")]) == len(users) + 2  # the folder below, with the draft of another run
+
+
+def test_a_name_as_long_as_can_be_is_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("\u00e4" * 127))
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
@@ -43,11 +112,11 @@ def test_files_of_a_folder_take_their_names_together(tmp_path: Path) -> None:
             (folder / "inner").mkdir()
             (folder / "a").write_text(text)
             (folder / "inner" / "b").write_text(text)
-            assert {name: own for name, own in content(tmp_path).items() if ".tmp" not in name} == before
+            assert {name: own for name, own in content(tmp_path).items() if "-draft" not in name} == before
         assert content(tmp_path) == {"new/f/a": text, "new/f/inner/b": text}
 
 
-def test_a_failure_leaves_the_older_files_and_a_kill_no_more_than_until_the_next_time(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_older_files_and_those_of_a_folder_called_tmp(tmp_path: Path) -> None:
     with whole_files(tmp_path / "f") as folder:
         (folder / "a").write_text("older")
     (tmp_path / "f.tmp").mkdir()
@@ -55,4 +124,4 @@ def test_a_failure_leaves_the_older_files_and_a_kill_no_more_than_until_the_next
     with pytest.raises(KeyboardInterrupt), whole_files(tmp_path / "f") as folder:
         (folder / "a").write_text("half")
         raise KeyboardInterrupt
-    assert content(tmp_path) == {"f/a": "older"}
+    assert content(tmp_path) == {"f/a": "older", "f.tmp/half": "x"}

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.data.tokens import as_tokens, ranked
+
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
-_WORDS = {"U": "texts", "iu": "whole numbers", "b": "yes and no"}
-KINDS = {"users": "U", "n_events": "iu", "tokens": "U", "offsets": "iu", "items": "iu", "is_positive": "b"}
+_WORDS = {"UO": "texts", "iu": "whole numbers", "b": "yes and no"}
+KINDS = {"users": "UO", "n_events": "iu", "tokens": "UO", "offsets": "iu", "items": "iu", "is_positive": "b"}
+TEXTS = ("users", "tokens")
 _N_NAMED = 5
 
 
@@ -29,8 +32,13 @@ def _of_kinds(arrays: Mapping[str, Array]) -> list[str]:
     return [
         f"{name} must be a list of {_WORDS[kinds]}, got {arrays[name].dtype} of shape {arrays[name].shape}"
         for name, kinds in KINDS.items()
-        if arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds
+        if arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds or not _are_texts(arrays[name])
     ]
+
+
+def _are_texts(array: Array) -> bool:
+    """Whether an array of any objects holds nothing else."""
+    return array.dtype.kind != "O" or all(isinstance(one, str) for one in array)
 
 
 def _of_lengths(
@@ -58,7 +66,7 @@ def _of_rows(
     by_item = np.lexsort((items, rows))
     again, before = _equal_neighbours(by_item, rows, items)
     is_both = is_positive[again] != is_positive[before]
-    by_name = np.lexsort((n_events, np.unique(users, return_inverse=True)[1]))
+    by_name = np.lexsort((n_events, ranked(as_tokens(users))[1]))
 
     def names(where: Indices) -> list[str]:
         return [f"user '{users[i]}' after {n_events[i]} events" for i in where[:_N_NAMED]]
@@ -76,8 +84,9 @@ def _of_rows(
         ("items twice in a row", again[~is_both], items_of),
     ):
         found.append((what, len(where), name(where)))
-    distinct, n_times = np.unique(tokens, return_counts=True)
-    found.append(("tokens named again", int((n_times > 1).sum()), [f"'{t}'" for t in distinct[n_times > 1][:_N_NAMED]]))
+    distinct, places = ranked(as_tokens(tokens))
+    again_named = distinct[np.bincount(places, minlength=len(distinct)) > 1]
+    found.append(("tokens named again", len(again_named), [f"'{token}'" for token in again_named[:_N_NAMED]]))
     return [f"{n:,} {what}: {', '.join(named)}{', ...' * (n > len(named))}" for what, n, named in found if n]
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.data.candidate_checks import KINDS, faults
+from recbole_llmtrsr.data.candidate_checks import KINDS, TEXTS, faults
 from recbole_llmtrsr.data.candidate_lines import Row, parsed, written
+from recbole_llmtrsr.data.tokens import Tokens, as_tokens, packed, ranked, unpacked
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.whole_file import whole_file
 
@@ -46,9 +47,9 @@ class CandidateFile:
             positive, or a negative number of events.
     """
 
-    users: npt.NDArray[np.str_]
+    users: Tokens
     n_events: npt.NDArray[np.int64]
-    tokens: npt.NDArray[np.str_]
+    tokens: Tokens
     offsets: npt.NDArray[np.int64]
     items: npt.NDArray[np.int32]
     is_positive: npt.NDArray[np.bool_]
@@ -66,9 +67,9 @@ class CandidateFile:
             items.extend(numbers.setdefault(token, len(numbers)) for token in (*positives, *negatives))
             labels.extend([1] * len(positives) + [0] * len(negatives))
         return cls(
-            np.array(users, dtype=np.str_),
+            as_tokens(users),
             np.array(n_events, dtype=np.int64),
-            np.array(list(numbers), dtype=np.str_),
+            as_tokens(list(numbers)),
             np.cumsum(np.array(lengths, dtype=np.int64)),
             np.array(items, dtype=np.int32),
             np.array(labels, dtype=np.bool_),
@@ -78,13 +79,14 @@ class CandidateFile:
         found = faults(self._arrays())
         if found:
             raise UserError(found)
-        order = np.lexsort((self.n_events, np.unique(self.users, return_inverse=True)[1]))
-        tokens, ranks = np.unique(self.tokens, return_inverse=True)
+        users = as_tokens(self.users)
+        order = np.lexsort((self.n_events, ranked(users)[1]))
+        tokens, ranks = ranked(as_tokens(self.tokens))
         used, ranks = np.unique(ranks[self.items], return_inverse=True)
         lengths = np.diff(self.offsets)
         by_token = np.lexsort((ranks, np.repeat(np.argsort(order), lengths)))
         ordered = {
-            "users": self.users[order],
+            "users": users[order],
             "n_events": self.n_events[order].astype(np.int64),
             "tokens": tokens[used],
             "offsets": np.r_[0, np.cumsum(lengths[order])].astype(np.int64),
@@ -180,7 +182,10 @@ def write_candidate_file(path: Path, file: CandidateFile) -> None:
             if path.suffix == ".jsonl":
                 out.writelines(written(file.rows()))
             else:
-                np.savez_compressed(out, digest=np.array(file.digest), **file._arrays())
+                arrays: dict[str, Any] = {}
+                for name, array in file._arrays().items():
+                    arrays |= packed(name, array) if name in TEXTS else {name: array}
+                np.savez_compressed(out, digest=np.array(file.digest), **arrays)
     except OSError as error:
         raise UserError(
             f"candidate file {path} cannot be written: {error.strerror or error}; choose a writable folder"
@@ -190,7 +195,8 @@ def write_candidate_file(path: Path, file: CandidateFile) -> None:
 def _from_arrays(path: Path) -> CandidateFile:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in (*KINDS, "digest")}
+            arrays = {name: archive[name] for name in (*KINDS, "digest") if name not in TEXTS}
+            arrays |= {name: unpacked(name, archive) for name in TEXTS}
     except Exception as error:  # a damaged archive fails in as many ways as its bytes can change
         raise UserError(f"cannot be read ({error}): make or copy it again") from error
     digest = str(arrays.pop("digest"))

@@ -80,7 +80,7 @@ def _tied(
     return int(is_tied.sum()), (ranks[1:] > ranks[:-1])[is_tied & (ranks[1:] != ranks[:-1])]
 
 
-def _ranks(tokens: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+def _ranks(tokens: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """The rank of every name of an item; that of numbers is by their value.
 
     >>> _ranks(np.array(["[PAD]", "10", "9"])).tolist(), _ranks(np.array(["[PAD]", "B10", "B9"])).tolist()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.data.tokens import as_tokens
 from recbole_llmtrsr.errors import UserError
 
 US = "US"
@@ -74,7 +75,7 @@ def split_by_user(
         positions of the rows in their present order, by split, and the number of users in none.
     """
     present = np.unique(users)
-    by_token = present[np.argsort(np.asarray([tokens[user] for user in present], dtype=str))]
+    by_token = present[np.argsort(as_tokens([tokens[user] for user in present]))]
     drawn = np.random.default_rng(seed).permutation(by_token)
     ends = np.cumsum(n_users_of(sizes, len(drawn)))
     parts = [np.flatnonzero(np.isin(users, drawn[begin:end])) for begin, end in pairwise([0, *ends])]

@@ -12,6 +12,7 @@ from recbole_llmtrsr.errors import exit_code
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
+from recbole_llmtrsr.evaluation.runs import check_label
 
 _METRICS, _TOPK = ("recall", "mrr", "ndcg"), (3, 5, 10)
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    for name in ("name", "dataset"):
+        check_label(getattr(options, name), f"--{name}")
     candidates = read_candidate_file(options.candidates)
     scores = align_scores(candidates, read_scores(options.scores))
     table, found = evaluate_scores(candidates, scores, options.metrics, options.topk)

@@ -19,9 +19,10 @@ from recbole_llmtrsr.evaluation.cells import (
     short,
 )
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.evaluation.text_table import escaped, latex_line, tabular
+from recbole_llmtrsr.evaluation.text_table import escaped, latex_line, one_line, tabular
 
 _COLUMNS = ("label", "seed", "kind", "group", "metric", "mean", "low", "high", "spread", "n", "p", "p_holm")
+_FORMULA = ("=", "+", "-", "@")  # how a formula begins in a spreadsheet
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -30,22 +31,13 @@ def as_csv(comparison: Comparison) -> str:
     Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "probe" and its name for the
     changes under it, "minus" and a label for differences to it, "cost"); metric, or which cost; mean; low and high of
     the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p and p_holm of a
-    difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there.
+    difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there. A
+    text that a spreadsheet would take for a formula has an apostrophe before it.
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for row in comparison.rows:
-        writer.writerows(_lines_of(row))
-    n = _n_test(comparison.rows[0].results[0])
-    for test in comparison.tests:
-        numbers = [*_numbers(test.difference), n, test.p, test.p_holm]
-        writer.writerow([test.first, "all", "minus", test.second, test.metric, *numbers])
-    for metric, mean in (comparison.random or {}).items():
-        writer.writerow([RANDOM, "all", "", "", metric, mean, "", "", "", n, "", ""])
-    for group in chance_of_groups(comparison):
-        for metric, mean in group.random.items():
-            writer.writerow([RANDOM, "all", group.kind, group.name, metric, mean, "", "", "", group.n, "", ""])
+    writer.writerows(map(_plain, line) for line in _lines(comparison))
     return text.getvalue()
 
 
@@ -66,6 +58,32 @@ def marked_metrics(comparison: Comparison) -> str:
         f"% {GIVEN_WEIGHTS}\n"
     )
     return above + tabular(f"l{'r' * len(metrics)}", lines)
+
+
+def _lines(comparison: Comparison) -> Iterator[list[object]]:
+    for row in comparison.rows:
+        yield from _lines_of(row)
+    n = _n_test(comparison.rows[0].results[0])
+    for test in comparison.tests:
+        numbers = [*_numbers(test.difference), n, test.p, test.p_holm]
+        yield [test.first, "all", "minus", test.second, test.metric, *numbers]
+    for metric, mean in (comparison.random or {}).items():
+        yield [RANDOM, "all", "", "", metric, mean, "", "", "", n, "", ""]
+    for group in chance_of_groups(comparison):
+        for metric, mean in group.random.items():
+            yield [RANDOM, "all", group.kind, group.name, metric, mean, "", "", "", group.n, "", ""]
+
+
+def _plain(cell: object) -> object:
+    """A cell of one line, of which spreadsheets run nothing.
+
+    >>> _plain("=1+1"), _plain("Pop"), _plain(-0.5)
+    ("'=1+1", 'Pop', -0.5)
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = one_line(cell)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _lines_of(row: Row) -> Iterator[list[object]]:

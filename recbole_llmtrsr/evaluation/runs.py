@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import pandas as pd
 
@@ -78,6 +79,22 @@ def load_run(folder: Path, also: Mapping[str, str]) -> Run:
     return replace(run, also={mode: load_run(path, {}) for mode, path in further.items()})
 
 
+def check_label(text: str, place: str) -> None:
+    """Refuse the name of a row, data set or metric that is no line of text: it goes into tables of several forms.
+
+    Args:
+        text: the name.
+        place: where it stands, for the message.
+
+    Raises:
+        UserError: it is empty, or holds breaks, control characters or halves of characters.
+    """
+    if not text.strip() or any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        raise UserError(
+            f"{place}: the name {text!r:.80} must be one line of text without control characters: give it another"
+        )
+
+
 def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -90,11 +107,19 @@ def _load_tested(path: Path, result: dict[str, Any]) -> Run:
     missing = [name for name in ("label", "seed", "dataset") if name not in result]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: it was written by an older version; make the run again")
-    table, probes = path.with_name(FILE_NAME), sorted(path.with_name(PROBE_DIR).glob("*.csv"))
+    seed, names = result["seed"], [*(result["test_result"] or {})]
+    if not (seed is None or type(seed) is int):
+        raise UserError(f"{path}: seed must be a whole number or null, got {seed!r:.80}: correct it there")
+    for text in (str(result["label"]), str(result["dataset"]), *names):
+        check_label(text, str(path))
+    table, probes = path.with_name(FILE_NAME), {one.stem: one for one in path.with_name(PROBE_DIR).glob("*.csv")}
+    # In the order in which they were made; an older version does not tell it.
+    names = [name for name in (result.get("probes") or {}).get("changed", ()) if name in probes]
+    names += sorted(probes.keys() - {*names})
     return Run(
         str(result["label"]),
         result["seed"],
         result,
         read_per_history(table) if table.is_file() else None,
-        {probe.stem: read_per_history(probe) for probe in probes},
+        {name: read_per_history(probes[name]) for name in names},
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from recbole.utils import dataset_arguments, evaluation_arguments
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import metric_names
@@ -18,15 +19,23 @@ from recbole_llmtrsr.free_options import FREE_OPTIONS
 
 _KEY = ["user_id", "n_events"]
 _SET = ["n_positives", "n_candidates"]
-# Options that decide which rows a run was trained, validated and tested on, beside its candidates.
-_PROTOCOL = (
-    ("eval_args", "split"),
-    ("eval_args", "order"),
-    ("user_inter_num_interval",),
-    ("item_inter_num_interval",),
-    ("val_interval",),
-    ("catalogue",),
-)
+# Of RecBole's options of data and evaluation those in which models may differ: what they read of a user or an item,
+# names of columns that RecBole makes, how many rows are scored at once, what is measured, what chooses the epochs.
+_OF_A_MODEL = {
+    *("load_col", "unload_col", "unused_col", "additional_feat_suffix", "preload_weight", "seq_len"),
+    *("NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"),
+    *("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD"),
+    *("alias_of_entity_id", "alias_of_relation_id"),
+    *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger"),
+}
+_OF_LABELS = ("threshold", "LABEL_FIELD", "normalize_field", "normalize_all")  # of models of ratings, in ranking
+_OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_ranks_history`
+# All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
+_PROTOCOL = [
+    name
+    for name in (*dataset_arguments, *evaluation_arguments, "encoding", "catalogue")
+    if name not in {*_OF_A_MODEL, *_OF_LABELS, *_OF_FULL_RANKING, "eval_args"}
+]
 # Options in which the seeds of one model may differ beside those that change no result: whose seed it is, the machine,
 # and what is measured. Where a seed's own files lie may differ too.
 _OF_A_SEED = {
@@ -79,7 +88,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
     Raises:
         UserError: they are of several data sets, candidate sets, splits, filters or catalogues, one is there twice, or
-            the seeds of a label have other options than the seed.
+            the seeds of a label have other options than the seed, or read other summaries.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -177,6 +186,13 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             for name in sorted((found.keys() & expected.keys()) - _OF_A_SEED)
             if _without_place(found[name]) != _without_place(expected[name])
         ]
+        read, expected_texts = (r.result.get("summaries_digest") for r in (run, other))
+        if read and expected_texts and read != expected_texts:
+            raise UserError(
+                f"{run} read other summaries than {other} ({read[:12]}, not {expected_texts[:12]}), so that they"
+                " differ in more than the seed: give all seeds one summary_store that holds every summary, or other"
+                " summaries a name of their own"
+            )
         weights = [(r.result.get("weights") or {}).get("total") for r in (run, other)]  # of backbones in other places
         if None not in weights and weights[0] != weights[1]:
             differing.append(f"{weights[0]:,} weights, not {weights[1]:,}")
@@ -194,25 +210,83 @@ def _without_place(value: Any) -> Any:
     return Path(value).suffix if isinstance(value, str) and len(Path(value).parts) > 1 else value
 
 
+def protocol_faults(options: Mapping[str, Any], verb: str = "runs") -> list[str]:
+    """Options in which the rows of a comparison differ, and may not.
+
+    Args:
+        options: effective ones of each row's run, by its name; what one does not tell, such as that of another program,
+            is let through.
+        verb: of the message.
+    """
+    return _faults({name: _protocol(own, _kind(own)) for name, own in options.items()}, verb)
+
+
 def _check_same_protocol(runs: Sequence[Run]) -> None:
-    """Refuse options that differ; what a run does not tell, such as that of another program, is let through."""
-    told = [(run, _protocol(run.result.get("options"))) for run in runs]
-    faults = []
-    for name in told[0][1]:
-        known = [(run, options[name]) for run, options in told if options[name] is not _UNKNOWN]
-        for run, value in known:
-            if value != known[0][1]:
-                faults.append(f"{run} ran with {name} {value}, {known[0][0]} with {known[0][1]}")
-                break
+    """Refuse runs that were tested on other rows, or counted otherwise, as far as they tell."""
+    told = {}
+    for run in runs:
+        options = run.result.get("options")
+        kind = "candidates" if "hash" in (run.result.get("candidates") or {}).get("test", {}) else _kind(options)
+        told[str(run)] = _protocol(options, kind)
+        if kind == "full":
+            told[str(run)]["rank_history"] = _ranks_history(options)
+        if run.per_history is None:  # else its rows are compared
+            told[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
+    faults = _faults(told, "ran")
     if faults:
         raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
 
 
-def _protocol(options: Any) -> dict[str, Any]:
+def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
+    """The first of the named that differs from one before it, for every option."""
+    faults = []
+    for option in dict.fromkeys(option for protocol in told.values() for option in protocol):
+        known = [(name, own[option]) for name, own in told.items() if own.get(option, _UNKNOWN) is not _UNKNOWN]
+        for name, value in known:
+            if value != known[0][1]:
+                faults.append(f"{name} {verb} with {option} {value}, {known[0][0]} with {known[0][1]}")
+                break
+    return faults
+
+
+def _protocol(options: Any, kind: Any) -> dict[str, Any]:
+    """What must agree, by name.
+
+    Args:
+        options: effective ones; None or empty of another program's run.
+        kind: of test: "candidates", "full" or "labeled".
+    """
+    names = [*_PROTOCOL, *(_OF_LABELS if kind == "labeled" else ())]
     return {
-        **{".".join(path): _option(options, path) for path in _PROTOCOL},
+        **{f"eval_args.{key}": _option(options, ("eval_args", key)) for key in ("split", "order", "group_by")},
+        "eval_args.mode": kind,
+        **{name: _option(options, (name,)) for name in names},
         "tied_events": _tied_events(options),
+        "data_seed": _seed_of_split(options),
     }
+
+
+def _kind(options: Any) -> Any:
+    """What the test is: the ranking of candidates, of all items, or labels that are predicted."""
+    mode = _option(options, ("eval_args", "mode", "test"))
+    return mode if mode in (_UNKNOWN, "full", "labeled") else "candidates"
+
+
+def _ranks_history(options: Any) -> Any:
+    """Whether full ranking keeps the items of the history."""
+    rule, kind = (_option(options, (name,)) for name in ("rank_history", "MODEL_TYPE"))
+    if rule != "auto":
+        return rule
+    return _UNKNOWN if kind is _UNKNOWN else "yes" if kind == "ModelType.SEQUENTIAL" else "no"
+
+
+def _seed_of_split(options: Any) -> Any:
+    """Of a split that is drawn; the split by time and the last events of each user need none."""
+    split, order = (_option(options, ("eval_args", key)) for key in ("split", "order"))
+    if split is _UNKNOWN or not ("US" in split or order == "RO"):
+        return _UNKNOWN
+    seed = options.get("data_seed")
+    return options.get("seed", _UNKNOWN) if seed is None else seed
 
 
 def _option(options: Any, path: Sequence[str]) -> Any:

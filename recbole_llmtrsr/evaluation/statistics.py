@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.data.tokens import as_tokens, ranked
+
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
@@ -80,7 +82,7 @@ def user_sums(users: Sequence[str], values: Floats, weights: Floats) -> UserSums
         values: [n_rows, n_columns, n_metrics]; any number where the weight is 0.
         weights: of a row in a metric's mean. [n_rows, n_metrics]
     """
-    names, of_row = np.unique(np.asarray(users, dtype=str), return_inverse=True)
+    names, of_row = ranked(as_tokens(users))
     sums, totals = np.zeros((len(names), *values.shape[1:])), np.zeros((len(names), weights.shape[1]))
     np.add.at(sums, of_row, np.where(weights[:, None] > 0, values * weights[:, None], 0.0))
     np.add.at(totals, of_row, weights)

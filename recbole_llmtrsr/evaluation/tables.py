@@ -33,7 +33,7 @@ from recbole_llmtrsr.evaluation.cells import (
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, PairTest, Row, to_json
 from recbole_llmtrsr.evaluation.exports import as_csv, marked_metrics
 from recbole_llmtrsr.evaluation.result import write_json, write_text
-from recbole_llmtrsr.evaluation.text_table import TextTable
+from recbole_llmtrsr.evaluation.text_table import TextTable, one_line
 
 _COSTS = (EPOCHS, TRAINING, RANKING, PEAK_MEMORY, "candidates")
 
@@ -152,7 +152,7 @@ def _costs(comparison: Comparison) -> TextTable:
 
 
 def _captioned(table: TextTable) -> str:
-    return f"{table.caption}\n\n{table.markdown()}" if table.lines else ""
+    return f"{one_line(table.caption)}\n\n{table.markdown()}" if table.lines else ""
 
 
 def _caption(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -37,20 +38,29 @@ class TextTable:
     is_last_text: bool = False
 
     def markdown(self) -> str:
-        """Without the caption; a pipe in a name starts no column."""
+        """Without the caption; a pipe in a name starts no column, a break no line."""
         rows = [self.header, self._sides("---", "---:"), *self.lines]
-        return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)
+        return "".join("| " + " | ".join(one_line(text).replace("|", "\\|") for text in row) + " |\n" for row in rows)
 
     def latex(self, note: str = "") -> str:
         """A tabular with booktabs, its caption and a note comments above."""
         header, *lines = (latex_line(map(escaped, row)) for row in (self.header, *self.lines))
-        above = "".join(f"% {line}\n" for line in (self.caption, note) if line)
+        above = "".join(f"% {one_line(line)}\n" for line in (self.caption, note) if line)
         return above + tabular("".join(self._sides("l", "r")), [header, r"\midrule", *lines])
 
     def _sides(self, left: str, right: str) -> list[str]:
         """A mark for each column. [n_columns]"""
         n_numbers = len(self.header) - self.n_names - self.is_last_text
         return [left] * self.n_names + [right] * n_numbers + [left] * self.is_last_text
+
+
+def one_line(text: str) -> str:
+    r"""A text without breaks and control characters, which would end a comment or a row of a table.
+
+    >>> print(one_line("A\n\\input{x}\t%"))
+    A \input{x} %
+    """
+    return _BREAKS.sub(" ", text)
 
 
 def tabular(columns: str, lines: Sequence[str]) -> str:
@@ -74,4 +84,5 @@ def escaped(text: str) -> str:
     >>> print(escaped("a_b -.050 ±.010 p<.001"))
     a\_b $-$.050 $\pm$.010 p$<$.001
     """
-    return re.sub(r"(?<!\w)-(?=[.\d])", "$-$", "".join(_LATEX.get(character, character) for character in text))
+    printed = "".join(_LATEX.get(character, character) for character in one_line(text))
+    return re.sub(r"(?<!\w)-(?=[.\d])", "$-$", printed)

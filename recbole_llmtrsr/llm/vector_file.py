@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.whole_file import draft_name, whole_file
 
 Vectors = npt.NDArray[np.float32]
 
@@ -72,9 +72,14 @@ class VectorFile:
 
 def _make(path: Path, n_rows: int, width: int) -> None:
     """A file of zeros that takes its name when it is whole, unless another process was first."""
-    own = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
+    own = draft_name(path)
     try:
         np.lib.format.open_memmap(own, mode="w+", dtype=np.float32, shape=(n_rows, width))
+        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process where it writes to the map
+            with own.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, own.stat().st_size)
+        if not path.is_file():
+            path.with_suffix(".json").unlink(missing_ok=True)  # counts rows of a file that was removed
         with suppress(FileExistsError):
             os.link(own, path)
     finally:

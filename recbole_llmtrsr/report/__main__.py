@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.evaluation.comparison import Run, load_runs, make_comparison
+from recbole_llmtrsr.evaluation.runs import check_label
 from recbole_llmtrsr.evaluation.tables import as_printed, write_comparison
 from recbole_llmtrsr.options import EvaluationSettings
 from recbole_llmtrsr.report.page import write_report
@@ -50,6 +51,7 @@ def _runs(given: str) -> list[Run]:
     name, equals, folder = given.partition("=")
     if not equals or not name or "/" in name or Path(given).exists():
         return load_runs(Path(given))
+    check_label(name, given)
     runs = load_runs(Path(folder))
     labels = list(dict.fromkeys(run.label for run in runs))
     if len(labels) > 1:

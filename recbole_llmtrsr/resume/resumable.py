@@ -23,6 +23,7 @@ from recbole_llmtrsr.resume.random_state import (
 )
 from recbole_llmtrsr.resume.state_file import check_state
 from recbole_llmtrsr.resume.state_folder import StateFolder
+from recbole_llmtrsr.whole_file import remove_drafts
 
 # Of RecBole's: arrays that are shuffled or averaged in place, outside of the state_dict.
 _STATE_ELSEWHERE = ("LINE", "DiffRec", "LDiffRec")
@@ -112,6 +113,7 @@ class ResumableTraining:
             )
             return False
         self.facts, self._trainer.saved_model_file = state["facts"], state["checkpoint"]
+        self._remove_drafts(Path(state["checkpoint"]))
         if state["phase"] == "begun":
             return False
         if saved and state["has_checkpoint"] and not Path(state["checkpoint"]).is_file():
@@ -145,6 +147,13 @@ class ResumableTraining:
         """
         self.is_fitted = True
         self._save("fitted", self._trainer.epochs, with_weights=not saved)
+
+    def _remove_drafts(self, checkpoint: Path) -> None:
+        """Remove what the process that was stopped left half written."""
+        if processes.is_main():
+            self._folder.remove_drafts()
+            for name in (checkpoint.name, checkpoint.stem):  # the backbone's own format lies in a folder beside it
+                remove_drafts(checkpoint.parent, name)
 
     def _restore(self, state: dict[str, Any]) -> None:
         trainer = self._trainer

@@ -41,6 +41,7 @@ class RunFile:
     def __init__(self, folder: Path, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
         self._path = folder / FILE_NAME
         self._lock = FileLock(folder / _LOCK)
+        self._before: set[str] = set()
         host = {"threads": str(torch.get_num_threads()), "processes": str(processes.count())}
         self._content: dict[str, Any] = processes.by_main(lambda: self._opened(runs, files, {**versions, **host}))
 
@@ -64,7 +65,7 @@ class RunFile:
         if not processes.is_main():
             return
         folder = self._path.parent
-        if not any(path.is_file() and path.name not in (FILE_NAME, _LOCK) for path in folder.rglob("*")):
+        if _others(folder) <= self._before:
             self._path.unlink(missing_ok=True)
             (folder / _LOCK).unlink(missing_ok=True)
         self._lock.release()
@@ -94,6 +95,7 @@ class RunFile:
                 "finished": [],
                 "complete": False,
             }
+            self._before = _others(folder)
             self._write(new)
             return new
         faults = [*differences(begun["runs"], runs), *_changed(begun["files"], files)]
@@ -105,9 +107,6 @@ class RunFile:
                     "give the options and data that the runs began with, or another result_dir",
                 ]
             )
-        for partial in folder.rglob("*.tmp"):  # of a process that was killed while it wrote
-            if partial.is_file():
-                partial.unlink()
         old = begun["versions"]
         changed = [f"{name} {old[name]}, now {versions.get(name)}" for name in old if versions.get(name) != old[name]]
         if changed:
@@ -120,6 +119,11 @@ class RunFile:
     def _write(self, content: Mapping[str, Any]) -> None:
         with whole_file(self._path) as file:
             file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _others(folder: Path) -> set[str]:
+    """Names in a folder beside those of its account."""
+    return {path.name for path in folder.iterdir()} - {FILE_NAME, _LOCK}
 
 
 def read_run_file(folder: Path) -> dict[str, Any] | None:

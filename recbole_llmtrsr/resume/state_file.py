@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from recbole_llmtrsr.whole_file import draft_of
 
 _TREE, _TENSOR, _TUPLE, _PAIRS = "state", "tensor", "tuple", "pairs"
 
@@ -47,20 +47,11 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """
     tensors = _Tensors()
     tree = json.dumps(_encoded(state, tensors))
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with draft_of(path) as draft:
         try:
-            save_file(tensors.named, name, metadata={_TREE: tree})
+            save_file(tensors.named, draft, metadata={_TREE: tree})
         except SafetensorError as error:
             raise OSError(f"{path}: {error}") from error
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)  # temporary files are their owner's alone
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def check_state(value: Any) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.resume.state_file import read_state, write_state
+from recbole_llmtrsr.whole_file import remove_drafts
 
 _SUFFIX = ".safetensors"
+_NUMBER = re.compile(r"\d{8,}")
 
 
 class StateFolder:
@@ -58,9 +61,18 @@ class StateFolder:
         return True
 
     def remove(self) -> None:
-        """Remove the folder with all states; only the main process does."""
-        if processes.is_main():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove all states, and their folder unless somebody else keeps files there; only the main process does."""
+        if not processes.is_main():
+            return
+        for path in self._paths():
+            path.unlink()
+        self.remove_drafts()
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    def remove_drafts(self) -> None:
+        """Remove what a process that was killed while it saved left here."""
+        remove_drafts(self._folder)
 
     def _paths(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+        return sorted(path for path in self._folder.glob(f"*{_SUFFIX}") if _NUMBER.fullmatch(path.stem))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.summarizer.store import view
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
+from recbole_llmtrsr.whole_file import whole_file
 
 _LATEST = 5
 
@@ -63,18 +62,11 @@ def _export(store: SummaryStore, out: Path) -> None:
     if str(out) == "-":
         written = export_store(store, sys.stdout.buffer)
     else:
-        # Written beside and renamed at the end, so that a fault leaves an older file as it was.
-        draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
+            with whole_file(out) as file:
                 written = export_store(store, file)
-            draft.replace(out)
         except OSError as fault:
             raise UserError(f"can not write --out={out} ({fault}): choose a writable file with enough space") from fault
-        finally:
-            with suppress(OSError):  # it was not even made
-                draft.unlink()
     print(f"{out}: {written[0]:,} summaries, {written[1]:,} damaged ones left out", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -307,3 +308,55 @@ def test_a_place_that_cannot_be_written_is_told_and_an_older_file_stays(tmp_path
     with pytest.raises(UserError, match=r"candidate file .*new.npz cannot be written: .*; choose a writable folder"):
         write_candidate_file(tmp_path / "file" / "new.npz", CandidateFile.from_rows(ROWS))
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_an_ordinary_set_has_the_hash_and_the_arrays_that_it_always_had(tmp_path):
+    file = CandidateFile.from_rows(ROWS)
+    assert file.digest == "0d5c19c593a4f37d679f833f97516256c8e27744ad20592d92ee7c014adc6a55"
+    write_candidate_file(tmp_path / "file.npz", file)
+    with np.load(tmp_path / "file.npz", allow_pickle=False) as archive:
+        assert archive["tokens"].dtype == np.dtype("<U3")
+        assert archive["users"].tolist() == ["ann", "ann", "bob"]
+
+
+LONG = [
+    *[(f"u{n}", n, [f"i{n}"], ["https://" + "ä" * 3000, "\ud800"]) for n in range(40)],
+    ("ends with\0", 1, ["i1"], []),
+]
+
+
+@pytest.mark.parametrize("rows", [LONG, LONG[-1:], [("", 0, [""], [])]])
+def test_ids_of_any_length_and_kind_come_back(tmp_path, rows):
+    file = CandidateFile.from_rows(rows)
+    write_candidate_file(tmp_path / "file.npz", file)
+    again = read_candidate_file(tmp_path / "file.npz")
+    assert (again.digest, [*again.rows()]) == (file.digest, [*file.rows()])
+    assert sorted((user, n, sorted(some), sorted(others)) for user, n, some, others in again.rows()) == sorted(
+        (user, n, sorted(some), sorted(others)) for user, n, some, others in rows
+    )
+
+
+def test_one_long_id_takes_its_own_room_alone(tmp_path):
+    peaks = []
+    for length in (10, 3_000):
+        items = ["i" * length, *(f"i{n}" for n in range(2_000))]
+        tracemalloc.start()
+        file = CandidateFile.from_rows((f"u{n}", 1, [items[n]], [items[n + 1]]) for n in range(2_000))
+        write_candidate_file(tmp_path / "file.npz", file)
+        read_candidate_file(tmp_path / "file.npz")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.parametrize("ends", [[3, 2, 9], [1, 2, 3], []])
+def test_damaged_ends_of_ids_are_refused(tmp_path, arrays, ends):
+    made = {
+        **arrays,
+        "tokens_utf8": np.frombuffer("xäöüz".encode(), dtype=np.uint8),
+        "tokens_ends": np.array(ends, int),
+    }
+    made.pop("tokens")
+    np.savez(tmp_path / "file.npz", digest=np.array(""), **made)
+    with pytest.raises(UserError, match=r"file\.npz: cannot be read \(tokens_ends must rise"):
+        read_candidate_file(tmp_path / "file.npz")

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
+from recbole_llmtrsr.data.loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.item_vectors import item_vectors
 from recbole_llmtrsr.registry import get_dataset
@@ -275,3 +277,16 @@ def test_text_vectors_of_no_text_are_refused(make_config, atomic_folder):
     config = make_config("SASRec", text_init="any")
     with pytest.raises(UserError, match="0 of 9 items have a text"):
         item_vectors(config, load_dataset(get_dataset(config.model_class), config), "text_init")
+
+
+@pytest.mark.parametrize("model", ["LLMTRSR", "SASRec", "Pop"])
+def test_one_long_id_gives_no_other_id_its_length(make_config, atomic_folder, model):
+    path = atomic_folder / "tiny" / "tiny.inter"
+    path.write_text(path.read_text() + "\n".join(f"six\ti6{'x' * 3000}\t{n}" for n in (7, 8)) + "\n")
+    config = make_config(model)
+    dataset = load_dataset(get_dataset(config.model_class), config)
+    tokens = dataset.field2id_token["item_id"]
+    assert max(map(len, tokens)) == 3002
+    assert tokens.nbytes == 8 * len(tokens)
+    rows = SplitRows.of(make_loaders(config, dataset)[0][2]._dataset)
+    assert [part.nbytes for part in (rows.users, rows.item_tokens)] == [8 * len(rows), 8 * len(tokens)]

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from io import StringIO
+
+import pytest
 
 from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest, ProbeEstimate, Row
 from recbole_llmtrsr.evaluation.exports import as_csv, marked_metrics
+from recbole_llmtrsr.evaluation.tables import as_latex, as_markdown
 
 NAN = math.nan
 
@@ -97,3 +101,25 @@ def test_latex_escapes_names():
     row = Row("a_b&c%d$e#f{g}~^\\", (1,), {}, (), (), ({"test_result": {}},))
     name = r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\"
     assert name in marked_metrics(Comparison("d", (row,), (), None)).splitlines()
+
+
+@pytest.mark.parametrize("label", ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "a\r=1"])
+def test_no_text_is_a_formula_or_begins_a_line_in_a_spreadsheet(label):
+    made = comparison()
+    renamed = replace(made, rows=(replace(made.rows[0], label=label), *made.rows[1:]))
+    text = as_csv(renamed)
+    assert len(text.splitlines()) == len(as_csv(made).splitlines())
+    labels = {row[0] for row in csv.reader(StringIO(text))} - {"label", "100% Pop", "random ranking", "LLMTRSR@a_b"}
+    assert labels == {"a =1" if label[0] == "a" else "'" + label.replace("\t", " ").replace("\r", " ")}
+
+
+def test_no_name_begins_a_line_of_latex_or_a_row_of_markdown():
+    name = "A\n\\input{/etc/passwd}%|\r\u2028\x85x"
+    made = replace(comparison(), dataset=name, tests=(replace(comparison().tests[0], first=name),))
+    made = replace(made, rows=(replace(made.rows[0], label=name), *made.rows[1:]))
+    lines = [line for line in as_latex(made).split("\n") if "input" in line]
+    assert lines
+    assert all(line.startswith("% ") or r"A \textbackslash{}input\{/etc/passwd\}\%" in line for line in lines)
+    assert as_latex(made).splitlines() == as_latex(made).split("\n")[:-1]
+    assert {line[:1] for line in as_markdown(made).splitlines() if "input" in line} == {"|", "A"}  # "A": the caption
+    assert as_markdown(made).splitlines() == as_markdown(made).split("\n")[:-1]

@@ -228,3 +228,12 @@ def test_what_is_no_number_is_told_with_a_remedy(score, capsys, option, said):
         score(**option)
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--name", "--dataset"])
+def test_a_name_that_is_no_line_of_text_is_refused(score, tmp_path, capsys, option):
+    given = {"candidates": tmp_path / "candidates.npz", "scores": tmp_path / "scores.csv", "out": tmp_path / "out"}
+    named = {"--name": "NRMS", "--dataset": "tiny", option: "A\n\\input{x}"}
+    arguments = [*(f"--{key}={value}" for key, value in given.items()), *(f"{key}={v}" for key, v in named.items())]
+    assert main(["score", *arguments]) == 2
+    assert f"{option}: the name 'A\\n" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import per_history, write_per_history
 from recbole_llmtrsr.evaluation.result import write_json
-from recbole_llmtrsr.evaluation.runs import load_runs
+from recbole_llmtrsr.evaluation.runs import load_run, load_runs
 
 
 def table(value: float) -> pd.DataFrame:
@@ -39,6 +39,15 @@ def test_runs_are_found_at_any_depth_in_the_order_of_labels_and_seeds(tmp_path):
     assert {name: probe["mrr@3"].tolist() for name, probe in runs[0].probes.items()} == {
         "another user's summary": [0.4]
     }
+
+
+def test_probes_come_in_the_order_in_which_they_were_made(tmp_path):
+    made = ["shuffled history", "no summary", "another user's summary"]
+    write_run(tmp_path, "LLMTRSR", 1, 0.3, {name: 0.1 for name in [*made, "of elsewhere"]})
+    result = json.loads((tmp_path / "result.json").read_text())
+    write_json(tmp_path / "result.json", {**result, "probes": {"changed": {name: {} for name in made}}})
+    for run in (*load_runs(tmp_path), load_run(tmp_path, {})):
+        assert list(run.probes) == [*made, "of elsewhere"]
 
 
 def test_several_folders_are_read_in_their_order(tmp_path):
@@ -70,3 +79,21 @@ def test_files_that_are_no_results_are_told(tmp_path):
         load_runs(tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished run"):
         load_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["A\n\\input{x}%", "A\tb", "", " ", "A\x85", "A\u2028", "\ud800", "A\0"])
+@pytest.mark.parametrize("place", ["label", "dataset", "metric"])
+def test_names_that_are_no_line_of_text_are_refused_where_they_are_read(tmp_path, name, place):
+    result = {"label": "A", "seed": 1, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
+    result |= {"test_result": {name: 0.5}} if place == "metric" else {place: name}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match=r"result\.json: the name .* must be one line of text"):
+        load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("seed", ["1\n\\input{x}", 1.5, True, [1]])
+def test_a_seed_that_is_no_number_is_refused(tmp_path, seed):
+    result = {"label": "A", "seed": seed, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="seed must be a whole number or null"):
+        load_runs(tmp_path)

@@ -269,3 +269,84 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
 def test_a_run_that_is_there_twice_is_refused():
     with pytest.raises(UserError, match="A with seed 1 is there twice: .*LLMTRSR@recurrent"):
         check_comparable([run("A", 1, None), run("A", 2, None), run("A", 1, None)])
+
+
+LABELED = {"mode": {"valid": "labeled", "test": "labeled"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"threshold": {"rating": 4}}, "threshold {'rating': 4}, A (seed 1) with {'rating': 2}"),
+        ({"LABEL_FIELD": "clicked"}, "LABEL_FIELD clicked, A (seed 1) with label"),
+        ({"normalize_all": False}, "normalize_all False, A (seed 1) with True"),
+        ({"rm_dup_inter": "last"}, "rm_dup_inter last, A (seed 1) with None"),
+        ({"filter_inter_by_user_or_item": False}, "filter_inter_by_user_or_item False, A (seed 1) with True"),
+        ({"alias_of_item_id": ["other_id"]}, "alias_of_item_id ['other_id'], A (seed 1) with None"),
+        ({"benchmark_filename": ["a", "b", "c"]}, "benchmark_filename ['a', 'b', 'c'], A (seed 1) with None"),
+        ({"USER_ID_FIELD": "session_id"}, "USER_ID_FIELD session_id, A (seed 1) with user_id"),
+        ({"TIME_FIELD": "date"}, "TIME_FIELD date, A (seed 1) with timestamp"),
+        ({"RATING_FIELD": "stars"}, "RATING_FIELD stars, A (seed 1) with rating"),
+        ({"encoding": "latin-1"}, "encoding latin-1, A (seed 1) with utf-8"),
+        ({"metric_decimal_place": 2}, "metric_decimal_place 2, A (seed 1) with 4"),
+        ({"eval_args": {**LABELED, "group_by": "none"}}, "eval_args.group_by none, A (seed 1) with user"),
+        ({"eval_args": {"mode": {"test": "full"}}}, "eval_args.mode full, A (seed 1) with labeled"),
+        ({"n_test": 11}, "number of test targets 11, A (seed 1) with 10"),
+    ],
+)
+def test_runs_without_a_table_of_rows_must_have_one_protocol(changes, fault):
+    told = {
+        **{"threshold": {"rating": 2}, "LABEL_FIELD": "label", "normalize_all": True, "rm_dup_inter": None},
+        **{"filter_inter_by_user_or_item": True, "alias_of_item_id": None, "benchmark_filename": None},
+        **{"USER_ID_FIELD": "user_id", "TIME_FIELD": "timestamp", "RATING_FIELD": "rating"},
+        **{"encoding": "utf-8", "metric_decimal_place": 4},
+    }
+    n_test = changes.pop("n_test", 10)
+    a = run("A", 1, None, candidates={}, n_test=10, options=options(eval_args=LABELED, **told))
+    other = options(**{"eval_args": LABELED, **told, **changes})
+    with pytest.raises(UserError, match=re.escape(f"B (seed 1) ran with {fault}")):
+        check_comparable([a, run("B", 1, None, candidates={}, n_test=n_test, options=other)])
+
+
+def test_models_differ_in_what_they_read_and_in_labels_where_none_are_predicted():
+    own = {"load_col": {"item": ["title"]}, "MAX_ITEM_LIST_LENGTH": 9, "eval_batch_size": 7, "repeatable": True}
+    own |= {"threshold": {"rating": 4}, "valid_metric": "AUC", "seed": 7}
+    a = run("SASRec", 1, None, options=options(threshold=None, repeatable=False, load_col=None, seed=3))
+    check_comparable([a, run("FM", 1, None, options=options(**own))])
+
+
+@pytest.mark.parametrize("changes", [{"split": {"US": [8, 1, 1]}}, {"order": "RO", "split": {"RS": [8, 1, 1]}}])
+def test_a_split_that_is_drawn_is_that_of_one_seed(changes):
+    runs = [
+        run(f"Pop{n}", 1, None, candidates={}, options=options(eval_args={**LABELED, **changes}, **seeds))
+        for n, seeds in enumerate([{"seed": 1}, {"seed": 2, "data_seed": 1}, {"seed": 2, "data_seed": None}])
+    ]
+    check_comparable(runs[:2])
+    with pytest.raises(UserError, match=re.escape("Pop2 (seed 1) ran with data_seed 2, Pop0 (seed 1) with 1")):
+        check_comparable(runs)
+
+
+def test_full_ranking_with_and_without_the_history_is_refused():
+    full = {"mode": {"test": "full"}}
+    kinds = {"Pop": "ModelType.GENERAL", "SASRec": "ModelType.SEQUENTIAL"}
+    pop, sasrec = (
+        run(label, 1, None, candidates={}, options=options(eval_args=full, rank_history="auto", MODEL_TYPE=kind))
+        for label, kind in kinds.items()
+    )
+    with pytest.raises(UserError, match=re.escape("SASRec (seed 1) ran with rank_history yes, Pop (seed 1) with no")):
+        check_comparable([pop, sasrec])
+    kept = run("Pop@kept", 1, None, candidates={}, options=options(eval_args=full, rank_history="yes"))
+    check_comparable([sasrec, kept])
+
+
+def test_one_candidate_set_makes_one_test_whatever_the_mode_is_called():
+    a = run("A", 1, None, options=options(eval_args={"mode": {"test": "full"}}))  # a further test of it: also/uni2
+    check_comparable([a, run("B", 1, None, options=options())])
+
+
+def test_seeds_of_a_label_that_read_other_summaries_are_no_seeds_of_one_model():
+    first, second = (run("LLMTRSR", n, None, summaries_digest=digest) for n, digest in ((1, "aa"), (2, "bb")))
+    with pytest.raises(UserError, match=re.escape("LLMTRSR (seed 2) read other summaries than LLMTRSR (seed 1) (bb")):
+        check_comparable([first, second])
+    other = run("LLMTRSR@b", 1, None, summaries_digest="bb")
+    check_comparable([first, other, run("LLMTRSR", 3, None), run("Pop", 1, None, summaries_digest=None)])

@@ -115,6 +115,7 @@ def test_a_hub_name_without_network_fails_at_once_with_the_remedy(monkeypatch):
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever the environment says
         start = time.perf_counter()
         with pytest.raises(UserError) as error:
             load_backbone("nobody/no-such-model", dtype=torch.float32)

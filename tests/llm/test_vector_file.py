@@ -85,3 +85,22 @@ def test_the_count_never_runs_ahead_of_the_rows(tmp_path):
     file = VectorFile(tmp_path / "v.npy", 10, 2)
     fill(file, until=8)
     assert json.loads((tmp_path / "v.json").read_text()) == {"n_done": 8}
+
+
+def test_a_count_whose_file_was_removed_counts_nothing(tmp_path):
+    fill(VectorFile(tmp_path / "v.npy", 10, 2))
+    (tmp_path / "v.npy").unlink()
+    again = VectorFile(tmp_path / "v.npy", 10, 2)
+    assert again.n_done == 0
+    fill(again)
+    assert np.load(tmp_path / "v.npy").tolist() == [[i, -i] for i in range(10)]
+
+
+def test_a_full_disk_is_told_before_anything_is_written_to_the_map(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match=r"v\.npy can be neither read nor made \(.*No space left on device"):
+        VectorFile(tmp_path / "v.npy", 10, 2)
+    assert [*tmp_path.iterdir()] == []

@@ -206,4 +206,4 @@ def _outcome(folder: Path) -> dict[str, Any]:
 
 def _debris(folder: Path) -> list[str]:
     """Files that a finished run should not leave."""
-    return [str(path) for path in folder.rglob("*") if path.suffix == ".tmp" or "training-states" in path.parts]
+    return [str(path) for path in folder.rglob("*") if "-draft" in path.name or "training-states" in path.parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.resume.state_folder import StateFolder
+from recbole_llmtrsr.whole_file import draft_name
 
 Run = Callable[..., tuple[list[dict[str, Any]], Path]]
 
@@ -266,3 +268,35 @@ def test_a_stop_between_the_best_checkpoint_and_its_state_changes_nothing(run: R
         run(model, **given, result_dir="out", checkpoint_minutes=1000)
     run(model, **given, resume="out", checkpoint_minutes=1000)
     assert outcome(Path("out")) == outcome(Path("whole"))
+
+
+def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(
+    run: Run, stop_in: Callable[[str], Any]
+) -> None:
+    files = [Path(name) for name in ("notes.tmp", "other/precious.tmp", "LLMTRSR/x.tmp", "training-states/mine.tmp")]
+    files += [draft_name(Path("other/result.json"))]  # another command is writing it
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    folders = [Path("empty"), Path("SASRec/empty"), Path("LLMTRSR/probes")]
+    for path in folders:
+        path.mkdir(parents=True)
+    context = stop_in("LLMTRSR")
+    with pytest.raises(Stopped):
+        run(result_dir=".")
+    context.__exit__(None, None, None)
+    debris = draft_name(Path("LLMTRSR/result.json"))
+    debris.touch()
+    run(resume=".")
+    assert not debris.exists()
+    assert all(path.is_file() for path in files)
+    assert all(path.is_dir() for path in folders)
+
+
+@pytest.mark.parametrize("options_of", [{"dry_run": True}, {"eval_args": {"mode": "uni99"}}])
+def test_a_run_that_leaves_nothing_leaves_the_users_folders(run: Run, options_of: dict[str, Any]) -> None:
+    for name in ("out/keep", "out/LLMTRSR"):
+        Path(name).mkdir(parents=True)
+    with suppress(UserError):
+        run(result_dir="out", **options_of)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["LLMTRSR", "keep"]

@@ -43,6 +43,11 @@ CASES = {
     "RecBole's, with negatives": ("GRU4Rec", {"loss_type": "BPR", "train_batch_size": 8}, 6),
     "without validation": ("LLMTRSR", {"eval_args": {"split": {"RS": [0.9, 0.0, 0.1]}, "mode": "uni3"}}, 10),
     "weights in no state_dict": ("Pop", {}, 3),
+    "steps counted in a plain attribute": (
+        "MultiVAE",
+        {"train_batch_size": 8, "total_anneal_steps": 10, "mlp_hidden_size": [8], "latent_dimension": 4},
+        3,
+    ),
     "a negative is chosen by the model": (
         "LLMTRSR",
         {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": True, "candidate_num": 2}},

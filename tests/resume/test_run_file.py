@@ -110,13 +110,20 @@ def test_a_folder_belongs_to_one_process_until_that_one_dies(out: Path) -> None:
     RunFile(out, RUNS, FILES, VERSIONS).close()
 
 
-def test_files_that_a_killed_process_left_half_written_are_removed(out: Path) -> None:
+def test_a_resumed_run_removes_no_file_of_the_users(out: Path) -> None:
     begun(out)
-    (out / "Pop").mkdir()
-    (out / "Pop" / "tmpx.tmp").write_bytes(b"half")
-    (out / "saved.tmp").mkdir()  # a folder is its writer's to remove
+    for name in ("notes.tmp", "other/precious.tmp", "Pop/tmpx.tmp", "saved.tmp/x"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("x")
+    before = sorted(out.rglob("*"))
     RunFile(out, RUNS, FILES, VERSIONS).close()
-    assert list((out / "Pop").iterdir()) == []
+    assert sorted(out.rglob("*")) == before
+
+
+def test_what_the_user_keeps_there_makes_no_account_of_a_run_that_left_nothing(out: Path) -> None:
+    (out / "mine").write_text("x")
+    RunFile(out, RUNS, FILES, VERSIONS).close()
+    assert [path.name for path in out.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"runs": {}}', "null"])

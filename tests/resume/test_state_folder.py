@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recbole_llmtrsr.resume.state_folder import StateFolder
+from recbole_llmtrsr.whole_file import draft_name
 
 
 def names(folder: Path) -> list[str]:
@@ -54,3 +55,16 @@ def test_a_disk_that_is_full_stops_nothing_and_leaves_the_state_before(tmp_path:
 def test_what_no_state_can_hold_is_an_error_of_the_program(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot hold a object"):
         StateFolder(tmp_path, 1).save({"n": object()})
+
+
+def test_files_of_others_stay_and_are_no_states(tmp_path: Path) -> None:
+    states = StateFolder(tmp_path / "training-states", 1)
+    states.save({"n": 1})
+    for name in ("best.safetensors", "notes.tmp", "mine"):
+        (tmp_path / "training-states" / name).touch()
+    assert states.latest() == {"n": 1}
+    states.save({"n": 2})
+    assert states.latest() == {"n": 2}
+    draft_name(tmp_path / "training-states" / "x").touch()  # of a process that was killed
+    states.remove()
+    assert names(tmp_path / "training-states") == ["best.safetensors", "mine", "notes.tmp"]

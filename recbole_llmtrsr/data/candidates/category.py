@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from recbole_llmtrsr.data.candidates.modes import CandidateMode
-from recbole_llmtrsr.data.candidates.split_rows import Ids, Tokens
+from recbole_llmtrsr.data.candidates.split_rows import Ids
 from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
+from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
@@ -43,5 +44,5 @@ def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> I
     named = dict(zip(tokens[1:], values[1:], strict=True))  # 0 is the padding
     without = [token for token, value in named.items() if not value]
     check_coverage(text, [*named], without, f"a category ({column})", "candidate_category")
-    names, numbers = np.unique(values, return_inverse=True)
+    names, numbers = ranked(as_tokens(values))
     return np.where(names[numbers] == "", -1, numbers)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file
 from recbole_llmtrsr.data.candidates.modes import CandidateMode
@@ -71,7 +72,7 @@ def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateF
     if mode.path is not None:
         return ranked, named.where(is_ranked), {"rows_without_negatives": int((~is_ranked).sum())}
     counts = {
-        "impressions_left_out": int(np.isin(file.users, rows.users).sum()) - len(ranked),
+        "impressions_left_out": int(pd.Series(file.users).isin(set(rows.users)).sum()) - len(ranked),
         "left_out_candidates": int((whole.lengths - found.lengths)[is_ranked].sum()),
     }
     return ranked, named.where(is_ranked), counts

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from recbole_llmtrsr.data.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
+from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 Ids = npt.NDArray[np.int64]
-Tokens = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class SplitRows:
             UserError: two rows have one name.
         """
         ids = dataset.inter_feat[HISTORY_ID].numpy()
-        users = np.asarray(dataset.field2id_token[dataset.uid_field]).astype(np.str_)
+        users = as_tokens(dataset.field2id_token[dataset.uid_field])
         users = users[dataset.inter_feat[dataset.uid_field].numpy()]
         n_events = dataset.histories.end[ids] - dataset.histories.begin[ids]
-        order = np.lexsort((n_events, np.unique(users, return_inverse=True)[1]))
+        order = np.lexsort((n_events, ranked(users)[1]))
         users, n_events = users[order], n_events[order]
         is_again = (users[1:] == users[:-1]) & (n_events[1:] == n_events[:-1])
         if is_again.any():
@@ -61,7 +61,7 @@ class SplitRows:
                 " one such row per user"
             )
         targets = dataset.inter_feat[dataset.iid_field].numpy()[order]
-        tokens = np.asarray(dataset.field2id_token[dataset.iid_field]).astype(np.str_)
+        tokens = as_tokens(dataset.field2id_token[dataset.iid_field])
         return cls(ids[order], targets, users, n_events, tokens, dataset.histories, dataset.popularity)
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.whole_file import draft_name
 
 BAD_ID = "not an id that RecBole keeps (empty, NA, nan, null, None..., or with a tab, line end or control character)"
 # Control characters, surrogates, line and paragraph separators; blanks of any kind are none of these.
@@ -60,7 +61,7 @@ def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
     """
     suffixes = list(suffixes)
     paths = dict(zip(suffixes, atomic_paths(out, suffixes), strict=True))
-    drafts = {suffix: path.with_name(f".{path.name}.{os.getpid()}.tmp") for suffix, path in paths.items()}
+    drafts = {suffix: draft_name(path) for suffix, path in paths.items()}
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)

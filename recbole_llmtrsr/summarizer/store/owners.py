@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+
+_OWN_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 
 
 class Owner:
@@ -32,7 +35,8 @@ class Owner:
             return
         self._folder.mkdir(exist_ok=True)
         for path in self._folder.glob("*.lock"):
-            _is_held(path)
+            if _OWN_NAME.fullmatch(path.name):
+                _is_held(path)
         lock = FileLock(self._path(self.id))
         lock.acquire(blocking=False)
         self._lock = lock

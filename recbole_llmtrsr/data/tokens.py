@@ -1,0 +1,74 @@
+"""Ids of the user's files as arrays of texts, each as long as it is.
+
+NumPy's own arrays of texts give every element the room of the longest one: a single id of 3,000 characters among
+100,000 takes 1.1 GiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[np.object_]
+_MOST_ROOM = 4  # times that of its characters that an array of NumPy's may take in a file
+
+
+def as_tokens(texts: Sequence[str] | npt.NDArray[Any]) -> Tokens:
+    """Plain texts of texts of any kind. [n]"""
+    made: Tokens = np.empty(len(texts), dtype=object)
+    made[:] = [str(text) for text in texts]
+    return made
+
+
+def ranked(tokens: Tokens) -> tuple[Tokens, npt.NDArray[np.int64]]:
+    """The different ones, sorted by code points, and the place of each among them. [n_different], [n]
+
+    >>> [part.tolist() for part in ranked(as_tokens(["b", "a", "b"]))]
+    [['a', 'b'], [1, 0, 1]]
+    """
+    numbers: dict[str, int] = {}
+    codes = np.fromiter((numbers.setdefault(token, len(numbers)) for token in tokens), np.int64, len(tokens))
+    distinct = as_tokens([*numbers])
+    order = np.argsort(distinct)
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return distinct[order], places[codes]
+
+
+def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
+    """Arrays for a file without pickles: one of NumPy's texts where that is small, else bytes of UTF-8 and their ends.
+
+    >>> {name: array.tolist() for name, array in packed("ids", as_tokens(["a", "é" * 99, "b", "c", "d"])).items()}
+    ... # doctest: +ELLIPSIS
+    {'ids_utf8': [97, 195, ...], 'ids_ends': [1, 199, 200, 201, 202]}
+    """
+    lengths = [len(token) for token in tokens]
+    is_small = max(lengths, default=0) * len(lengths) <= _MOST_ROOM * sum(lengths)
+    if is_small and not any(token.endswith("\0") for token in tokens):  # which NumPy's texts lose
+        return {name: tokens.astype(np.str_)}
+    texts = [token.encode("utf-8", "surrogatepass") for token in tokens]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    return {f"{name}_utf8": np.frombuffer(b"".join(texts), dtype=np.uint8), f"{name}_ends": ends}
+
+
+def unpacked(name: str, arrays: Any) -> npt.NDArray[Any]:
+    """What was packed.
+
+    Args:
+        name: of the tokens.
+        arrays: of the file, by name.
+
+    Raises:
+        KeyError: there are none.
+        ValueError: they are damaged.
+    """
+    if name in arrays:
+        return np.asarray(arrays[name])
+    content, ends = arrays[f"{name}_utf8"].tobytes(), arrays[f"{name}_ends"].tolist()
+    if ends != sorted(ends) or (ends or [0])[-1] != len(content):
+        raise ValueError(f"{name}_ends must rise to the {len(content)} bytes of {name}_utf8")
+    return as_tokens([content[begin:end].decode("utf-8", "surrogatepass") for begin, end in pairwise([0, *ends])])
