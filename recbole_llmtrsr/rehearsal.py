@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.trainer import Trainer
@@ -73,7 +74,8 @@ def _perform(config: Config) -> None:
     with setting_up(config, "the training"):
         model.train()  # in which SGL draws its graphs
         loss = model.calculate_loss(next(iter(data.train)).to(config["device"]))
-        torch.autograd.backward(sum(loss) if isinstance(loss, tuple) else loss)
+        total: Any = sum(loss) if isinstance(loss, tuple) else loss
+        total.backward()
     score = model.full_sort_predict if config["eval_args"]["mode"]["test"] == "full" else model.predict
     with setting_up(config, "the evaluation"), torch.no_grad(), suppress(NotImplementedError):
         model.eval()
