@@ -19,7 +19,7 @@ STAGES = (
     ("", "errors", "file_digest"),
     ("division", "gradient_sum"),
     ("processes",),
-    ("options", "free_options", "chat", "whole_file", "checkpoints"),
+    ("options", "free_options", "chat", "plain_text", "whole_file", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),
     ("config_checks", "options_page"),

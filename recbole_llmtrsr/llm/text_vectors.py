@@ -16,9 +16,11 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.llm.vector_file import VectorFile
+from recbole_llmtrsr.plain_text import PlainText
 
 Vectors = npt.NDArray[np.float32]
 
+VERSION = 2  # of how a text becomes a vector: a change that changes vectors needs another number, or old ones are read
 TFIDF = "tfidf"
 TFIDF_WIDTH = 256
 TFIDF_TERMS = 100_000  # the most frequent ones, which bound memory
@@ -65,17 +67,17 @@ def text_vectors(
         return tfidf_vectors(texts)
     source = ModelSource.find(role, encoder, trust_remote_code)
     config, tokenizer = source.load_tokenizer(causal=False)
-    name = hashlib.sha256(f"{model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
+    name = hashlib.sha256(f"{VERSION} {model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
     for text in texts:
         name.update(f"{len(text)} {text}\n".encode())
     file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
     if file.n_done == len(texts):
         return file.rows
     model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
-    n_cut = 0
+    plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
     with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
         for part in file.missing(_TEXTS_A_PART):
-            tokens = tokenizer([texts[i] for i in part], truncation=True, max_length=max_tokens)["input_ids"]
+            tokens = plain_text.ids([texts[i] for i in part], framed=True)
             n_cut += sum(len(ids) == max_tokens for ids in tokens)
             vectors = np.empty((len(part), file.rows.shape[1]), dtype=np.float32)
             order = sorted(range(len(part)), key=lambda i: -len(tokens[i]))
