@@ -20,6 +20,15 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.adapter import (
+    has_adapter,
+    how_to_merge,
+    is_adapter_alone,
+    merged_with_adapter,
+    without_adapter,
+)
+from recbole_llmtrsr.llm.token_rows import rows_fault
+from recbole_llmtrsr.llm.weights import weights_fault
 
 HUB_TIMEOUT_SECONDS = 5.0
 _WITHOUT_MODEL = {
@@ -73,6 +82,8 @@ class ModelSource:
         Raises:
             UserError: the folder is incomplete, the hub does not give them, or it is no causal language model.
         """
+        if is_adapter_alone(self.path):
+            raise UserError(f"{self.role} {self.name!r} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
             raise UserError(f"{self.role} {self.name!r} has no config.json: {_remedy(self.role)}")
         what = "config"
@@ -82,11 +93,13 @@ class ModelSource:
                 self._require_causal_lm(config)
             self._require_tokenizer_file()
             what = "tokenizer"
-            return config, AutoTokenizer.from_pretrained(self.path, **self.options)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **self.options)
         except UserError:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
+        self._require_rows(tokenizer, getattr(config.get_text_config(), "vocab_size", None))
+        return config, tokenizer
 
     def load(
         self, dtype: torch.dtype, quantized: Mapping[str, Any] | None = None
@@ -98,13 +111,16 @@ class ModelSource:
             quantized: further arguments of `from_pretrained`, from ``quantized_loading``.
         """
         config, tokenizer = self.load_tokenizer()
-        if quantized and getattr(config, "quantization_config", None) is not None:
+        is_quantized = getattr(config, "quantization_config", None) is not None
+        if quantized and is_quantized:
             raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
-        options = {**self.options, **(quantized or {})}
-        try:
-            lm = AutoModelForCausalLM.from_pretrained(self.path, config=config, dtype=dtype, **options)
-        except Exception as error:
-            raise UserError(self._fault("weights", error)) from error
+        if has_adapter(self.path) and (quantized or is_quantized):
+            raise UserError(
+                f"{self.role} {self.name!r} holds an adapter, which cannot be merged into quantized weights without"
+                f" loss: {how_to_merge(self.path)}"
+            )
+        lm = self._load_weights(AutoModelForCausalLM, dtype, config=config, **(quantized or {}))
+        self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
         return lm, tokenizer
 
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
@@ -113,11 +129,33 @@ class ModelSource:
         Args:
             dtype: of the weights.
         """
+        return self._load_weights(AutoModel, dtype)
+
+    def _load_weights(self, auto: Any, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+        what = "weights"
         try:
-            model: PreTrainedModel = AutoModel.from_pretrained(self.path, dtype=dtype, **self.options)
+            with without_adapter(self.path) as path:
+                model, loading = auto.from_pretrained(
+                    path, dtype=dtype, output_loading_info=True, **self.options, **options
+                )
+            what = "adapter"
+            is_quantized = getattr(model.config, "quantization_config", None) is not None
+            fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
+            if fault is None and has_adapter(self.path):
+                model = merged_with_adapter(model, self.path)
         except Exception as error:
-            raise UserError(self._fault("weights", error)) from error
-        return model
+            raise UserError(self._fault(what, error)) from error
+        if fault is None and getattr(model, "_hf_peft_config_loaded", False):
+            fault = "it holds an adapter: download it into a folder and give that, and the adapter is merged"
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
+        return model  # type: ignore[no-any-return]
+
+    def _require_rows(self, tokenizer: Any, n_rows: int | None) -> None:
+        """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""
+        fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}")
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(

@@ -61,7 +61,7 @@ def test_vectors_are_kept_for_the_same_texts_and_model_alone(encoder, tmp_path, 
     vectors_of(encoder, tmp_path / "vectors", max_tokens=2)
     assert len(calls) == 2
     BertModel.from_pretrained(encoder).apply(
-        lambda part: [torch.nn.init.zeros_(p) for p in part.parameters()] and None
+        lambda part: [torch.nn.init.normal_(p) for p in part.parameters()] and None
     ).save_pretrained(encoder)
     vectors_of(encoder, tmp_path / "vectors")
     assert len(calls) == 3

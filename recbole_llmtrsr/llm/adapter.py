@@ -1,0 +1,78 @@
+"""An adapter, such as LoRA's, that lies in a model's folder: merged into the weights beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from recbole_llmtrsr.llm.fingerprint import WEIGHTS
+
+_CONFIG = "adapter_config.json"
+
+
+def has_adapter(path: str) -> bool:
+    """Whether a folder holds an adapter; False of a name on the hub."""
+    return os.path.isfile(os.path.join(path, _CONFIG))
+
+
+def is_adapter_alone(path: str) -> bool:
+    """Whether a folder holds an adapter and not the model that it changes."""
+    names = [Path(name) for name in os.listdir(path)] if has_adapter(path) else []
+    return bool(names) and not (
+        Path("config.json") in names
+        and any(name.suffix in WEIGHTS and not name.stem.startswith("adapter_") for name in names)
+    )
+
+
+def how_to_merge(path: str) -> str:
+    """Code that merges an adapter with the model that its configuration names, and saves the whole."""
+    try:
+        base = json.loads(Path(path, _CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    return (
+        f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
+        f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there"
+        " too, and give that folder"
+    )
+
+
+@contextmanager
+def without_adapter(path: str) -> Iterator[str]:
+    """A view of a model folder in which no adapter lies; another folder or a name on the hub is given back.
+
+    transformers would load the adapter as well, under the name of ours, and tell of the adapter's weights in the place
+    of the model's.
+    """
+    if not has_adapter(path):
+        yield path
+        return
+    with TemporaryDirectory() as view:
+        for name in os.listdir(path):
+            if not name.startswith("adapter_"):
+                os.symlink(os.path.abspath(os.path.join(path, name)), os.path.join(view, name))
+        yield view
+
+
+def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
+    """A model with the adapter of its folder in its weights.
+
+    Raises:
+        Exception: of many kinds, where the adapter does not fit the model or cannot be merged.
+    """
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        adapted: Any = PeftModel.from_pretrained(model, path)
+    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    merged.name_or_path = path
+    return merged.requires_grad_(True)
