@@ -28,6 +28,27 @@ def without_markers(text: str) -> str:
     return _MARKER.sub(lambda found: f"{found.group()} ", text)
 
 
+# What some templates end with, and what leads from there to the answer itself.
+_THOUGHTS = (
+    (re.compile(r"<((?:\w+:)?think)>\s*$"), r"<\1>\n\n</\1>\n\n"),  # DeepSeek-R1, QwQ, Seed-OSS
+    (re.compile(r"<\|start\|>assistant$"), "<|start|>assistant<|channel|>final<|message|>"),  # gpt-oss
+)
+
+
+def past_thoughts(closing: str) -> str:
+    """What stands after the message, up to where the answer begins and not the thoughts before it.
+
+    Models that always think have templates that open their thoughts whatever `enable_thinking` says; the token that
+    comes next is then the first thought.
+
+    >>> past_thoughts("<|Assistant|><think>\\n")
+    '<|Assistant|><think>\\n\\n</think>\\n\\n'
+    """
+    for opened, answered in _THOUGHTS:
+        closing = opened.sub(answered, closing)
+    return closing
+
+
 def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:
     """What stands before and after the message, up to where the answer begins.
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.chat import chat_frame
+from recbole_llmtrsr.chat import chat_frame, past_thoughts
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.history import recent_items
 from recbole_llmtrsr.plain_text import PlainText
@@ -94,6 +94,7 @@ class PromptBuilder:
         opening, closing = "", ""
         if settings.chat_template == "auto" and getattr(tokenizer, "chat_template", None):
             opening, closing = chat_frame(tokenizer, "backbone", "set chat_template: never")
+            closing = past_thoughts(closing)
         self.slot_text = templates.answer_slot + closing
         self.separator = "" if closing else " "
         self._instruction_text = opening + templates.instruction
