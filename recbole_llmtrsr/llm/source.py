@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,13 @@ class ModelSource:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
-        self._require_rows(tokenizer, getattr(config.get_text_config(), "vocab_size", None))
+        n_rows = getattr(config.get_text_config(), "vocab_size", None)
+        self._require_rows(tokenizer, n_rows)
+        if n_rows is not None and len(tokenizer) < n_rows / 2:
+            _warn_once(
+                f"{self.role} {self.name!r}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
+                " look whether it is the tokenizer of another model"
+            )
         return config, tokenizer
 
     def load(
@@ -207,6 +215,11 @@ def hub_fault() -> str | None:
     except Exception as error:  # the HTTP library behind it differs between versions, and so do its exceptions
         return f"{constants.ENDPOINT} cannot be reached ({error})"
     return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    getLogger().warning(message)
 
 
 def _remedy(role: str) -> str:

@@ -69,6 +69,25 @@ def test_tokens_without_a_row_that_are_only_masked_are_sound(
     door(saved(tmp_path, **special))
 
 
+def test_a_tokenizer_far_smaller_than_the_embedding_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = saved(tmp_path)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=600, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    backbone(folder)
+    text_encoder(folder)
+    backbone(folder)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.split(":", 1)[1] for text in told if "another model" in text] == 2 * [
+        " its tokenizer has 257 tokens and the model 600 rows: look whether it is the tokenizer of another model"
+    ]
+
+
 @each_door
 def test_a_token_around_every_text_is_refused(tmp_path: Path, door: Any) -> None:
     folder = saved(tmp_path, bos_token="<bos>")
