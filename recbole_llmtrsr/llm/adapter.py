@@ -32,17 +32,27 @@ def is_adapter_alone(path: str) -> bool:
     )
 
 
+def changes_whole_model(path: str) -> bool:
+    """Whether a folder's adapter was trained on a causal language model with its head, not on the body alone."""
+    return _settings(path).get("task_type") == "CAUSAL_LM"
+
+
 def how_to_merge(path: str) -> str:
     """Code that merges an adapter with the model that its configuration names, and saves the whole."""
-    try:
-        base = json.loads(Path(path, _CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        base = None
+    base = _settings(path).get("base_model_name_or_path")
     return (
         f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
         f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there"
         " too, and give that folder"
     )
+
+
+def _settings(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path, _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.adapter import (
+    changes_whole_model,
     has_adapter,
     how_to_merge,
     is_adapter_alone,
@@ -131,13 +132,36 @@ class ModelSource:
         self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
         return lm, tokenizer
 
+    def check_names(self, config: Any) -> None:
+        """Refuse a folder whose weights do not fit the architecture, by their names alone: no weight is read.
+
+        Args:
+            config: of ``load_tokenizer``.
+
+        Raises:
+            UserError: as ``load`` does, of weights that are missing or have no place.
+        """
+        if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
+            return
+        try:
+            with without_adapter(self.path) as path:
+                model, loading = AutoModelForCausalLM.from_pretrained(
+                    path, config=config, device_map="meta", output_loading_info=True, **self.options
+                )
+        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` tells
+            return
+        self._require_weights(weights_fault(model, loading))
+
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The body of any model, an encoder or a decoder; errors as for ``load``.
+        """The body of any model, an encoder, a decoder or the encoder of both; errors as for ``load``.
 
         Args:
             dtype: of the weights.
         """
-        return self._load_weights(AutoModel, dtype)
+        if changes_whole_model(self.path):
+            return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
+        model = self._load_weights(AutoModel, dtype)
+        return model.get_encoder() if model.config.is_encoder_decoder else model
 
     def _load_weights(self, auto: Any, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
         what = "weights"
@@ -155,9 +179,12 @@ class ModelSource:
             raise UserError(self._fault(what, error)) from error
         if fault is None and getattr(model, "_hf_peft_config_loaded", False):
             fault = "it holds an adapter: download it into a folder and give that, and the adapter is merged"
+        self._require_weights(fault)
+        return model  # type: ignore[no-any-return]
+
+    def _require_weights(self, fault: str | None) -> None:
         if fault is not None:
             raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
-        return model  # type: ignore[no-any-return]
 
     def _require_rows(self, tokenizer: Any, n_rows: int | None) -> None:
         """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""

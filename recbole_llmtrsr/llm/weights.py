@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+_WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
+_HOLDERS = frozenset(("", "base_model", "model", "lm", "llm", "language_model"))  # as people name what holds a model
 # Of the keys: buffers that old releases of transformers saved and that a model makes itself.
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs others
 _BUFFERS = re.compile(r"(masked_bias|inv_freq)$")
@@ -47,12 +49,10 @@ def _counted(keys: Set[str], of: str) -> str:
 def _remedy(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
     if any(".lora_" in key or ".base_layer." in key for key in unexpected):
         return "merge the adapter into the weights (`merge_and_unload` of peft), and save the model anew"
-    prefix = _prefix(missing, unexpected)
-    if model.base_model is model:  # a body alone, whose name a file of the whole model has before its weights
-        prefix = prefix.removesuffix(f"{model.base_model_prefix}.")
-    if prefix:
+    wrapper = _wrapper(model, missing, unexpected)
+    if wrapper:
         return (
-            f"strip the prefix '{prefix}' from the keys of the file, or save the model inside of its wrapper anew with"
+            f"strip the prefix '{wrapper}' from the keys of the file, or save the model inside of its wrapper anew with"
             " `save_pretrained`"
         )
     if missing and missing <= set(_head(model)) and not unexpected:
@@ -67,13 +67,19 @@ def _remedy(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> 
     return "save the model anew with `save_pretrained`, all of its layers and its config.json, or download it again"
 
 
-def _prefix(missing: Set[str], unexpected: Set[str]) -> str:
-    """What stands before the model's own names in the file's, such as '_orig_mod.'; '' where nothing does."""
+def _wrapper(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
+    """What wrappers wrote before a weight's own name, such as '_orig_mod.', or inside of it; '' where none did."""
+    body = f"{model.base_model_prefix}." if model.base_model is model else ""  # a file of the whole model names it too
     for key in sorted(unexpected)[:20]:
         # 'model.norm.weight' may be missing beside 'norm.weight': the longest name leaves the prefix alone.
         own = max((name for name in missing if key.endswith(f".{name}")), key=len, default="")
-        if own:
-            return key.removesuffix(own)
+        prefix = key.removesuffix(own).removesuffix(body)
+        if own and set(prefix.split(".")) <= _WRAPPERS | _HOLDERS:
+            return prefix
+        inside = [part for part in key.split(".") if part in _WRAPPERS]
+        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if inside and bare.removeprefix(body) in missing:
+            return f"{inside[0]}."
     return ""
 
 

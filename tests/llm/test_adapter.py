@@ -102,6 +102,15 @@ def test_a_summarizer_answers_with_its_adapter(folder: Path, base: Path, tmp_pat
     assert answers(folder) == answers(tmp_path / "merged") != answers(base)
 
 
+def test_the_body_of_a_causal_model_reads_with_its_adapter(folder: Path, base: Path) -> None:
+    encoder = ModelSource.find("text_encoder", str(folder)).load_encoder(FP32).eval()
+    adapted = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoder(IDS).last_hidden_state, adapted(IDS, output_hidden_states=True).hidden_states[-1]
+        )
+
+
 def test_a_text_encoder_reads_with_its_adapter(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = with_adapter(tmp_path / "m", BertModel(BertConfig(**SIZE)), "FEATURE_EXTRACTION", ["query", "value"])

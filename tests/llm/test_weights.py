@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from transformers import (
     LlamaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from recbole_llmtrsr.errors import UserError
@@ -123,6 +127,35 @@ def test_a_prefix_before_all_names_is_refused_and_named(tmp_path: Path, door: An
     door(folder)
 
 
+@pytest.mark.parametrize("door", [backbone, text_encoder])
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_checkpoint_wrapped_module."])
+def test_a_wrapper_around_every_layer_is_named(tmp_path: Path, door: Any, wrapper: str) -> None:
+    folder = changed(
+        saved(tmp_path),
+        lambda weights: {re.sub(r"(layers\.\d\.)", rf"\1{wrapper}", key): weight for key, weight in weights.items()},
+    )
+    with pytest.raises(UserError, match=f"strip the prefix '{wrapper}' from the keys of the file"):
+        door(folder)
+
+
+def test_weights_of_another_kind_of_model_are_no_wrapped_ones(tmp_path: Path) -> None:
+    folder = saved(tmp_path, BertForMaskedLM(BertConfig(**SIZE)), model_type="roberta")
+    with pytest.raises(UserError, match=r"are not in the model: save the model anew"):
+        text_encoder(folder)
+
+
+@pytest.mark.parametrize("name", ["_orig_mod.", ""])
+def test_names_are_checked_before_any_weight_is_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = changed(saved(tmp_path), prefixed(name))
+    source = ModelSource.find("backbone", str(folder))
+    config, _ = source.load_tokenizer()
+    monkeypatch.setattr(torch, "aminmax", lambda *_: pytest.fail("a weight is read"))
+    with pytest.raises(UserError, match="strip the prefix '_orig_mod") if name else nullcontext():
+        source.check_names(config)
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_a_layer_that_the_file_lacks_is_refused(tmp_path: Path, door: Any) -> None:
     folder = changed(saved(tmp_path), without("layers.1."))
@@ -212,6 +245,11 @@ def test_tied_heads_and_buffers_of_old_releases_are_sound(
     with caplog.at_level(logging.ERROR):
         door(folder)
     assert not caplog.records
+
+
+def test_of_an_encoder_with_a_decoder_the_encoder_reads(tmp_path: Path) -> None:
+    size = {"vocab_size": 260, "d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    assert text_encoder(saved(tmp_path, T5ForConditionalGeneration(T5Config(**size)))).shape == (2, 16)
 
 
 @pytest.mark.parametrize("kind", [BertModel, BertForMaskedLM])
