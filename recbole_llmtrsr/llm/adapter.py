@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,11 +78,17 @@ def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
     Raises:
         Exception: of many kinds, where the adapter does not fit the model or cannot be merged.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Found missing adapter keys")
-        adapted: Any = PeftModel.from_pretrained(model, path)
+    adapted: Any = PeftModel(model, PeftConfig.from_pretrained(path))
+    loaded = adapted.load_adapter(path, "default")
+    strangers = {*loaded.missing_keys, *loaded.unexpected_keys}
+    if strangers:
+        raise ValueError(f"{len(strangers)} of its weights do not fit the model ('{min(strangers)}')")
     merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    getLogger().info(
+        f"{path}: the adapter in this folder is merged into its weights; one that is trained here belongs to the merged"
+        " model, not to the folder's"
+    )
     merged.name_or_path = path
     return merged.requires_grad_(True)

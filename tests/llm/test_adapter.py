@@ -135,12 +135,19 @@ def test_weights_beside_an_adapter_are_checked_as_others_are(folder: Path) -> No
         load_backbone(str(folder), dtype=FP32)
 
 
+@pytest.mark.parametrize("change", ["another model's", "one more layer", "one layer less"])
 @pytest.mark.parametrize("door", ["backbone", "text_encoder"])
-def test_an_adapter_that_does_not_fit_is_refused(folder: Path, door: str, tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_refused(folder: Path, door: str, change: str, tmp_path: Path) -> None:
     weights = load_file(folder / "adapter_model.safetensors")
-    save_file({f"module.{key}": value for key, value in weights.items()}, folder / "adapter_model.safetensors")
+    if change == "another model's":
+        weights = {f"module.{key}": value for key, value in weights.items()}
+    elif change == "one more layer":
+        weights |= {key.replace("layers.0", "layers.1"): value + 1 for key, value in weights.items()}
+    else:
+        weights = {key: value for key, value in weights.items() if "v_proj" not in key}
+    save_file(weights, folder / "adapter_model.safetensors")
 
-    with pytest.raises(UserError, match="its adapter cannot be loaded"):
+    with pytest.raises(UserError, match=r"its adapter cannot be loaded \(\d+ of its weights do not fit the model \("):
         if door == "backbone":
             load_backbone(str(folder), dtype=FP32)
         else:
