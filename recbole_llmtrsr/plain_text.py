@@ -56,7 +56,7 @@ class PlainText:
             return []
         texts = [self._broken(text) for text in texts]
         if self._copy is not None:
-            return [encoding.ids for encoding in self._copy.encode_batch(texts, add_special_tokens=framed)]
+            return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=framed)]
         cut = {} if self._max_tokens is None else {"truncation": True, "max_length": self._max_tokens}
         return list(self._tokenizer(texts, add_special_tokens=framed, split_special_tokens=True, **cut)["input_ids"])
 

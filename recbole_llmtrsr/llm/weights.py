@@ -12,9 +12,11 @@ from transformers import PreTrainedModel
 
 _WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
 _HOLDERS = frozenset(("", "base_model", "model", "lm", "llm", "language_model"))  # as people name what holds a model
-# Of the keys: buffers that old releases of transformers saved and that a model makes itself.
+# Keys of buffers that old releases of transformers saved and that a model makes itself.
+_BUFFERS = re.compile(
+    r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids)$"
+)
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs others
-_BUFFERS = re.compile(r"(masked_bias|inv_freq)$")
 
 
 def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False) -> str | None:

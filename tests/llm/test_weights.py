@@ -238,6 +238,8 @@ def test_tied_heads_and_buffers_of_old_releases_are_sound(
         lambda weights: {
             **weights,
             "transformer.h.0.attn.masked_bias": torch.ones(1),
+            "transformer.h.0.attn.bias": torch.ones(1),
+            "model.layers.0.self_attn.rotary_emb.cos_cached": torch.ones(4),
             "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
             "score.weight": torch.ones(2, 16),
         },
