@@ -10,17 +10,43 @@ from recbole_llmtrsr.errors import UserError
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 # Stands before a template that tells the date, which would make every prompt depend on the day on which it is made.
 _FIXED_DATE = "{% macro strftime_now(format) %}1 Jan 2024{% endmacro +%}"
-# As tokenizers write special tokens: <|im_end|>, </s>, <start_of_turn>, [/INST].
-_MARKER = re.compile(r"<(?=\|?/?[\w-]{1,40}\|?>)|\[(?=/?[A-Z_]{3,20}\])")
+# As tokenizers of any family write control tokens; some make signs of full width (\uff..) half wide before they look.
+_MARKER = re.compile(
+    r"[<\uff1c\ufe64](?=[|\uff5c]|[^\s<>\uff1c\uff1e\ufe64\ufe65]{1,60}[>\uff1e\ufe65])"  # <|end|>, </s>, <<SYS>>
+    r"|[\[\uff3b](?=/?[a-z@]?[A-Z][A-Z0-9_@]{2,30}[\]\uff3d])"  # [INST], [/INST], [gMASK], [TOOL_CALLS], [@BOS@]
+    r"|\[(?=control_\d|e~\[)|\](?=~)"  # [control_8], [e~[, ]~b]
+    r"|>(?=>[A-Z_]{3,20}<<)"  # >>QUESTION<<
+)
 
 
 def without_markers(text: str) -> str:
-    """Text in which nothing reads like a special token, for servers that would take it for one.
+    """Text in which nothing reads like a control token of any model, for servers that would take it for one.
 
     >>> without_markers("Oak chair<|im_end|> 3 < 4 </s>[/INST] [sic]")
     'Oak chair< |im_end|> 3 < 4 < /s>[ /INST] [sic]'
     """
     return _MARKER.sub(lambda found: f"{found.group()} ", text)
+
+
+# What some templates end with, and what leads from there to the answer itself.
+_THOUGHTS = (
+    (re.compile(r"<((?:\w+:)?think)>\s*$"), r"<\1>\n\n</\1>\n\n"),  # DeepSeek-R1, QwQ, Seed-OSS
+    (re.compile(r"<\|start\|>assistant$"), "<|start|>assistant<|channel|>final<|message|>"),  # gpt-oss
+)
+
+
+def past_thoughts(closing: str) -> str:
+    """What stands after the message, up to where the answer begins and not the thoughts before it.
+
+    Models that always think have templates that open their thoughts whatever `enable_thinking` says; the token that
+    comes next is then the first thought.
+
+    >>> past_thoughts("<|Assistant|><think>\\n")
+    '<|Assistant|><think>\\n\\n</think>\\n\\n'
+    """
+    for opened, answered in _THOUGHTS:
+        closing = opened.sub(answered, closing)
+    return closing
 
 
 def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ STAGES = (
     ("division", "gradient_sum"),
     ("processes",),
     ("whole_file",),
-    ("options", "free_options", "host_options", "chat", "checkpoints"),
+    ("options", "free_options", "host_options", "chat", "plain_text", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),
     ("config_checks", "options_page"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -88,9 +89,9 @@ class Backbone(nn.Module):
 
     @property
     def pad_id(self) -> int:
-        """An id for padding; masked everywhere, so any will do."""
+        """An id for padding that the embedding has a row for; masked everywhere, so any will do."""
         pad_id = self.tokenizer.pad_token_id
-        return 0 if pad_id is None else int(pad_id)
+        return 0 if pad_id is None or pad_id >= getattr(self.config, "vocab_size", math.inf) else int(pad_id)
 
     @property
     def vocab_size(self) -> int:

@@ -142,7 +142,8 @@ class TransformersGenerator:
         tokenizer, ends = self._tokens.tokenizer, model.generation_config.eos_token_id
         ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
         ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end by one or the other
-        pad_id = next((i for i in (tokenizer.pad_token_id, *ends) if i is not None), 0)
+        n_rows = len(model.get_input_embeddings().weight)
+        pad_id = next((i for i in (tokenizer.pad_token_id, *ends) if i is not None and i < n_rows), 0)
         model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad_id)
         return model
 

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.chat import chat_frame
+from recbole_llmtrsr.plain_text import PlainText
 
 DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
 
@@ -15,8 +16,8 @@ DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
 class PromptTokens:
     """Makes ids of prompts and text of ids, for one model.
 
-    A tokenizer with a chat template gets each prompt as the user's message. What looks like a special token inside a
-    prompt stays text: only those of the template, or of the tokenizer itself, are special.
+    A tokenizer with a chat template gets each prompt as the user's message. What looks like a control token inside
+    a prompt stays text: only those of the template, or of the tokenizer itself, control.
 
     Args:
         config: the model's.
@@ -30,6 +31,7 @@ class PromptTokens:
 
     def __init__(self, config: Any, tokenizer: PreTrainedTokenizerBase, name: str, context: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self._plain_text = PlainText(tokenizer)
         self.context = context or _stated_context(config, tokenizer)
         self._name = name
         self._frame = _frame_ids(tokenizer, name) if tokenizer.chat_template else None
@@ -37,17 +39,11 @@ class PromptTokens:
 
     def count(self, text: str) -> int:
         """Number of tokens of a text, without special ones."""
-        return len(self._ids(text))
+        return len(self._plain_text.ids([text])[0])
 
     def trim(self, text: str, n_tokens: int) -> str:
         """The beginning of a text, about n_tokens long; with a fast tokenizer a cut of the very characters."""
-        if not self.tokenizer.is_fast:
-            return str(self.tokenizer.decode(self._ids(text)[:n_tokens]))
-        encoded = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-        )
-        offsets = encoded["offset_mapping"]
-        return text if n_tokens >= len(offsets) else text[: offsets[n_tokens - 1][1] if n_tokens else 0]
+        return self._plain_text.beginning(text, n_tokens)
 
     def rows(self, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
         """Ids of every prompt, up to where its answer begins.
@@ -70,15 +66,11 @@ class PromptTokens:
     def _row(self, prompt: str) -> list[int]:
         if self._frame is not None:
             opening, closing = self._frame
-            return [*opening, *self._ids(prompt), *closing]
-        ids = list(self.tokenizer(prompt, split_special_tokens=True, verbose=False)["input_ids"])
+            return [*opening, *self._plain_text.ids([prompt])[0], *closing]
+        (ids,) = self._plain_text.ids([prompt], framed=True)
         end = self.tokenizer.eos_token_id
         # Some tokenizers end every text; behind an end token a model has nothing more to say.
         return ids[:-1] if ids and ids[-1] == end and end != self.tokenizer.bos_token_id else ids
-
-    def _ids(self, text: str) -> list[int]:
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return list(encoded["input_ids"])
 
 
 def _frame_ids(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[list[int], list[int]]:

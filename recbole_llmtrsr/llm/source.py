@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.adapter import (
+    changes_whole_model,
+    has_adapter,
+    how_to_merge,
+    is_adapter_alone,
+    merged_with_adapter,
+    without_adapter,
+)
+from recbole_llmtrsr.llm.token_rows import rows_fault
+from recbole_llmtrsr.llm.weights import weights_fault
 
 HUB_TIMEOUT_SECONDS = 5.0
 _WITHOUT_MODEL = {
@@ -73,6 +85,8 @@ class ModelSource:
         Raises:
             UserError: the folder is incomplete, the hub does not give them, or it is no causal language model.
         """
+        if is_adapter_alone(self.path):
+            raise UserError(f"{self.role} {self.name!r} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
             raise UserError(f"{self.role} {self.name!r} has no config.json: {_remedy(self.role)}")
         what = "config"
@@ -82,11 +96,19 @@ class ModelSource:
                 self._require_causal_lm(config)
             self._require_tokenizer_file()
             what = "tokenizer"
-            return config, AutoTokenizer.from_pretrained(self.path, **self.options)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **self.options)
         except UserError:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
+        n_rows = getattr(config.get_text_config(), "vocab_size", None)
+        self._require_rows(tokenizer, n_rows)
+        if n_rows is not None and len(tokenizer) < n_rows / 2:
+            _warn_once(
+                f"{self.role} {self.name!r}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
+                " look whether it is the tokenizer of another model"
+            )
+        return config, tokenizer
 
     def load(
         self, dtype: torch.dtype, quantized: Mapping[str, Any] | None = None
@@ -98,26 +120,77 @@ class ModelSource:
             quantized: further arguments of `from_pretrained`, from ``quantized_loading``.
         """
         config, tokenizer = self.load_tokenizer()
-        if quantized and getattr(config, "quantization_config", None) is not None:
+        is_quantized = getattr(config, "quantization_config", None) is not None
+        if quantized and is_quantized:
             raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
-        options = {**self.options, **(quantized or {})}
-        try:
-            lm = AutoModelForCausalLM.from_pretrained(self.path, config=config, dtype=dtype, **options)
-        except Exception as error:
-            raise UserError(self._fault("weights", error)) from error
+        if has_adapter(self.path) and (quantized or is_quantized):
+            raise UserError(
+                f"{self.role} {self.name!r} holds an adapter, which cannot be merged into quantized weights without"
+                f" loss: {how_to_merge(self.path)}"
+            )
+        lm = self._load_weights(AutoModelForCausalLM, dtype, config=config, **(quantized or {}))
+        self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
         return lm, tokenizer
 
+    def check_names(self, config: Any) -> None:
+        """Refuse a folder whose weights do not fit the architecture, by their names alone: no weight is read.
+
+        Args:
+            config: of ``load_tokenizer``.
+
+        Raises:
+            UserError: as ``load`` does, of weights that are missing or have no place.
+        """
+        if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
+            return
+        try:
+            with without_adapter(self.path) as path:
+                model, loading = AutoModelForCausalLM.from_pretrained(
+                    path, config=config, device_map="meta", output_loading_info=True, **self.options
+                )
+        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` tells
+            return
+        self._require_weights(weights_fault(model, loading))
+
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The body of any model, an encoder or a decoder; errors as for ``load``.
+        """The body of any model, an encoder, a decoder or the encoder of both; errors as for ``load``.
 
         Args:
             dtype: of the weights.
         """
+        if changes_whole_model(self.path):
+            return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
+        model = self._load_weights(AutoModel, dtype)
+        return model.get_encoder() if model.config.is_encoder_decoder else model
+
+    def _load_weights(self, auto: Any, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+        what = "weights"
         try:
-            model: PreTrainedModel = AutoModel.from_pretrained(self.path, dtype=dtype, **self.options)
+            with without_adapter(self.path) as path:
+                model, loading = auto.from_pretrained(
+                    path, dtype=dtype, output_loading_info=True, **self.options, **options
+                )
+            what = "adapter"
+            is_quantized = getattr(model.config, "quantization_config", None) is not None
+            fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
+            if fault is None and has_adapter(self.path):
+                model = merged_with_adapter(model, self.path)
         except Exception as error:
-            raise UserError(self._fault("weights", error)) from error
-        return model
+            raise UserError(self._fault(what, error)) from error
+        if fault is None and getattr(model, "_hf_peft_config_loaded", False):
+            fault = "it holds an adapter: download it into a folder and give that, and the adapter is merged"
+        self._require_weights(fault)
+        return model  # type: ignore[no-any-return]
+
+    def _require_weights(self, fault: str | None) -> None:
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
+
+    def _require_rows(self, tokenizer: Any, n_rows: int | None) -> None:
+        """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""
+        fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}")
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(
@@ -169,6 +242,11 @@ def hub_fault() -> str | None:
     except Exception as error:  # the HTTP library behind it differs between versions, and so do its exceptions
         return f"{constants.ENDPOINT} cannot be reached ({error})"
     return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    getLogger().warning(message)
 
 
 def _remedy(role: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.llm.vector_file import VectorFile
+from recbole_llmtrsr.plain_text import PlainText
 
 Vectors = npt.NDArray[np.float32]
 
+VERSION = 2  # of how a text becomes a vector: a change that changes vectors needs another number, or old ones are read
 TFIDF = "tfidf"
 TFIDF_WIDTH = 256
 TFIDF_TERMS = 100_000  # the most frequent ones, which bound memory
 _TEXTS_AT_ONCE = 64
+_ALIKE = 1e-5  # in an element of a vector of length 1: what sums in another order may differ by
 _TEXTS_A_PART = 4096
 
 
@@ -59,23 +63,30 @@ def text_vectors(
         [n_texts, width], mapped from the file.
 
     Raises:
-        UserError: no such model, or a file that is something else.
+        UserError: no such model, one that reads no text or tells none from another, or a file that is something else.
     """
     if encoder == TFIDF:
         return tfidf_vectors(texts)
     source = ModelSource.find(role, encoder, trust_remote_code)
     config, tokenizer = source.load_tokenizer(causal=False)
-    name = hashlib.sha256(f"{model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
+    name = hashlib.sha256(f"{VERSION} {model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
     for text in texts:
         name.update(f"{len(text)} {text}\n".encode())
     file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
     if file.n_done == len(texts):
-        return file.rows
+        return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
     model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
-    n_cut = 0
+    unread = set(tokenizer.all_special_ids)
+    plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
     with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
         for part in file.missing(_TEXTS_A_PART):
-            tokens = tokenizer([texts[i] for i in part], truncation=True, max_length=max_tokens)["input_ids"]
+            tokens = plain_text.ids([texts[i] for i in part], framed=True)
+            if unread.issuperset(chain.from_iterable(tokens)):
+                raise UserError(
+                    f"{role} {encoder!r}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
+                    f" put the tokenizer that belongs to the model there, or choose a model of the texts' language, or"
+                    f" `{role}: tfidf`"
+                )
             n_cut += sum(len(ids) == max_tokens for ids in tokens)
             vectors = np.empty((len(part), file.rows.shape[1]), dtype=np.float32)
             order = sorted(range(len(part)), key=lambda i: -len(tokens[i]))
@@ -83,12 +94,28 @@ def text_vectors(
                 chosen = order[begin : begin + _TEXTS_AT_ONCE]
                 vectors[chosen] = _encoded(model, [tokens[i] for i in chosen])
                 bar.update(len(chosen))
+            if not np.isfinite(vectors).all():
+                raise UserError(
+                    f"{role} {encoder!r}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
+                    " another model"
+                )
             file.write(vectors)
     if n_cut:
         getLogger().warning(
             f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut"
         )
-    return file.rows
+    return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+
+
+def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
+    """The same vectors, unless all are alike where texts are not."""
+    parts = (rows[begin : begin + _TEXTS_A_PART] for begin in range(0, len(rows), _TEXTS_A_PART))
+    if len(set(texts)) > 1 and all(np.abs(part - rows[0]).max() < _ALIKE for part in parts):
+        raise UserError(
+            f"{owner} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
+            " download the model again, or choose another one"
+        )
+    return rows
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.adapter import has_adapter, how_to_merge
 from recbole_llmtrsr.llm.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.prompt_tokens import PromptTokens
@@ -45,6 +46,10 @@ class VllmGenerator:
                 f"summarizer '{self.name}' needs vLLM, which is not installed: run `pip install"
                 f' "recbole_llmtrsr[vllm]"` on a machine with a GPU, or set `summarizer: {source.name}` to run the'
                 " model with transformers"
+            )
+        if has_adapter(source.path):
+            raise UserError(
+                f"summarizer '{self.name}' holds an adapter, which vLLM would leave out: {how_to_merge(source.path)}"
             )
         config, tokenizer = source.load_tokenizer()
         self.settings: Mapping[str, Any] = {

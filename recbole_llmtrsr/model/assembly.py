@@ -16,9 +16,14 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.source import ModelSource
 from recbole_llmtrsr.model.divided_weights import WeightDivider, check_can_divide
-from recbole_llmtrsr.model.make_backbone import autocast, check_weights_format, choose_weights, make_backbone
+from recbole_llmtrsr.model.make_backbone import (
+    autocast,
+    check_weights_format,
+    checked_tokenizer,
+    choose_weights,
+    make_backbone,
+)
 from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
@@ -75,18 +80,19 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
 
 
 def check_prompts(settings: Settings, dataset: Any) -> None:
-    """Refuse a backbone that cannot be loaded or asked, before summaries are written; its weights are not read.
+    """Refuse a backbone that cannot be loaded or asked, before summaries are written.
+
+    Of its weights the names alone are read.
 
     Raises:
-        UserError: no such backbone, no tokenizer, answers that are not single tokens, a prompt limit too small, a
-            `load_in` that cannot work, or weights that cannot be divided as the launcher was told.
+        UserError: no such backbone, no tokenizer, weights of another architecture, answers that are not single tokens,
+            a prompt limit too small, a `load_in` that cannot work, or weights that cannot be divided as the launcher
+            was told.
     """
     check_weights_format(settings, dataset.config["device"])
     check_can_divide(settings.backbone)
     if settings.backbone.backbone != BUILTIN:
-        config, tokenizer = ModelSource.find(
-            "backbone", settings.backbone.backbone, settings.backbone.trust_remote_code
-        ).load_tokenizer()
+        config, tokenizer = checked_tokenizer(settings)
         _check_context(settings, config.get_text_config())
         _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
 

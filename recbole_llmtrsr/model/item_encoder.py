@@ -16,6 +16,7 @@ from tqdm import tqdm
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.vector_file import VectorFile
 from recbole_llmtrsr.model.token_batches import token_batches
+from recbole_llmtrsr.plain_text import PlainText
 
 _ITEMS_AT_ONCE = 10_000
 _ITEMS_A_PART = 4096
@@ -37,6 +38,7 @@ class ItemEncoder(nn.Module):
     def __init__(self, backbone: Backbone, texts: Sequence[str], max_tokens: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self._plain_text = PlainText(backbone.tokenizer)
         self._file: Path | None = None
         self._tokens: list[np.ndarray] = []
         for begin in range(0, len(texts), _ITEMS_AT_ONCE):
@@ -109,7 +111,7 @@ class ItemEncoder(nn.Module):
         return vectors if file is None else torch.from_numpy(file.rows)
 
     def _tokenized(self, texts: Sequence[str], most: int) -> list[np.ndarray]:
-        rows = self.backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = self._plain_text.ids(texts)
         return [np.array(ids[:most] or [self.backbone.pad_id], dtype=np.int32) for ids in rows]
 
     def _encoded(self, tokens: Sequence[np.ndarray]) -> Tensor:

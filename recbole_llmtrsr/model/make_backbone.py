@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
@@ -98,15 +100,23 @@ def check_weights_format(settings: Settings, device: torch.device) -> None:
 
 
 def check_backbone(settings: Settings, device: torch.device) -> None:
-    """Refuse a backbone that cannot be loaded, before summaries are written; its weights are not read.
+    """Refuse a backbone that cannot be loaded, before summaries are written; of its weights the names alone are read.
 
     Raises:
-        UserError: no such backbone, no tokenizer, or a ``load_in`` that cannot work.
+        UserError: no such backbone, no tokenizer, weights of another architecture, or a ``load_in`` that cannot work.
     """
     check_weights_format(settings, device)
+    if settings.backbone.backbone != BUILTIN:
+        checked_tokenizer(settings)
+
+
+def checked_tokenizer(settings: Settings) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a backbone that is not the builtin one; errors as for ``check_backbone``."""
     options = settings.backbone
-    if options.backbone != BUILTIN:
-        ModelSource.find("backbone", options.backbone, options.trust_remote_code).load_tokenizer()
+    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
+    config, tokenizer = source.load_tokenizer()
+    source.check_names(config)
+    return config, tokenizer
 
 
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.chat import chat_frame
+from recbole_llmtrsr.chat import chat_frame, past_thoughts
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.history import recent_items
+from recbole_llmtrsr.plain_text import PlainText
 from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
 from recbole_llmtrsr.settings import PromptSettings
@@ -87,11 +88,13 @@ class PromptBuilder:
         self.trims: Counter[str] = Counter(prompts=0, items_cut=0, summaries_cut=0, recent_items_left_out=0)
         self.trimmed: set[int] = set()
         self._tokenizer = tokenizer
+        self._plain_text = PlainText(tokenizer)
         self._settings = settings
         self._with_summary = with_summary
         opening, closing = "", ""
         if settings.chat_template == "auto" and getattr(tokenizer, "chat_template", None):
             opening, closing = chat_frame(tokenizer, "backbone", "set chat_template: never")
+            closing = past_thoughts(closing)
         self.slot_text = templates.answer_slot + closing
         self.separator = "" if closing else " "
         self._instruction_text = opening + templates.instruction
@@ -254,7 +257,7 @@ class PromptBuilder:
         summary_ids: list[int] = []
         allowed = 0
         if self._with_summary:
-            summary_ids = self._encode_text([summary])[0] or self._none
+            summary_ids = self._plain_text.ids([summary])[0] or self._none
             allowed = min(self._settings.max_summary_tokens, self._room)
         cut = max(0, len(summary_ids) - allowed)
         summary_ids = summary_ids[:allowed]
@@ -298,17 +301,13 @@ class PromptBuilder:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
-    def _encode_text(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts from outside: what looks like a special token in them stays text and ends no section."""
-        return list(self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"])
-
     def _encode_items(self, catalogue: Sequence[str]) -> list[array[int]]:
         """Ids of all items, 4 bytes a token: lists of a catalogue of 500,000 long texts would take ten gigabytes."""
         limit = self._settings.max_item_tokens
         self._items_cut: dict[int, int] = {}
         items: list[array[int]] = []
         for begin in range(0, len(catalogue), _ITEMS_AT_ONCE):
-            for ids in self._encode_text(catalogue[begin : begin + _ITEMS_AT_ONCE]):
+            for ids in self._plain_text.ids(catalogue[begin : begin + _ITEMS_AT_ONCE]):
                 if len(ids) > limit:
                     self._items_cut[len(items)] = len(ids) - limit
                 items.append(array("i", ids[:limit]))

@@ -61,7 +61,7 @@ def test_vectors_are_kept_for_the_same_texts_and_model_alone(encoder, tmp_path, 
     vectors_of(encoder, tmp_path / "vectors", max_tokens=2)
     assert len(calls) == 2
     BertModel.from_pretrained(encoder).apply(
-        lambda part: [torch.nn.init.zeros_(p) for p in part.parameters()] and None
+        lambda part: [torch.nn.init.normal_(p) for p in part.parameters()] and None
     ).save_pretrained(encoder)
     vectors_of(encoder, tmp_path / "vectors")
     assert len(calls) == 3
@@ -89,6 +89,33 @@ def test_texts_that_are_cut_are_counted(encoder, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         vectors_of(encoder, tmp_path / "vectors", max_tokens=3)
     assert "2 of 4 texts have 3 tokens or more and may be cut" in caplog.text
+
+
+def test_an_encoder_that_gives_every_text_one_vector_is_refused_also_when_its_vectors_are_kept(encoder, tmp_path):
+    model = BertModel.from_pretrained(encoder)
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.weight.zero_()
+        model.encoder.layer[-1].output.LayerNorm.bias.normal_()
+    model.save_pretrained(encoder)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"gives 4 texts one and the same vector.*: download the model again"):
+            vectors_of(encoder, tmp_path / "vectors")
+    assert vectors_of(encoder, tmp_path / "vectors", ["desk", "desk"]).shape == (2, 16)
+
+
+def test_vectors_that_are_no_numbers_are_refused_and_not_kept(encoder, tmp_path):
+    model = BertModel.from_pretrained(encoder)
+    with torch.no_grad():
+        model.encoder.layer[-1].output.dense.weight.mul_(1e38)
+    model.save_pretrained(encoder)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no finite numbers in torch.float32: set precision: fp32"):
+            vectors_of(encoder, tmp_path / "vectors")
+
+
+def test_a_tokenizer_that_knows_no_word_of_the_texts_is_refused(encoder, tmp_path):
+    with pytest.raises(UserError, match=r"reads no word of 2 texts, all tokens are unknown: put the tokenizer"):
+        vectors_of(encoder, tmp_path / "vectors", ["oak chair", "wool rug of oak"])
 
 
 def test_a_missing_encoder_is_refused_with_the_one_that_needs_no_model(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -32,6 +33,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(path)
     return path
+
+
+def test_an_adapter_that_vllm_would_leave_out_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: ModuleSpec("vllm", None))
+    copied = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copied / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/base"}')
+    with pytest.raises(UserError, match=r"holds an adapter, which vLLM would leave out: merge it with .*somebody/base"):
+        load_vllm_generator(str(copied), dtype=torch.float32)
 
 
 class SamplingParams:

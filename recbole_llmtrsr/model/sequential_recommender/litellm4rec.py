@@ -20,6 +20,7 @@ from recbole_llmtrsr.model.sequence_recommender import (
     freeze_unread,
 )
 from recbole_llmtrsr.model.vector_sequences import read_vectors
+from recbole_llmtrsr.plain_text import PlainText
 
 _FIRST_DEVIATION = 0.02
 
@@ -57,6 +58,7 @@ class LiteLLM4Rec(SequenceRecommender):
         self.backbone = make_backbone(
             settings, lambda: [*texts, *dataset.summary_sample()], self.device, config["seed"]
         )
+        self._plain_text = PlainText(self.backbone.tokenizer)
         self._with_summary = settings.summary.summary != "none"
         self._max_summary_tokens = settings.prompt.max_summary_tokens
         check_reads_vectors(self.backbone, self.window + (self._max_summary_tokens if self._with_summary else 0))
@@ -108,8 +110,7 @@ class LiteLLM4Rec(SequenceRecommender):
         rows: list[list[int]] = [[] for _ in range(len(interaction))]
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
-            tokens = self.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            rows = [ids[: self._max_summary_tokens] for ids in tokens]
+            rows = [ids[: self._max_summary_tokens] for ids in self._plain_text.ids(texts)]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         mask = torch.zeros_like(ids, dtype=torch.bool)
         for row, own in enumerate(rows):

@@ -1,0 +1,35 @@
+"""Whether a model's embedding has a row for every token that may be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_llmtrsr.plain_text import control_tokens
+
+# An ordinary letter, and a code point without one, for which a vocabulary without bytes has its unknown token.
+_ANY_TEXT = "a \u0378"
+
+
+def rows_fault(tokenizer: Any, n_rows: int) -> str | None:
+    """Tokens that may be read and have no row, with the remedy; None where every one has.
+
+    Control tokens that neither the tokenizer sets around a text nor its chat template writes are never read: those of
+    images, for instance, and that of padding, in whose place another id is masked as well.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        n_rows: of the embedding.
+    """
+    beyond = {i: token for token, i in tokenizer.get_vocab().items() if i >= n_rows}
+    if not beyond:
+        return None
+    controls, template = control_tokens(tokenizer), str(tokenizer.chat_template or "")
+    around = set(tokenizer(_ANY_TEXT)["input_ids"])
+    read = {i: token for i, token in beyond.items() if i not in controls or i in around or token in template}
+    if not read:
+        return None
+    return (
+        f"its tokenizer has ids up to {max(read)} ('{read[max(read)]}'), the model only {n_rows} rows: call"
+        f" `model.resize_token_embeddings(len(tokenizer))`, tune the {len(read)} new rows, and save the model anew, or"
+        " put the tokenizer that belongs to it there"
+    )

@@ -1,0 +1,124 @@
+"""Whether the weights that a model was loaded with are all of its own, and numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Set
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+_WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
+_HOLDERS = frozenset(("", "base_model", "model", "lm", "llm", "language_model"))  # as people name what holds a model
+# Keys of buffers that old releases of transformers saved and that a model makes itself.
+_BUFFERS = re.compile(
+    r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids)$"
+)
+_NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs others
+
+
+def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False) -> str | None:
+    """What is wrong with the weights of a model as they were loaded, and the remedy; None where nothing is.
+
+    transformers gives a layer that the file lacks random weights, and drops what the model has no place for. The
+    first is a fault everywhere but in a pooler, which nothing of ours reads; the second is one inside of a layer of
+    the model, as heads and towers of other tasks stand beside them.
+
+    Args:
+        model: as `from_pretrained` returned it.
+        loading: what it told with `output_loading_info`.
+        saved_quantized: the file's format may keep scales beside weights, which transformers does not always read.
+    """
+    missing = {key for key in loading["missing_keys"] if "pooler" not in key.split(".")}
+    unexpected = set(loading["unexpected_keys"])
+    lost = {key for key in unexpected if _is_in_a_layer(key, model) and not _BUFFERS.search(key)}
+    if missing:
+        found = f"{_counted(missing, f'of its {len(model.state_dict())} weights')} not in the file"
+        others = f", and {_counted(unexpected, 'of the file')} not in the model" if unexpected else ""
+        return f"{found}{others}: {_remedy(model, missing, unexpected)}"
+    if lost and not saved_quantized:
+        found = f"{_counted(lost, 'weights of the file')} not in the model that config.json describes"
+        return f"{found}: {_remedy(model, missing, lost)}"
+    return _number_fault(model)
+
+
+def _counted(keys: Set[str], of: str) -> str:
+    return f"{len(keys)} {of} ('{min(keys)}') {'is' if len(keys) == 1 else 'are'}"
+
+
+def _remedy(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
+    if any(".lora_" in key or ".base_layer." in key for key in unexpected):
+        return "merge the adapter into the weights (`merge_and_unload` of peft), and save the model anew"
+    wrapper = _wrapper(model, missing, unexpected)
+    if wrapper:
+        return (
+            f"strip the prefix '{wrapper}' from the keys of the file, or save the model inside of its wrapper anew with"
+            " `save_pretrained`"
+        )
+    if missing and missing <= set(_head(model)) and not unexpected:
+        return (
+            "set `tie_word_embeddings: true` in its config.json if its head is its embedding, or save it anew with its"
+            " head"
+        )
+    if not missing:
+        return (
+            "put the config.json that belongs to the weights beside them, or save the model anew with `save_pretrained`"
+        )
+    return "save the model anew with `save_pretrained`, all of its layers and its config.json, or download it again"
+
+
+def _wrapper(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
+    """What wrappers wrote before a weight's own name, such as '_orig_mod.', or inside of it; '' where none did."""
+    body = f"{model.base_model_prefix}." if model.base_model is model else ""  # a file of the whole model names it too
+    for key in sorted(unexpected)[:20]:
+        # 'model.norm.weight' may be missing beside 'norm.weight': the longest name leaves the prefix alone.
+        own = max((name for name in missing if key.endswith(f".{name}")), key=len, default="")
+        prefix = key.removesuffix(own).removesuffix(body)
+        if own and set(prefix.split(".")) <= _WRAPPERS | _HOLDERS:
+            return prefix
+        inside = [part for part in key.split(".") if part in _WRAPPERS]
+        bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+        if inside and bare.removeprefix(body) in missing:
+            return f"{inside[0]}."
+    return ""
+
+
+def _head(model: PreTrainedModel) -> list[str]:
+    head = model.get_output_embeddings()
+    return [name for name, _ in model.named_parameters() if head is not None and _module(name, model) is head]
+
+
+def _is_in_a_layer(key: str, model: PreTrainedModel) -> bool:
+    """Whether a weight would stand inside of a part of the model, deeper than its body."""
+    own = key.removeprefix(f"{model.base_model_prefix}.") if model.base_model is model else key
+    module = _module(own, model)
+    return module is not model and module is not model.base_model
+
+
+def _module(key: str, model: torch.nn.Module) -> torch.nn.Module:
+    """The deepest module on the path to a weight."""
+    for name in key.split(".")[:-1]:
+        child = model._modules.get(name)
+        if child is None:
+            break
+        model = child
+    return model
+
+
+def _number_fault(model: PreTrainedModel) -> str | None:
+    """Whether a weight is no finite number, or what reads or writes tokens is all zeros."""
+    ends = {
+        id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None
+    }
+    for name, weight in model.named_parameters():
+        if weight.dtype not in _NUMBERS or weight.is_meta or not weight.numel():
+            continue
+        low, high = (float(end) for end in torch.aminmax(weight.detach()))
+        fault = "" if math.isfinite(low) and math.isfinite(high) else "holds values that are no finite numbers"
+        if low == high == 0 and id(weight) in ends:
+            fault = "is all zeros"
+        if fault:
+            return f"its weight '{name}' {fault}: download the model again, or save it anew from a sound checkpoint"
+    return None

@@ -1,0 +1,97 @@
+"""The one reader of texts from outside: nothing in an item text or a summary becomes a control token of a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+# Added tokens that are language, not control: runs of white space, and words that somebody taught a model.
+_LANGUAGE = re.compile(r"[\s▁]*([^\W_]+([-'\u2019._ ][^\W_]+)*)?[\s▁]*")
+
+
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Added tokens that are not language, by id: special ones, and others such as <think>, </tool_call> and [gMASK].
+
+    Args:
+        tokenizer: a transformers tokenizer.
+    """
+    return {
+        i: token.content
+        for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
+        if token.special or not _LANGUAGE.fullmatch(token.content)
+    }
+
+
+class PlainText:
+    """Reads texts as a tokenizer does, except that its control tokens are read letter by letter.
+
+    `split_special_tokens` of transformers leaves added tokens without the special flag whole. This reader therefore
+    works on a copy of the tokenizer in which every control token is special; the tokenizer itself stays as it is.
+    Where a vocabulary holds a control token among its pieces as well (some SentencePiece and word-level ones do), a
+    blank behind its first letter breaks it.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        max_tokens: longer texts are cut, with the tokens that stand around a text inside of the limit; None cuts none.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._copy = _splitting_copy(tokenizer, max_tokens)
+        self._whole = self._still_whole()
+
+    def ids(self, texts: Sequence[str], *, framed: bool = False) -> list[list[int]]:
+        """Ids of texts.
+
+        Args:
+            texts: any number.
+            framed: with the tokens that the tokenizer sets around a text, such as [CLS] and [SEP].
+        """
+        if not texts:
+            return []
+        texts = [self._broken(text) for text in texts]
+        if self._copy is not None:
+            return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=framed)]
+        cut = {} if self._max_tokens is None else {"truncation": True, "max_length": self._max_tokens}
+        return list(self._tokenizer(texts, add_special_tokens=framed, split_special_tokens=True, **cut)["input_ids"])
+
+    def beginning(self, text: str, n_tokens: int) -> str:
+        """The beginning of a text, about n_tokens long, ending between two characters."""
+        text = self._broken(text)
+        if self._copy is None:
+            return str(self._tokenizer.decode(self.ids([text])[0][:n_tokens]))
+        offsets = self._copy.encode(text, add_special_tokens=False).offsets
+        return text if n_tokens >= len(offsets) else text[: offsets[n_tokens - 1][1] if n_tokens else 0]
+
+    def _broken(self, text: str) -> str:
+        return text if self._whole is None else self._whole.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def _still_whole(self) -> re.Pattern[str] | None:
+        """Finds the control tokens that the vocabulary itself would write."""
+        self._whole = None
+        controls = {i: content for i, content in control_tokens(self._tokenizer).items() if len(content) > 1}
+        read = self.ids([*controls.values()])
+        whole = [content for (i, content), ids in zip(controls.items(), read, strict=True) if i in ids]
+        return re.compile("|".join(map(re.escape, sorted(whole, key=len, reverse=True)))) if whole else None
+
+
+def _splitting_copy(tokenizer: Any, max_tokens: int | None) -> Tokenizer | None:
+    """A copy of a fast tokenizer that reads control tokens as text; None of one that is not fast."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        return None
+    state, controls = json.loads(backend.to_str()), control_tokens(tokenizer)
+    for token in state["added_tokens"]:
+        token["special"] = token["id"] in controls
+    copy = Tokenizer.from_str(json.dumps(state))
+    copy.encode_special_tokens = True
+    copy.no_padding()
+    copy.no_truncation()
+    if max_tokens is not None:
+        copy.enable_truncation(max_tokens)
+    return copy
