@@ -21,14 +21,12 @@ _CLIP_KEYS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 
 
 def is_interval(value: Any) -> bool:
-    """Whether RecBole reads the value as intervals of numbers.
+    """Whether RecBole reads the value, which it makes a text of, as intervals of numbers.
 
-    >>> [is_interval(text) for text in ("[5,inf)", "(0, 1];[3,4)", "[5,inf", "[5;inf)", "[4,3]", "5")]
-    [True, True, False, False, False, False]
+    >>> [is_interval(value) for value in ("[5,inf)", "(0, 1];[3,4)", [5, 9], "[5,inf", "[5;inf)", "[4,3]", 5)]
+    [True, True, True, False, False, False, False]
     """
-    if not isinstance(value, str):
-        return False
-    for part in value.split(";"):
+    for part in str(value).split(";"):
         found = _INTERVAL.fullmatch(part.strip())
         try:
             low, high = map(float, found.groups()) if found else (math.nan, math.nan)
