@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.identity import identity
-from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.data.identity import differences, identity
+from recbole_llmtrsr.data.location import changed_files, check_dataset_files, file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.free_options import FREE_OPTIONS
 from recbole_llmtrsr.llm.builtin import BUILTIN
@@ -117,6 +118,7 @@ def _loaded(
     train, valid, test = dataset.build()
     config.identity = identity(dataset)
     _check_data(file, saved["identity"], config)
+    _check_events(file, result, config)
     model = model_class(config, train)
     _check_prompts(file, saved, model)
     model.load_state_dict(saved["state_dict"])
@@ -259,13 +261,26 @@ def _tested(config: Any, test: Any) -> Any:
 
 
 def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
-    changed = [name for name, digest in config.identity.items() if expected.get(name) != digest]
+    changed = differences(expected, config.identity)
     if changed:
-        what = {"users": "users", "items": "items", "held_out": "events held out for validation and test"}
-        raise UserError(
-            f"data set '{config['dataset']}' in {config['data_path']} has other {', '.join(what[n] for n in changed)}"
-            f" than when {file} was trained on it: point data_path to the files of then, or train anew"
-        )
+        raise _other_data(file, config, ", ".join(changed))
+
+
+def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
+    """Refuse other events of training, of which histories are made."""
+    if "data_files" not in result:
+        getLogger().warning(f"the run of {file} does not tell the files of its events, so they are not compared")
+        return
+    changed = changed_files(config, result["data_files"], file_digests(config))
+    if changed:
+        raise _other_data(file, config, f"events of training ({', '.join(changed)} is not the file of then)")
+
+
+def _other_data(file: Path, config: Any, what: str) -> UserError:
+    return UserError(
+        f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
+        " point data_path to the files of then, or train anew"
+    )
 
 
 def _check_prompts(file: Path, saved: Mapping[str, Any], model: Any) -> None:

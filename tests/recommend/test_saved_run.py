@@ -126,6 +126,10 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
     def other_test(file):  # u8's last event, which the test holds out
         file.write_text(file.read_text().replace("u8\ti18\t2\t8\n", "u8\ti3\t2\t8\n"))
 
+    def other_training(file):  # u8's third event, which every history of u8 in the test holds
+        assert "u8\ti0\t1\t2\n" in file.read_text()
+        file.write_text(file.read_text().replace("u8\ti0\t1\t2\n", "u8\ti6\t1\t2\n"))
+
     def other_texts(file):
         pass
 
@@ -133,9 +137,20 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
     assert "has other users" in refusal(trained.folder, options=data(fewer_users))
     message = refusal(trained.folder, options=data(other_test))
     assert "has other events held out for validation and test than when" in message
+    message = refusal(trained.folder, options=data(other_training))
+    assert "has other events of training (toy.inter is not the file of then) than when" in message
+    assert "point data_path to the files of then, or train anew" in message
     message = refusal(trained.folder, options=data(other_texts, titles={"i22": "white whale"}))
     assert "texts of the .item file, or the wording of this version, have changed since" in message
     assert "no toy.inter in" in refusal(trained.folder, options={"data_path": str(tmp_path / "nowhere")})
+
+
+def test_a_run_that_does_not_tell_its_files_is_loaded_with_a_warning(trained, tmp_path, caplog):
+    changed(trained, tmp_path / "old")
+    result = {name: value for name, value in trained.result.items() if name != "data_files"}
+    (tmp_path / "old" / "result.json").write_text(json.dumps(result))
+    Recommender.load(tmp_path / "old")
+    assert "does not tell the files of its events, so they are not compared" in caplog.text
 
 
 def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_path):
