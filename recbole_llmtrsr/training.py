@@ -169,7 +169,7 @@ def _digest(summaries: Mapping[int, str]) -> str:
 
 
 def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
-    """Refuse to begin from weights that belong to other ids, and tell of other data, which may hold this test's targets.
+    """Refuse to begin from weights that belong to other ids, and warn of other data.
 
     Models that read texts may begin from another data set.
     """
@@ -186,8 +186,8 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
     changed += [f"file {name}" for name in changed_files(config, saved["data_files"], config.data_files)]
     if changed:
         getLogger().warning(
-            f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may have"
-            " seen targets of this test, and its best_valid_score is of other rows"
+            f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may"
+            " have seen targets of this test, and its best_valid_score is of other rows"
         )
 
 

@@ -48,11 +48,13 @@ def check_dataset_files(config: Any) -> None:
 def interaction_files(config: Any) -> list[Path]:
     """The files of events that a data set is read from: one, or the parts of one that was split before."""
     folder, name = Path(config["data_path"]), config["dataset"]
-    return [folder / f"{name}.{part}inter" for part in [f"{one}." for one in config["benchmark_filename"] or ()] or [""]]
+    return [
+        folder / f"{name}.{part}inter" for part in [f"{one}." for one in config["benchmark_filename"] or ()] or [""]
+    ]
 
 
 def changed_files(config: Any, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of the files of events that are not what they were.
+    """Names of the files of events, and of impressions where they are read, that are not what they were.
 
     Args:
         config: of the present run.
@@ -60,6 +62,9 @@ def changed_files(config: Any, then: Mapping[str, str], now: Mapping[str, str]) 
         now: likewise.
     """
     names = [path.name for path in interaction_files(config)]
+    of_test = config["eval_args"]["mode"]["test"]
+    if "impressions" in (of_test, config.settings.training.train_on):
+        names.append(f"{config['dataset']}.impressions.npz")
     return [name for name in names if then.get(name) != now.get(name)]
 
 
@@ -68,8 +73,8 @@ def file_digests(config: Any) -> dict[str, str]:
     folder, name = Path(config["data_path"]), config["dataset"]
     paths = {path.name: path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
     writer, _, source = config.settings.summary.summarizer.partition(":")
-    if writer == "file" and Path(source).is_file():
-        paths[source] = Path(source)
+    if writer == "file" and Path(source).expanduser().is_file():
+        paths[source] = Path(source).expanduser()
     digests = {}
     for name, path in paths.items():
         with path.open("rb") as file:

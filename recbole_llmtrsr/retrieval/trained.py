@@ -15,6 +15,9 @@ from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.config import SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.file_digest import file_digest
+from recbole_llmtrsr.llm.source import is_hub_name
+from recbole_llmtrsr.llm.text_vectors import TFIDF
 
 _PARTS = {"config", "given_options", "identity", "state_dict"}
 
@@ -41,8 +44,11 @@ class TrainedRetriever:
 
     def report(self) -> dict[str, Any]:
         """What it is, for result.json."""
-        checkpoint = None if self._path is None else str(self._path)
-        return {"retriever": type(self._model).__name__, "retriever_checkpoint": checkpoint}
+        report = {"retriever": type(self._model).__name__}
+        if self._path is None:
+            return {**report, "retriever_checkpoint": None}
+        with self._path.open("rb") as file:
+            return {**report, "retriever_checkpoint": str(self._path), "retriever_digest": file_digest(file)}
 
 
 def trained_retriever(
@@ -74,8 +80,11 @@ def trained_retriever(
             *_faults_of_data(path, checkpoint, config, dataset),
         ]
     )
+    own = SavedConfig.options_of(checkpoint)
+    _refuse(_faults_of_encoder(path, model_class, str(own.get("text_encoder", TFIDF)), config))
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
-    options = {**SavedConfig.options_of(checkpoint), **places, "data_path": str(Path(config["data_path"]).parent)}
+    places |= {"data_path": str(Path(config["data_path"]).parent), "vector_dir": config.settings.text.vector_dir}
+    options = {**own, **places}
     saved = SavedConfig(model_class, config["dataset"], None, options)
     # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
     init_seed(saved.data_seed, saved["reproducibility"])
@@ -125,6 +134,18 @@ def faults_of_rule(name: str, config: Any) -> list[str]:
     return [
         f"retriever {name} is no sequential model, and ranks first what a user already chose, which rank_history: auto"
         " leaves among the candidates of sequential ones: set rank_history: no (RecBole's rule for its kind) or yes"
+    ]
+
+
+def _faults_of_encoder(path: Path, model_class: Any, encoder: str, config: Any) -> list[str]:
+    """A model of the hub that the checkpoint alone names, which may come from elsewhere."""
+    if model_class.__name__ != "LLMSeqSim" or encoder in (TFIDF, config.settings.text.text_encoder):
+        return []
+    if not is_hub_name(encoder):
+        return []
+    return [
+        f"retriever {path} takes its text_encoder '{encoder}' from the model hub, as there is no such folder here: if"
+        f" it may be fetched from there, set text_encoder: {encoder}"
     ]
 
 
