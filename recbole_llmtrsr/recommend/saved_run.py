@@ -205,14 +205,14 @@ def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None
 def _config(
     model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
 ) -> SavedConfig:
-    own = _read_options(saved)
+    own = read_options(saved)
     if saved["config"].get("trust_remote_code") and "trust_remote_code" not in places:
         raise UserError(
             f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
             " options={'trust_remote_code': True}"
         )
     _check_summarizer(file, own, places)
-    _check_named(file, own, places)
+    check_named(file, own, places)
     options = {**own, "show_progress": False, **places}
     if "summarizer_api_key_variable" not in places:
         del options["summarizer_api_key_variable"]
@@ -239,18 +239,18 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
         )
 
 
-def _read_options(saved: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a checkpoint's run; of those that name a model or a place only what a loaded run reads."""
     own = SavedConfig.options_of(saved)
     unread = {*_WRITING, *(set(NAMING) - set(PLACES))}
     if own["summary"] == "none":
         unread |= {"summarizer", "summary_store"}
-    if own.get("retriever") != "text":
+    if own.get("retriever") in (None, "Pop"):
         unread |= {"text_encoder", "vector_dir"}
     return {name: value for name, value in own.items() if name not in unread}
 
 
-def _check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
+def check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
     """Refuse models of the hub and places outside of the working folder that only the checkpoint names."""
     for name, kind in NAMING.items():
         value = own.get(name)
@@ -322,7 +322,7 @@ def _tested(config: Any, test: Any) -> Any:
 def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
     changed = differences(expected, config.identity)
     if changed:
-        raise _other_data(file, config, ", ".join(changed))
+        raise other_data(file, config, ", ".join(changed))
 
 
 def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
@@ -333,7 +333,7 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
     then, now = result["data_files"], file_digests(config)
     changed = changed_files(config, then, now)
     if changed:
-        raise _other_data(file, config, f"events of training ({', '.join(changed)} is not the file of then)")
+        raise other_data(file, config, f"events of training ({', '.join(changed)} is not the file of then)")
     writer = config.settings.summary
     of_run = str(result["options"]["summarizer"])
     if writer.summary == "none" or not writer.summarizer.startswith(FILE):
@@ -346,7 +346,8 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
         )
 
 
-def _other_data(file: Path, config: Any, what: str) -> UserError:
+def other_data(file: Path, config: Any, what: str) -> UserError:
+    """What to tell of data that are not those that a checkpoint was trained on."""
     return UserError(
         f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
         " point data_path to the files of then, or train anew"

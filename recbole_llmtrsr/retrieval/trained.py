@@ -16,10 +16,9 @@ from recbole_llmtrsr.config import SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.file_digest import file_digest
-from recbole_llmtrsr.llm.source import is_hub_name
-from recbole_llmtrsr.llm.text_vectors import TFIDF
 
 _PARTS = {"config", "given_options", "identity", "state_dict"}
+_NO_MODEL = "tfidf"  # text_encoder that is none
 
 
 class TrainedRetriever:
@@ -81,7 +80,7 @@ def trained_retriever(
         ]
     )
     own = SavedConfig.options_of(checkpoint)
-    _refuse(_faults_of_encoder(path, model_class, str(own.get("text_encoder", TFIDF)), config))
+    _refuse(_faults_of_encoder(path, model_class, own, config))
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
     places |= {"data_path": str(Path(config["data_path"]).parent), "vector_dir": config.settings.text.vector_dir}
     options = {**own, **places}
@@ -137,15 +136,14 @@ def faults_of_rule(name: str, config: Any) -> list[str]:
     ]
 
 
-def _faults_of_encoder(path: Path, model_class: Any, encoder: str, config: Any) -> list[str]:
-    """A model of the hub that the checkpoint alone names, which may come from elsewhere."""
-    if model_class.__name__ != "LLMSeqSim" or encoder in (TFIDF, config.settings.text.text_encoder):
-        return []
-    if not is_hub_name(encoder):
+def _faults_of_encoder(path: Path, model_class: Any, options: Mapping[str, Any], config: Any) -> list[str]:
+    """A model that the checkpoint alone names, which may come from elsewhere, and the model from the hub."""
+    encoder = options.get("text_encoder", _NO_MODEL)
+    if model_class.__name__ != "LLMSeqSim" or encoder in (_NO_MODEL, config.settings.text.text_encoder):
         return []
     return [
-        f"retriever {path} takes its text_encoder '{encoder}' from the model hub, as there is no such folder here: if"
-        f" it may be fetched from there, set text_encoder: {encoder}"
+        f"retriever {path} has vectors of text_encoder '{encoder}', this run has"
+        f" '{config.settings.text.text_encoder}': set text_encoder: {encoder} if that model may be loaded"
     ]
 
 
