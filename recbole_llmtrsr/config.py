@@ -80,6 +80,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     Attributes:
         settings: our options, validated.
         identity: digests of what ids mean and of what is held out, once the data are read.
+        data_files: SHA-256 of the files that were read, by name, likewise.
 
     Raises:
         UserError: an unreadable property file, a misspelt option, or a value that is not accepted.
@@ -99,6 +100,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     ) -> None:
         self.label: str = label or model.__name__
         self.identity: Mapping[str, str] = {}
+        self.data_files: Mapping[str, str] = {}
         register_metrics()
         compat.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
         files, options = list(config_file_list or []), dict(config_dict or {})
@@ -317,7 +319,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def checkpoint_parts(self) -> dict[str, Any]:
         """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
         given = {key: _plain(value) for key, value in self._given.items()}
-        return {"config": self.effective_options(), "given_options": given, "identity": dict(self.identity)}
+        return {
+            "config": self.effective_options(),
+            "given_options": given,
+            "identity": dict(self.identity),
+            "data_files": dict(self.data_files),
+        }
 
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""

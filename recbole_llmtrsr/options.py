@@ -7,11 +7,17 @@ them. RecBole's own options (``epochs``, ``learning_rate``, ``eval_args`` ...) s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 def option(
-    default: Any, doc: str, *, choices: tuple[str, ...] = (), minimum: float | None = None, is_id: bool = False
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    is_id: bool = False,
+    names: Literal["", "text", "model", "read", "written"] = "",
 ) -> Any:
     """A dataclass field that explains and bounds itself.
 
@@ -21,8 +27,10 @@ def option(
         choices: accepted strings; empty means any.
         minimum: smallest accepted number.
         is_id: a name from the user's files, where digits are text.
+        names: what free text names, which a run folder from elsewhere may not decide: a model (a folder, or a name on
+            the hub or of a server), a file or folder that is read or written, or nothing of the kind ('text').
     """
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id}
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id, "names": names}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -33,7 +41,9 @@ class DataSettings:
     """What is read from the atomic files."""
 
     item_text_fields: tuple[str, ...] | None = option(
-        None, "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats."
+        None,
+        "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats.",
+        names="text",
     )
     item_text_labels: bool = option(True, "Write 'column: value' (paper) or the bare values, which are fewer tokens.")
     max_train_targets_per_user: int | None = option(
@@ -78,6 +88,7 @@ class SummarySettings:
         "extractive",
         "Who writes: extractive (no model), a transformers model name or folder, openai:<model>@<base url> (any"
         " OpenAI-compatible server), vllm:<model>, or file:<path> (summaries written elsewhere).",
+        names="model",
     )
     summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
     summarizer_batch_size: int = option(
@@ -97,6 +108,7 @@ class SummarySettings:
     summarizer_api_key_variable: str = option(
         "SUMMARIZER_API_KEY",
         "Environment variable that holds the key for a server, which is sent there and kept nowhere.",
+        names="text",
     )
     faulty_summaries: str = option(
         "keep",
@@ -105,7 +117,9 @@ class SummarySettings:
         choices=("keep", "retry", "fallback"),
     )
     summary_store: str | None = option(
-        "saved/summaries.sqlite", "File that keeps every text ever written, for all runs; ~ keeps them in memory."
+        "saved/summaries.sqlite",
+        "File that keeps every text ever written, for all runs; ~ keeps them in memory.",
+        names="written",
     )
     summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")
     dry_run: bool = option(False, "Tell how many calls, tokens and hours the summaries would take, and stop.")
@@ -124,7 +138,7 @@ class PromptSettings:
 
     domain: str = option("generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies"))
     prompt_templates: dict[str, str] = option(  # noqa: RUF009 - it becomes a default_factory
-        {}, "Own wording by template name, over the domain's."
+        {}, "Own wording by template name, over the domain's.", names="text"
     )
     n_recent_items: int = option(10, "Last items of the history shown one by one (paper's code: 5).", minimum=0)
     max_prompt_tokens: int = option(
@@ -132,7 +146,9 @@ class PromptSettings:
     )
     max_item_tokens: int = option(128, "Longest item text in tokens; longer ones are cut and counted.", minimum=1)
     max_summary_tokens: int = option(256, "Longest preference summary in tokens; longer ones are cut.", minimum=1)
-    answers: tuple[str, ...] = option(("yes", "no"), "The two answers; each must be one token after the answer slot.")
+    answers: tuple[str, ...] = option(
+        ("yes", "no"), "The two answers; each must be one token after the answer slot.", names="text"
+    )
     chat_template: str = option(
         "auto", "Use the tokenizer's chat template when it has one, or never.", choices=("auto", "never")
     )
@@ -143,7 +159,9 @@ class BackboneSettings:
     """The causal LM that reads the prompt, and which of its weights are tuned."""
 
     backbone: str = option(
-        "builtin", "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder."
+        "builtin",
+        "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder.",
+        names="model",
     )
     builtin_hidden_size: int = option(128, "Width of the builtin LM.", minimum=8)
     builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
@@ -153,6 +171,7 @@ class BackboneSettings:
         None,
         "tokenizer.json of an earlier run (beside its checkpoint) for the builtin LM; ~ learns one from the item texts"
         " and the summaries of training.",
+        names="read",
     )
     tune: str = option(
         "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
@@ -161,7 +180,9 @@ class BackboneSettings:
     lora_alpha: int = option(16, "LoRA scale (paper: 16).", minimum=1)
     lora_dropout: float = option(0.05, "Dropout in front of the LoRA matrices (paper: 0.05).", minimum=0)
     lora_target_modules: tuple[str, ...] | None = option(
-        None, "Linear modules that get LoRA; ~ takes the attention projections, or all linear ones if unknown."
+        None,
+        "Linear modules that get LoRA; ~ takes the attention projections, or all linear ones if unknown.",
+        names="text",
     )
     attention: str = option(
         "auto",
@@ -240,16 +261,18 @@ class TextVectorSettings:
         "tfidf",
         "Who makes vectors of item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (reduced word counts,"
         " no download) or a transformers name or folder (mean of its last hidden states).",
+        names="model",
     )
     text_init: str | None = option(
         None,
         "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder"
         " as in text_encoder; ~ leaves them random.",
+        names="model",
     )
     text_init_frozen: bool = option(
         False, "Do not train the item embeddings of text_init, those of items without text neither."
     )
-    vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.")
+    vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.", names="written")
 
 
 @dataclass(frozen=True)
@@ -274,6 +297,7 @@ class RetrievalSettings:
         "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), the"
         " checkpoint (.pth) of a model of RecBole's that was trained here, or the name of one that is compared before;"
         " ~ lets the language model score every item.",
+        names="read",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
     retrieved_negatives: float = option(
@@ -298,6 +322,7 @@ class ResumeSettings:
         None,
         "Go on with a run that was stopped: its result folder, or auto (the one in result_dir, else the latest of"
         " results/runs, that the same options began; a new run if there is none).",
+        names="written",
     )
     checkpoint_minutes: float | None = option(
         10.0,
@@ -325,7 +350,9 @@ class EvaluationSettings:
         choices=("interactions", "items"),
     )
     candidate_category: str = option(
-        "category", "Column of the .item file that tells an item's category, for the candidate mode cat<n>."
+        "category",
+        "Column of the .item file that tells an item's category, for the candidate mode cat<n>.",
+        names="text",
     )
     candidate_exclusion: str = option(
         "history",
@@ -336,8 +363,9 @@ class EvaluationSettings:
         (),
         "Further candidate modes (pop20, match20, cat20, impressions, file:<path>) in which the trained model is tested"
         " too, each with a comparison of its own in the folder also/.",
+        names="read",
     )
-    candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.")
+    candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.", names="written")
     seeds: tuple[int, ...] | None = option(
         None, "Train and test once with each seed (1,2,3): means, spreads and intervals over all; ~ is `seed` alone."
     )
@@ -366,15 +394,16 @@ class EvaluationSettings:
         5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
     )
     result_dir: str | None = option(
-        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>."
+        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>.", names="written"
     )
     checkpoint: str | None = option(
-        None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated."
+        None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated.", names="read"
     )
     explain: str | None = option(
         None,
         "User id whose ranking is shown as explain-<id>.html in the result folder: blocks, calls, prompt, scores.",
         is_id=True,
+        names="text",
     )
     trust_checkpoint: bool = option(
         False, "Un-pickle checkpoints that this run did not write; they can run any code, so only your own."

@@ -22,6 +22,7 @@ from recbole_llmtrsr.evaluation.shared_rows import protocol_faults
 from recbole_llmtrsr.evaluation.tables import write_comparison
 from recbole_llmtrsr.final_test import folder_name
 from recbole_llmtrsr.pipeline import checked_config, run_pipeline
+from recbole_llmtrsr.recommend import load_data_and_model
 from recbole_llmtrsr.rehearsal import rehearse
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
@@ -29,6 +30,8 @@ from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unf
 from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
 from recbole_llmtrsr.training import remove_states
+
+__all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
 
 _OF_ONE = ("device", "show_progress", "log_wandb")  # options that each process has its own of
 

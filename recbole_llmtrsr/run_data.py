@@ -76,7 +76,7 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
     """
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     with clock("data"):
-        files = file_digests(config)
+        config.data_files = files = file_digests(config)
         with setting_up(config, "the data"):
             dataset = load_dataset(get_dataset(config.model_class), config)
             getLogger().info(dataset)

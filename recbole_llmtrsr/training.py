@@ -16,7 +16,10 @@ from accelerate.utils.memory import should_reduce_batch_size
 from recbole.utils import EvaluatorType
 
 from recbole_llmtrsr import processes
+from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.identity import differences
+from recbole_llmtrsr.data.location import changed_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
@@ -97,7 +100,8 @@ def fit(
         how it went, for result.json, and the summaries with the report of the run that began.
 
     Raises:
-        UserError: the run to go on with had other data or candidates, or its checkpoint is gone.
+        UserError: the run to go on with had other data or candidates, or its checkpoint is gone; or `checkpoint` is of
+            a model of ids, which mean others here.
     """
     options = config.settings.resume
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
@@ -119,6 +123,7 @@ def fit(
     else:
         training.begin(**facts)
     if config.settings.evaluation.checkpoint is not None and not is_restored:
+        _check_data_of(config.settings.evaluation.checkpoint, config, data)
         _begin_from(trainer, config.settings.evaluation.checkpoint)
     with clock("training"):
         if training.is_fitted:
@@ -180,6 +185,29 @@ def _digest(summaries: Mapping[int, str]) -> str:
     for history_id, text in sorted(summaries.items()):
         digest.update(f"{history_id} {text}\n".encode())
     return digest.hexdigest()
+
+
+def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
+    """Refuse to begin from weights that belong to other ids, and warn of other data.
+
+    Models that read texts may begin from another data set.
+    """
+    saved = load_checkpoint(checkpoint, map_location="cpu")
+    if not {"identity", "data_files"} <= set(saved):
+        getLogger().warning(f"checkpoint {checkpoint} does not tell what data it was trained on, so none is compared")
+        return
+    changed = differences(saved["identity"], config.identity)
+    if not data.has_texts and {"users", "items"} & set(changed):
+        raise UserError(
+            f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} than there are now (other files,"
+            " filters or catalogue), so its ids mean others: give the data and the options of the run that saved it"
+        )
+    changed += [f"file {name}" for name in changed_files(config, saved["data_files"], config.data_files)]
+    if changed:
+        getLogger().warning(
+            f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may"
+            " have seen targets of this test, and its best_valid_score is of other rows"
+        )
 
 
 def _begin_from(trainer: Any, checkpoint: str) -> None:

@@ -122,6 +122,12 @@ def _convert(events: str | bytes, items: str = "item,title\n1,One\n", name: str 
     return convert_table(Path(), Path("own"), interactions=name, items="i.csv", **columns)
 
 
+def _foreign_checkpoint(door: Door) -> None:
+    (result,) = door.compare("Pop")
+    door.edit(door.inter, lambda lines: [*lines, "new\ti1\t1", "new\ti2\t2", "new\ti3\t3"])
+    door.compare("Pop", checkpoint=result["checkpoint"], result_dir="second")
+
+
 class _Code:
     def __reduce__(self) -> Any:
         return os.mkdir, ("run",)
@@ -240,6 +246,7 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("model folder", "an adapter alone"): lambda *_: _adapter_alone(),
     ("checkpoint", "cut off"): lambda door, _: _cut_checkpoint(door),
     ("checkpoint", "a pickle that runs code"): lambda door, _: _pickled_checkpoint(door),
+    ("checkpoint", "of other users"): lambda door, _: _foreign_checkpoint(door),
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
     ("folder", "a file `log` where the run starts"): lambda door, _: _log_is_a_file(door),
     ("`run.json`", "half a file"): lambda door, _: _half_run_file(door),
@@ -377,6 +384,15 @@ def _damaged_state(door: Door, caplog: Any) -> None:
     assert "going back to the state before it" in caplog.text
 
 
+def _other_training(door: Door, caplog: Any) -> None:
+    (result,) = door.compare("Pop")
+    door.compare("Pop", checkpoint=result["checkpoint"], result_dir="second")
+    assert "was trained with other data" not in caplog.text
+    door.inter.write_text(door.inter.read_text().replace("six\ti1\t1", "six\ti1\t2.5"))
+    door.compare("Pop", checkpoint=result["checkpoint"], result_dir="third")
+    assert "was trained with other data than there are now (file tiny.inter)" in caplog.text
+
+
 def _no_gpu(door: Door, caplog: Any) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -424,6 +440,7 @@ TAKEN: dict[tuple[str, str], Callable[[Door, Any], None]] = {
     ("model folder", "an adapter beside the weights"): _adapter,
     ("model folder", "a padding token without a row in the embedding"): _padding,
     ("saved state", "cut off"): _damaged_state,
+    ("checkpoint", "trained on other events"): _other_training,
     ("`gpu_id`", "on a machine without a GPU"): _no_gpu,
 }
 

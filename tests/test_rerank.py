@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -82,6 +83,7 @@ def test_recall_at_the_top_is_the_ceiling_of_the_retriever():
     assert pair["reranking"] == {
         "retriever": "SASRec",
         "retriever_checkpoint": sasrec["checkpoint"],
+        "retriever_digest": hashlib.sha256(Path(sasrec["checkpoint"]).read_bytes()).hexdigest(),
         "top_k": 5,
         "blend": 1.0,
         "recall_ceiling": ceiling,

@@ -53,6 +53,13 @@ def test_every_option_has_a_name_of_its_own_and_one_documented_line():
         assert type_name(kind)
 
 
+def test_free_text_says_what_it_names():
+    """A run folder from elsewhere may name models and places; what does not say so would be taken from it unasked."""
+    for _, spec, kind in all_options():
+        is_free = "str" in type_name(kind) and not spec.metadata["choices"]
+        assert bool(spec.metadata["names"]) == is_free, spec.name
+
+
 def test_choices_are_those_that_exist():
     choices = {spec.name: spec.metadata["choices"] for _, spec, _ in all_options()}
     assert set(choices["domain"]) == set(DOMAINS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 _DIGITS = 16
+_WORDS = {"users": "users", "items": "items", "held_out": "events held out for validation and test"}
 
 
 def identity(dataset: Any) -> dict[str, str]:
@@ -16,6 +17,15 @@ def identity(dataset: Any) -> dict[str, str]:
     names = {"users": dataset.uid_field, "items": dataset.iid_field}
     tokens = {name: _digest(dataset.field2id_token[field]) for name, field in names.items()}
     return {**tokens, "held_out": dataset.held_out}
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """In what two identities differ, in words.
+
+    >>> differences({"users": "a", "items": "b", "held_out": "c"}, {"users": "a", "items": "x", "held_out": "y"})
+    ['items', 'events held out for validation and test']
+    """
+    return [word for name, word in _WORDS.items() if then.get(name) != now.get(name)]
 
 
 def held_out_digest(parts: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ def check_dataset_files(config: Any) -> None:
     parts = config["benchmark_filename"]
     if parts is not None and not (isinstance(parts, list) and len(parts) == 3):
         raise UserError(f"benchmark_filename must be a list of three, such as [train, valid, test], got {parts!r}")
-    suffixes = [f"{part}.inter" for part in parts or ()] or ["inter"]
-    missing = [f"{name}.{suffix}" for suffix in suffixes if not (folder / f"{name}.{suffix}").is_file()]
+    files = interaction_files(config)
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
         faults.append(
             f"dataset '{name}': no {', '.join(missing)} in {folder}; put RecBole's atomic files there, point data_path"
             " to the folder that holds the data set's folder, make them with"
             " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole"
         )
-    present = [folder / f"{name}.{suffix}" for suffix in suffixes if (folder / f"{name}.{suffix}").is_file()]
+    present = [path for path in files if path.is_file()]
     columns = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
     found = [header_fault(path, columns, config["field_separator"], config["encoding"]) for path in present]
     faults += [fault for fault in found if fault is not None]
@@ -46,13 +47,36 @@ def check_dataset_files(config: Any) -> None:
         raise UserError(faults)
 
 
+def interaction_files(config: Any) -> list[Path]:
+    """The files of events that a data set is read from: one, or the parts of one that was split before."""
+    folder, name = Path(config["data_path"]), config["dataset"]
+    return [
+        folder / f"{name}.{part}inter" for part in [f"{one}." for one in config["benchmark_filename"] or ()] or [""]
+    ]
+
+
+def changed_files(config: Any, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of the files of events, and of impressions where they are read, that are not what they were.
+
+    Args:
+        config: of the present run.
+        then: digests by name, as ``file_digests`` gave them.
+        now: likewise.
+    """
+    names = [path.name for path in interaction_files(config)]
+    of_test = config["eval_args"]["mode"]["test"]
+    if "impressions" in (of_test, config.settings.training.train_on):
+        names.append(f"{config['dataset']}.impressions.npz")
+    return [name for name in names if then.get(name) != now.get(name)]
+
+
 def file_digests(config: Any) -> dict[str, str]:
     """SHA-256 of a data set's atomic files, by name, and of summaries that were written elsewhere."""
     folder, name = Path(config["data_path"]), config["dataset"]
     paths = {path.name: path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
     writer, _, source = config.settings.summary.summarizer.partition(":")
-    if writer == "file" and Path(source).is_file():
-        paths[source] = Path(source)
+    if writer == "file" and Path(source).expanduser().is_file():
+        paths[source] = Path(source).expanduser()
     digests = {}
     for name, path in paths.items():
         with path.open("rb") as file:

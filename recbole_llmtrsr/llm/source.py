@@ -226,6 +226,11 @@ class ModelSource:
         return f"{name}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a name is no folder here, so that the model hub is asked for it."""
+    return not os.path.isdir(os.path.expanduser(name)) and not is_path(name)
+
+
 def is_path(name: str) -> bool:
     """Whether a name can only mean a folder: hub names are 'model' or 'organisation/model'."""
     return Path(name).is_absolute() or name[:1] in (".", "~") or name.count("/") > 1

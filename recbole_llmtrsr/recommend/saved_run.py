@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,22 @@ from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.identity import identity
-from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.data.identity import differences, identity
+from recbole_llmtrsr.data.location import changed_files, check_dataset_files, file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.free_options import FREE_OPTIONS
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.server import PREFIX as SERVER
 from recbole_llmtrsr.llm.server import parse_server
+from recbole_llmtrsr.llm.source import is_hub_name
+from recbole_llmtrsr.llm.text_vectors import TFIDF
 from recbole_llmtrsr.model.make_backbone import backbone_digest
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
 from recbole_llmtrsr.resume.random_state import undisturbed_randomness
-from recbole_llmtrsr.summarizer.writers.make_writer import is_registered
+from recbole_llmtrsr.settings import all_options
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, is_registered
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
@@ -41,6 +46,7 @@ PLACES = (
     "gpu_id",
     "backbone",
     "retriever",
+    "text_encoder",
     "summarizer",
     "summary_store",
     "summarizer_api_key_variable",
@@ -53,6 +59,19 @@ PLACES = (
     "max_tokens_per_batch",
     "trust_checkpoint",
     "trust_remote_code",
+)
+# What options name, where that is a model or a place; 'model', 'read' or 'written'.
+NAMING = {
+    spec.name: spec.metadata["names"] for _, spec, _ in all_options() if spec.metadata["names"] not in ("", "text")
+}
+# Options of RecBole's by which it writes files or asks a server.
+_WRITING = (
+    "checkpoint_dir",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "log_wandb",
+    "save_dataloaders",
+    "save_dataset",
 )
 _PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
 
@@ -117,11 +136,13 @@ def _loaded(
     train, valid, test = dataset.build()
     config.identity = identity(dataset)
     _check_data(file, saved["identity"], config)
+    _check_events(file, result, config)
     model = model_class(config, train)
     _check_prompts(file, saved, model)
     model.load_state_dict(saved["state_dict"])
     model.reranking = make_reranking(config, train, len(valid))
     if model.reranking is not None:
+        _check_retriever(file, result["reranking"], model.reranking.retriever.report())
         model.reranking.blend = float(result["reranking"]["blend"])
     model.to(config["device"]).eval().requires_grad_(False)
     label = str(result.get("label", result["model"]))
@@ -184,13 +205,14 @@ def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None
 def _config(
     model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
 ) -> SavedConfig:
-    own = SavedConfig.options_of(saved)
+    own = read_options(saved)
     if saved["config"].get("trust_remote_code") and "trust_remote_code" not in places:
         raise UserError(
             f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
             " options={'trust_remote_code': True}"
         )
     _check_summarizer(file, own, places)
+    check_named(file, own, places)
     options = {**own, "show_progress": False, **places}
     if "summarizer_api_key_variable" not in places:
         del options["summarizer_api_key_variable"]
@@ -200,10 +222,10 @@ def _config(
 
 
 def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
-    """Refuse another writer, a server that only the checkpoint names, and a store outside of the working folder."""
-    of_run = str(own["summarizer"])
-    if own["summary"] == "none":
+    """Refuse another writer, and a server that only the checkpoint names."""
+    if "summarizer" not in own:
         return
+    of_run = str(own["summarizer"])
     if "summarizer" in places:
         if _writer(str(places["summarizer"])) != _writer(of_run):
             raise UserError(
@@ -215,12 +237,51 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
             f"the run of {file} has its summaries written by {of_run}: if histories may be sent there, say so again"
             f" with options={{'summarizer': '{of_run}'}}"
         )
-    store = own["summary_store"]
-    if store is not None and "summary_store" not in places and _is_outside(Path(store).expanduser()):
-        raise UserError(
-            f"the run of {file} keeps its summaries in {store}, outside of this folder: if that file may be written,"
-            f" say so again with options={{'summary_store': '{store}'}}, or name another one (None: in memory)"
-        )
+
+
+def read_options(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a checkpoint's run; of those that name a model or a place only what a loaded run reads."""
+    own = SavedConfig.options_of(saved)
+    unread = {*_WRITING, *(set(NAMING) - set(PLACES))}
+    if own["summary"] == "none":
+        unread |= {"summarizer", "summary_store"}
+    if own.get("retriever") in (None, "Pop"):
+        unread |= {"text_encoder", "vector_dir"}
+    return {name: value for name, value in own.items() if name not in unread}
+
+
+def check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
+    """Refuse models of the hub and places outside of the working folder that only the checkpoint names."""
+    for name, kind in NAMING.items():
+        value = own.get(name)
+        if value is None:
+            continue
+        again = f"say so again with options={{'{name}': '{value}'}}"
+        if name == "text_encoder" and places.get(name, value) != value:
+            raise UserError(
+                f"{name} '{places[name]}' makes other vectors than '{value}', of the run of {file}: {again}"
+            )
+        if name in places:
+            continue
+        if kind == "model" and _is_of_hub(name, str(value)):
+            raise UserError(
+                f"the run of {file} takes its {name} '{value}' from the model hub, as there is no such folder here: if"
+                f" it may be fetched from there, {again}, or give the model's folder"
+            )
+        if kind == "written" and _is_outside(str(value)):
+            memory = ", or name another one (None: in memory)" if name == "summary_store" else ", or name another one"
+            raise UserError(
+                f"the run of {file} keeps what it makes in {value} ({name}), outside of this folder: if that may be"
+                f" written, {again}{memory}"
+            )
+
+
+def _is_of_hub(option: str, value: str) -> bool:
+    """Whether loading the model that an option names asks the hub, or may ask it."""
+    if option == "summarizer":
+        kind = _writer(value)
+        return kind in ("local", "vllm") and is_hub_name(value.removeprefix(VLLM))
+    return value not in (BUILTIN if option == "backbone" else TFIDF,) and is_hub_name(value)
 
 
 def _writer(summarizer: str) -> str:
@@ -233,8 +294,8 @@ def _writer(summarizer: str) -> str:
     return summarizer if summarizer == "extractive" or is_registered(summarizer) else "local"
 
 
-def _is_outside(path: Path) -> bool:
-    return not path.resolve().is_relative_to(Path.cwd())
+def _is_outside(path: str) -> bool:
+    return not Path(os.path.expanduser(path)).resolve().is_relative_to(Path.cwd())
 
 
 def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -259,13 +320,49 @@ def _tested(config: Any, test: Any) -> Any:
 
 
 def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
-    changed = [name for name, digest in config.identity.items() if expected.get(name) != digest]
+    changed = differences(expected, config.identity)
     if changed:
-        what = {"users": "users", "items": "items", "held_out": "events held out for validation and test"}
+        raise other_data(file, config, ", ".join(changed))
+
+
+def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
+    """Refuse other events of training, of which histories are made, and other summaries of a file."""
+    if "data_files" not in result:
+        getLogger().warning(f"the run of {file} does not tell the files of its events, so they are not compared")
+        return
+    then, now = result["data_files"], file_digests(config)
+    changed = changed_files(config, then, now)
+    if changed:
+        raise other_data(file, config, f"events of training ({', '.join(changed)} is not the file of then)")
+    writer = config.settings.summary
+    of_run = str(result["options"]["summarizer"])
+    if writer.summary == "none" or not writer.summarizer.startswith(FILE):
+        return
+    found = now.get(writer.summarizer.removeprefix(FILE))  # where there is none, whoever reads it tells so
+    if found is not None and then.get(of_run.removeprefix(FILE)) != found:
         raise UserError(
-            f"data set '{config['dataset']}' in {config['data_path']} has other {', '.join(what[n] for n in changed)}"
-            f" than when {file} was trained on it: point data_path to the files of then, or train anew"
+            f"summarizer '{writer.summarizer}' holds other summaries than when {file} was trained on them: give the"
+            " file of then, or train anew"
         )
+
+
+def other_data(file: Path, config: Any, what: str) -> UserError:
+    """What to tell of data that are not those that a checkpoint was trained on."""
+    return UserError(
+        f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
+        " point data_path to the files of then, or train anew"
+    )
+
+
+def _check_retriever(file: Path, of_run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a retriever that finds other items."""
+    for name in ("retriever", "retriever_digest"):  # runs of earlier versions do not tell the latter
+        if name in of_run and of_run[name] != now.get(name):
+            raise UserError(
+                f"the run of {file} re-ranked what a {of_run['retriever']} retrieves, and the retriever given is"
+                f" {'a ' + str(now['retriever']) if name == 'retriever' else 'one of other weights'}: give the one of"
+                f" then ({of_run.get('retriever_checkpoint')}), wherever it is now"
+            )
 
 
 def _check_prompts(file: Path, saved: Mapping[str, Any], model: Any) -> None:

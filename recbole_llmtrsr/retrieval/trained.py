@@ -15,8 +15,10 @@ from recbole_llmtrsr.checkpoints import load_checkpoint
 from recbole_llmtrsr.config import SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.file_digest import file_digest
 
 _PARTS = {"config", "given_options", "identity", "state_dict"}
+_NO_MODEL = "tfidf"  # text_encoder that is none
 
 
 class TrainedRetriever:
@@ -41,8 +43,11 @@ class TrainedRetriever:
 
     def report(self) -> dict[str, Any]:
         """What it is, for result.json."""
-        checkpoint = None if self._path is None else str(self._path)
-        return {"retriever": type(self._model).__name__, "retriever_checkpoint": checkpoint}
+        report = {"retriever": type(self._model).__name__}
+        if self._path is None:
+            return {**report, "retriever_checkpoint": None}
+        with self._path.open("rb") as file:
+            return {**report, "retriever_checkpoint": str(self._path), "retriever_digest": file_digest(file)}
 
 
 def trained_retriever(
@@ -74,8 +79,11 @@ def trained_retriever(
             *_faults_of_data(path, checkpoint, config, dataset),
         ]
     )
+    own = SavedConfig.options_of(checkpoint)
+    _refuse(_faults_of_encoder(path, model_class, own, config))
     places = {name: config[name] for name in ("use_gpu", "gpu_id")}
-    options = {**SavedConfig.options_of(checkpoint), **places, "data_path": str(Path(config["data_path"]).parent)}
+    places |= {"data_path": str(Path(config["data_path"]).parent), "vector_dir": config.settings.text.vector_dir}
+    options = {**own, **places}
     saved = SavedConfig(model_class, config["dataset"], None, options)
     # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
     init_seed(saved.data_seed, saved["reproducibility"])
@@ -125,6 +133,17 @@ def faults_of_rule(name: str, config: Any) -> list[str]:
     return [
         f"retriever {name} is no sequential model, and ranks first what a user already chose, which rank_history: auto"
         " leaves among the candidates of sequential ones: set rank_history: no (RecBole's rule for its kind) or yes"
+    ]
+
+
+def _faults_of_encoder(path: Path, model_class: Any, options: Mapping[str, Any], config: Any) -> list[str]:
+    """A model that the checkpoint alone names, which may come from elsewhere, and the model from the hub."""
+    encoder = options.get("text_encoder", _NO_MODEL)
+    if model_class.__name__ != "LLMSeqSim" or encoder in (_NO_MODEL, config.settings.text.text_encoder):
+        return []
+    return [
+        f"retriever {path} has vectors of text_encoder '{encoder}', this run has"
+        f" '{config.settings.text.text_encoder}': set text_encoder: {encoder} if that model may be loaded"
     ]
 
 

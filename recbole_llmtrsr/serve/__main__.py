@@ -166,14 +166,15 @@ def _parser() -> argparse.ArgumentParser:
         "--body_seconds",
         type=seconds,  # type: ignore[arg-type]
         default=10.0,
-        help="for a request's header to arrive (10), then the connection is closed; and as many for its body, then 408",
+        help="for a request's header to arrive, and for an answer to be read (10), then the connection is closed; and"
+        " as many for its body, then 408",
     )
     add(
         "--answer_seconds",
         type=seconds,  # type: ignore[arg-type]
         default=60.0,
         help="for a question to be answered, its time in line and its summary included (60); then 504. What still waits"
-        " is dropped, what the model works on is ended, answered for nobody",
+        " is dropped, what the model works on finishes, and its result is discarded",
     )
     add(
         "--most_prompts",

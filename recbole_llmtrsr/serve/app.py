@@ -88,6 +88,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         only_loopback=only_loopback,
     )
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(400, _unreadable)
 
     async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
         """Wait for an answer as long as the client does, but not for ever."""
@@ -150,7 +151,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         told = await answered(request, make, lambda query: worker.explanation(query, question.shown))
         return replace(told, options=())  # they name files and servers behind this one
 
-    @app.get("/health", summary="Whether questions are answered.")
+    @app.get("/health", summary="Whether questions are answered.", responses=_refusals(403, 408, 413) | _DOWN)
     async def health(request: Request) -> JSONResponse:
         state: dict[str, Any] = {"status": "ok" if worker.is_alive else "down"}
         if request.scope.get(TRUSTED, False):
@@ -161,7 +162,12 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
             state["waiting"] = worker.n_waiting
         return JSONResponse(state, 200 if worker.is_alive else 503)
 
-    @app.get("/metrics", summary="Counters in the text format of Prometheus.", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Counters in the text format of Prometheus.",
+        response_class=Response,
+        responses=_refusals(401, 403, 408, 413),
+    )
     async def counters() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
@@ -174,10 +180,16 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"description": "The body did not arrive in time."},
     413: {"description": "Too many bytes, items or characters."},
     415: {"description": "The body is not declared as application/json."},
-    422: {"description": "Malformed, or of unknown users or items; the detail tells the remedy."},
+    422: {"description": "Malformed, no JSON, or of unknown users or items; the detail tells the remedy."},
+    500: {"description": "The question could not be answered; the server's log tells why."},
     503: {"description": "Too many questions wait; Retry-After tells when to try again."},
     504: {"description": "The question took too long; the detail tells the remedy."},
 }
+_DOWN: dict[int | str, dict[str, Any]] = {503: {"description": "The model's thread has ended."}}
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _REFUSALS[status] for status in statuses}
 
 
 def _too_late(seconds: float) -> str:
@@ -197,3 +209,9 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
     detail = "\n".join(told).encode(errors="replace").decode()
     status = 413 if any(one["type"] in _TOO_LARGE for one in faults) else 422
     return JSONResponse({"detail": detail}, status)
+
+
+async def _unreadable(request: Request, error: Exception) -> JSONResponse:
+    """What no JSON parser gets through (nesting, digits, bytes that are no UTF-8) is malformed like any other."""
+    told = "the body cannot be read as JSON: send UTF-8, numbers of usual length and little nesting"
+    return JSONResponse({"detail": told}, 422)

@@ -12,6 +12,7 @@ from recbole_llmtrsr import checkpoints
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
+from recbole_llmtrsr.recommend.saved_run import NAMING, PLACES
 
 
 def refusal(folder, **load):
@@ -126,6 +127,10 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
     def other_test(file):  # u8's last event, which the test holds out
         file.write_text(file.read_text().replace("u8\ti18\t2\t8\n", "u8\ti3\t2\t8\n"))
 
+    def other_training(file):  # u8's third event, which every history of u8 in the test holds
+        assert "u8\ti0\t1\t2\n" in file.read_text()
+        file.write_text(file.read_text().replace("u8\ti0\t1\t2\n", "u8\ti6\t1\t2\n"))
+
     def other_texts(file):
         pass
 
@@ -133,9 +138,20 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
     assert "has other users" in refusal(trained.folder, options=data(fewer_users))
     message = refusal(trained.folder, options=data(other_test))
     assert "has other events held out for validation and test than when" in message
+    message = refusal(trained.folder, options=data(other_training))
+    assert "has other events of training (toy.inter is not the file of then) than when" in message
+    assert "point data_path to the files of then, or train anew" in message
     message = refusal(trained.folder, options=data(other_texts, titles={"i22": "white whale"}))
     assert "texts of the .item file, or the wording of this version, have changed since" in message
     assert "no toy.inter in" in refusal(trained.folder, options={"data_path": str(tmp_path / "nowhere")})
+
+
+def test_a_run_that_does_not_tell_its_files_is_loaded_with_a_warning(trained, tmp_path, caplog):
+    changed(trained, tmp_path / "old")
+    result = {name: value for name, value in trained.result.items() if name != "data_files"}
+    (tmp_path / "old" / "result.json").write_text(json.dumps(result))
+    Recommender.load(tmp_path / "old")
+    assert "does not tell the files of its events, so they are not compared" in caplog.text
 
 
 def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_path):
@@ -194,9 +210,50 @@ def test_a_store_outside_of_the_folder_is_written_only_if_said_again(trained, tm
     saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     store = tmp_path / "elsewhere" / "own.sqlite"
     folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summary_store": str(store)})
-    assert f"keeps its summaries in {store}, outside of this folder" in refusal(folder)
+    assert f"keeps what it makes in {store} (summary_store), outside of this folder" in refusal(folder)
     assert not store.exists()
     Recommender.load(folder, options={"summary_store": str(store)})
+
+
+ASKS = {"model": "evil/model", "written": "{elsewhere}/made"}
+READ_WITH = {"text_encoder": {"retriever": "text"}, "vector_dir": {"retriever": "text"}}
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_path, monkeypatch, name):
+    """Every option that can name one, so that none can be forgotten."""
+    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", pytest.fail)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    value = ASKS.get(NAMING[name], "{elsewhere}/made").format(elsewhere=elsewhere)
+    planted = {name: [value] if name == "also_test" else value, **READ_WITH.get(name, {})}
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)
+    folder = with_checkpoint(
+        trained,
+        tmp_path / "run",
+        config={**saved["config"], **planted},
+        given_options={**saved["given_options"], **planted, "eval_args": {"mode": "full"}},
+    )
+    if name in PLACES and NAMING[name] != "read":
+        assert f"say so again with options={{'{name}': '{value}'}}" in refusal(folder)
+    elif name == "retriever":
+        assert "cannot be read (No such file or directory)" in refusal(folder)
+    else:
+        Recommender.load(folder)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("summarizer", ["evil/model", "vllm:evil/model", "evil"])
+def test_a_summarizer_of_the_hub_is_asked_for_only_if_said_again(trained, tmp_path, summarizer):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summarizer": summarizer})
+    assert f"takes its summarizer '{summarizer}' from the model hub" in refusal(folder)
+
+
+def test_what_a_run_does_not_read_is_no_matter(trained, tmp_path):
+    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
+    planted = {"text_encoder": "evil/model", "vector_dir": "/elsewhere", "text_init": "evil/model"}
+    Recommender.load(with_checkpoint(trained, tmp_path / "run", config={**saved, **planted}))
 
 
 def test_the_checkpoint_of_another_run_is_refused(trained, train):
@@ -220,6 +277,19 @@ def test_a_summarizer_that_is_gone_is_told(train, home):
     run = train(summarizer=f"file:{file}")
     file.unlink()
     assert f"there is no file {file}" in refusal(run.folder)
+
+
+def test_other_summaries_of_a_file_are_refused_and_the_same_ones_may_move(train, home):
+    lines = "".join(
+        f'{{"user_id": "u{u}", "n_events": {n}, "summary": "likes {u}"}}\n' for u in range(12) for n in range(1, 10)
+    )
+    (home / "texts.jsonl").write_text(lines)
+    run = train(summarizer="file:texts.jsonl")
+    (home / "texts.jsonl").rename(home / "moved.jsonl")
+    Recommender.load(run.folder, options={"summarizer": "file:moved.jsonl"})
+    (home / "moved.jsonl").write_text(lines.replace("likes", "hates"))
+    message = refusal(run.folder, options={"summarizer": "file:moved.jsonl"})
+    assert "summarizer 'file:moved.jsonl' holds other summaries than when" in message
 
 
 def test_command_line_flags_do_not_reach_a_saved_run(trained, monkeypatch):

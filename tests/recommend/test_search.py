@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,29 @@ def test_without_the_history_its_items_leave_room_for_others(train, sasrec):
 @pytest.fixture(scope="module")
 def popular(train):
     return Recommender.load(train(**FULL, retriever="Pop", rank_history="no").folder)
+
+
+def test_another_retriever_is_refused_and_the_same_one_may_move(train, sasrec, home):
+    run = train(**FULL, retriever=sasrec)
+    copy = shutil.copy(sasrec, home / "moved.pth")
+    Recommender.load(run.folder, options={"retriever": str(copy)})
+    other = train("SASRec", **{**FULL, "epochs": 1, "hidden_size": 16, "inner_size": 16, "n_layers": 1, "seed": 3})
+    for retriever, told in (("text", "is a LLMSeqSim"), (other.result["checkpoint"], "is one of other weights")):
+        with pytest.raises(UserError, match=f"re-ranked what a SASRec retrieves, and the retriever given {told}"):
+            Recommender.load(run.folder, options={"retriever": retriever})
+
+
+def test_a_retriever_from_elsewhere_asks_no_hub_and_writes_nowhere_unasked(train, home, monkeypatch):
+    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", pytest.fail)
+    saved = torch.load(train("LLMSeqSim", **FULL).result["checkpoint"], weights_only=True)
+    file = home / "planted.pth"
+    torch.save({**saved, "config": {**saved["config"], "vector_dir": str(home / "elsewhere")}}, file)
+    run = train(**FULL, retriever=str(file))
+    planted = {"text_encoder": "evil/model", "vector_dir": str(home / "elsewhere")}
+    torch.save({**saved, "config": {**saved["config"], **planted}}, file)
+    with pytest.raises(UserError, match="has vectors of text_encoder 'evil/model', this run has 'tfidf'"):
+        Recommender.load(run.folder)
+    assert not (home / "elsewhere").exists()
 
 
 def test_more_than_the_retriever_finds_is_refused(popular):

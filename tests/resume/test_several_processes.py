@@ -42,7 +42,8 @@ def _but_for_processes(found: dict[str, Any]) -> dict[str, Any]:
         if isinstance(result, dict) and "options" in result:
             del result["processes"], result["options"]["gradient_shards"]
             result["options"].pop("retriever")
-            result.get("reranking", {}).pop("retriever_checkpoint", None)
+            for name in ("retriever_checkpoint", "retriever_digest"):
+                result.get("reranking", {}).pop(name, None)
     return found
 
 

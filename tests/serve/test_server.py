@@ -86,6 +86,11 @@ MALFORMED = [
     b'"rank"',
     b"\xff\xfe",
     b"[" * 100_000,
+    b'{"a":' * 40_000,
+    b"9" * 6_000,
+    b"-" + b"1" * 200_000,
+    b'{"k": ' + b"9" * 6_000 + b"}",
+    b'{"user": "\xff"}',
     b'{"user": "u3", "candidates": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     b'{"user": "\\ud800", "candidates": ["i1"]}',
     b'{"user": "u3", "candidates": ["\\ud800"]}',
@@ -117,9 +122,9 @@ MALFORMED = [
 def test_what_is_malformed_is_told_and_breaks_nothing(serve):
     server = serve()
     for body in MALFORMED:
-        for path in ("/rank", "/explain"):
+        for path in ("/rank", "/recommend", "/explain"):
             status, told = server.post(path, body)
-            assert status in (400, 422), body[:60]
+            assert status == 422, body[:60]
             assert set(told) == {"detail"}
             assert 0 < len(told["detail"]) < 4_000
         assert server.post("/rank", RANK)[0] == 200
@@ -278,7 +283,12 @@ def test_the_interface_is_described_with_its_bounds(serve):
     question = described["components"]["schemas"]["RankQuestion"]["properties"]["candidates"]
     assert (question["minItems"], question["maxItems"]) == (1, 1000)
     assert described["components"]["schemas"]["RecommendQuestion"]["properties"]["k"]["maximum"] == 1000
-    assert {"401", "403", "413", "415", "422", "503", "504"} < set(described["paths"]["/rank"]["post"]["responses"])
+    of_all = {"200", "403", "408", "413"}
+    asked = of_all | {"401", "415", "422", "500", "503", "504"}
+    for path, answers in {"/health": of_all | {"503"}, "/metrics": of_all | {"401"}}.items():
+        assert set(described["paths"][path]["get"]["responses"]) == answers
+    for path in ("/rank", "/recommend", "/explain"):
+        assert set(described["paths"][path]["post"]["responses"]) == asked
 
 
 def test_requests_under_way_are_answered_before_the_end(serve, wait_until):
