@@ -94,6 +94,11 @@ class SummarySettings:
         " the server, but checked against what that says) and what the model states for vllm:.",
         minimum=64,
     )
+    summarizer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory
+        {},
+        "Further fields of every request to a server, part of the store's keys, such as {chat_template_kwargs:"
+        " {enable_thinking: false}}, which keeps Qwen 3 on vLLM or SGLang from thinking.",
+    )
     summarizer_api_key_variable: str = option(
         "SUMMARIZER_API_KEY",
         "Environment variable that holds the key for a server, which is sent there and kept nowhere.",

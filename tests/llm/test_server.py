@@ -21,7 +21,8 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm import server_refusals, server_requests
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.server import ServerGenerator, parse_server
-from recbole_llmtrsr.llm.server_replies import read_error, read_reply, read_wait
+from recbole_llmtrsr.llm.server_replies import Reply, read_error, read_reply, read_wait
+from recbole_llmtrsr.llm.thoughts import without_thoughts
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
 
@@ -284,6 +285,14 @@ def test_a_request_is_greedy_and_bounded_and_says_nothing_that_a_server_may_not_
     message = {"role": "user", "content": "é"}
     assert server.bodies == [{"model": "tiny", "messages": [message], "temperature": 0, "max_tokens": 5}]
     assert server.keys == {"Bearer none"}
+
+
+def test_further_fields_of_a_request_are_sent_and_belong_to_what_answers_are_known_by(server: FaultyServer) -> None:
+    switch = {"chat_template_kwargs": {"enable_thinking": False}}
+    asked = generator(server.url, request=switch)
+    list(asked.generate(["x"], 5))
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert asked.settings == {**generator(server.url).settings, "request": switch}
 
 
 def test_what_reads_like_a_special_token_in_a_prompt_is_broken_before_a_server_reads_it(server):
@@ -550,7 +559,32 @@ def test_a_password_in_a_url_is_refused_unseen() -> None:
     assert "hush" not in str(fault.value)
 
 
-@pytest.mark.parametrize("body", ["[]", "7", "null", '{"choices": [{"message": {"content": 7}}]}', '{"error": "x"}'])
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "reasoning_content": "Okay, the user wants"}, ""),  # what vLLM parses away
+        ({"content": "", "reasoning": "Okay"}, ""),
+        ({"content": "Lamps.", "reasoning_content": "Okay"}, "Lamps."),
+        ({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Lamps."}]}, "Lamps."),  # Mistral
+        ({"content": None}, ""),
+    ],
+)
+def test_thoughts_that_a_server_parses_away_are_no_answer(message: dict[str, Any], text: str) -> None:
+    reply = read_reply(json.dumps({"choices": [{"message": message}]}))
+    assert isinstance(reply, Reply)
+    assert without_thoughts(reply.text) == (text, not text and bool(message.keys() - {"content"}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "7", "null", '{"error": "x"}'),
+        *(
+            f'{{"choices": [{{"message": {message}}}]}}'
+            for message in ('{"content": 7}', '{"content": ["x"]}', '{"content": [{"type": "text"}]}', "7", "[]")
+        ),
+    ],
+)
 def test_json_of_another_shape_has_no_choices(body: str) -> None:
     assert getattr(read_reply(body), "reason", None) == "no choices"
 
