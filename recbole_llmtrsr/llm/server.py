@@ -106,7 +106,7 @@ class ServerGenerator:
         self._url = base_url
         self._concurrency = concurrency
         self._requests = Requests(base_url, api_key, timeout, retries)
-        self._refusals = Refusals(f"{self.name}@{base_url}", self._requests.has_key, concurrency)
+        self._refusals = Refusals(f"{self.name}@{base_url}", base_url, self._requests.has_key, concurrency)
         self._context = context
         self._models: dict[str, int | None] | None = None  # None: not asked yet
         self._further = dict(request or {})

@@ -35,7 +35,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     from recbole_llmtrsr.recommend import Recommender
     from recbole_llmtrsr.serve.app import Limits, make_app
-    from recbole_llmtrsr.serve.origin import is_loopback
+    from recbole_llmtrsr.network import is_loopback
     from recbole_llmtrsr.serve.patience import impatient
 
     token = _token(options, is_loopback(options.host))

@@ -512,6 +512,41 @@ def test_it_runs_where_an_event_loop_runs_already(server: FaultyServer) -> None:
     assert asyncio.run(notebook()) == {0: "x!"}
 
 
+ENVIRONMENT = [
+    ("ALL_PROXY", "socks5://127.0.0.1:9", "ImportError"),
+    ("all_proxy", "socks://127.0.0.1:9", "ValueError"),
+    ("HTTP_PROXY", "http://127.0.0.1:nine", "InvalidURL"),
+    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "FileNotFoundError"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value"), [*((n, v) for n, v, _ in ENVIRONMENT), ("http_proxy", "127.0.0.1:9")])
+def test_a_server_on_this_machine_is_asked_directly(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(variable, value)
+    assert texts(generator(server.url).generate(["x"], 5)) == {0: "x!"}
+
+
+@pytest.mark.parametrize(("variable", "value", "kind"), ENVIRONMENT)
+def test_an_environment_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, kind: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"{kind}: .* because of the environment: .*{variable}={value}.*unset it"):
+        list(generator("http://server.invalid/v1").generate(["x"], 5))
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hush@127.0.0.1:9")
+    with pytest.raises(UserError) as fault:
+        list(generator("http://server.invalid/v1", retries=0).generate(["x"], 5))
+    assert "is not there, asked through the proxy of HTTP_PROXY=http://127.0.0.1:9, (connection" in str(fault.value)
+    assert str(fault.value).endswith("or correct the proxy, or add the server's host to NO_PROXY")
+    assert "hush" not in str(fault.value)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_requests, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'pip install "recbole_llmtrsr\[server\]"'):
