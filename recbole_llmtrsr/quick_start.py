@@ -25,7 +25,8 @@ from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
 from recbole_llmtrsr.result_folder import remove_empty, result_folder
 from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
-from recbole_llmtrsr.training import remove_states
+from recbole_llmtrsr.summarizer.run_record import RunRecord
+from recbole_llmtrsr.training import STATES, remove_states
 
 _OF_ONE = ("device", "show_progress", "log_wandb")  # options that each process has its own of
 
@@ -141,6 +142,7 @@ def compared_runs(
             raise
         comparisons = processes.by_main(write)
         record.complete()
+        remove_states(folder)
     finally:
         record.close()
         if processes.is_main():
@@ -152,6 +154,7 @@ def _run_all(
     configs: Sequence[Config], several: bool, folder: Path, saved: bool, record: RunFile, runs: list[Run]
 ) -> None:
     """Append the run of every config, in their order; those that had finished before are read from their folders."""
+    summaries = RunRecord(folder / STATES)
     for config in configs:
         settings = config.settings.evaluation
         parts = [*([config.label] if several else []), *([f"seed-{config['seed']}"] if settings.seeds else [])]
@@ -161,7 +164,7 @@ def _run_all(
             runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
         else:
             use_retriever(config, runs)
-            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs))
+            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs), summaries)
             is_divided = processes.count() == 1 or getattr(config.model_class, "divides_batches", False)
             if not is_divided:
                 getLogger().warning(f"{config.label} runs in one process, for which the others wait")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -105,7 +104,7 @@ def fit(
     facts = {
         "data": dict(config.identity),
         "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
-        "summaries": _digest(summaries.summaries),
+        "summaries": summaries.digest,
         "report": dict(summaries.report),
     }
     processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
@@ -154,13 +153,6 @@ def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path
             f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin anew"
             " without resume, in another result_dir"
         )
-
-
-def _digest(summaries: Mapping[int, str]) -> str:
-    digest = hashlib.sha256()
-    for history_id, text in sorted(summaries.items()):
-        digest.update(f"{history_id} {text}\n".encode())
-    return digest.hexdigest()
 
 
 def _begin_from(trainer: Any, checkpoint: str) -> None:

@@ -180,6 +180,9 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
         weights = [(r.result.get("weights") or {}).get("total") for r in (run, other)]  # of backbones in other places
         if None not in weights and weights[0] != weights[1]:
             differing.append(f"{weights[0]:,} weights, not {weights[1]:,}")
+        digests = [(r.result.get("summaries") or {}).get("digest") for r in (run, other)]
+        if None not in digests and digests[0] != digests[1]:
+            differing.append(f"summaries {digests[0]}, not {digests[1]}")
         if differing:
             other_name = f"{run.label.partition('@')[0]}@other"
             raise UserError(

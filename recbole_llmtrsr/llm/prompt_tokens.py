@@ -33,7 +33,10 @@ class PromptTokens:
         self.tokenizer = tokenizer
         self.context = context or _stated_context(config, tokenizer)
         self._name = name
-        self._frame, self._opened = _frame_ids(tokenizer, name) if tokenizer.chat_template else (None, "")
+        self._frame: tuple[list[int], list[int]] | None = None
+        self._opened = ""
+        if tokenizer.chat_template:
+            self._frame, self._opened = _frame_ids(tokenizer, name)
         self._hidden = _hidden_ids(tokenizer)
         self.room = self.context - len(self._row(""))
 

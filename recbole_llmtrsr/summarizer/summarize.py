@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,14 @@ class SummaryResult:
     report: Mapping[str, Any]
     traces: Mapping[int, tuple[TracedCall, ...]] = field(default_factory=dict)
     unanswered: Mapping[bytes, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all summaries, which all runs under one name should share."""
+        digest = hashlib.sha256()
+        for history_id, text in sorted(self.summaries.items()):
+            digest.update(f"{history_id} {text}\n".encode())
+        return digest.hexdigest()
 
     def calls_of(self, history_id: int) -> tuple[TracedCall, ...]:
         """The calls behind a traced history's summary, in the order in which they ran, the result last."""
