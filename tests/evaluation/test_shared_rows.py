@@ -256,6 +256,10 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
     check_comparable([sizes[0], sizes[2]])
     with pytest.raises(UserError, match=re.escape("LLMTRSR (seed 2) ran with 2,000 weights, not 1,000 as LLMTRSR (se")):
         check_comparable(sizes)
+    texts = [run("LLMTRSR", seed, None, summaries={"digest": digest}) for seed, digest in ((1, "ab"), (2, "cd"))]
+    check_comparable([texts[0], run("LLMTRSR", 2, None, summaries={})])
+    with pytest.raises(UserError, match=re.escape("LLMTRSR (seed 2) ran with summaries cd, not ab as LLMTRSR")):
+        check_comparable(texts)
     other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
