@@ -66,4 +66,5 @@ def remedy(counts: Counts) -> str:
 
 
 def _causes(counts: Counts) -> str:
-    return f"failures: {dict(counts.failures)}, faults: {dict(counts.faults)}"
+    told = {"failures": dict(counts.failures), "faults": dict(counts.faults)}
+    return ", ".join(f"{name}: {of_kind}" for name, of_kind in told.items() if of_kind)
