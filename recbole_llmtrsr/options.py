@@ -105,12 +105,14 @@ class SummarySettings:
     )
     faulty_summaries: str = option(
         "keep",
-        "LLM texts that are empty, cut off, repetitive, an echo, in another script or a refusal: keep, retry (ask once"
-        " more), or fallback (to the extractive text, as what stays empty always does); always counted.",
+        "LLM texts that are empty, mere thoughts, cut off, repetitive, an echo, in another script or a refusal: keep,"
+        " retry (ask once more), or fallback (to the extractive text, as what stays empty or thoughts always does);"
+        " always counted, and more than half of the texts replaced is an error.",
         choices=("keep", "retry", "fallback"),
     )
     summary_store: str | None = option(
-        "saved/summaries.sqlite", "File that keeps every text ever written, for all runs; ~ keeps them in memory."
+        "saved/summaries.sqlite",
+        "File that keeps every text ever written, for all runs; ~ keeps them for the runs of one command.",
     )
     summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")
     dry_run: bool = option(False, "Tell how many calls, tokens and hours the summaries would take, and stop.")

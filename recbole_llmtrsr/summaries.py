@@ -203,23 +203,27 @@ def _check_found(config: Any, counts: Mapping[str, int], n_histories: int) -> No
 
 
 def _check_texts(result: SummaryResult, block_size: int) -> None:
-    """Refuse summaries without any text, and warn where they cannot tell users apart."""
-    texts = Counter(result.summaries.values())
-    without_block = result.report.get("histories_without_block", 0)
-    if texts and set(texts) == {""}:
-        if without_block < len(result.summaries):
-            raise UserError(
-                f"none of {len(result.summaries)} summaries has any text, because the items' texts or the summarizer"
-                " give none: name other item_text_fields, choose another summarizer, or set summary: none"
-            )
-        getLogger(__name__).warning(
+    """Refuse summaries without any text, and warn of those that are not there or cannot tell users apart."""
+    texts, warn = Counter(result.summaries.values()), getLogger(__name__).warning
+    n_expected = texts.total() - result.report.get("histories_without_block", 0)
+    n_found = texts.total() - texts.pop("", 0)
+    why = (
+        "because the items' texts or the summarizer give none: name other item_text_fields, choose another summarizer,"
+        " or set summary: none"
+    )
+    if n_expected and not n_found:
+        raise UserError(f"none of {n_expected} summaries has any text, {why}")
+    if result.summaries and not n_expected:
+        warn(
             f"no history has a block of {block_size} items, so that no prompt has a summary: lower block_size, or set"
             " summarize_remainder: yes"
         )
-    elif len(texts) == 1 and texts.total() >= MANY:
-        getLogger(__name__).warning(
-            f"all {texts.total()} summaries read the same ('{next(iter(texts))[:60]}'), so that they tell nothing of a"
-            " user: choose another summarizer, or see what its prompts and answers are with --explain=<user id>"
+    elif n_found < n_expected / 2 and "from_file" not in result.report:
+        warn(f"{n_expected - n_found} of {n_expected} summaries have no text, {why}")
+    elif len(texts) == 1 and n_found >= MANY:
+        warn(
+            f"all {n_found} summaries read the same ('{next(iter(texts))[:60]}'), so that they tell nothing of a user:"
+            " choose another summarizer, or see what its prompts and answers are with --explain=<user id>"
         )
 
 

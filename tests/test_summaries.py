@@ -146,6 +146,14 @@ def test_extracts_of_items_that_read_the_same_are_empty_and_refused(run: Any, at
         run(summarize_only=True)
 
 
+def test_extracts_that_are_empty_for_most_are_told_of(run: Any, atomic_folder: Path, caplog: Any) -> None:
+    file = atomic_folder / "tiny" / "tiny.item"
+    rows = "".join(f"i{n}\tOslo\t{'A rug' if n == 9 else ''}\n" for n in range(1, 10))
+    file.write_text("item_id:token\tmaker:token\ttitle:token_seq\n" + rows)
+    run(summarize_only=True)
+    assert "summaries have no text, because the items' texts" in caplog.text
+
+
 def test_histories_without_a_block_are_told_of(run: Any, caplog: Any) -> None:
     run(summarize_only=True, block_size=50, summarize_remainder="no", n_recent_items=49)
     assert "no history has a block of 50 items" in caplog.text
