@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from logging import getLogger
 from typing import Literal
 
@@ -13,7 +12,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
-from recbole_llmtrsr.summarizer.losses import check_losses, tell_losses
+from recbole_llmtrsr.summarizer.losses import Counts, check_losses, tell_losses
 from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
@@ -25,33 +24,6 @@ WAIT_SECONDS = 0.05  # between looks at what another process is writing
 PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
 
 Source = Literal["stored", "written", "replaced"]
-
-
-@dataclass
-class Counts:
-    """What happened to the calls of a plan: calls + repeated = equal + found + made + all failures.
-
-    Attributes:
-        different: calls that have their text, without those that are equal to another.
-        equal: calls that read the same as another one of their wave, and share its answer.
-        found: answers that were in the store, or that another process wrote meanwhile.
-        made: answers that this process's writer gave.
-        repeated: second attempts at a faulty answer.
-        replaced: texts of the extractive writer in place of a missing or faulty answer.
-        failures: attempts without an answer, by reason.
-        faults: first answers by fault; one answer can have several.
-        remaining_faults: answers that are used, by fault.
-    """
-
-    different: int = 0
-    equal: int = 0
-    found: int = 0
-    made: int = 0
-    repeated: int = 0
-    replaced: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    remaining_faults: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
-"""What is said of a writer whose texts cannot be used, and when it is refused."""
+"""What became of the calls of a plan, what is said of lost texts, and when their writer is refused."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 from recbole_llmtrsr.errors import UserError
-
-if TYPE_CHECKING:
-    from recbole_llmtrsr.summarizer.execute import Counts
 
 MOST_LOST = 0.5  # of the texts; with more, results would stand under the name of a model that did not write
 TOLD = 0.05  # of the texts: faults in more are told on the screen, others in the result alone
@@ -21,6 +19,33 @@ _LONGER = "raise summarizer_max_new_tokens"
 _OTHER = "choose another model"
 _SERVER = "see the server's log, and summarizer_timeout, summarizer_retries and summarizer_context"
 _REPLACE = "set faulty_summaries: retry or fallback"
+
+
+@dataclass
+class Counts:
+    """What happened to the calls of a plan: calls + repeated = equal + found + made + all failures.
+
+    Attributes:
+        different: calls that have their text, without those that are equal to another.
+        equal: calls that read the same as another one of their wave, and share its answer.
+        found: answers that were in the store, or that another process wrote meanwhile.
+        made: answers that this process's writer gave.
+        repeated: second attempts at a faulty answer.
+        replaced: texts of the extractive writer in place of a missing or faulty answer.
+        failures: attempts without an answer, by reason.
+        faults: first answers by fault; one answer can have several.
+        remaining_faults: answers that are used, by fault.
+    """
+
+    different: int = 0
+    equal: int = 0
+    found: int = 0
+    made: int = 0
+    repeated: int = 0
+    replaced: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    remaining_faults: Counter[str] = field(default_factory=Counter)
 
 
 def check_losses(name: str, counts: Counts) -> None:
