@@ -62,14 +62,15 @@ def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:
     """
     try:
         template = tokenizer.get_chat_template()
-        # Templates without a thinking mode ignore the variable; with one, the answer's tokens would go into thoughts.
+        # Templates without a thinking mode ignore these; with one, the answer's tokens would go into thoughts.
         text = str(
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": _HERE}],
                 chat_template=_FIXED_DATE + template if "strftime_now" in template else template,
                 tokenize=False,
                 add_generation_prompt=True,
-                enable_thinking=False,
+                enable_thinking=False,  # Qwen 3, SmolLM 3, GLM 4.5
+                thinking=False,  # DeepSeek V3.1, Granite
             )
         )
     except Exception as error:  # whatever a template's own code raises

@@ -105,6 +105,11 @@ class SummarySettings:
         " the server, but checked against what that says) and what the model states for vllm:.",
         minimum=64,
     )
+    summarizer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory
+        {},
+        "Further fields of every request to a server, part of the store's keys, such as {chat_template_kwargs:"
+        " {enable_thinking: false}}, which keeps Qwen 3 on vLLM or SGLang from thinking.",
+    )
     summarizer_api_key_variable: str = option(
         "SUMMARIZER_API_KEY",
         "Environment variable that holds the key for a server, which is sent there and kept nowhere.",
@@ -112,13 +117,14 @@ class SummarySettings:
     )
     faulty_summaries: str = option(
         "keep",
-        "LLM texts that are empty, cut off, repetitive, an echo, in another script or a refusal: keep, retry (ask once"
-        " more), or fallback (to the extractive text, as what stays empty always does); always counted.",
+        "LLM texts that are empty, mere thoughts, cut off, repetitive, an echo, in another script or a refusal: keep,"
+        " retry (ask once more), or fallback (to the extractive text, as what stays empty or thoughts always does);"
+        " always counted, and more than half of the texts replaced is an error.",
         choices=("keep", "retry", "fallback"),
     )
     summary_store: str | None = option(
         "saved/summaries.sqlite",
-        "File that keeps every text ever written, for all runs; ~ keeps them in memory.",
+        "File that keeps every text ever written, for all runs; ~ keeps them for the runs of one command.",
         names="written",
     )
     summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")

@@ -35,6 +35,7 @@ from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.rerank import finish_reranking, make_reranking, retrieve_negatives
 from recbole_llmtrsr.run_data import RunData, load_run_data
 from recbole_llmtrsr.summaries import make_summaries, save_summaries, summary_cost
+from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
 from recbole_llmtrsr.training import fit, make_trainer
@@ -72,7 +73,13 @@ def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapp
     return config
 
 
-def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Mapping[str, str] | None = None) -> Run:
+def run_pipeline(
+    config: Config,
+    saved: bool,
+    folder: Path,
+    candidate_hashes: Mapping[str, str] | None = None,
+    record: RunRecord | None = None,
+) -> Run:
     """Train and evaluate one model with one seed.
 
     Args:
@@ -80,6 +87,7 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
         saved: keep the best checkpoint and test with it.
         folder: where result.json goes.
         candidate_hashes: candidate sets, by split, of the models to compare with.
+        record: of the command's summaries.
 
     Returns:
         the content of result.json, and the tables of ranked histories, if it went so far.
@@ -107,7 +115,7 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
         reranking = None
         if not stage.summarize_only:
             reranking = make_reranking(config, data.train._dataset, len(data.valid._dataset))
-        summaries = _summarized(config, data, clock)
+        summaries = _summarized(config, data, clock, record)
         if stage.summarize_only:
             if data.has_texts:
                 save_summaries(folder / SUMMARIES, data.dataset, data.loaders, summaries)
@@ -170,14 +178,14 @@ def run_pipeline(config: Config, saved: bool, folder: Path, candidate_hashes: Ma
     return Run(config.label, config["seed"], result, ranked, probes, further)
 
 
-def _summarized(config: Config, data: RunData, clock: Clock) -> SummaryResult:
+def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord | None) -> SummaryResult:
     """Every history's summary, in the data set; none for models without a language model."""
     if not data.has_texts:
         return SummaryResult({}, {})
     explained = config.settings.evaluation.explain
     traced = [] if explained is None else [history_of(explained, data.test._dataset)]
     with clock("summaries"):
-        summaries = make_summaries(config, data.dataset, data.loaders, traced)
+        summaries = make_summaries(config, data.dataset, data.loaders, traced, record)
     logging.getLogger().info(f"summaries: {summaries.report}")
     return summaries
 
@@ -234,7 +242,7 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
     }
     if data.has_texts:
         report |= {
-            "summaries": dict(summaries.report),
+            "summaries": {**summaries.report, "digest": summaries.digest[:12]},
             "items_without_text": len(data.dataset.items_without_text),
             "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
             "repeated_item_lines": len(data.dataset.item_text.repeated_lines),

@@ -29,7 +29,8 @@ from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
 from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
 from recbole_llmtrsr.resume.run_file import RunFile
 from recbole_llmtrsr.settings import EvaluationSettings
-from recbole_llmtrsr.training import remove_states
+from recbole_llmtrsr.summarizer.run_record import RunRecord
+from recbole_llmtrsr.training import STATES, remove_states
 
 __all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
 
@@ -138,7 +139,7 @@ def compared_runs(
             "versions": versions(),
         }
     )
-    record = RunFile(folder, asked, digests, versions())
+    record, summaries = RunFile(folder, asked, digests, versions()), RunRecord(folder / STATES)
     runs: list[Run] = []
     write = partial(_write_comparisons, folder, runs, settings, is_alone=len(configs) == 1)
     folders = [_own_folder(config, folder, several=len(models) > 1) for config in configs]
@@ -146,13 +147,15 @@ def compared_runs(
         if processes.is_main():
             remove_unfinished(folder, folders)
         try:
-            _run_all(configs, folders, made, saved, record, runs)
+            _run_all(configs, folders, made, saved, record, summaries, runs)
         except BaseException:
             if processes.is_main():
                 write()  # of the runs before the one that failed
             raise
         comparisons = processes.by_main(write)
         record.complete()
+        if processes.is_main():
+            summaries.remove()
     finally:
         if processes.is_main():
             made.remove_empty()
@@ -168,6 +171,7 @@ def _run_all(
     made: MadeFolders,
     saved: bool,
     record: RunFile,
+    summaries: RunRecord,
     runs: list[Run],
 ) -> None:
     """Append the run of every config, in their order; those that had finished before are read from their folders."""
@@ -179,7 +183,7 @@ def _run_all(
             runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
         else:
             use_retriever(config, runs)
-            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs))
+            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs), summaries)
             is_divided = processes.count() == 1 or getattr(config.model_class, "divides_batches", False)
             if not is_divided:
                 getLogger().warning(f"{config.label} runs in one process, for which the others wait")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,18 @@ __all__ = [
     "type_name",
     "unknown_options",
 ]
+
+
+# Fields of a request to a server that are not free, and what sets them.
+_OWN_FIELDS = {
+    "model": "it is named in summarizer: openai:<model>@<base url>",
+    "messages": "prompts are worded by prompt_templates",
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_new_tokens"), "the longest answer is summarizer_max_new_tokens"
+    ),
+    **dict.fromkeys(("temperature", "seed"), "answers are greedy, so that one prompt has one answer"),
+    **dict.fromkeys(("n", "stream"), "one whole answer is read"),
+}
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,12 @@ def _as_type(kind: Any, value: Any) -> Any:
             return {}
         if not isinstance(value, dict):
             raise TypeError
-        return {_as_type(str, k): _as_type(str, v) for k, v in value.items()}
+        return {_as_type(str, k): _as_type(arguments[1], v) for k, v in value.items()}
+    if kind is Any:  # of what JSON has
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except ValueError as error:
+            raise TypeError from error
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():  # 1e6
@@ -188,8 +206,19 @@ def type_name(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"list of {type_name(arguments[0])}"
     if get_origin(kind) is dict:
-        return "mapping of str to str"
+        return "mapping" if arguments[1] is Any else "mapping of str to str"
     return str(kind.__name__)
+
+
+def _request_faults(summary: SummarySettings) -> Iterator[str]:
+    for name in summary.summarizer_request:
+        if name in _OWN_FIELDS:
+            yield f"summarizer_request cannot set {name}: {_OWN_FIELDS[name]}"
+    if summary.summarizer_request and not summary.summarizer.startswith("openai:"):
+        yield (
+            f"summarizer_request {summary.summarizer_request} is read by a server alone: leave it out, or set"
+            " summarizer: openai:<model>@<base url>"
+        )
 
 
 def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
@@ -218,6 +247,7 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
             "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
             " SUMMARIZER_API_KEY; what was given is not shown, as it may be a key"
         )
+    yield from _request_faults(summary)
     planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
     if planned and not summary.with_remainder and n_recent < summary.block_size - 1:
         yield (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from recbole_llmtrsr.model.make_backbone import weights_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.summarizer.cost import estimate
 from recbole_llmtrsr.summarizer.from_file import read_summaries, resolve, write_summaries
+from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, make_writer
+from recbole_llmtrsr.summarizer.writers.make_writer import EXTRACTIVE, FILE, VLLM, make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
+
+MANY = 10  # histories whose summaries are not expected to be all the same
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,11 @@ class _Wanted:
 
 
 def make_summaries(
-    config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any], traced: Sequence[int] = ()
+    config: Any,
+    dataset: LLMTRSRDataset,
+    loaders: Sequence[Any],
+    traced: Sequence[int] = (),
+    record: RunRecord | None = None,
 ) -> SummaryResult:
     """Give every history that a loader will ask for its preference summary, and hand them to the data set.
 
@@ -54,13 +63,17 @@ def make_summaries(
         dataset: whose histories are summarized.
         loaders: of all splits.
         traced: ids of histories whose calls are to be told.
+        record: of what other runs of the command were not answered, and of what this one is not.
 
     Raises:
-        UserError: a fault of the summarizer, the store or the file of summaries.
+        UserError: a fault of the summarizer, the store or the file of summaries; or no history has a summary, or too
+            few texts are the summarizer's.
     """
     settings = config.settings.summary
     if settings.summary == "none":
         return SummaryResult({}, {})
+    if settings.summarizer == EXTRACTIVE:  # writes the same texts again
+        record = None
     wanted = _wanted(dataset, loaders)
     if settings.summarizer.startswith(FILE):
         texts, counts = _from_file(config, wanted)
@@ -71,7 +84,9 @@ def make_summaries(
 
         def summarized() -> SummaryResult:
             with SummaryStore(store_path(settings.summary_store)) as store:
-                return summarize(
+                if record is not None:
+                    record.fill(store)
+                made = summarize(
                     wanted.ids,
                     calls,
                     writer,
@@ -79,13 +94,19 @@ def make_summaries(
                     settings,
                     lambda: ExtractiveWriter(dataset.item_text),
                     traced=traced,
+                    unanswered=record.unanswered() if record is not None else None,
+                    is_judged=True,
                     show_progress=bool(config["show_progress"]),
                 )
+                if record is not None:
+                    record.keep(store, made.unanswered)
+                return made
 
         if settings.summary_store is None or settings.summarizer.startswith(VLLM):
             result = processes.by_main(summarized)  # there is nothing to share, or one engine for all GPUs
         else:
             result = _of_all_processes(summarized(), writer)
+    _check_texts(result, settings.block_size)
     dataset.set_summaries(result.summaries)
     return result
 
@@ -156,7 +177,54 @@ def _from_file(config: Any, wanted: _Wanted) -> tuple[dict[int, str], dict[str, 
         )
     summaries = read_summaries(Path(config.settings.summary.summarizer.removeprefix(FILE)).expanduser())
     texts, counts = resolve(summaries, wanted.rows())
+    _check_found(config, counts, sum(n > 0 for n in wanted.n_events))
     return texts, {**counts, "identical_lines": summaries.n_identical, "empty_summaries": summaries.n_empty}
+
+
+def _check_found(config: Any, counts: Mapping[str, int], n_histories: int) -> None:
+    """Refuse a file that has no history's summary, and warn of one that has few.
+
+    Args:
+        config: our Config.
+        counts: of ``resolve``.
+        n_histories: histories with events, which alone can have one.
+    """
+    found = counts["exact"] + counts["earlier"]
+    told = (
+        f"summarizer {config.settings.summary.summarizer} has a summary for {found or 'none'} of {n_histories}"
+        f" histories ({counts['users_without']} users have none there, {counts['only_later']} histories later ones"
+        f" alone): user_id must be a user of '{config['dataset']}', and n_events the number of the user's first events"
+        " after this run's filters"
+    )
+    if n_histories and not found:
+        raise UserError(told)
+    if found < n_histories / 2:
+        getLogger(__name__).warning(told)
+
+
+def _check_texts(result: SummaryResult, block_size: int) -> None:
+    """Refuse summaries without any text, and warn of those that are not there or cannot tell users apart."""
+    texts, warn = Counter(result.summaries.values()), getLogger(__name__).warning
+    n_expected = texts.total() - result.report.get("histories_without_block", 0)
+    n_found = texts.total() - texts.pop("", 0)
+    why = (
+        "because the items' texts or the summarizer give none: name other item_text_fields, choose another summarizer,"
+        " or set summary: none"
+    )
+    if n_expected and not n_found:
+        raise UserError(f"none of {n_expected} summaries has any text, {why}")
+    if result.summaries and not n_expected:
+        warn(
+            f"no history has a block of {block_size} items, so that no prompt has a summary: lower block_size, or set"
+            " summarize_remainder: yes"
+        )
+    elif n_found < n_expected / 2 and "from_file" not in result.report:
+        warn(f"{n_expected - n_found} of {n_expected} summaries have no text, {why}")
+    elif len(texts) == 1 and n_found >= MANY:
+        warn(
+            f"all {n_found} summaries read the same ('{next(iter(texts))[:60]}'), so that they tell nothing of a user:"
+            " choose another summarizer, or see what its prompts and answers are with --explain=<user id>"
+        )
 
 
 def run_writer(config: Any, item_text: ItemText) -> SummaryWriter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -113,7 +112,7 @@ def fit(
     facts = {
         "data": dict(config.identity),
         "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
-        "summaries": _digest(summaries.summaries),
+        "summaries": summaries.digest,
         "report": dict(summaries.report),
     }
     processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
@@ -143,7 +142,6 @@ def fit(
     processes.meet()  # the checkpoint is there for all of them
     best_result = trainer.best_valid_result
     return {
-        "summaries_digest": facts["summaries"] if summaries.summaries else None,
         "best_valid_score": float(trainer.best_valid_score),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": None if best_result is None else {k: float(v) for k, v in best_result.items()},
@@ -178,13 +176,6 @@ def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path
             f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin anew"
             " without resume, in another result_dir"
         )
-
-
-def _digest(summaries: Mapping[int, str]) -> str:
-    digest = hashlib.sha256()
-    for history_id, text in sorted(summaries.items()):
-        digest.update(f"{history_id} {text}\n".encode())
-    return digest.hexdigest()
 
 
 def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:

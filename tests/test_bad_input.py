@@ -23,6 +23,8 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
+from recbole_llmtrsr.llm.generation import Generation
+from recbole_llmtrsr.llm.server import ServerGenerator
 from recbole_llmtrsr.model.assembly import assemble
 from recbole_llmtrsr.pipeline import checked_config
 from recbole_llmtrsr.quick_start import compare
@@ -153,6 +155,27 @@ def _log_is_a_file(door: Door) -> None:
     door.compare("Pop")
 
 
+def _thinking_server(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+
+    def answers(self: Any, prompts: Any, limit: int) -> Any:
+        return enumerate(Generation("Okay, so I need to summarize what", 9, limit, False) for _ in prompts)
+
+    monkeypatch.setattr(ServerGenerator, "generate", lambda *given: (answer for answer in answers(*given)))
+    door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)
+
+
+def _foreign_proxy(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)
+
+
+def _foreign_summaries(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.jsonl").write_text('{"user_id": "nobody", "n_events": 1, "summary": "Likes rugs."}\n')
+    door.compare("LLMTRSR", summarizer="file:mine.jsonl", summarize_only=True)
+
+
 def _half_run_file(door: Door) -> None:
     Path("out").mkdir()
     Path("out/run.json").write_text('{"runs": {')
@@ -247,6 +270,12 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("checkpoint", "cut off"): lambda door, _: _cut_checkpoint(door),
     ("checkpoint", "a pickle that runs code"): lambda door, _: _pickled_checkpoint(door),
     ("checkpoint", "of other users"): lambda door, _: _foreign_checkpoint(door),
+    ("summarizer", "`summarizer_request: {temperature: 1}`"): lambda door, _: door.config(
+        summarizer="openai:m@http://127.0.0.1:9/v1", summarizer_request={"temperature": 1}
+    ),
+    ("summarizer", "a server whose answers are nothing but thoughts"): _thinking_server,
+    ("summarizer", "a proxy of a scheme that there is not"): _foreign_proxy,
+    ("summarizer", "a file without a summary for any history"): _foreign_summaries,
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
     ("folder", "a file `log` where the run starts"): lambda door, _: _log_is_a_file(door),
     ("`run.json`", "half a file"): lambda door, _: _half_run_file(door),

@@ -16,7 +16,7 @@ NAME = PACKAGE.name
 
 # From the ground up; stages on one line know nothing of each other.
 STAGES = (
-    ("", "errors", "file_digest"),
+    ("", "errors", "file_digest", "network"),
     ("division", "gradient_sum"),
     ("processes",),
     ("whole_file",),

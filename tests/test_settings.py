@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -108,6 +109,8 @@ def test_what_yaml_and_flags_leave_open_is_settled(name, given, read):
         ("answers", [1, 2], "answers must be list of str, got [1, 2]"),
         ("prompt_templates", "none", "prompt_templates must be mapping of str to str, got 'none'"),
         ("prompt_templates", {"none": 5}, "prompt_templates must be mapping of str to str, got {'none': 5}"),
+        ("summarizer_request", [5], "summarizer_request must be mapping, got [5]"),
+        ("summarizer_request", {"a": {5}}, "summarizer_request must be mapping, got {'a': {5}}"),
         ("backbone", 7, "backbone must be str, got 7"),
         (
             "summary",
@@ -151,6 +154,31 @@ def test_options_that_contradict_each_other_come_with_the_remedy():
     assert Settings.from_options({"loss_on": "full", "objective": "pointwise"}).training.loss_on == "full"
     assert "leaves nothing of the user" in faults(summary="none", n_recent_items=0)[0]
     assert Settings.from_options({"summary": "none", "n_recent_items": 1}).summary.summary == "none"
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "summarizer", "message"),
+    [
+        ({"model": "x"}, "openai:m@http://x/v1", "summarizer_request cannot set model: it is named in summarizer:"),
+        ({"messages": []}, "openai:m@http://x/v1", "cannot set messages: prompts are worded by prompt_templates"),
+        ({"max_tokens": 9}, "openai:m@http://x/v1", "cannot set max_tokens: .* is summarizer_max_new_tokens"),
+        ({"max_completion_tokens": 9}, "openai:m@http://x/v1", "is summarizer_max_new_tokens"),
+        ({"temperature": 1}, "openai:m@http://x/v1", "cannot set temperature: answers are greedy"),
+        ({"seed": 1}, "openai:m@http://x/v1", "cannot set seed: answers are greedy"),
+        ({"stream": True}, "openai:m@http://x/v1", "cannot set stream: one whole answer is read"),
+        ({"top_k": 1}, "extractive", "is read by a server alone: leave it out, or set summarizer: openai:<model>@"),
+    ],
+)
+def test_fields_of_a_request_that_are_not_free_name_the_option_to_use(request_fields, summarizer, message):
+    (fault,) = faults(summarizer_request=request_fields, summarizer=summarizer)
+    assert re.search(message, fault)
+
+
+def test_fields_of_a_request_are_any_json():
+    request = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low", "top_p": 1, "stop": ["x"]}
+    options = {"summarizer": "openai:m@http://x/v1", "summarizer_request": request}
+    assert Settings.from_options(options).summary.summarizer_request == request
+    assert Settings.from_options({"summarizer_request": None}).summary.summarizer_request == {}
 
 
 def test_types_are_named_in_words():

@@ -11,6 +11,9 @@ import pytest
 from recbole_llmtrsr.__main__ import main
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.summarizer.jobs import Failure
+from recbole_llmtrsr.summarizer.writers import make_writer
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
 # Histories of 'tiny' with at least one event before the target: 0, 1, 2, 5 - 1 for 'ties', 6 and 8 - 1 for the others.
 OPTIONS = {
@@ -95,6 +98,80 @@ def test_what_a_file_does_not_cover_is_counted(run: Any, tmp_path: Path) -> None
     assert (counts["exact"], counts["earlier"], counts["only_later"], counts["unused"]) == (1, 2, 2, 1)
     cost = run(summarizer="file:mine.jsonl", dry_run=True)[0]["summary_cost"]
     assert "exact            1\n" in cost
+
+
+def lines(*entries: tuple[str, int, str]) -> str:
+    rows = ({"user_id": user, "n_events": n, "summary": text} for user, n, text in entries)
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+USERS = ("unix", "twice", "six", "ties", "thrice", "once")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lines(("nobody", 1, "Likes rugs.")), "has a summary for none of 18 histories .* must be a user of 'tiny'"),
+        (lines(("six", 99, "Likes rugs.")), "has a summary for none of 18 histories .*5 histories later ones alone"),
+        (lines(*((user, 1, "") for user in USERS)), "none of 1[89] summaries has any text"),
+    ],
+)
+def test_a_file_without_a_summary_for_any_history_is_refused(
+    run: Any, tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "mine.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        run(summarizer="file:mine.jsonl", summarize_only=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lines(("six", 1, "Likes lamps.")), "has a summary for 5 of 18 histories"),
+        (lines(*((user, 1, "Likes lamps.") for user in USERS)), "summaries read the same ('Likes lamps.')"),
+    ],
+)
+def test_a_file_with_few_summaries_or_equal_ones_is_warned_of(
+    run: Any, tmp_path: Path, caplog: Any, content: str, message: str
+) -> None:
+    (tmp_path / "mine.jsonl").write_text(content, encoding="utf-8")
+    run(summarizer="file:mine.jsonl", summarize_only=True)
+    assert message in caplog.text
+
+
+def test_extracts_of_items_that_read_the_same_are_empty_and_refused(run: Any, atomic_folder: Path) -> None:
+    file = atomic_folder / "tiny" / "tiny.item"
+    file.write_text("item_id:token\tmaker:token\n" + "".join(f"i{n}\tOslo\n" for n in range(1, 10)))
+    with pytest.raises(UserError, match="summaries has any text.* set summary: none"):
+        run(summarize_only=True)
+
+
+def test_extracts_that_are_empty_for_most_are_told_of(run: Any, atomic_folder: Path, caplog: Any) -> None:
+    file = atomic_folder / "tiny" / "tiny.item"
+    rows = "".join(f"i{n}\tOslo\t{'A rug' if n == 9 else ''}\n" for n in range(1, 10))
+    file.write_text("item_id:token\tmaker:token\ttitle:token_seq\n" + rows)
+    run(summarize_only=True)
+    assert "summaries have no text, because the items' texts" in caplog.text
+
+
+def test_histories_without_a_block_are_told_of(run: Any, caplog: Any) -> None:
+    run(summarize_only=True, block_size=50, summarize_remainder="no", n_recent_items=49)
+    assert "no history has a block of 50 items" in caplog.text
+
+
+def test_a_summarizer_that_never_answers_is_refused_and_leaves_nothing(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(ExtractiveWriter):
+        name = "silent"
+
+        def run(self, jobs: Any) -> Any:
+            yield [(position, Failure("status 500")) for position in range(len(jobs))]
+
+    monkeypatch.setattr(make_writer, "_registered", {"silent": Silent})
+    with pytest.raises(UserError, match=r"summarizer 'silent': none of .* can be used \(failures: {'status 500'"):
+        run(summarizer="silent", summary_store=None)
+    assert not list(tmp_path.rglob("results/runs/*"))
 
 
 def test_one_user_is_explained_with_scores_and_without(run: Any) -> None:

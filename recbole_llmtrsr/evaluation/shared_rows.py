@@ -186,10 +186,10 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             for name in sorted((found.keys() & expected.keys()) - _OF_A_SEED)
             if _without_place(found[name]) != _without_place(expected[name])
         ]
-        read, expected_texts = (r.result.get("summaries_digest") for r in (run, other))
-        if read and expected_texts and read != expected_texts:
+        read, expected_texts = ((r.result.get("summaries") or {}).get("digest") for r in (run, other))
+        if None not in (read, expected_texts) and read != expected_texts:
             raise UserError(
-                f"{run} read other summaries than {other} ({read[:12]}, not {expected_texts[:12]}), so that they"
+                f"{run} read other summaries than {other} ({read}, not {expected_texts}), so that they"
                 " differ in more than the seed: give all seeds one summary_store that holds every summary, or other"
                 " summaries a name of their own"
             )

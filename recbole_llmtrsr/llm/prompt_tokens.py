@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.chat import chat_frame
+from recbole_llmtrsr.llm.thoughts import is_part_of_mark, opened_thoughts
 from recbole_llmtrsr.plain_text import PlainText
 
 DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
@@ -34,7 +35,11 @@ class PromptTokens:
         self._plain_text = PlainText(tokenizer)
         self.context = context or _stated_context(config, tokenizer)
         self._name = name
-        self._frame = _frame_ids(tokenizer, name) if tokenizer.chat_template else None
+        self._frame: tuple[list[int], list[int]] | None = None
+        self._opened = ""
+        if tokenizer.chat_template:
+            self._frame, self._opened = _frame_ids(tokenizer, name)
+        self._hidden = _hidden_ids(tokenizer)
         self.room = self.context - len(self._row(""))
 
     def count(self, text: str) -> int:
@@ -60,8 +65,14 @@ class PromptTokens:
         return rows
 
     def text(self, ids: Sequence[int]) -> str:
-        """What ids say, without special tokens."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        """What the ids of an answer say, without special tokens but those that tell thoughts from the answer.
+
+        Where the chat template opens thoughts, their mark stands first: the answer's ids hold only its end.
+        """
+        if self._hidden is None:
+            return self._opened + str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        shown = [number for number in ids if number not in self._hidden]
+        return self._opened + str(self.tokenizer.decode(shown, skip_special_tokens=False))
 
     def _row(self, prompt: str) -> list[int]:
         if self._frame is not None:
@@ -73,12 +84,19 @@ class PromptTokens:
         return ids[:-1] if ids and ids[-1] == end and end != self.tokenizer.bos_token_id else ids
 
 
-def _frame_ids(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[list[int], list[int]]:
-    """Ids of what the chat template writes before and after the user's message, up to the answer."""
+def _frame_ids(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[tuple[list[int], list[int]], str]:
+    """Ids of what the chat template writes before and after the user's message, and the mark of thoughts it opens."""
     remedy = "mend chat_template in the model's folder, or remove it there for prompts without a template"
     frame = chat_frame(tokenizer, f"summarizer {name!r}", remedy)
     opening, closing = tokenizer(list(frame), add_special_tokens=False, verbose=False)["input_ids"]
-    return list(opening), list(closing)
+    return (list(opening), list(closing)), opened_thoughts(frame[1])
+
+
+def _hidden_ids(tokenizer: PreTrainedTokenizerBase) -> set[int] | None:
+    """Special tokens that an answer is shown without; None, which is all of them, where no mark of thoughts is one."""
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    shown = {number for number in special if is_part_of_mark(str(tokenizer.convert_ids_to_tokens(number)))}
+    return (special | set(tokenizer.all_special_ids)) - shown if shown else None
 
 
 def _stated_context(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:

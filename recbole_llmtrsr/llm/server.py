@@ -72,6 +72,7 @@ class ServerGenerator:
         concurrency: most requests under way at a time.
         timeout: most seconds of one attempt, from connecting to the last byte.
         retries: further attempts per prompt.
+        request: further fields of every request's body, such as a switch of the server's chat template.
         context: tokens that prompt and answer may have together; not asked of the server, because it decides what is
             cut and so belongs to what answers are known by, but checked against what the server says.
 
@@ -88,6 +89,7 @@ class ServerGenerator:
         concurrency: int,
         timeout: float,
         retries: int,
+        request: Mapping[str, Any] | None = None,
         context: int = DEFAULT_CONTEXT,
     ) -> None:
         self.name = f"{PREFIX}{model}"
@@ -97,15 +99,17 @@ class ServerGenerator:
             "temperature": 0,
             "bytes_per_token": BYTES_PER_TOKEN,
             "context": context,
+            **({"request": dict(request)} if request else {}),
         }
         self.max_prompt_tokens = context - TEMPLATE_TOKENS  # room for prompt and answer together
         self._model = model
         self._url = base_url
         self._concurrency = concurrency
         self._requests = Requests(base_url, api_key, timeout, retries)
-        self._refusals = Refusals(f"{self.name}@{base_url}", self._requests.has_key, concurrency)
+        self._refusals = Refusals(f"{self.name}@{base_url}", base_url, self._requests.has_key, concurrency)
         self._context = context
         self._models: dict[str, int | None] | None = None  # None: not asked yet
+        self._further = dict(request or {})
         self._limit = LIMIT
         self._report: Counter[str] = Counter(requests=0)
 
@@ -221,6 +225,7 @@ class ServerGenerator:
             "messages": [{"role": "user", "content": without_markers(prompt)}],
             "temperature": 0,
             self._limit: max_new_tokens,
+            "extra_body": self._further,
         }
 
         def send() -> Awaitable[Any]:

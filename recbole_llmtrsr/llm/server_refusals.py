@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.server_replies import Fault
+from recbole_llmtrsr.network import proxy_of
 
 PATIENCE = 16  # prompts in a row without an answer that are always put up with
 
@@ -17,12 +18,13 @@ class Refusals:
 
     Args:
         server: what the user calls it, with its url.
+        url: what is asked.
         has_key: whether a key is sent.
         concurrency: most requests under way at a time; twice as many prompts in a row may go without an answer.
     """
 
-    def __init__(self, server: str, has_key: bool, concurrency: int) -> None:
-        self._server = server
+    def __init__(self, server: str, url: str, has_key: bool, concurrency: int) -> None:
+        self._server, self._url = server, url
         self._has_key = has_key
         self._patience = max(PATIENCE, 2 * concurrency)
         self._unanswered = 0  # prompts since the last answer
@@ -70,4 +72,8 @@ class Refusals:
         self._refuse(fault, what, remedy)
 
     def _refuse(self, fault: Fault, what: str, remedy: str) -> NoReturn:
+        proxy = proxy_of(self._url)
+        if proxy is not None:
+            what += f", asked through the proxy of {proxy},"
+            remedy += "; or correct the proxy, or add the server's host to NO_PROXY"
         raise UserError(f"summarizer '{self._server}' {what} ({fault}): {remedy}")

@@ -45,7 +45,7 @@ class Reply:
     """The answer within a reply.
 
     Attributes:
-        text: as the model wrote it.
+        text: as the model wrote it; with thoughts alone, where the server parses them away, these in their marks.
         finished: whether the model ended by itself, rather than at the limit or at a filter.
         prompt_tokens: tokens read, where the server counts them.
         new_tokens: tokens written, where the server counts them.
@@ -65,14 +65,27 @@ def read_reply(body: str) -> Reply | Fault:
         return Fault("not json", repr(body[:100]))
     try:
         choice = reply["choices"][0]
-        content = choice["message"]["content"]
+        content = _content(choice["message"])
     except (LookupError, TypeError):
-        return Fault("no choices", repr(body[:100]))
-    if not isinstance(content, str | None):
         return Fault("no choices", repr(body[:100]))
     usage = reply.get("usage")
     finished = choice.get("finish_reason") not in ("length", "content_filter")
-    return Reply(content or "", finished, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+    return Reply(content, finished, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """The text of a message; its parts of text, where there are several (Mistral).
+
+    Raises:
+        LookupError, TypeError: it has no content of either shape.
+    """
+    content = message["content"]
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise TypeError
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    return content or (f"<think>{thoughts}" if thoughts else "")
 
 
 def read_models(body: str) -> dict[str, int | None]:

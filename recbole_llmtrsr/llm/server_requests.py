@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.server_replies import Fault, read_error, read_wait
+from recbole_llmtrsr.network import is_loopback, variables
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -53,7 +57,11 @@ class Requests:
         self._retries = retries
 
     def client(self) -> AsyncOpenAI:
-        """A client, to be closed by the caller."""
+        """A client, to be closed by the caller. It asks a server on this machine directly, whatever proxies there are.
+
+        Raises:
+            UserError: the environment names a proxy or certificates that cannot be used.
+        """
         import openai
 
         for name in ("httpx", "httpx2"):  # each request would be a line in a log that shows all that is not excluded
@@ -62,13 +70,29 @@ class Requests:
         # Without a key, a word: openai would look into OPENAI_API_KEY, which may be meant for somebody else; and so may
         # the organization and the project that it takes from the environment.
         mine = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        return openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=self._url,
-            max_retries=0,
-            timeout=self.timeout,
-            default_headers=mine,  # type: ignore[arg-type]
-        )
+        try:
+            return openai.AsyncOpenAI(
+                api_key=self._key or "none",
+                base_url=self._url,
+                max_retries=0,
+                timeout=self.timeout,
+                default_headers=mine,  # type: ignore[arg-type]
+                http_client=self._direct() if is_loopback(urlsplit(self._url).hostname or "") else None,
+            )
+        except Exception as error:  # of several libraries: a scheme, a port, a package or a file of certificates
+            raise UserError(
+                f"{self._url} cannot be asked ({type(error).__name__}: {error}) because of the environment:"
+                f" {variables(error)}: correct it or unset it"
+            ) from error
+
+    def _direct(self) -> Any:
+        """A client of HTTP that reads of the environment nothing but certificates, for https."""
+        import openai
+
+        if not self._url.startswith("https"):
+            return openai.DefaultAsyncHttpxClient(trust_env=False)
+        own = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"), capath=os.environ.get("SSL_CERT_DIR"))
+        return openai.DefaultAsyncHttpxClient(trust_env=False, verify=own)
 
     async def persist(
         self,

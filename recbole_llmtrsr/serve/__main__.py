@@ -33,9 +33,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
     import uvicorn
 
+    from recbole_llmtrsr.network import is_loopback
     from recbole_llmtrsr.recommend import Recommender
     from recbole_llmtrsr.serve.app import Limits, make_app
-    from recbole_llmtrsr.serve.origin import is_loopback
     from recbole_llmtrsr.serve.patience import impatient
 
     token = _token(options, is_loopback(options.host))

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
+from recbole_llmtrsr.network import is_loopback
+
 _OF_PROXIES = (b"forwarded", b"via", b"x-real-ip")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine and nobody else.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org", "")]
-    [True, True, True, False, False, False]
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def refusal(headers: Mapping[bytes, bytes], only_loopback: bool) -> str | None:

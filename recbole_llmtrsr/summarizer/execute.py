@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from logging import getLogger
 from typing import Literal
 
@@ -13,41 +12,18 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
-from recbole_llmtrsr.summarizer.quality import faults_of
+from recbole_llmtrsr.summarizer.losses import Counts, check_losses, tell_losses
+from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
+ENOUGH = 32  # texts after which losses are judged before the end
 LOOKUPS = 4096  # calls that are asked for in the store together
 JOBS = 256  # that one process claims together: enough to sort and batch, few enough to share a wave with others
 WAIT_SECONDS = 0.05  # between looks at what another process is writing
 PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
 
 Source = Literal["stored", "written", "replaced"]
-
-
-@dataclass
-class Counts:
-    """What happened to the calls of a plan: calls + repeated = equal + found + made + all failures.
-
-    Attributes:
-        equal: calls that read the same as another one of their wave, and share its answer.
-        found: answers that were in the store, or that another process wrote meanwhile.
-        made: answers that this process's writer gave.
-        repeated: second attempts at a faulty answer.
-        replaced: texts of the extractive writer in place of a missing or faulty answer.
-        failures: attempts without an answer, by reason.
-        faults: first answers by fault; one answer can have several.
-        remaining_faults: answers that are used, by fault.
-    """
-
-    equal: int = 0
-    found: int = 0
-    made: int = 0
-    repeated: int = 0
-    replaced: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    remaining_faults: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -68,11 +44,15 @@ class Executor:
         faulty: what is done about faulty answers: ``keep``, ``retry`` or ``fallback``.
         make_fallback: makes the writer of replacements, when one is needed.
         jobs: calls claimed together.
+        unanswered: calls, by key, that this run asked before without an answer, and why; they are not asked again, so
+            that one run has one set of texts.
+        is_judged: refuse a writer most of whose texts are lost, and tell of lesser losses what helps.
         dry: write nothing, and only find out what is needed.
         show_progress: draw a progress bar over the calls.
 
     Attributes:
         counts: what happened.
+        unanswered: those that were given, and those that got no answer now.
         needed: in a dry run, (number, attempt) of the calls that the store does not have.
     """
 
@@ -85,13 +65,18 @@ class Executor:
         faulty: str,
         make_fallback: Callable[[], SummaryWriter],
         jobs: int = JOBS,
+        unanswered: Mapping[bytes, str] | None = None,
+        is_judged: bool = False,
         dry: bool = False,
         show_progress: bool = False,
     ) -> None:
         self.counts = Counts()
         self.needed: list[tuple[int, int]] = []
+        self.unanswered = dict(unanswered or {})
         self._calls, self._writer, self._store = calls, writer, store
         self._faulty, self._make_fallback, self._jobs, self._dry = faulty, make_fallback, jobs, dry
+        self._is_judged = is_judged
+        self._window = jobs // 2 + 1  # beyond a server's patience, which knows better why there is no answer
         self._fallback: SummaryWriter | None = None
         self._writer_ids: dict[tuple[Kind, int], int] = {}
         self._written: set[bytes] = set()  # keys
@@ -100,18 +85,23 @@ class Executor:
         self._start = time.perf_counter()
 
     def run(self) -> None:
-        """Run all waves."""
+        """Run all waves, in windows that grow, so that a writer whose texts are lost is refused early.
+
+        Raises:
+            UserError: more texts are lost than are the writer's, if that is judged.
+        """
         with self._bar:
             for kind, wave in self._calls.plan.waves():
                 settled: dict[bytes, _Text | None] = {}  # of this wave; None where a dry run has no text
                 numbers = wave.tolist()
-                for start in range(0, len(numbers), LOOKUPS):
-                    self._run_window(kind, numbers[start : start + LOOKUPS], settled)
-        if self.counts.replaced and not self._dry:
-            getLogger(__name__).warning(
-                f"{self.counts.replaced} summaries are replaced by extracts (failures: {dict(self.counts.failures)},"
-                f" faults: {dict(self.counts.faults)}); a further run asks again where there was no answer"
-            )
+                for window in self._windows(numbers):
+                    self._run_window(kind, window, settled)
+                    if self._is_judged and self.counts.different >= ENOUGH:
+                        check_losses(self._writer.name, self.counts)
+        if self._is_judged:
+            check_losses(self._writer.name, self.counts)
+        if not self._dry:
+            tell_losses(self.counts, self._is_judged)
 
     def source(self, number: int) -> Source:
         """Where a call's text comes from."""
@@ -121,6 +111,13 @@ class Executor:
         """What is wrong with a writer's answer to a call."""
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
+
+    def _windows(self, numbers: list[int]) -> Iterator[list[int]]:
+        start = 0
+        while start < len(numbers):
+            size = min(self._window, LOOKUPS)
+            yield numbers[start : start + size]
+            start, self._window = start + size, 4 * size
 
     def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, _Text | None]) -> None:
         keys: dict[int, bytes] = {}
@@ -161,7 +158,8 @@ class Executor:
             self._bar.update(len(new) if attempt == 0 else 0)
             return len(new)
 
-        self.counts.found += enter(self._store.find(list(jobs)))
+        enter({key: Failure(self.unanswered[key]) for key in jobs if key in self.unanswered})
+        self.counts.found += enter(self._store.find([key for key in jobs if key not in answers]))
         pending = [] if self._dry else [key for key in jobs if key not in answers]
         busy: set[bytes] = set()  # since the last progress
         waiting = 0.0
@@ -223,7 +221,7 @@ class Executor:
                 self.needed.append((number, 0))
                 texts[key] = None
             elif isinstance(answer, Failure):
-                self.counts.failures[answer.reason] += 1
+                self._failed(key, answer)
                 missing[key] = number
             else:
                 texts[key] = text = self._text(key, number, answer)
@@ -234,18 +232,23 @@ class Executor:
             texts.update(self._second_texts(kind, faulty, texts))
         for key, number in faulty.items():
             used = texts[key]
-            if used is not None and (self._faulty == "fallback" or "empty" in used.faults):
+            if used is not None and (self._faulty == "fallback" or not ALWAYS_REPLACED.isdisjoint(used.faults)):
                 missing[key] = number
             elif used is not None:
                 self.counts.remaining_faults.update(used.faults)
         if missing:
             texts.update(self._replacements(missing))
+        self.counts.different += len(texts)
         return texts
+
+    def _failed(self, key: bytes, failure: Failure) -> None:
+        self.counts.failures[failure.reason] += 1
+        self.unanswered[key] = failure.reason
 
     def _second_texts(
         self, kind: Kind, faulty: Mapping[bytes, int], first: Mapping[bytes, _Text | None]
     ) -> dict[bytes, _Text | None]:
-        """Ask once more; a second answer counts if it is without fault, or if the first one is empty."""
+        """Ask once more; a second answer counts if it is without fault, or if the first one would be replaced."""
         again = {self._calls.key(number, attempt=1): (key, number) for key, number in faulty.items()}
         answers = self._answers(kind, {second: number for second, (_, number) in again.items()}, 1)
         texts: dict[bytes, _Text | None] = {}
@@ -256,10 +259,10 @@ class Executor:
                 self.needed.append((number, 1))
                 texts[key] = None
             elif isinstance(answer, Failure):
-                self.counts.failures[answer.reason] += 1
+                self._failed(second, answer)
             else:
                 text = self._text(second, number, answer)
-                if not text.faults or former is None or "empty" in former.faults:
+                if not text.faults or former is None or not ALWAYS_REPLACED.isdisjoint(former.faults):
                     texts[key] = text
         return texts
 

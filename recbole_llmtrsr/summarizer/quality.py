@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from recbole_llmtrsr.summarizer.jobs import Answer, Job
 
-FAULTS: tuple[str, ...] = ("empty", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
+FAULTS: tuple[str, ...] = ("empty", "thinks", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
+ALWAYS_REPLACED = frozenset({"empty", "thinks"})  # by an extract, whatever else is done about faults
 
 # Lengths are of text without spaces, wide characters (Chinese, Japanese, Korean) counted twice: they say more.
 PASSAGE = 16  # about three words: shorter passages recur in any text ('the user likes')
@@ -66,6 +67,14 @@ _REFUSALS = (
     r"(?:私は)?(?:AI|人工知能|(?:大規模)?言語モデル)(?:言語モデル|アシスタント)?(?:として|なので|であるため|です)",
 )
 _REFUSAL = re.compile("|".join(_REFUSALS))
+# How reasoning models begin to think where no mark tells so. Answers may begin likewise, but end before the limit.
+_PLANS = re.compile(
+    r"(?:Okay|OK|Alright|All right|Hmm+|Got it)[,.]"
+    r"|(?:(?:So|First|Now),? )?(?:(?:I|We) (?:need|have|should|must|am asked|are asked) to\b|Let(?:'s| me| us)\b)"
+    r"|The (?:user|task|prompt|instruction) (?:wants me|is asking|asks|asked|is to)\b|Thinking process\b"
+    r"|(?:好的|嗯|首先|好吧)[,\uff0c\u3002]|(?:用户|使用者)(?:希望|要求|让)我|我(?:现在)?(?:需要|来)",
+    re.IGNORECASE,
+)
 _ORNAMENT = " \t*_#>-"
 
 
@@ -81,6 +90,7 @@ def faults_of(job: Job, answer: Answer, wording: Sequence[str]) -> tuple[str, ..
     text = answer.text
     found = (
         _is_empty(job, text),
+        answer.finish == "length" and _PLANS.match(text.lstrip(_ORNAMENT).replace("\u2019", "'")) is not None,
         answer.finish == "length",
         _repeats(job, text),
         _echoes(job, text, tuple(wording)),

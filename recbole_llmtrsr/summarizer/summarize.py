@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,11 +32,21 @@ class SummaryResult:
         summaries: history id -> preference summary, one line; '' for a history without a block.
         report: counts for the run's result: calls, what became of them, tokens, faults and cuts.
         traces: history id -> calls behind its summary, for the histories that were asked for.
+        unanswered: key -> why, of the calls that got no answer.
     """
 
     summaries: Mapping[int, str]
     report: Mapping[str, Any]
     traces: Mapping[int, tuple[TracedCall, ...]] = field(default_factory=dict)
+    unanswered: Mapping[bytes, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all summaries, which all runs under one name should share."""
+        digest = hashlib.sha256()
+        for history_id, text in sorted(self.summaries.items()):
+            digest.update(f"{history_id} {text}\n".encode())
+        return digest.hexdigest()
 
     def calls_of(self, history_id: int) -> tuple[TracedCall, ...]:
         """The calls behind a traced history's summary, in the order in which they ran, the result last."""
@@ -76,6 +88,8 @@ def summarize(
     make_fallback: Callable[[], SummaryWriter],
     *,
     traced: Sequence[int] = (),
+    unanswered: Mapping[bytes, str] | None = None,
+    is_judged: bool = False,
     show_progress: bool = False,
 ) -> SummaryResult:
     """Give every history its summary.
@@ -88,7 +102,12 @@ def summarize(
         settings: what is done about faulty answers.
         make_fallback: makes the writer that replaces missing or faulty answers, when one is needed.
         traced: histories whose calls are to be told.
+        unanswered: calls, by key, that this run asked before without an answer, and why.
+        is_judged: refuse a writer most of whose texts are lost.
         show_progress: draw a progress bar over the calls.
+
+    Raises:
+        UserError: as ``Executor.run``, and faults of writer and store.
     """
     start = time.perf_counter()
     executor = Executor(
@@ -98,6 +117,8 @@ def summarize(
         faulty=settings.faulty_summaries,
         make_fallback=make_fallback,
         jobs=max(JOBS, 4 * settings.summarizer_concurrency),  # a server is never idle for want of jobs
+        unanswered=unanswered,
+        is_judged=is_judged,
         show_progress=show_progress,
     )
     executor.run()
@@ -123,4 +144,4 @@ def summarize(
     }
     texts = {history: "" if number < 0 else str(calls.texts[number]) for history, number in numbers.items()}
     traces = {history: trace(numbers[history], calls, executor, store) for history in traced}
-    return SummaryResult(texts, report, traces)
+    return SummaryResult(texts, report, traces, executor.unanswered)

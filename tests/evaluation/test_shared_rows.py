@@ -345,8 +345,8 @@ def test_one_candidate_set_makes_one_test_whatever_the_mode_is_called():
 
 
 def test_seeds_of_a_label_that_read_other_summaries_are_no_seeds_of_one_model():
-    first, second = (run("LLMTRSR", n, None, summaries_digest=digest) for n, digest in ((1, "aa"), (2, "bb")))
+    first, second = (run("LLMTRSR", n, None, summaries={"digest": digest}) for n, digest in ((1, "aa"), (2, "bb")))
     with pytest.raises(UserError, match=re.escape("LLMTRSR (seed 2) read other summaries than LLMTRSR (seed 1) (bb")):
         check_comparable([first, second])
-    other = run("LLMTRSR@b", 1, None, summaries_digest="bb")
-    check_comparable([first, other, run("LLMTRSR", 3, None), run("Pop", 1, None, summaries_digest=None)])
+    other = run("LLMTRSR@b", 1, None, summaries={"digest": "bb"})
+    check_comparable([first, other, run("LLMTRSR", 3, None), run("Pop", 1, None, summaries={})])

@@ -21,7 +21,8 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm import server_refusals, server_requests
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.server import ServerGenerator, parse_server
-from recbole_llmtrsr.llm.server_replies import read_error, read_reply, read_wait
+from recbole_llmtrsr.llm.server_replies import Reply, read_error, read_reply, read_wait
+from recbole_llmtrsr.llm.thoughts import without_thoughts
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
 
@@ -286,6 +287,14 @@ def test_a_request_is_greedy_and_bounded_and_says_nothing_that_a_server_may_not_
     assert server.keys == {"Bearer none"}
 
 
+def test_further_fields_of_a_request_are_sent_and_belong_to_what_answers_are_known_by(server: FaultyServer) -> None:
+    switch = {"chat_template_kwargs": {"enable_thinking": False}}
+    asked = generator(server.url, request=switch)
+    list(asked.generate(["x"], 5))
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert asked.settings == {**generator(server.url).settings, "request": switch}
+
+
 def test_what_reads_like_a_special_token_in_a_prompt_is_broken_before_a_server_reads_it(server):
     asked = list(generator(server.url).generate(["A chair<|im_end|></s>[/INST] 1 < 2"], 5))
     assert len(asked) == 1
@@ -503,6 +512,41 @@ def test_it_runs_where_an_event_loop_runs_already(server: FaultyServer) -> None:
     assert asyncio.run(notebook()) == {0: "x!"}
 
 
+ENVIRONMENT = [
+    ("ALL_PROXY", "socks5://127.0.0.1:9", "ImportError"),
+    ("all_proxy", "socks://127.0.0.1:9", "ValueError"),
+    ("HTTP_PROXY", "http://127.0.0.1:nine", "InvalidURL"),
+    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "FileNotFoundError"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value"), [*((n, v) for n, v, _ in ENVIRONMENT), ("http_proxy", "127.0.0.1:9")])
+def test_a_server_on_this_machine_is_asked_directly(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(variable, value)
+    assert texts(generator(server.url).generate(["x"], 5)) == {0: "x!"}
+
+
+@pytest.mark.parametrize(("variable", "value", "kind"), ENVIRONMENT)
+def test_an_environment_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, kind: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"{kind}: .* because of the environment: .*{variable}={value}.*unset it"):
+        list(generator("http://server.invalid/v1").generate(["x"], 5))
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hush@127.0.0.1:9")
+    with pytest.raises(UserError) as fault:
+        list(generator("http://server.invalid/v1", retries=0).generate(["x"], 5))
+    assert "is not there, asked through the proxy of HTTP_PROXY=http://127.0.0.1:9, (connection" in str(fault.value)
+    assert str(fault.value).endswith("or correct the proxy, or add the server's host to NO_PROXY")
+    assert "hush" not in str(fault.value)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_requests, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'pip install "recbole_llmtrsr\[server\]"'):
@@ -550,7 +594,32 @@ def test_a_password_in_a_url_is_refused_unseen() -> None:
     assert "hush" not in str(fault.value)
 
 
-@pytest.mark.parametrize("body", ["[]", "7", "null", '{"choices": [{"message": {"content": 7}}]}', '{"error": "x"}'])
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "reasoning_content": "Okay, the user wants"}, ""),  # what vLLM parses away
+        ({"content": "", "reasoning": "Okay"}, ""),
+        ({"content": "Lamps.", "reasoning_content": "Okay"}, "Lamps."),
+        ({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Lamps."}]}, "Lamps."),  # Mistral
+        ({"content": None}, ""),
+    ],
+)
+def test_thoughts_that_a_server_parses_away_are_no_answer(message: dict[str, Any], text: str) -> None:
+    reply = read_reply(json.dumps({"choices": [{"message": message}]}))
+    assert isinstance(reply, Reply)
+    assert without_thoughts(reply.text) == (text, not text and bool(message.keys() - {"content"}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "7", "null", '{"error": "x"}'),
+        *(
+            f'{{"choices": [{{"message": {message}}}]}}'
+            for message in ('{"content": 7}', '{"content": ["x"]}', '{"content": [{"type": "text"}]}', "7", "[]")
+        ),
+    ],
+)
 def test_json_of_another_shape_has_no_choices(body: str) -> None:
     assert getattr(read_reply(body), "reason", None) == "no choices"
 

@@ -17,6 +17,7 @@ from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.fingerprint import fingerprint
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.local import load_generator
+from recbole_llmtrsr.llm.thoughts import without_thoughts
 from recbole_llmtrsr.llm.vllm_offline import VllmGenerator, load_vllm_generator
 
 
@@ -107,6 +108,16 @@ def test_all_prompts_go_to_one_call_and_every_answer_to_its_prompt(vllm: type[LL
     }
     assert all(isinstance(answer, Generation) and answer.seconds > 0 for answer in found.values())
     assert [(found[i].n_new_tokens, found[i].finished) for i in range(3)] == [(3, False), (2, True), (3, True)]
+
+
+def test_thoughts_that_the_template_opens_are_marked(vllm: type[LLM], folder: Path, tmp_path: Path) -> None:
+    thinking = Path(shutil.copytree(folder, tmp_path / "thinking"))
+    (thinking / "chat_template.jinja").write_text("{{ messages[0].content }}<think>")
+    for generator in (load(thinking), load_generator(str(thinking), dtype=torch.float32, device="cpu")):
+        ((_, answer),) = generator.generate(["abc"], 3)
+        assert isinstance(answer, Generation)
+        assert answer.text.startswith("<think>")
+        assert without_thoughts(answer.text) == ("", True)
 
 
 def test_the_engine_starts_with_the_first_prompt_and_once(vllm: type[LLM], folder: Path) -> None:

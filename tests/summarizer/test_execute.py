@@ -3,17 +3,25 @@ from __future__ import annotations
 import importlib
 import io
 import random
+from contextlib import nullcontext
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.summarizer.execute import Executor
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
+from recbole_llmtrsr.summarizer.summarize import plan_calls
+from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CATALOGUE = ItemText.from_rows(["title"], {letter: [letter.upper()] for letter in LETTERS}, labels=False)
@@ -298,3 +306,89 @@ def test_progress_is_drawn_over_calls(summarize_histories: Any, make_echo: Any, 
     assert "3/3" in capsys.readouterr().err
     summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), show_progress=False)
     assert capsys.readouterr().err == ""
+
+
+def judged(histories: dict[int, str], writer: Any, **more: Any) -> Executor:
+    """The executor of histories of two items, which judges their writer."""
+    numbers = np.array([LETTERS.index(letter) + 1 for history in histories.values() for letter in history])
+    begin = np.arange(0, len(numbers), 2)
+    own = Histories(numbers, begin, begin + 2, numbers)
+    items = [CATALOGUE[token] for token in ("[PAD]", *CATALOGUE.items)]
+    calls = plan_calls(own, range(len(own)), items, ["[PAD]", *CATALOGUE.items], writer, options())
+    return Executor(
+        calls,
+        writer,
+        SummaryStore(None),
+        **{"faulty": "keep", "make_fallback": lambda: ExtractiveWriter(CATALOGUE), "is_judged": True, **more},
+    )
+
+
+def pairs(n: int) -> dict[int, str]:
+    """Histories of one block, no two alike."""
+    return {i: "".join(pair) for i, pair in enumerate(islice(permutations(LETTERS, 2), n))}
+
+
+LOST = [Answer("", finish="length"), Answer("Okay, so I need to", finish="length"), Failure("timeout")]
+
+
+@pytest.mark.parametrize("answer", LOST)
+@pytest.mark.parametrize("n", [1, 4, 40])
+def test_a_writer_whose_texts_are_all_lost_is_refused_with_the_remedy(answer: Any, n: int, make_echo: Any) -> None:
+    writer = checked(make_echo)
+    writer.answers = {f"[{pair.upper()}]": answer for pair in pairs(n).values()}
+    with pytest.raises(UserError, match=rf"summarizer 'echo': none of {n} texts can be used") as fault:
+        judged(pairs(n), writer).run()
+    if isinstance(answer, Answer):
+        assert "raise summarizer_max_new_tokens" in str(fault.value)
+        assert "summarizer_request: {chat_template_kwargs: {enable_thinking: false}}" in str(fault.value)
+    else:
+        assert "see the server's log" in str(fault.value)
+
+
+def test_it_is_refused_after_the_first_window_and_not_at_the_end(make_echo: Any) -> None:
+    writer = checked(make_echo)
+    writer.answers = {f"[{pair.upper()}]": Answer("") for pair in pairs(500).values()}
+    with pytest.raises(UserError, match="none of 9 texts can be used"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("recbole_llmtrsr.summarizer.execute"), "ENOUGH", 9)
+        judged(pairs(500), writer, jobs=16).run()
+    assert len(writer.jobs) == 9
+
+
+@pytest.mark.parametrize(("n_lost", "is_refused"), [(20, False), (21, True)])
+def test_more_than_half_of_the_texts_must_be_the_writers(
+    n_lost: int, is_refused: bool, make_echo: Any, caplog: Any
+) -> None:
+    writer = checked(make_echo)
+    writer.answers = {f"[{pair.upper()}]": Answer("") for pair in pairs(n_lost).values()}
+    executor = judged(pairs(40), writer)
+    with pytest.raises(UserError, match="19 of 40 texts can be used") if is_refused else nullcontext():
+        executor.run()
+    if not is_refused:
+        assert "20 of 40 summaries are replaced by extracts" in caplog.text
+        assert "raise summarizer_max_new_tokens" in caplog.text
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(2, False), (3, True), (40, True)])
+def test_faults_of_texts_that_are_used_are_told_where_many_have_them(
+    n: int, is_told: bool, make_echo: Any, caplog: Any
+) -> None:
+    writer = checked(make_echo)
+    writer.answers = {f"[{pair.upper()}]": Answer("Likes A and", finish="length") for pair in pairs(n).values()}
+    judged(pairs(40), writer).run()
+    assert (f"have a fault: {n} cut_off: raise summarizer_max_new_tokens" in caplog.text) == is_told
+
+
+def test_what_got_no_answer_is_not_asked_again_in_the_same_run(make_echo: Any) -> None:
+    writer = checked(make_echo)
+    cut = {"[AC]": Answer("Likes A and", finish="length")}
+    writer.answers = {"[AB]": Failure("timeout"), **cut, "[AC]'": Failure("status 500")}
+    first = judged(pairs(5), writer, faulty="retry")
+    first.run()
+    later = checked(make_echo)
+    later.answers = cut
+    second = judged(pairs(5), later, faulty="retry", unanswered=first.unanswered)
+    second.run()
+    assert sorted(later.jobs) == ["[AC]", "[AD]", "[AE]", "[AF]"]  # neither [AB], nor [AC]' for a second attempt
+    assert second.counts == first.counts
+    assert second.unanswered == first.unanswered
+    assert sorted(first.unanswered.values()) == ["status 500", "timeout"]

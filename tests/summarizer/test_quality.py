@@ -189,10 +189,37 @@ def test_an_answer_that_reached_the_limit_is_cut_off() -> None:
     assert faults_of(Job("block", MOVIES), Answer("Crime", finish="length"), WORDING) == ("cut_off",)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Okay, so I need to summarize what this person likes. Let me look at the items one by one. First there is",
+        "Alright, let's see: the films are Heat and Fargo, so",
+        "Hmm, the user watched Heat, which is a crime film, and",
+        "We need to write a short description. The films are",
+        "I need to describe what this user likes, so",
+        "Let me look at the list. Heat is a crime film",
+        "The user is asking for a description of",
+        "The user wants me to describe in at most three",
+        "**Thinking Process:** 1. Analyze the request",
+        "First, I have to look at",
+        "好的，我需要总结用户的偏好",
+        "嗯，用户看了这些电影",
+    ],
+)
+def test_thoughts_without_a_mark_that_reach_the_limit_are_told_from_an_answer(text: str) -> None:
+    assert "thinks" in faults_of(Job("block", MOVIES), Answer(text, finish="length"), WORDING)
+    assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text), WORDING)
+
+
+@pytest.mark.parametrize("text", [text for _, text in GOOD] + ["The user wants crime films of", "I, Robot and We"])
+def test_a_summary_that_is_cut_off_is_no_thought(text: str) -> None:
+    assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text, finish="length"), WORDING)
+
+
 def test_several_faults_come_in_the_order_of_their_list() -> None:
     answer = Answer("很抱歉，我无法总结" * 9, finish="length")
     assert faults_of(Job("block", MOVIES), answer, WORDING) == ("cut_off", "repeats", "wrong_script", "refuses")
-    assert FAULTS == ("empty", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
+    assert FAULTS == ("empty", "thinks", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
 CHARACTERS_PER_TOKEN = 16  # at most; a text beyond is of a server that does not keep its limit
-VERSION = 1  # of how prompts are filled and cut: a change that changes prompts needs another number
+VERSION = 2  # of what is asked and how answers are read: a change of either needs another number, as a test holds
 
 
 class LLMWriter:

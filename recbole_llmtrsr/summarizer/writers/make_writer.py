@@ -120,6 +120,7 @@ def _generator(
             concurrency=settings.summarizer_concurrency,
             timeout=settings.summarizer_timeout,
             retries=settings.summarizer_retries,
+            request=settings.summarizer_request,
             context=settings.summarizer_context or DEFAULT_CONTEXT,
         )
     if name.startswith(VLLM):
