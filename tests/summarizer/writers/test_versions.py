@@ -103,7 +103,7 @@ def jobs_of(attempt: int) -> list[Job]:
 
 @pytest.mark.parametrize(
     ("asked", "version", "expected"),
-    [(of_llm, llm_writer.VERSION, (2, "6f4d65f6f517")), (of_extracts, extractive.VERSION, (1, "5118c3356e6a"))],
+    [(of_llm, llm_writer.VERSION, (2, "9e131cded1d2")), (of_extracts, extractive.VERSION, (1, "5118c3356e6a"))],
 )
 def test_a_writer_that_asks_or_writes_something_else_has_another_version(
     asked: Any, version: int, expected: tuple[int, str]
