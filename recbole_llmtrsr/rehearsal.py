@@ -2,8 +2,8 @@
 
 RecBole finds out what a model does not accept when it builds it, or at its first batch. So each of its models is built
 on a few real events first, learns from a batch and scores one. What fails there is tried on the whole data before it is
-refused, since so few events may be too few for a model that the whole data suit. Of our models the backbone is looked
-for and its tokenizer read.
+refused, since so few events may be too few for a model that the whole data suit. Of models of language no weights are
+read: they are looked for, with their tokenizers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.host_faults import setting_up
+from recbole_llmtrsr.llm.source import ModelSource
+from recbole_llmtrsr.llm.text_vectors import TFIDF
 from recbole_llmtrsr.model.item_vectors import item_embedding
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.make_backbone import check_backbone
+from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
+from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_trainer
 from recbole_llmtrsr.run_data import load_run_data
+from recbole_llmtrsr.summarizer.writers.make_writer import is_local
 
 _N_EVENTS = 600
 _N_USERS = 20
@@ -46,11 +51,28 @@ def rehearse(configs: Sequence[Config]) -> None:
     if processes.count() > 1:  # each would have to rehearse beside the others
         return
     for config in {config.label: config for config in reversed(configs)}.values():
-        if issubclass(config.model_class, LanguageModelRecommender):
-            check_backbone(config.settings, config["device"])
-        elif config.model_class.__module__.startswith("recbole."):
+        if len(configs) > 1:  # one alone meets the same checks as early
+            _check_language_models(config)
+        if config.model_class.__module__.startswith("recbole."):
             with _silence():
                 _rehearse_host_model(config)
+
+
+def _check_language_models(config: Config) -> None:
+    """Look for the models of language that the options name, and read their tokenizers."""
+    settings, encoders = config.settings, {}
+    trusts = settings.backbone.trust_remote_code
+    if issubclass(config.model_class, LanguageModelRecommender):
+        check_backbone(settings, config["device"])
+        if settings.summary.summary != "none" and is_local(settings.summary.summarizer):
+            ModelSource.find("summarizer", settings.summary.summarizer, trusts).load_tokenizer()
+    elif settings.text.text_init is not None:
+        encoders["text_init"] = settings.text.text_init
+    if issubclass(config.model_class, LLMSeqSim | LiteLLM4Rec) or settings.retrieval.retriever == "text":
+        encoders["text_encoder"] = settings.text.text_encoder
+    for role, name in encoders.items():
+        if name != TFIDF:
+            ModelSource.find(role, name, trusts).load_tokenizer(causal=False)
 
 
 def _rehearse_host_model(config: Config) -> None:

@@ -32,7 +32,7 @@ def options(tmp_path, atomic_folder, monkeypatch) -> dict[str, Any]:
         ("BPR", {"train_neg_sample_args": None}, "the training of BPR .* train_neg_sample_args: None"),
         ("SASRecCPR", {"n_facet_all": 4}, "the model of SASRecCPR .* AssertionError: self.n_facet;"),
         ("FM", {}, "FM learns from labels, and there is no column 'label'"),
-        ("Pop", {"text_init": "anything"}, "text_init: Pop has no item_embedding"),
+        ("Pop", {"text_init": "tfidf"}, "text_init: Pop has no item_embedding"),
     ],
 )
 def test_what_a_model_does_not_accept_is_told_before_another_trains(options, model, faulty, message):
@@ -40,6 +40,22 @@ def test_what_a_model_does_not_accept_is_told_before_another_trains(options, mod
     with pytest.raises(UserError, match=message):
         compare(["ItemKNN", model], "tiny", config_dict={**options, **own, "result_dir": "out"})
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [
+        ("LLMTRSR", "backbone"),
+        ("LLMTRSR", "summarizer"),
+        ("HLLM", "backbone"),
+        ("LLMSeqSim", "text_encoder"),
+        ("SASRec", "text_init"),
+    ],
+)
+def test_a_model_of_language_that_is_not_there_is_told_before_another_trains(options, model, option):
+    with pytest.raises(UserError, match=f"{option} '/nowhere' is not a folder"):
+        compare(["ItemKNN", model], "tiny", config_dict={**options, f"{model}.{option}": "/nowhere"})
+    assert not Path("results").exists()
 
 
 def test_users_who_chose_all_items_are_told_with_the_filter(options, atomic_folder):

@@ -35,7 +35,7 @@ from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.rerank import make_reranking
 from recbole_llmtrsr.resume.random_state import undisturbed_randomness
 from recbole_llmtrsr.settings import all_options
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, is_registered
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, is_local
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
@@ -288,10 +288,9 @@ def _writer(summarizer: str) -> str:
     """What must stay of a summarizer: its kind, and of a server the model; where it lies may differ."""
     if summarizer.startswith(SERVER):
         return f"{SERVER}{parse_server(summarizer)[0]}"
-    kind, colon, _ = summarizer.partition(":")
-    if colon and kind in ("file", "vllm"):
-        return kind
-    return summarizer if summarizer == "extractive" or is_registered(summarizer) else "local"
+    if is_local(summarizer):
+        return "local"
+    return next((kind.rstrip(":") for kind in (FILE, VLLM) if summarizer.startswith(kind)), summarizer)
 
 
 def _is_outside(path: str) -> bool:

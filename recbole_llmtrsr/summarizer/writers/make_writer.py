@@ -50,6 +50,11 @@ def is_registered(name: str) -> bool:
     return name in _registered
 
 
+def is_local(name: str) -> bool:
+    """Whether the name is of a model that transformers loads here."""
+    return name != EXTRACTIVE and not is_registered(name) and not name.startswith((FILE, SERVER, VLLM))
+
+
 def make_writer(
     settings: SummarySettings,
     item_text: ItemText,
