@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from logging import getLogger
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.utils.logging as of_transformers
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -40,6 +42,17 @@ _WITHOUT_MODEL = {
     "text_encoder": "`text_encoder: tfidf`, which needs no model",
     "text_init": "`text_init: tfidf`, which needs no model",
 }
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Silences transformers' table of weights that do not fit; `weights_fault` tells them in a line."""
+    before = of_transformers.get_verbosity()
+    of_transformers.set_verbosity_error()
+    try:
+        yield
+    finally:
+        of_transformers.set_verbosity(before)
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,7 @@ class ModelSource:
         if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
             return
         try:
-            with without_adapter(self.path) as path:
+            with without_adapter(self.path) as path, _without_report():
                 model, loading = AutoModelForCausalLM.from_pretrained(
                     path, config=config, device_map="meta", output_loading_info=True, **self.options
                 )
@@ -166,7 +179,7 @@ class ModelSource:
     def _load_weights(self, auto: Any, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
         what = "weights"
         try:
-            with without_adapter(self.path) as path:
+            with without_adapter(self.path) as path, _without_report():
                 model, loading = auto.from_pretrained(
                     path, dtype=dtype, output_loading_info=True, **self.options, **options
                 )
