@@ -219,7 +219,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _renamed_columns(self, final: Mapping[str, Any]) -> Any:
         """The columns that property files load, under the names that the user gave to users, items and times."""
         before = self.internal_config_dict
-        names = {before[name]: final[name] for name in final if name.endswith("_FIELD") and name in before}
+        names = {before[name]: final[name] for name in before if name.endswith("_FIELD") and final[name]}
         loaded = final["load_col"]
         if not isinstance(loaded, dict):
             return loaded

@@ -99,7 +99,9 @@ def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterat
         configs: of all runs.
         of_models: names of options that belong to single models.
     """
-    given = {name for config in configs for name in config.given} & {*of_models}
+    if any(config.model_class.__module__.partition(".")[0] not in ("recbole", "recbole_llmtrsr") for config in configs):
+        return  # what a model of one's own reads stands in no property file
+    given = {name for config in configs for name in config.given} & {*of_models} - {"tau", "reg_weight"}
     read = {name for config in configs for name in config.internal_config_dict}
     if any(config["transform"] for config in configs):
         read |= {"mask_ratio", "ft_ratio", "eta", "beta"}

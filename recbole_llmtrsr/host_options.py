@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ def _is_mapping(value: Any, of: Callable[[Any], bool]) -> bool:
 
 _FLAG = _Accepted(lambda value: isinstance(value, bool) or value in (0, 1), "True or False")
 _TEXT = _Accepted(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+_PATH = _Accepted(lambda value: isinstance(value, os.PathLike) or _TEXT.test(value), "a path")
 _NAMES = _Accepted(_is_names, "a list of columns, such as [title, brand]")
 _COLUMNS = _Accepted(
     lambda value: _is_mapping(value, _is_names), "a mapping of files to columns, such as {item: [item_id, title]}"
@@ -151,11 +153,10 @@ _ACCEPTED: Mapping[str, _Accepted] = {
             "seq_separator",
             "wandb_project",
             "valid_metric",
-            "data_path",
-            "checkpoint_dir",
         ),
         _TEXT,
     ),
+    **dict.fromkeys(("data_path", "checkpoint_dir"), _PATH),
     **dict.fromkeys(("TIME_FIELD", "RATING_FIELD"), _TEXT.or_none()),
     "load_col": _LOADED.or_none(),
     **dict.fromkeys(("unload_col", "unused_col"), _COLUMNS.or_none()),

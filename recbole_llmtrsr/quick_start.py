@@ -125,7 +125,7 @@ def compared_runs(
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
-    check_folders(configs)
+    processes.by_main(lambda: check_folders(configs))
     rehearse(configs)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}

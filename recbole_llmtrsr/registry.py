@@ -90,9 +90,7 @@ def get_model(name: str) -> type:
     try:
         return recbole.utils.get_model(name)  # type: ignore[no-any-return]
     except ImportError as error:
-        raise UserError(
-            f"model '{name}' needs a package that is missing ({error}): pip install {error.name}"
-        ) from error
+        raise UserError(f"model '{name}' needs a package that is missing ({error}): install it") from error
 
 
 def model_names() -> list[str]:

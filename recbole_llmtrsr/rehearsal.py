@@ -2,8 +2,8 @@
 
 RecBole finds out what a model does not accept when it builds it, or at its first batch. So each of its models is built
 on a few real events first, learns from a batch and scores one. What fails there is tried on the whole data before it is
-refused, since so few events may be too few for a model that the whole data suit. Of models of language no weights are
-read: they are looked for, with their tokenizers.
+refused, since so few events may be too few for a model that the whole data suit, unless they are too large for that. Of
+models of language no weights are read: they are looked for, with their tokenizers.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import copy
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.data.location import interaction_files
 from recbole_llmtrsr.evaluation.clock import Clock
 from recbole_llmtrsr.host_faults import setting_up
 from recbole_llmtrsr.llm.source import ModelSource
@@ -38,6 +40,7 @@ from recbole_llmtrsr.run_data import load_run_data
 from recbole_llmtrsr.summarizer.writers.make_writer import is_local
 
 _N_EVENTS = 600
+_LARGEST = 50_000_000  # bytes of events that are rehearsed as a whole
 _N_USERS = 20
 _UNFILTERED = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
 
@@ -76,13 +79,22 @@ def _check_language_models(config: Config) -> None:
 
 
 def _rehearse_host_model(config: Config) -> None:
+    events = {path: _first_events(config, path) for path in interaction_files(config)}
     with tempfile.TemporaryDirectory() as folder:
-        events = _first_events(config)
-        if events is not None:
-            with suppress(Exception):
-                _perform(_in_small(_aside(config, Path(folder)), events, Path(folder)))
-                return
-        _perform(_aside(config, Path(folder)))
+        if any(len(lines) > _N_EVENTS for lines in events.values()):
+            try:
+                return _perform(_in_small(_aside(config, Path(folder)), events, Path(folder)))
+            except Exception as error:
+                if isinstance(error.__cause__, ImportError):  # which more data do not mend
+                    raise
+            if sum(path.stat().st_size for path in events) > _LARGEST:
+                return None  # the run itself will tell, if it fails
+        try:
+            return _perform(_aside(config, Path(folder)))
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):  # what a GPU holds may be too much for the main memory
+                raise
+    return None
 
 
 def _perform(config: Config) -> None:
@@ -95,6 +107,8 @@ def _perform(config: Config) -> None:
         return  # they take steps of their own
     with setting_up(config, "the training"):
         model.train()  # in which SGL draws its graphs
+        if config["train_neg_sample_args"]["dynamic"]:
+            data.train.get_model(model)
         loss = model.calculate_loss(next(iter(data.train)).to(config["device"]))
         total: Any = sum(loss) if isinstance(loss, tuple) else loss
         total.backward()
@@ -111,39 +125,37 @@ def _aside(config: Config, folder: Path) -> Config:
     Candidates go to the folder.
     """
     own = copy.copy(config)
-    own.final_config_dict = {**config.final_config_dict, "device": torch.device("cpu")}
+    own.final_config_dict = {**copy.deepcopy(config.final_config_dict), "device": torch.device("cpu")}
     own.identity = {}
     evaluation = dataclasses.replace(config.settings.evaluation, also_test=(), candidate_dir=str(folder / "candidates"))
     own.settings = dataclasses.replace(config.settings, evaluation=evaluation)
     return own
 
 
-def _first_events(config: Config) -> list[str] | None:
-    """The header and the first events, shared out among their first users so that each has some.
+def _first_events(config: Config, path: Path) -> list[str]:
+    """The header and the first events of a file, shared out among their first users so that each has some.
 
-    None where there are no more of them, or where the splits are files.
+    Events of pre-split files stay their users'. Lines that lack a column are left out.
     """
-    if config["benchmark_filename"] is not None:
-        return None
-    separator, path = config["field_separator"], Path(config["data_path"]) / f"{config['dataset']}.inter"
+    separator = config["field_separator"]
     with path.open(encoding=config["encoding"], newline="\n") as file:
-        header, *rows = [line.rstrip("\r\n").split(separator) for line in islice(file, _N_EVENTS + 2)]
-    if len(rows) <= _N_EVENTS:
-        return None
-    place = [cell.split(":")[0] for cell in header].index(config["USER_ID_FIELD"])
-    users = list(dict.fromkeys(row[place] for row in rows))[:_N_USERS]
-    for number, row in enumerate(rows):
-        row[place] = users[number % len(users)]
+        header, *rows = [line.rstrip("\r\n").split(separator) for line in islice(file, _N_EVENTS + 1)]
+    rows = [row for row in rows if len(row) == len(header)]
+    if config["benchmark_filename"] is None and rows:
+        place = [cell.split(":")[0] for cell in header].index(config["USER_ID_FIELD"])
+        users = list(dict.fromkeys(row[place] for row in rows))[:_N_USERS]
+        for number, row in enumerate(rows):
+            row[place] = users[number % len(users)]
     return [separator.join(row) for row in (header, *rows)]
 
 
-def _in_small(config: Config, events: Sequence[str], folder: Path) -> Config:
+def _in_small(config: Config, events: Mapping[Path, Sequence[str]], folder: Path) -> Config:
     """Options for these events among the items that they name, without filters; other files are read as they are."""
-    source, name = Path(config["data_path"]).resolve(), config["dataset"]
-    for path in source.glob(f"{name}.*"):
-        if path.name != f"{name}.inter":
+    for path, lines in events.items():
+        (folder / path.name).write_text("\n".join(lines) + "\n", encoding=config["encoding"])
+    for path in Path(config["data_path"]).resolve().glob(f"{config['dataset']}.*"):
+        if not (folder / path.name).exists():
             (folder / path.name).symlink_to(path)
-    (folder / f"{name}.inter").write_text("\n".join(events) + "\n", encoding=config["encoding"])
     arguments = config["eval_args"]
     modes = {phase: mode if mode in ("full", "labeled") else "uni1" for phase, mode in arguments["mode"].items()}
     protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": modes}

@@ -128,7 +128,7 @@ def fit(
         if training.is_fitted:
             trainer.eval_collector.data_collect(data.train)  # as `fit` does first
         else:
-            with _telling_divergence(config):
+            with _telling_host_faults(config):
                 trainer.fit(
                     data.train,
                     data.valid,
@@ -152,9 +152,11 @@ def fit(
 
 
 @contextmanager
-def _telling_divergence(config: Config) -> Iterator[None]:
+def _telling_host_faults(config: Config) -> Iterator[None]:
     try:
         yield
+    except ImportError as error:  # of models with trainers of their own, such as NCL
+        raise UserError(f"{config.label} needs a package that is missing ({error}): install it") from error
     except ValueError as error:
         if "loss is nan" not in str(error):  # RecBole's words
             raise
@@ -184,7 +186,7 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
     Models that read texts may begin from another data set.
     """
     saved = load_checkpoint(checkpoint, map_location="cpu")
-    if not {"identity", "data_files"} <= set(saved):
+    if "identity" not in saved:
         getLogger().warning(f"checkpoint {checkpoint} does not tell what data it was trained on, so none is compared")
         return
     changed = differences(saved["identity"], config.identity)
@@ -193,7 +195,8 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
             f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} than there are now (other files,"
             " filters or catalogue), so its ids mean others: give the data and the options of the run that saved it"
         )
-    changed += [f"file {name}" for name in changed_files(config, saved["data_files"], config.data_files)]
+    then = saved.get("data_files", config.data_files)  # those of earlier versions do not tell them
+    changed += [f"file {name}" for name in changed_files(config, then, config.data_files)]
     if changed:
         getLogger().warning(
             f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may"

@@ -65,6 +65,7 @@ REFUSED = [
     ("Pop", {"val_interval": {"item_id": "[3,inf)"}}, "'item_id' holds tokens, so it takes a list of them"),
     ("Pop", {"val_interval": {"timestamp": [3]}}, "'timestamp' holds numbers, so it takes an interval"),
     ("Pop", {"threshold": {"item_id": 4}}, "threshold names the column 'item_id' of type token: it must be float"),
+    ("Pop", {"seq_len": {"class": 5}}, "seq_len names the column 'class', which no file has"),
     ("Pop", {"normalize_field": ["price"]}, r"list it in load_col: \{item: \[\.\.\., price\]\}"),
 ]
 
@@ -102,11 +103,17 @@ def test_it_is_refused_before_any_work_with_its_name_and_what_is_accepted(check,
         ("SASRec", {"transform": "crop_itemseq", "eta": 0.5}),
         ("SASRecCPR", {"reranker_CAN_NUM": "500,100,20"}),
         ("Pop", {"load_col": {"inter": "*", "item": ["item_id", "price"]}, "normalize_field": ["price"]}),
+        ("BPR", {"RATING_FIELD": None}),
+        ("SASRec", {"selected_features": ["class"], "item_attribute": "class", "seq_len": {"title": 5}}),
         ("Pop", {"load_col": None, "topk": 5, "metrics": "Recall", "valid_metric": "Recall@5"}),
     ],
 )
 def test_what_recbole_takes_is_taken(check, model, options):
     check(model, **options)
+
+
+def test_a_place_may_be_a_path(check, tmp_path):
+    check("Pop", checkpoint_dir=tmp_path / "saved", data_path=tmp_path / "data")
 
 
 def test_intervals_are_read_as_recbole_reads_them(check):

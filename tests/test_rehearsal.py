@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_of_many_events_it_reads_the_first_and_leaves_nothing_behind(options, mo
     perform = rehearsal._perform
     monkeypatch.setattr(rehearsal, "_perform", lambda config: (seen.append(config), perform(config)))
     config = checked_config("GRU4Rec", "tiny", [], {**options, "user_inter_num_interval": "[5,inf)"})
-    before = dict(config.final_config_dict)
+    before = copy.deepcopy(config.final_config_dict)
     rehearse([config, config])
     (small,) = seen
     assert small["data_path"] != config["data_path"]
@@ -89,9 +90,11 @@ def test_of_many_events_it_reads_the_first_and_leaves_nothing_behind(options, mo
 
 
 def test_first_events_are_shared_out_among_their_first_users(options, monkeypatch):
-    monkeypatch.setattr(rehearsal, "_N_EVENTS", 5)
+    monkeypatch.setattr(rehearsal, "_N_EVENTS", 8)  # lines, two of them blank
     monkeypatch.setattr(rehearsal, "_N_USERS", 2)
-    assert rehearsal._first_events(checked_config("GRU4Rec", "tiny", [], options)) == [
+    path = Path(options["data_path"], "tiny", "tiny.inter")
+    path.write_text(path.read_text().replace("\n", "\n\n", 2))
+    assert rehearsal._first_events(checked_config("GRU4Rec", "tiny", [], options), path) == [
         "user_id:token\titem_id:token\ttimestamp:float",
         "unix\ti1\t1600000006",
         "twice\ti2\t1600000000",
@@ -129,3 +132,23 @@ def test_who_debugs_sees_the_traceback_of_recbole(options):
     with pytest.raises(ValueError, match="not a multiple") as fault:
         rehearse([config])
     assert not isinstance(fault.value, UserError)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_negatives_that_the_model_chooses_are_rehearsed_with_the_model(options, distribution):
+    drawn = {"distribution": distribution, "sample_num": 1, "dynamic": True, "candidate_num": 2}
+    rehearse([checked_config("BPR", "tiny", [], {**options, "train_neg_sample_args": drawn})])
+
+
+def test_data_that_are_too_large_are_not_rehearsed_as_a_whole(options, monkeypatch):
+    tried = []
+
+    def perform(config: Any) -> None:
+        tried.append(config["data_path"])
+        raise ValueError("too few events")
+
+    monkeypatch.setattr(rehearsal, "_N_EVENTS", 5)
+    monkeypatch.setattr(rehearsal, "_LARGEST", 100)
+    monkeypatch.setattr(rehearsal, "_perform", perform)
+    rehearse([checked_config("GRU4Rec", "tiny", [], options)])
+    assert len(tried) == 1

@@ -21,12 +21,10 @@ _NAMING = (
     "normalize_field",
     "numerical_features",
     "discretization",
-    "seq_len",
-    "selected_features",
-    "item_attribute",
     "alias_of_user_id",
     "alias_of_item_id",
 )
+_OF_MODELS = ("selected_features", "item_attribute")  # which others of a comparison may not read
 _OF_NUMBERS = ("threshold", "numerical_features", "discretization")
 
 
@@ -44,12 +42,17 @@ def faults_of_columns(config: Any) -> Iterator[str]:
         for name, kind in columns.items()
         if _is_loaded(config, file, name)
     }
-    for option in _NAMING:
+    read = [*_NAMING, *(option for option in _OF_MODELS if option in config.internal_config_dict)]
+    for option in read:
         for name in _named(config[option]):
             if name not in loaded:
                 yield f"{option} names the column '{name}', which is not loaded: {_remedy(name, option, files, loaded)}"
             elif option in _OF_NUMBERS and loaded[name] not in _NUMBERS:
                 yield f"{option} names the column '{name}' of type {loaded[name]}: it must be float"
+    everywhere = {name for columns in files.values() for name in columns}
+    for name in _named(config["seq_len"]):
+        if name not in everywhere:
+            yield f"seq_len names the column '{name}', which no file has; there are {', '.join(sorted(everywhere))}"
     for name, values in (config["val_interval"] or {}).items():
         kind = loaded.get(name)
         if kind in _NUMBERS and not is_interval(values):

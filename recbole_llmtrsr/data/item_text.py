@@ -92,7 +92,10 @@ def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str]
     told = f"{known:,} of {len(tokens):,} items have {what}"
     if sum(token in text.items for token in tokens) > known:
         raise UserError(f"{told}: the columns of {option} are empty in the .item file; choose others, or fill them")
-    other = next((token for token in text.items if token not in set(tokens)), None)
+    named = set(tokens)
+    other = next((token for token in text.items if token not in named), None)
+    if other is None:
+        raise UserError(f"{told}: the .item file has rows of {len(text.items):,} items; complete it")
     raise UserError(
         f"{told}, since the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
         f" '{other}'): write them alike; a column that pandas took for numbers has lost its zeros or gained '.0'"

@@ -155,8 +155,13 @@ def _check_labels(config: Any, built: Sequence[Any]) -> None:
     label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
     has_auc = "auc" in [metric.lower() for metric in config["metrics"]]
     for split, part in zip(("training", "validation", "test"), built, strict=True):
-        is_read = split == "training" or has_auc
-        if "labeled" not in modes or not is_read or len(part) == 0 or label not in part.inter_feat:
+        is_learned = split == "training" and config["train_neg_sample_args"]["distribution"] == "none"
+        if (
+            "labeled" not in modes
+            or not (is_learned or (has_auc and split != "training"))
+            or len(part) == 0
+            or label not in part.inter_feat
+        ):
             continue
         values = part.inter_feat[label]
         if values.min() == values.max():

@@ -26,9 +26,15 @@ _OF_A_MODEL = {
     *("NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"),
     *("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD"),
     *("alias_of_entity_id", "alias_of_relation_id"),
-    *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger"),
+    *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger", "metric_decimal_place"),
 }
-_OF_LABELS = ("threshold", "LABEL_FIELD", "normalize_field", "normalize_all")  # of models of ratings, in ranking
+_OF_LABELS = (
+    "threshold",
+    "LABEL_FIELD",
+    "RATING_FIELD",
+    "normalize_field",
+    "normalize_all",
+)  # of models of ratings, in ranking
 _OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_ranks_history`
 # All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
 _PROTOCOL = [

@@ -14,10 +14,13 @@ from filelock import FileLock, Timeout
 from recbole_llmtrsr import processes
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.free_options import FREE_OPTIONS
+from recbole_llmtrsr.settings import Settings
 from recbole_llmtrsr.whole_file import whole_file
 
 FILE_NAME = "run.json"
 _LOCK = ".run.lock"
+
+_DEFAULTS = Settings.from_options({}).flat()
 
 Runs = Mapping[str, Mapping[str, Any]]
 
@@ -148,6 +151,8 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
 def differences(begun: Runs, now: Runs) -> list[str]:
     """In what runs that were begun differ from these; options that change no result are left out.
 
+    An option that there was not yet had its present default.
+
     >>> differences({"Pop": {"seed": 1, "report": True}}, {"Pop": {"seed": 2}, "BPR": {}})
     ['BPR is not among the runs that were begun there', 'Pop began with seed: 1, not 2']
     """
@@ -155,10 +160,11 @@ def differences(begun: Runs, now: Runs) -> list[str]:
     faults += [f"{name} was begun there too" for name in begun if name not in now]
     for name in [name for name in begun if name in now]:
         old, new = begun[name], now[name]
+        was = {**{option: default for option, default in _DEFAULTS.items() if option in new}, **old}
         faults += [
-            f"{name} began with {option}: {old.get(option)}, not {new.get(option)}"
-            for option in sorted({*old, *new} - set(FREE_OPTIONS))
-            if old.get(option) != new.get(option)
+            f"{name} began with {option}: {was.get(option)}, not {new.get(option)}"
+            for option in sorted({*was, *new} - set(FREE_OPTIONS))
+            if was.get(option) != new.get(option)
         ]
     return faults
 

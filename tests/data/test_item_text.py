@@ -174,3 +174,10 @@ def test_a_catalogue_with_empty_columns_is_refused_with_the_option_that_names_th
     text = ItemText.from_rows(["title"], {str(n): [""] for n in range(9)})
     with pytest.raises(UserError, match="0 of 9 items have a text: the columns of item_text_fields are empty"):
         check_coverage(text, [*"012345678"], [*"012345678"], "a text", "item_text_fields")
+
+
+def test_a_catalogue_with_few_rows_is_refused_without_a_word_on_ids():
+    text = ItemText.from_rows(["title"], {"1": ["One"], "2": ["Two"]})
+    tokens = [str(n) for n in range(1, 99)]
+    with pytest.raises(UserError, match=r"2 of 98 items have a text: the \.item file has rows of 2 items; complete it"):
+        check_coverage(text, tokens, text.without_text(tokens), "a text", "item_text_fields")

@@ -251,6 +251,7 @@ def test_labels_that_are_all_alike_are_refused_where_they_are_learned_or_have_no
     loaders(make_config("SASRec", **own, threshold={"rating": 1}))
     with pytest.raises(UserError, match=r"all \d+ labels of the training split are 0: set another threshold"):
         loaders(make_config("SASRec", **own, threshold={"rating": 9}))
+    loaders(make_config("BPR", **own, threshold={"rating": 9}))  # it draws negatives and reads no label
 
 
 def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):

@@ -51,7 +51,12 @@ class Bytes:
 
     def apply_chat_template(self, messages, **options):
         assert options.pop("chat_template") == self.chat_template
-        assert options == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False, "thinking": False}
+        assert options == {
+            "tokenize": False,
+            "add_generation_prompt": True,
+            "enable_thinking": False,
+            "thinking": False,
+        }
         return self.chat_template.replace("CONTENT", messages[0]["content"])
 
     def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):

@@ -147,3 +147,12 @@ def test_the_latest_of_the_same_runs_that_have_not_finished_is_found(out: Path) 
     assert latest_unfinished([untold, finished], RUNS) == untold
     assert latest_unfinished([out / "old", out], RUNS) == out / "old"
     assert latest_unfinished(folders, {"Pop, seed 1": RUNS["Pop, seed 1"]}) is None
+
+
+def test_an_option_that_there_was_not_yet_had_its_default(out: Path) -> None:
+    record = RunFile(out, {"Pop, seed 1": {"seed": 1}}, FILES, VERSIONS)
+    (out / "something").touch()
+    record.close()
+    RunFile(out, {"Pop, seed 1": {"seed": 1, "summarizer_request": {}}}, FILES, VERSIONS).close()
+    with pytest.raises(UserError, match="began with block_size: 5, not 3"):
+        RunFile(out, {"Pop, seed 1": {"seed": 1, "block_size": 3}}, FILES, VERSIONS)
