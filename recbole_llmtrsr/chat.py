@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.thoughts import closed_thoughts
 
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 # Stands before a template that tells the date, which would make every prompt depend on the day on which it is made.
@@ -28,13 +29,6 @@ def without_markers(text: str) -> str:
     return _MARKER.sub(lambda found: f"{found.group()} ", text)
 
 
-# What some templates end with, and what leads from there to the answer itself.
-_THOUGHTS = (
-    (re.compile(r"<((?:\w+:)?think)>\s*$"), r"<\1>\n\n</\1>\n\n"),  # DeepSeek-R1, QwQ, Seed-OSS
-    (re.compile(r"<\|start\|>assistant$"), "<|start|>assistant<|channel|>final<|message|>"),  # gpt-oss
-)
-
-
 def past_thoughts(closing: str) -> str:
     """What stands after the message, up to where the answer begins and not the thoughts before it.
 
@@ -44,9 +38,9 @@ def past_thoughts(closing: str) -> str:
     >>> past_thoughts("<|Assistant|><think>\\n")
     '<|Assistant|><think>\\n\\n</think>\\n\\n'
     """
-    for opened, answered in _THOUGHTS:
-        closing = opened.sub(answered, closing)
-    return closing
+    if closing.endswith("<|start|>assistant"):  # gpt-oss, whose answers name their channel first
+        return f"{closing}<|channel|>final<|message|>"
+    return closed_thoughts(closing)
 
 
 def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 # Added tokens that are language, not control: runs of white space, and words that somebody taught a model.
 _LANGUAGE = re.compile(r"[\s▁]*([^\W_]+([-'\u2019._ ][^\W_]+)*)?[\s▁]*")
@@ -32,7 +32,8 @@ class PlainText:
     `split_special_tokens` of transformers leaves added tokens without the special flag whole. This reader therefore
     works on a copy of the tokenizer in which every control token is special; the tokenizer itself stays as it is.
     Where a vocabulary holds a control token among its pieces as well (some SentencePiece and word-level ones do), a
-    blank behind its first letter breaks it.
+    blank behind its first letter breaks it, also where only what the tokenizer makes of a text is such a token, as of
+    signs of full width. Special tokens that are words stay whole, as in "yesterday" of a vocabulary with 'yes'.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -43,6 +44,11 @@ class PlainText:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._copy = _splitting_copy(tokenizer, max_tokens)
+        self._controls = {
+            i: content
+            for i, content in control_tokens(tokenizer).items()
+            if len(content) > 1 and not _LANGUAGE.fullmatch(content) and i != getattr(tokenizer, "unk_token_id", None)
+        }
         self._whole = self._still_whole()
 
     def ids(self, texts: Sequence[str], *, framed: bool = False) -> list[list[int]]:
@@ -56,7 +62,11 @@ class PlainText:
             return []
         texts = [self._broken(text) for text in texts]
         if self._copy is not None:
-            return [encoding.ids for encoding in self._copy.encode_batch_fast(texts, add_special_tokens=framed)]
+            read = self._copy.encode_batch_fast(texts, add_special_tokens=framed)
+            return [
+                self._unwritten(text, framed) if self._positions(encoding) else encoding.ids
+                for text, encoding in zip(texts, read, strict=True)
+            ]
         cut = {} if self._max_tokens is None else {"truncation": True, "max_length": self._max_tokens}
         return list(self._tokenizer(texts, add_special_tokens=framed, split_special_tokens=True, **cut)["input_ids"])
 
@@ -71,11 +81,28 @@ class PlainText:
     def _broken(self, text: str) -> str:
         return text if self._whole is None else self._whole.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
+    def _positions(self, encoding: Encoding) -> list[int]:
+        """Where ids of control tokens stand that are none of those around a text."""
+        if self._controls.keys().isdisjoint(encoding.ids):
+            return []
+        around = encoding.special_tokens_mask
+        return [at for at, i in enumerate(encoding.ids) if i in self._controls and not around[at]]
+
+    def _unwritten(self, text: str, framed: bool) -> list[int]:
+        """Ids of a text that a normalizer turns into control tokens, with each of them broken."""
+        assert self._copy is not None
+        encoding = self._copy.encode(text, add_special_tokens=framed)
+        for at in reversed(self._positions(encoding)):
+            begin = encoding.offsets[at][0] + 1
+            text = f"{text[:begin]} {text[begin:]}"
+        return list(self._copy.encode(text, add_special_tokens=framed).ids)
+
     def _still_whole(self) -> re.Pattern[str] | None:
         """Finds the control tokens that the vocabulary itself would write."""
         self._whole = None
-        controls = {i: content for i, content in control_tokens(self._tokenizer).items() if len(content) > 1}
+        controls, self._controls = self._controls, {}
         read = self.ids([*controls.values()])
+        self._controls = controls
         whole = [content for (i, content), ids in zip(controls.items(), read, strict=True) if i in ids]
         return re.compile("|".join(map(re.escape, sorted(whole, key=len, reverse=True)))) if whole else None
 

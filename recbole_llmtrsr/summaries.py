@@ -98,7 +98,7 @@ def make_summaries(
                     is_judged=True,
                     show_progress=bool(config["show_progress"]),
                 )
-                if record is not None:
+                if record is not None and processes.is_main():  # whose texts all processes take
                     record.keep(store, made.unanswered)
                 return made
 

@@ -56,6 +56,18 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_remedy(template: str
         ("<seed:bos>assistant\n<seed:think>", "<seed:bos>assistant\n<seed:think>\n\n</seed:think>\n\n"),
         ("<|end|><|start|>assistant", "<|end|><|start|>assistant<|channel|>final<|message|>"),
         ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        *(
+            (f"<bot>{begin}", f"<bot>{begin}\n\n{end}\n\n")
+            for begin, end in (
+                ("<thought>", "</thought>"),
+                ("<thinking>", "</thinking>"),
+                ("<reasoning>", "</reasoning>"),
+                ("◁think▷", "◁/think▷"),
+                ("<|START_THINKING|>", "<|END_THINKING|>"),
+                ("[THINK]", "[/THINK]"),
+            )
+        ),
+        (" Use <think> tags. [/INST]", " Use <think> tags. [/INST]"),
         (" [/INST]", " [/INST]"),
         ("<|start|>assistant<|message|>", "<|start|>assistant<|message|>"),
     ],

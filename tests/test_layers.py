@@ -19,7 +19,7 @@ STAGES = (
     ("", "errors", "file_digest", "network"),
     ("division", "gradient_sum"),
     ("processes",),
-    ("whole_file",),
+    ("whole_file", "thoughts"),
     ("options", "free_options", "host_options", "chat", "plain_text", "checkpoints"),
     ("compat", "settings", "history", "metric_names"),
     ("data",),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, LlamaConfig, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
@@ -116,9 +117,29 @@ def test_a_vocabulary_that_holds_a_control_token_as_a_piece_does_not_write_it() 
     assert "".join(made.decode(ids).replace("▁", "").split()) == "a</s>a"
 
 
-def test_a_text_that_is_cut_keeps_the_tokens_around_it(tokenizer: PreTrainedTokenizerFast) -> None:
-    from tokenizers.processors import TemplateProcessing
+@pytest.mark.parametrize("text", ["a＜/s＞b", "a﹤/s﹥ ＜/s＞", "＜/s>"])
+def test_a_normalizer_makes_no_control_token_of_a_text(text: str) -> None:
+    pieces = [(piece, -1.0 * len(piece)) for piece in ["▁", "a", "b", "<", "/", "s", ">"]]
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), *pieces], unk_id=0))
+    unigram.normalizer = normalizers.NFKC()
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made = PreTrainedTokenizerFast(tokenizer_object=unigram, eos_token="</s>", unk_token="<unk>")
+    assert 1 in made(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    assert 1 not in PlainText(made).ids([text])[0]
+    for n in range(2, 9):
+        assert 1 not in PlainText(made, n).ids([text], framed=True)[0][:-1]
+    assert PlainText(made).ids([text], framed=True)[0].index(1) == len(PlainText(made).ids([text])[0])
 
+
+def test_special_tokens_that_are_words_are_not_broken_inside_of_words() -> None:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "yes": 1, "yesterday": 2, "no": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", additional_special_tokens=["yes", "no"])
+    assert PlainText(made).ids(["yesterday yes no"]) == [[2, 1, 3]]
+
+
+def test_a_text_that_is_cut_keeps_the_tokens_around_it(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|im_end|>", special_tokens=[
         ("<|im_end|>", tokenizer.eos_token_id)
     ])  # fmt: skip

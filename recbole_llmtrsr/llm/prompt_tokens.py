@@ -8,8 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.chat import chat_frame
-from recbole_llmtrsr.llm.thoughts import is_part_of_mark, opened_thoughts
 from recbole_llmtrsr.plain_text import PlainText
+from recbole_llmtrsr.thoughts import is_part_of_mark, opened_thoughts
 
 DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
 

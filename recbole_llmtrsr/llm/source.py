@@ -173,10 +173,11 @@ class ModelSource:
         """
         if changes_whole_model(self.path):
             return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
-        model = self._load_weights(AutoModel, dtype)
-        return model.get_encoder() if model.config.is_encoder_decoder else model
+        return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
 
-    def _load_weights(self, auto: Any, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    def _load_weights(
+        self, auto: Any, dtype: torch.dtype, only_reader: bool = False, **options: Any
+    ) -> PreTrainedModel:
         what = "weights"
         try:
             with without_adapter(self.path) as path, _without_report():
@@ -185,6 +186,10 @@ class ModelSource:
                 )
             what = "adapter"
             is_quantized = getattr(model.config, "quantization_config", None) is not None
+            if only_reader:  # a file of an encoder alone lacks the decoder that nothing asks
+                read = {id(weight) for weight in _reader(model).state_dict(keep_vars=True).values()}
+                own = {key for key, weight in model.state_dict(keep_vars=True).items() if id(weight) in read}
+                loading["missing_keys"] = own.intersection(loading["missing_keys"])
             fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
             if fault is None and has_adapter(self.path):
                 model = merged_with_adapter(model, self.path)
@@ -237,6 +242,12 @@ class ModelSource:
         if self.hub_fault:
             return f"{name} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
         return f"{name}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
+
+
+def _reader(model: PreTrainedModel) -> PreTrainedModel:
+    """What reads texts: the encoder of a model that has a decoder too, which config.json may not say, else all."""
+    has_both = isinstance(getattr(model, "encoder", None), torch.nn.Module) and hasattr(model, "decoder")
+    return model.get_encoder() if has_both or model.config.is_encoder_decoder else model
 
 
 def is_hub_name(name: str) -> bool:

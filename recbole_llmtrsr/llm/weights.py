@@ -14,7 +14,7 @@ _WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoi
 _HOLDERS = frozenset(("", "base_model", "model", "lm", "llm", "language_model"))  # as people name what holds a model
 # Keys of buffers that old releases of transformers saved and that a model makes itself.
 _BUFFERS = re.compile(
-    r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids)$"
+    r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids|\.version)$"
 )
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs others
 
@@ -33,7 +33,7 @@ def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_q
     """
     missing = {key for key in loading["missing_keys"] if "pooler" not in key.split(".")}
     unexpected = set(loading["unexpected_keys"])
-    lost = {key for key in unexpected if _is_in_a_layer(key, model) and not _BUFFERS.search(key)}
+    lost = {key for key in unexpected if _is_in_a_layer(key, model) and not _is_for_others(key, model)}
     if missing:
         found = f"{_counted(missing, f'of its {len(model.state_dict())} weights')} not in the file"
         others = f", and {_counted(unexpected, 'of the file')} not in the model" if unexpected else ""
@@ -95,6 +95,14 @@ def _is_in_a_layer(key: str, model: PreTrainedModel) -> bool:
     own = key.removeprefix(f"{model.base_model_prefix}.") if model.base_model is model else key
     module = _module(own, model)
     return module is not model and module is not model.base_model
+
+
+def _is_for_others(key: str, model: PreTrainedModel) -> bool:
+    """Whether a weight is a buffer, or of a layer behind all others that predicts further tokens ahead."""
+    config, layer = model.config.get_text_config(), re.search(r"\blayers\.(\d+)\.", key)
+    n_ahead = getattr(config, "num_nextn_predict_layers", None) or 0
+    is_ahead = layer and 0 <= int(layer[1]) - config.num_hidden_layers < n_ahead
+    return bool(is_ahead or _BUFFERS.search(key))
 
 
 def _module(key: str, model: torch.nn.Module) -> torch.nn.Module:

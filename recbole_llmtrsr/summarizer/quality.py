@@ -69,10 +69,17 @@ _REFUSALS = (
 _REFUSAL = re.compile("|".join(_REFUSALS))
 # How reasoning models begin to think where no mark tells so. Answers may begin likewise, but end before the limit.
 _PLANS = re.compile(
-    r"(?:Okay|OK|Alright|All right|Hmm+|Got it)[,.]"
-    r"|(?:(?:So|First|Now),? )?(?:(?:I|We) (?:need|have|should|must|am asked|are asked) to\b|Let(?:'s| me| us)\b)"
-    r"|The (?:user|task|prompt|instruction) (?:wants me|is asking|asks|asked|is to)\b|Thinking process\b"
-    r"|(?:好的|嗯|首先|好吧)[,\uff0c\u3002]|(?:用户|使用者)(?:希望|要求|让)我|我(?:现在)?(?:需要|来)",
+    r"(?:analysis)?(?:"  # a channel's name, where a server took the marks around it away
+    r"Hmm+[,.]|Thinking process\b"
+    r"|(?:Okay|OK|Alright|All right|Got it)[,.] (?:so (?:I|we)\b|the (?:user|task) (?:wants|asks|is asking)\b)"
+    r"|(?:(?:Okay|OK|Alright|All right|Got it)[,.] )?(?:(?:so|first|now),? )?(?:"
+    r"(?:I|we) (?:(?:need|have|am asked|are asked|am trying|are trying) to|should|must)\b"
+    r"|(?:I'm|we're) (?:asked|trying) to\b"
+    r"|let(?:'s| me| us) (?:see|look|think|try|start|begin|break|go|check|figure|tackle|work|read|first|analy[sz]e)\b"
+    r"|the (?:user|task|prompt|instruction) (?:wants me|is asking|asks|asked|is to)\b)"
+    r"|\u55ef[,\uff0c\u3002]"
+    r"|(?:(?:好的|首先|好吧)[,\uff0c\u3002])?"
+    r"(?:(?:用户|使用者)(?:希望|要求|让)我|我(?:现在)?需要|(?:让我|我来)(?:看|想|分析)))",
     re.IGNORECASE,
 )
 _ORNAMENT = " \t*_#>-"

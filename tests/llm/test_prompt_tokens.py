@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from recbole_llmtrsr.llm.prompt_tokens import PromptTokens
-from recbole_llmtrsr.llm.thoughts import without_thoughts
+from recbole_llmtrsr.thoughts import without_thoughts
 
 FRAME = "{% for m in messages %}<user>{{ m.content }}<bot>{% endfor %}"
 

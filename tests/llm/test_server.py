@@ -22,7 +22,7 @@ from recbole_llmtrsr.llm import server_refusals, server_requests
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.server import ServerGenerator, parse_server
 from recbole_llmtrsr.llm.server_replies import Reply, read_error, read_reply, read_wait
-from recbole_llmtrsr.llm.thoughts import without_thoughts
+from recbole_llmtrsr.thoughts import without_thoughts
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
 

@@ -118,6 +118,11 @@ def test_a_tokenizer_that_knows_no_word_of_the_texts_is_refused(encoder, tmp_pat
         vectors_of(encoder, tmp_path / "vectors", ["oak chair", "wool rug of oak"])
 
 
+def test_odd_texts_behind_others_are_no_fault_of_the_tokenizer(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_TEXTS_A_PART", 2)
+    assert vectors_of(encoder, tmp_path / "vectors", ["red desk", "lamp", "oak"]).shape == (3, 16)
+
+
 def test_a_missing_encoder_is_refused_with_the_one_that_needs_no_model(tmp_path):
     with pytest.raises(UserError, match="text_encoder './nothing' is not a folder.*`text_encoder: tfidf`"):
         vectors_of("./nothing", tmp_path)

@@ -106,6 +106,12 @@ def test_control_tokens_without_a_row_that_no_text_becomes_are_sound(tmp_path: P
 
 
 @each_door
+def test_a_token_that_the_template_writes_for_images_alone_is_sound(tmp_path: Path, door: Any) -> None:
+    template = "{% if messages[0].content is string %}{{ messages[0].content }}{% else %}<img>{% endif %}"
+    door(saved(tmp_path, AddedToken("<img>", special=True), chat_template=template))
+
+
+@each_door
 @pytest.mark.parametrize(
     ("added", "special", "last"),
     [

@@ -17,8 +17,8 @@ from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.fingerprint import fingerprint
 from recbole_llmtrsr.llm.generation import Generation, NoGeneration
 from recbole_llmtrsr.llm.local import load_generator
-from recbole_llmtrsr.llm.thoughts import without_thoughts
 from recbole_llmtrsr.llm.vllm_offline import VllmGenerator, load_vllm_generator
+from recbole_llmtrsr.thoughts import without_thoughts
 
 
 @pytest.fixture(scope="module")

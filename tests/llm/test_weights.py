@@ -25,6 +25,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
     T5Config,
+    T5EncoderModel,
     T5ForConditionalGeneration,
 )
 
@@ -241,6 +242,7 @@ def test_tied_heads_and_buffers_of_old_releases_are_sound(
             "transformer.h.0.attn.bias": torch.ones(1),
             "model.layers.0.self_attn.rotary_emb.cos_cached": torch.ones(4),
             "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
+            "model.layers.version": torch.ones(1),  # as OPT's decoder has it
             "score.weight": torch.ones(2, 16),
         },
     )
@@ -252,6 +254,22 @@ def test_tied_heads_and_buffers_of_old_releases_are_sound(
 def test_of_an_encoder_with_a_decoder_the_encoder_reads(tmp_path: Path) -> None:
     size = {"vocab_size": 260, "d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
     assert text_encoder(saved(tmp_path, T5ForConditionalGeneration(T5Config(**size)))).shape == (2, 16)
+
+
+def test_an_encoder_alone_needs_no_decoder_but_all_of_itself(tmp_path: Path) -> None:
+    size = {"vocab_size": 260, "d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    folder = saved(tmp_path, T5EncoderModel(T5Config(**size)))
+    assert text_encoder(folder).shape == (2, 16)
+    with pytest.raises(UserError, match=r"not in the file"):
+        text_encoder(changed(folder, without("encoder.block.0.layer.0.SelfAttention.q")))
+
+
+@pytest.mark.parametrize("door", [backbone, text_encoder])
+def test_a_layer_that_predicts_further_tokens_is_sound_and_one_more_is_not(tmp_path: Path, door: Any) -> None:
+    door(saved(tmp_path / "sound", num_hidden_layers=1, num_nextn_predict_layers=1))
+    three = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"9 weights of the file \('(model.)?layers.2.input"):
+        door(saved(tmp_path / "other", three, num_hidden_layers=1, num_nextn_predict_layers=1))
 
 
 @pytest.mark.parametrize("kind", [BertModel, BertForMaskedLM])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from recbole_llmtrsr import summaries
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.resume.state_folder import StateFolder
@@ -82,6 +84,13 @@ def test_a_run_whose_summarizer_failed_is_resumed_with_its_summaries(
     assert moody.asked == n_asked
     assert result["summaries"]["failures"]["status 500"] > 0
     assert not list(Path("out").rglob(UNANSWERED))
+
+
+def test_only_the_main_process_keeps_the_record(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunRecord, "keep", lambda *_: pytest.fail("another process keeps its own texts"))
+    monkeypatch.setattr(summaries, "processes", SimpleNamespace(is_main=lambda: False, count=lambda: 1))
+    (result,) = run(summary_store="store.sqlite", summarize_only=True)
+    assert result["summaries"]["failures"]["status 500"] > 0
 
 
 def stop() -> None:

@@ -204,6 +204,9 @@ def test_an_answer_that_reached_the_limit_is_cut_off() -> None:
         "First, I have to look at",
         "好的，我需要总结用户的偏好",
         "嗯，用户看了这些电影",
+        "Okay, the user wants a short description. They",
+        "Got it, let's look at the films first.",
+        "analysisWe need to describe",
     ],
 )
 def test_thoughts_without_a_mark_that_reach_the_limit_are_told_from_an_answer(text: str) -> None:
@@ -211,7 +214,20 @@ def test_thoughts_without_a_mark_that_reach_the_limit_are_told_from_an_answer(te
     assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text), WORDING)
 
 
-@pytest.mark.parametrize("text", [text for _, text in GOOD] + ["The user wants crime films of", "I, Robot and We"])
+@pytest.mark.parametrize(
+    "text",
+    [text for _, text in GOOD]
+    + [
+        "The user wants crime films of",
+        "I, Robot and We",
+        "Okay, here's a summary of the user's preferences: crime",
+        "Alright, the user likes crime films",
+        "Got it. I have put together what they like: crime",
+        "Let's summarize: they like crime",
+        "好的，以下是用户的偏好总结：犯罪片",
+        "首先，用户喜欢犯罪片",
+    ],
+)
 def test_a_summary_that_is_cut_off_is_no_thought(text: str) -> None:
     assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text, finish="length"), WORDING)
 

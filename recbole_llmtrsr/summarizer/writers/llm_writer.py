@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.llm.generation import NoGeneration
-from recbole_llmtrsr.llm.thoughts import without_thoughts
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
+from recbole_llmtrsr.thoughts import without_thoughts
 
 if TYPE_CHECKING:
     from recbole_llmtrsr.llm.generation import Generation, TextGenerator

@@ -25,19 +25,20 @@ _ENDS = frozenset(_MARKS.values())
 _MARK = re.compile("|".join(map(re.escape, (*_MARKS, *sorted(_ENDS)))))
 # What may stand around the answer behind thoughts.
 _FRAME = re.compile(
-    r"<\|return\|>|<\|end\|>|</?answer>|</?response>|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>"
+    r"<\|return\|>|<\|end\|>|<\|start\|>assistant|</?answer>|</?response>"
+    r"|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>"
 )
-# Of a server that takes the special tokens of Harmony away, so that the channels' names stick to the text.
-_BARE_HARMONY = re.compile(
-    r"\s*(?:analysis(?=[A-Z\"'])(?:.*assistantfinal|.*)|(?:assistant)?final(?=[A-Z\"']))", re.DOTALL
-)
+# Of a server that takes the special tokens of Harmony away, so that the channels' names stick to the text. Only both
+# words together tell so: "finalFantasy" and "analysisX" are names.
+_BARE_HARMONY = re.compile(r"\s*(?:analysis(?=[A-Z\"']).*)?assistantfinal(?=[A-Z\"'])", re.DOTALL)
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
     """An answer without the thoughts that lead to it, and whether there were any.
 
     Some chat templates open the thoughts themselves, so that only their end is in the answer; in an answer that was cut
-    off, only their beginning may be, and no answer is left.
+    off, only their beginning may be, and no answer is left. A mark that stands in the middle of an answer and opens
+    nothing that ends is text.
 
     >>> without_thoughts("<think>They like kettles.</think> Kettles.")
     ('Kettles.', True)
@@ -47,12 +48,17 @@ def without_thoughts(text: str) -> tuple[str, bool]:
     ('', True)
     >>> without_thoughts(" Kettles.")
     (' Kettles.', False)
+    >>> without_thoughts("They like books on <think> in code.")
+    ('They like books on <think> in code.', False)
     """
     if bare := _BARE_HARMONY.match(text):
         return text[bare.end() :].strip(), True
-    if not _MARK.search(text):
-        return text, False
-    return _FRAME.sub("", _split(text)[0]).strip(), True
+    kept, unclosed = _split(text)
+    answer = _FRAME.sub("", kept).strip()
+    if answer:
+        kept += unclosed
+        answer = _FRAME.sub("", kept).strip()
+    return (text, False) if kept == text else (answer, True)
 
 
 def opened_thoughts(frame: str) -> str:
@@ -61,7 +67,18 @@ def opened_thoughts(frame: str) -> str:
     >>> opened_thoughts("<|assistant|><think>"), opened_thoughts("<|assistant|><think></think>")
     ('<think>', '')
     """
-    return _split(frame)[1]
+    frame = frame.rstrip()
+    return next((mark for mark in _MARKS if frame.endswith(mark)), "")
+
+
+def closed_thoughts(frame: str) -> str:
+    """What a chat template writes, and behind it the end of the thoughts that it opens, if it does.
+
+    >>> closed_thoughts("<|assistant|><think>\\n")
+    '<|assistant|><think>\\n\\n</think>\\n\\n'
+    """
+    mark = opened_thoughts(frame)
+    return f"{frame.rstrip()}\n\n{_MARKS[mark]}\n\n" if mark else frame
 
 
 def is_part_of_mark(token: str) -> bool:
@@ -70,16 +87,18 @@ def is_part_of_mark(token: str) -> bool:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What is no thought, and the mark of thoughts that do not end."""
+    """What is no thought, and what begins with a mark whose thoughts do not end."""
     kept: list[str] = []
-    opened, position = "", 0
+    opened, position = "", 0  # where what is no thought begins, or the mark that opened thoughts stands
     for found in _MARK.finditer(text):
         mark = found.group()
         if not opened and mark in _MARKS:
             kept.append(text[position : found.start()])
-            opened = mark
+            opened, position = mark, found.start()
         elif mark == _MARKS.get(opened) or (not opened and mark in _ENDS):
             if not opened:  # all that stands before it was thought
                 kept.clear()
             opened, position = "", found.end()
-    return "".join(kept) + ("" if opened else text[position:]), opened
+    if not opened:
+        kept.append(text[position:])
+    return "".join(kept), text[position:] if opened else ""

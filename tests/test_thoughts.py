@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from recbole_llmtrsr.llm.thoughts import is_part_of_mark, opened_thoughts, without_thoughts
+from recbole_llmtrsr.thoughts import is_part_of_mark, opened_thoughts, without_thoughts
 
 PAIRS = [
     ("<think>", "</think>"),
@@ -41,9 +41,16 @@ def test_thoughts_end_before_the_answer(begin: str, end: str) -> None:
         ("<think>Hm.</think><answer>Kettles</answer>", ("Kettles", True)),
         ("<|channel|>final<|message|>Kettles<|return|>", ("Kettles", True)),
         ("analysisWe need to write.assistantfinalKettles", ("Kettles", True)),  # special tokens taken away
-        ("analysisWe need to", ("", True)),
+        ("analysisWe need to", ("analysisWe need to", False)),  # or a name: 'thinks' finds it where it was cut off
+        ('analysis"x" and more', ('analysis"x" and more', False)),
+        ("finalFantasy games", ("finalFantasy games", False)),
+        (
+            "The user likes 'How to <think> in code' and others.",
+            ("The user likes 'How to <think> in code' and others.", False),
+        ),
+        ("<think>Hm.</think>Books on <think> tags.", ("Books on <think> tags.", True)),
+        ("<|start|>assistant<|channel|>analysis<|message|>They", ("", True)),
         ("assistantfinalKettles", ("Kettles", True)),
-        ("finalKettles", ("Kettles", True)),
         ("analysis of kettles", ("analysis of kettles", False)),
         ("Finally, kettles", ("Finally, kettles", False)),
     ],
