@@ -15,6 +15,7 @@ import torch
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.retrieval.trained import TrainedRetriever
 
 N_USERS, N_EVENTS, N_ITEMS = 16, 7, 23
 TINY = {
@@ -91,6 +92,15 @@ def test_recall_at_the_top_is_the_ceiling_of_the_retriever():
     # Behind the top the retriever's order stands.
     assert pair["test_result"]["recall@10"] == sasrec["test_result"]["recall@10"]
     assert pair["test_result"] != sasrec["test_result"]
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"other")])
+def test_a_retriever_is_told_as_the_file_that_was_loaded(tmp_path, change):
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"weights")
+    retriever = TrainedRetriever(torch.nn.Identity(), path)
+    change(path)
+    assert retriever.report()["retriever_digest"] == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_the_whole_catalogue_as_the_top_is_full_ranking_by_the_language_model_alone():

@@ -29,6 +29,7 @@ from recbole_llmtrsr.llm.server import PREFIX as SERVER
 from recbole_llmtrsr.llm.server import parse_server
 from recbole_llmtrsr.llm.source import is_hub_name
 from recbole_llmtrsr.llm.text_vectors import TFIDF
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.make_backbone import backbone_digest
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
@@ -73,6 +74,7 @@ _WRITING = (
     "save_dataloaders",
     "save_dataset",
 )
+_OF_VECTORS = ("text_encoder", "vector_dir")
 _PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
 
 
@@ -205,7 +207,7 @@ def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None
 def _config(
     model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
 ) -> SavedConfig:
-    own = read_options(saved)
+    own = read_options(saved, model_class)
     if saved["config"].get("trust_remote_code") and "trust_remote_code" not in places:
         raise UserError(
             f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
@@ -239,15 +241,24 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
         )
 
 
-def read_options(saved: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(saved: Mapping[str, Any], model_class: type) -> dict[str, Any]:
     """Options of a checkpoint's run; of those that name a model or a place only what a loaded run reads."""
     own = SavedConfig.options_of(saved)
-    unread = {*_WRITING, *(set(NAMING) - set(PLACES))}
-    if own["summary"] == "none":
-        unread |= {"summarizer", "summary_store"}
-    if own.get("retriever") in (None, "Pop"):
-        unread |= {"text_encoder", "vector_dir"}
+    unread = {*_WRITING, *(set(NAMING) - _read_names(model_class, own))}
     return {name: value for name, value in own.items() if name not in unread}
+
+
+def _read_names(model_class: type, own: Mapping[str, Any]) -> set[str]:
+    """Options of ``NAMING`` that a loaded model reads."""
+    if not issubclass(model_class, LanguageModelRecommender):
+        # One of RecBole's may have been compared with models that read them all.
+        return set() if model_class.__module__.startswith("recbole.") else {*_OF_VECTORS}
+    read = set(PLACES)
+    if own["summary"] == "none":
+        read -= {"summarizer", "summary_store"}
+    if own.get("retriever") in (None, "Pop"):
+        read -= {*_OF_VECTORS}
+    return read
 
 
 def check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:

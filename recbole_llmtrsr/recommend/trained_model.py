@@ -19,7 +19,17 @@ from recbole_llmtrsr.registry import MODELS, get_model
 from recbole_llmtrsr.resume.random_state import undisturbed_randomness
 from recbole_llmtrsr.run_data import load_run_data
 
-_MAY_DIFFER = ("data_path", "eval_args", "eval_batch_size", "gpu_id", "rank_history", "trust_checkpoint", "use_gpu")
+_MAY_DIFFER = (
+    "data_path",
+    "eval_args",
+    "eval_batch_size",
+    "gpu_id",
+    "rank_history",
+    "text_encoder",
+    "trust_checkpoint",
+    "use_gpu",
+    "vector_dir",
+)
 _PARTS = {"config", "given_options", "identity", "state_dict"}
 
 
@@ -74,7 +84,7 @@ def _config(file: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> S
             f"checkpoint {file} is of a {name}, which holds a language model: load runs of LLMTRSR and TALLRec with"
             " recbole_llmtrsr.Recommender; accepted here are RecBole's models"
         )
-    own = read_options(saved)
+    own = read_options(saved, model_class)
     check_named(file, own, given)
     merged = {**own.get("eval_args", {}), **given.get("eval_args", {})}
     return SavedConfig(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ class RunFile:
     def __init__(self, folder: Path, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
         self._path = folder / FILE_NAME
         self._lock = FileLock(folder / _LOCK)
-        self._before: set[str] = set()
+        self._before: set[tuple[str, int]] = set()
         host = {"threads": str(torch.get_num_threads()), "processes": str(processes.count())}
         self._content: dict[str, Any] = processes.by_main(lambda: self._opened(runs, files, {**versions, **host}))
 
@@ -124,9 +126,15 @@ class RunFile:
             file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _others(folder: Path) -> set[str]:
-    """Names in a folder beside those of its account."""
-    return {path.name for path in folder.iterdir()} - {FILE_NAME, _LOCK}
+def _others(folder: Path) -> set[tuple[str, int]]:
+    """What lies below a folder beside its account: of a file also the time of its last change [ns]."""
+    found: set[tuple[str, int]] = set()
+    for place, folders, files in os.walk(folder):
+        found |= {(os.path.join(place, name), 0) for name in folders}
+        for path in {os.path.join(place, name) for name in files} - {str(folder / FILE_NAME), str(folder / _LOCK)}:
+            with suppress(OSError):  # gone meanwhile
+                found.add((path, os.lstat(path).st_mtime_ns))
+    return found
 
 
 def read_run_file(folder: Path) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ class TrainedRetriever:
     def __init__(self, model: Any, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
         self._resolution: float | None = getattr(model, "score_resolution", None)
+        self._digest = None if path is None else _digest(path)  # of now: a file may change or go while a run trains
 
     @torch.no_grad()
     def scores(self, interaction: Any) -> Tensor:
@@ -46,8 +47,12 @@ class TrainedRetriever:
         report = {"retriever": type(self._model).__name__}
         if self._path is None:
             return {**report, "retriever_checkpoint": None}
-        with self._path.open("rb") as file:
-            return {**report, "retriever_checkpoint": str(self._path), "retriever_digest": file_digest(file)}
+        return {**report, "retriever_checkpoint": str(self._path), "retriever_digest": self._digest}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file)
 
 
 def trained_retriever(

@@ -7,9 +7,11 @@ import itertools
 import pytest
 import torch
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
+from transformers import BertConfig, BertModel
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.quick_start import compare, load_data_and_model
 from recbole_llmtrsr.registry import get_trainer
 
@@ -50,6 +52,38 @@ def test_a_loaded_model_has_the_result_of_its_test_and_top_items(train, model):
     assert scores.shape == items.shape == (2, 3)
     assert torch.equal(scores, full_sort_scores(users, loaded, test).topk(3)[0])
     assert {f"i{n}" for n in range(1, 10)} >= set(dataset.id2token("item_id", items.numpy()).ravel())
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """A folder with a tiny BERT of width 8."""
+    tokenizer = train_tokenizer(["a red kettle"])
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    return str(tmp_path / "bert")
+
+
+def test_a_loaded_model_has_the_text_vectors_of_its_run(train, encoder, tmp_path_factory):
+    elsewhere = {"text_encoder": encoder, "vector_dir": str(tmp_path_factory.mktemp("elsewhere") / "vectors")}
+    result = train("LLMSeqSim", eval_args={"mode": "uni2"}, **elsewhere)
+    with pytest.raises(UserError, match=r"\(vector_dir\), outside of this folder"):
+        load_data_and_model(result["checkpoint"])
+    with pytest.raises(UserError, match=r"text_encoder 'tfidf' makes other vectors than"):
+        load_data_and_model(result["checkpoint"], {**elsewhere, "text_encoder": "tfidf"})
+    for given in (elsewhere, {"vector_dir": "here"}):
+        config, loaded, *_, test = load_data_and_model(result["checkpoint"], given)
+        assert loaded.vectors.shape[1] == 8
+        found = get_trainer(config.model_class)(config, loaded).evaluate(test, load_best_model=False)
+        assert found == pytest.approx({name: result["test_result"][name] for name in found})
+
+
+@pytest.mark.parametrize("model", ["Pop", "LLMSeqSim"])
+def test_what_only_compared_models_read_is_no_matter(train, tmp_path_factory, model):
+    unread = {"backbone": "some/model", "summarizer": "some/model", "retriever": "Pop"}
+    places = dict.fromkeys(("summary_store", "candidate_dir"), str(tmp_path_factory.mktemp("elsewhere") / "made"))
+    checkpoint = train(model, eval_args={"mode": "uni2"}, **unread, **places)["checkpoint"]
+    assert type(load_data_and_model(checkpoint)[1]).__name__ == model
 
 
 def test_the_split_stays_that_of_the_run(train):

@@ -126,6 +126,18 @@ def test_what_the_user_keeps_there_makes_no_account_of_a_run_that_left_nothing(o
     assert [path.name for path in out.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("left", ["Pop/training-states/epoch-1", "Pop/seed-1/run.log", "BPR/x", "Pop/kept"])
+def test_what_a_run_left_in_a_folder_that_was_there_keeps_its_account(out: Path, left: str) -> None:
+    (out / "Pop" / "seed-1").mkdir(parents=True)
+    (out / "Pop" / "kept").touch()
+    os.utime(out / "Pop" / "kept", (1_000, 1_000))
+    record = RunFile(out, RUNS, FILES, VERSIONS)
+    (out / left).parent.mkdir(exist_ok=True)
+    (out / left).write_text("x")
+    record.close()
+    assert latest_unfinished([out], RUNS) == out
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"runs": {}}', "null"])
 def test_a_file_of_others_is_not_taken_for_ours(out: Path, content: str) -> None:
     (out / "run.json").write_text(content)

@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,20 +155,23 @@ def read_csv(
 
 
 def read_json_lines(
-    path: Path, report: Report, columns: Sequence[str] = (), remedy: str = ""
+    path: Path, report: Report, columns: Sequence[str] = (), remedy: str = "", ids: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and object of every line that holds one, in JSON or as Python prints a dictionary.
 
     Args:
         path: the file; .gz is unpacked on the way.
         report: has the encoding, and counts the lines and those that are skipped.
-        columns: keys that some line has to have; ``items.id`` is that of the objects in a list, each yielded alone.
+        columns: keys that some line has to have; ``tags.name`` is the list of that key's values in a list of objects.
         remedy: what to do where no line has one.
+        ids: those of the columns that hold ids; of ``items.id`` each object is yielded alone. A line whose list is
+            empty yields nothing and is counted in the report's notes.
 
     Raises:
         UserError: the file can not be read, is one JSON array, lacks a column, or too many of its lines are malformed.
     """
-    outer = next((column.split(".")[0] for column in columns if "." in column), None)
+    outer = next((column.split(".")[0] for column in ids if "." in column), None)
+    lists = {column.split(".")[0] for column in columns if "." in column} - {outer}
     never_seen, known = set(columns), dict[str, None]()
     for number, line in enumerate(_lines(path, report), start=1):
         if number == 1 and line.lstrip().startswith(b"["):
@@ -187,6 +190,9 @@ def read_json_lines(
         if content is None:
             _skip(path, number, "not a JSON object", line.strip(), report)
             continue
+        content = _joined(content, lists)
+        if outer is not None and content.get(outer) == []:
+            report.notes[f"{path.name}: lines without {outer}"] += 1
         for row in [content] if outer is None else _unpacked(content, outer):
             if never_seen:
                 never_seen.difference_update(row)
@@ -212,6 +218,21 @@ def _unpacked(content: dict[str, Any], outer: str) -> Iterator[dict[str, Any]]:
     for part in parts:
         inner = part if isinstance(part, dict) else {}
         yield {**shared, **{f"{outer}.{key}": value for key, value in inner.items()}}
+
+
+def _joined(content: dict[str, Any], lists: Collection[str]) -> dict[str, Any]:
+    """The object, with the values of every key in a list of objects as a list of their own.
+
+    >>> _joined({"id": 7, "tags": [{"name": "oak"}, {"name": "old"}]}, ["tags"])["tags.name"]
+    ['oak', 'old']
+    """
+    values: dict[str, list[Any]] = {}
+    for outer in lists:
+        parts = content.get(outer)
+        for part in parts if isinstance(parts, list) else ():
+            for key, value in part.items() if isinstance(part, dict) else ():
+                values.setdefault(f"{outer}.{key}", []).append(value)
+    return {**content, **values}
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

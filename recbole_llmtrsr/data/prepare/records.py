@@ -27,8 +27,9 @@ def read_records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield line number (in Parquet: row number), from 1, and the texts of the wanted columns.
 
-    A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``items.id``
-    gives one row for every object of the list ``items``, with its ``id``; other columns repeat.
+    A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``tags.name``
+    is the ``name`` of all objects of the list ``tags``, joined so; a column of ids, ``items.id``, gives one row for
+    every object of the list ``items``, with its ``id``, and other columns repeat.
 
     Args:
         path: the file, its form told by its name.
@@ -48,7 +49,7 @@ def read_records(
     if form == ".tsv":
         return read_csv(path, columns, report, remedy, separator="\t", quoted=False)
     if form in _JSON:
-        rows = read_json_lines(path, report, columns, remedy)
+        rows = read_json_lines(path, report, columns, remedy, ids)
         return ((number, _texts(row, columns, ids)) for number, row in rows)
     if path.suffix == ".parquet":
         return _parquet_records(path, columns, ids, report, remedy)

@@ -83,10 +83,27 @@ def test_a_list_an_object_or_a_truth_value_is_no_id(tmp_path: Path) -> None:
 def test_a_list_of_objects_gives_one_row_for_each(tmp_path: Path) -> None:
     lines = """{'user': 'u 1', 'n': 2, 'items': [{'id': '10'}, {'id': '20'}]}\n{'user': 'u2', 'n': 0, 'items': []}\n"""
     (tmp_path / "t.json.gz").write_bytes(gzip.compress((lines + "{'user': 'u3', 'items': [{'id': 5}, 7]}").encode()))
-    rows = read_records(tmp_path / "t.json.gz", ["user", "items.id"], Report(""), ids=["user", "items.id"])
+    report = Report("")
+    rows = read_records(tmp_path / "t.json.gz", ["user", "items.id"], report, ids=["user", "items.id"])
     assert list(rows) == [(1, ["u 1", "10"]), (1, ["u 1", "20"]), (3, ["u3", "5"]), (3, ["u3", ""])]
+    assert report.notes["t.json.gz: lines without items"] == 1
     with pytest.raises(UserError, match=r"no line of .* has items\.sku, only user, n, items\.id: wanted are"):
-        list(read_records(tmp_path / "t.json.gz", ["user", "items.sku"], Report("")))
+        list(read_records(tmp_path / "t.json.gz", ["user", "items.sku"], Report(""), ids=["user", "items.sku"]))
+
+
+def test_texts_in_a_list_of_objects_are_joined(tmp_path: Path) -> None:
+    lists = "[]", '[{"name": "oak"}]', '[{"name": "oak"}, {"size": 2}, {"name": "old"}]', '"none"'
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"id": {i}, "tags": {tags}}}\n' for i, tags in enumerate(lists)))
+    rows = read_records(tmp_path / "t.jsonl", ["id", "tags.name"], Report(""), ids=["id"])
+    assert [row for _, row in rows] == [["0", ""], ["1", "oak"], ["2", "oak, old"], ["3", ""]]
+    with pytest.raises(UserError, match=r"no line of .* has tags\.nmae, only id, tags, tags\.name, tags\.size: wanted"):
+        list(read_records(tmp_path / "t.jsonl", ["id", "tags.nmae"], Report(""), ids=["id"]))
+
+
+def test_texts_beside_an_id_in_its_list_stay_with_it(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"tags": [{"t": "a"}, {"t": "b"}], "items": [{"id": 1, "n": "x"}, {"id": 2}]}')
+    rows = read_records(tmp_path / "t.jsonl", ["items.id", "items.n", "tags.t"], Report(""), ids=["items.id"])
+    assert [row for _, row in rows] == [["1", "x", "a, b"], ["2", "", "a, b"]]
 
 
 @pytest.mark.parametrize(
