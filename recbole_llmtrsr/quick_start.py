@@ -126,7 +126,6 @@ def compared_runs(
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
     processes.by_main(lambda: check_folders(configs))
-    rehearse(configs)
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
     made = MadeFolders()
@@ -146,6 +145,7 @@ def compared_runs(
     try:
         if processes.is_main():
             remove_unfinished(folder, folders)
+        rehearse([config for config in configs if _name(config) not in record.finished])
         try:
             _run_all(configs, folders, made, saved, record, summaries, runs)
         except BaseException:

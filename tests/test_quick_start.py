@@ -284,9 +284,9 @@ def test_one_model_may_run_as_several_variants():
             ["Pop", "Pop@b"],
             {
                 **{"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
-                **{"threshold": {"rating": 2}, "Pop@b.threshold": {"rating": 4}},
+                **{"threshold": {"timestamp": 2}, "Pop@b.threshold": {"timestamp": 4}},
             },
-            r"Pop@b, seed 2020 runs with threshold \{'rating': 4\}, Pop, seed 2020 with .*so set it for all models",
+            r"Pop@b, seed 2020 runs with threshold \{'timestamp': 4\}, Pop, seed 2020 with .*so set it for all models",
         ),
         (["Pop", "SASRec"], {"SASRec.catalogue": "items"}, "SASRec, seed 2020 runs with catalogue items, Pop"),
         (

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from recbole.utils import init_seed
 
 from recbole_llmtrsr.config import Config
 from recbole_llmtrsr.data.loaders import make_loaders
@@ -23,7 +24,7 @@ def trained(tmp_path_factory):
         dataset = get_dataset(get_model("LLMTRSR"))(config)
         loaders, *_ = make_loaders(config, dataset)
         make_summaries(config, dataset, loaders)
-        torch.manual_seed(0)
+        init_seed(3, reproducibility=True)
         model = get_model("LLMTRSR")(config, loaders[0]._dataset)
         get_trainer(get_model("LLMTRSR"))(config, model).fit(loaders[0], None, saved=False)
         return model.eval(), next(iter(loaders[2]))[0]
