@@ -288,7 +288,6 @@ LABELED = {"mode": {"valid": "labeled", "test": "labeled"}}
         ({"TIME_FIELD": "date"}, "TIME_FIELD date, A (seed 1) with timestamp"),
         ({"RATING_FIELD": "stars"}, "RATING_FIELD stars, A (seed 1) with rating"),
         ({"encoding": "latin-1"}, "encoding latin-1, A (seed 1) with utf-8"),
-        ({"metric_decimal_place": 2}, "metric_decimal_place 2, A (seed 1) with 4"),
         ({"eval_args": {**LABELED, "group_by": "none"}}, "eval_args.group_by none, A (seed 1) with user"),
         ({"eval_args": {"mode": {"test": "full"}}}, "eval_args.mode full, A (seed 1) with labeled"),
         ({"n_test": 11}, "number of test targets 11, A (seed 1) with 10"),
@@ -299,7 +298,7 @@ def test_runs_without_a_table_of_rows_must_have_one_protocol(changes, fault):
         **{"threshold": {"rating": 2}, "LABEL_FIELD": "label", "normalize_all": True, "rm_dup_inter": None},
         **{"filter_inter_by_user_or_item": True, "alias_of_item_id": None, "benchmark_filename": None},
         **{"USER_ID_FIELD": "user_id", "TIME_FIELD": "timestamp", "RATING_FIELD": "rating"},
-        **{"encoding": "utf-8", "metric_decimal_place": 4},
+        "encoding": "utf-8",
     }
     n_test = changes.pop("n_test", 10)
     a = run("A", 1, None, candidates={}, n_test=10, options=options(eval_args=LABELED, **told))
