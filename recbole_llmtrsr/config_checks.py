@@ -11,6 +11,8 @@ from recbole.utils import EvaluatorType
 from recbole_llmtrsr.data.candidates.modes import candidate_mode, impression_faults
 from recbole_llmtrsr.metric_names import result_names
 
+# What a model of RecBole's reads though its property file does not list it: FEARec, HRM.
+_READ_UNLISTED = {"tau", "reg_weight"}
 _KEYS = {
     "eval_args": ("split", "order", "group_by", "mode"),
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
@@ -101,7 +103,7 @@ def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterat
     """
     if any(config.model_class.__module__.partition(".")[0] not in ("recbole", "recbole_llmtrsr") for config in configs):
         return  # what a model of one's own reads stands in no property file
-    given = {name for config in configs for name in config.given} & {*of_models} - {"tau", "reg_weight"}
+    given = {name for config in configs for name in config.given} & {*of_models} - _READ_UNLISTED
     read = {name for config in configs for name in config.internal_config_dict}
     if any(config["transform"] for config in configs):
         read |= {"mask_ratio", "ft_ratio", "eta", "beta"}

@@ -6,7 +6,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterable
 
-_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+DISK_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -35,7 +35,7 @@ def exit_code(work: Callable[[], int]) -> int:
             print(f"error: {fault}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK_FAULTS:
             raise
         print(
             f"error: {error.strerror}: {error.filename or 'a file'}: make room or choose another folder; what was"

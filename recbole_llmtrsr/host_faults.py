@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from accelerate.utils.memory import should_reduce_batch_size
 
 from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import DISK_FAULTS, UserError
 from recbole_llmtrsr.free_options import FREE_OPTIONS
 
 _LONGEST = 60  # characters of a value
@@ -34,7 +33,7 @@ def setting_up(config: Config, part: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        is_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+        is_disk = isinstance(error, OSError) and error.errno in DISK_FAULTS
         is_wanted = str(config["state"]).lower() == "debug"
         if is_wanted or is_disk or not _is_of_host(error) or should_reduce_batch_size(error):
             raise
