@@ -28,19 +28,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
-from recbole_llmtrsr.data.train_impressions import ImpressionTrainDataLoader
-from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
+from recbole_llmtrsr.data.loaders.train_impressions import ImpressionTrainDataLoader
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
-from recbole_llmtrsr.model.make_backbone import autocast
-from recbole_llmtrsr.pipeline import checked_config
+from recbole_llmtrsr.experiment.pipeline import checked_config
+from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
+from recbole_llmtrsr.llm.make_backbone import autocast
 from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
 from recbole_llmtrsr.registry import get_model
-from recbole_llmtrsr.run_data import RunData, load_run_data
-from recbole_llmtrsr.summaries import make_summaries
+from recbole_llmtrsr.runtime.clock import Clock
 
 Floats = npt.NDArray[np.float64]
 Counts = Mapping[str, tuple[int, int]]  # shows and clicks of each item

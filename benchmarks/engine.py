@@ -39,14 +39,14 @@ from common.runs import Run, load_run
 from common.shapes import random_backbone
 from common.ways import Way, ours, ours_in_training, precision
 
+from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX
+from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.operations import OperationCosts
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.device import device_name, matrix_product_peak
 from recbole_llmtrsr.llm.lora import apply_lora
 from recbole_llmtrsr.model.assembly import PromptedBackbone, assemble
-from recbole_llmtrsr.model.operations import OperationCosts
-from recbole_llmtrsr.model.prefix_attention import BACKENDS, SHARED_PREFIX
-from recbole_llmtrsr.model.probe import probe
-from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.runtime.device import device_name, matrix_product_peak
 
 WITHOUT_GRADIENTS = "cached_prefix"
 

@@ -33,9 +33,9 @@ from common.runs import Run, load_run
 from common.timing import by_turns
 from common.ways import ours, precision
 
-from recbole_llmtrsr.evaluation.device import device_name
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.model.assembly import PromptedBackbone, assemble
-from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.runtime.device import device_name
 
 
 def main() -> None:

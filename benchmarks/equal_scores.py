@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_llmtrsr.checkpoints import load_checkpoint
-from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.summaries import make_summaries
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
 
 
 def main() -> None:

@@ -27,13 +27,13 @@ from common.machine import versions
 from common.prompts import test_prompts
 from common.runs import load_run
 
-from recbole_llmtrsr import trainer as training
-from recbole_llmtrsr.data import prefetch
-from recbole_llmtrsr.evaluation.device import device_name
-from recbole_llmtrsr.model import scorer, scoring
-from recbole_llmtrsr.model.token_budget import TokenBudget
+from recbole_llmtrsr.data.loaders import prefetch
+from recbole_llmtrsr.engine import scorer, scoring
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.registry import get_model
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.runtime.device import device_name
+from recbole_llmtrsr.training import trainer as training
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 Loop = Callable[[Iterable[Any], Callable[[Any], object]], Iterator[Any]]
 FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"

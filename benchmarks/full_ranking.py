@@ -24,9 +24,9 @@ from common.machine import processor, versions
 from common.runs import Run, load_run
 from common.timing import by_turns, timed
 
-from recbole_llmtrsr.evaluation.device import device_name
-from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.make_backbone import weights_dtype
 from recbole_llmtrsr.registry import get_model
+from recbole_llmtrsr.runtime.device import device_name
 
 SASREC, PROMPT = "SASRec", "LLMTRSR, one prompt"
 

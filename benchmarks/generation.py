@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from recbole_llmtrsr.data.item_text import read_item_text
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.llm.local import TransformersGenerator, load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator, load_generator
 from recbole_llmtrsr.prompt.templates import templates_for
 
 DATA = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"

@@ -24,9 +24,9 @@ from common.runs import load_run
 from common.timing import timed
 from torch import Tensor
 
-from recbole_llmtrsr.evaluation.device import device_name
 from recbole_llmtrsr.registry import get_model
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.runtime.device import device_name
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 FORMATS = ("fp32", "bf16")
 

@@ -37,8 +37,8 @@ import torch
 from common.machine import processor, versions
 
 import recbole_llmtrsr
+from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
 from recbole_llmtrsr.explain import candidate_scores, history_of
-from recbole_llmtrsr.final_test import FinalTest
 from recbole_llmtrsr.quick_start import compare
 
 VALID, MALFORMED, CANCELLED = "valid", "malformed", "cancelled"

@@ -16,7 +16,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.summarizer.planning.make_plan import make_plan
 
 Array = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _of_dataset(name: str) -> tuple[Array, Array, Array]:
-    from recbole_llmtrsr.config import Config
+    from recbole_llmtrsr.config.config import Config
     from recbole_llmtrsr.registry import get_dataset, get_model
 
     config = Config(get_model("LLMTRSR"), name, [], {"max_train_targets_per_user": None})

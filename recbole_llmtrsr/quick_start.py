@@ -9,28 +9,28 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from recbole_llmtrsr import processes
-from recbole_llmtrsr.config import Config, model_options, option_from_sources
-from recbole_llmtrsr.config_checks import unread_options
-from recbole_llmtrsr.data.full_ranking import ranks_history
+from recbole_llmtrsr.config.checks import unread_options
+from recbole_llmtrsr.config.config import Config, model_options, option_from_sources
+from recbole_llmtrsr.config.settings import EvaluationSettings
+from recbole_llmtrsr.data.loaders.full_ranking import ranks_history
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison import Comparison, make_comparison
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import ALSO, Run, load_run
+from recbole_llmtrsr.evaluation.comparison.shared_rows import protocol_faults
+from recbole_llmtrsr.evaluation.comparison.tables import write_comparison
 from recbole_llmtrsr.evaluation.result import versions
-from recbole_llmtrsr.evaluation.runs import ALSO, Run, load_run
-from recbole_llmtrsr.evaluation.shared_rows import protocol_faults
-from recbole_llmtrsr.evaluation.tables import write_comparison
-from recbole_llmtrsr.final_test import folder_name
-from recbole_llmtrsr.pipeline import checked_config, run_pipeline
+from recbole_llmtrsr.experiment.evaluation_stage import folder_name
+from recbole_llmtrsr.experiment.fit import STATES, remove_states
+from recbole_llmtrsr.experiment.pipeline import checked_config, run_pipeline
+from recbole_llmtrsr.experiment.rehearsal import rehearse
+from recbole_llmtrsr.experiment.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
+from recbole_llmtrsr.experiment.retrieval_stage import faults_of_retrievers, use_retriever
+from recbole_llmtrsr.experiment.run_file import RunFile
 from recbole_llmtrsr.recommend import load_data_and_model
-from recbole_llmtrsr.rehearsal import rehearse
 from recbole_llmtrsr.report import write_report
-from recbole_llmtrsr.rerank import faults_of_retrievers, use_retriever
-from recbole_llmtrsr.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
-from recbole_llmtrsr.resume.run_file import RunFile
-from recbole_llmtrsr.settings import EvaluationSettings
+from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.summarizer.run_record import RunRecord
-from recbole_llmtrsr.training import STATES, remove_states
 
 __all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
 
@@ -125,11 +125,11 @@ def compared_runs(
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
     _check_together(configs, models, saved)
-    processes.by_main(lambda: check_folders(configs))
+    processes.run_on_main(lambda: check_folders(configs))
     settings = configs[0].settings.evaluation
     asked = {_name(config): {**config.effective_options(), "saved": saved} for config in configs}
     made = MadeFolders()
-    folder = processes.by_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked, made))
+    folder = processes.run_on_main(lambda: result_folder(configs[0].settings, models, dataset_name, asked, made))
     digests = {name: digest for config in configs for name, digest in file_digests(config).items()}
     processes.check_alike(
         {
@@ -152,7 +152,7 @@ def compared_runs(
             if processes.is_main():
                 write()  # of the runs before the one that failed
             raise
-        comparisons = processes.by_main(write)
+        comparisons = processes.run_on_main(write)
         record.complete()
         if processes.is_main():
             summaries.remove()
@@ -187,7 +187,7 @@ def _run_all(
             is_divided = processes.count() == 1 or getattr(config.model_class, "divides_batches", False)
             if not is_divided:
                 getLogger().warning(f"{config.label} runs in one process, for which the others wait")
-            runs.append(run() if is_divided else processes.by_main(run))
+            runs.append(run() if is_divided else processes.run_on_main(run))
             if not config.settings.summary.dry_run:
                 record.finish(_name(config))
         remove_states(own_folder)

@@ -13,7 +13,7 @@ import recbole.utils
 from recbole.trainer import TraditionalTrainer
 from recbole.utils import ModelType
 
-from recbole_llmtrsr import config
+from recbole_llmtrsr.config import config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
 from recbole_llmtrsr.errors import UserError
@@ -23,7 +23,7 @@ from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 MODELS: dict[str, type] = {
     "LLMTRSR": LLMTRSR,

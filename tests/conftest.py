@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.registry import get_model
 
 # Models of a few thousand weights gain nothing from threads, and lose much where other programs use the cores.

@@ -16,20 +16,20 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
-from recbole_llmtrsr.data.prepare.table import convert_table
+from recbole_llmtrsr.data.prepare.converters.table import convert_table
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.experiment.pipeline import checked_config
+from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.llm.generation import Generation
-from recbole_llmtrsr.llm.server import ServerGenerator
+from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
 from recbole_llmtrsr.model.assembly import assemble
-from recbole_llmtrsr.pipeline import checked_config
 from recbole_llmtrsr.quick_start import compare
-from recbole_llmtrsr.resume.state_folder import StateFolder
-from recbole_llmtrsr.run_data import RunData, load_run_data
+from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.training.state_folder import StateFolder
 
 DOCS = (Path(__file__).parents[1] / "docs" / "bad_input.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \|$", flags=re.MULTILINE)

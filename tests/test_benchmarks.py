@@ -19,16 +19,16 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from recbole_llmtrsr import trainer
-from recbole_llmtrsr.data import prefetch
-from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.loaders import prefetch
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.engine import scorer, scoring
+from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.operations import Work
 from recbole_llmtrsr.llm.backbone import load_backbone
-from recbole_llmtrsr.model import scorer, scoring
-from recbole_llmtrsr.model.operations import Work
-from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.training import trainer
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ["--builtin_hidden_size=16", "--builtin_n_layers=1", "--builtin_n_heads=2", "--builtin_vocab_size=400"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.options_page import options_page
+from recbole_llmtrsr.config.options_page import options_page
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))

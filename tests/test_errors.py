@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llmtrsr.errors import UserError, exit_code
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 
 def failing(error: Exception) -> int:
@@ -31,7 +31,7 @@ def test_a_disk_that_takes_no_more_is_told_with_the_remedy(number: int, capsys: 
 
 def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def write() -> int:
-        with whole_file(tmp_path / "result.json"):
+        with atomic_write(tmp_path / "result.json"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as an open file says it
 
     assert exit_code(write) == 2

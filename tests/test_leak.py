@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.summaries import make_summaries
 
 N_ITEMS = 40
 LENGTHS = [3, 7, 12, 23]

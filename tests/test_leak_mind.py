@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.data.prepare.mind import convert_mind
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.summaries import make_summaries
 
 RAW = Path(__file__).parents[2] / "shared" / "data" / "mind_small_5k"
 WORD = re.compile(r"\w+")

@@ -21,11 +21,11 @@ from transformers import (
 )
 
 from recbole_llmtrsr.__main__ import main
-from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.runs import load_runs
+from recbole_llmtrsr.evaluation.comparison.runs import load_runs
 from recbole_llmtrsr.quick_start import compare, objective_function, run_recbole_llmtrsr
 from recbole_llmtrsr.registry import get_dataset, get_model
 
@@ -335,7 +335,7 @@ def test_a_test_that_fails_among_other_candidates_costs_no_result(tmp_path, monk
     def fail(*args):
         raise MemoryError
 
-    monkeypatch.setattr("recbole_llmtrsr.pipeline.FinalTest.among", fail)
+    monkeypatch.setattr("recbole_llmtrsr.experiment.pipeline.FinalTest.among", fail)
     with pytest.raises(MemoryError):
         compare(["Pop"], "toy", config_dict={**TINY, "also_test": ["pop2"], "result_dir": "out"})
     assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["test_result"]["recall@10"] == 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from recbole.model.sequential_recommender.sasrec import SASRec
 
-from recbole_llmtrsr import config, registry
+from recbole_llmtrsr import registry
+from recbole_llmtrsr.config import config
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.runs import Run
+from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.quick_start import compare, compared_runs
 from recbole_llmtrsr.recommend import Recommender
@@ -15,7 +16,7 @@ from recbole_llmtrsr.registry import register_model
 from recbole_llmtrsr.summarizer.jobs import Answer
 from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.summarizer.writers.make_writer import register_writer
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 SMALL = {
     "show_progress": False,

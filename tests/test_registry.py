@@ -11,7 +11,7 @@ from recbole_llmtrsr import registry
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 
 def test_our_names_give_our_classes():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.registry import get_model
 
 REPOSITORY = Path(__file__).parents[1]

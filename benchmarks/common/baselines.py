@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from common.prompts import Prompts
 from torch import Tensor
 
+from recbole_llmtrsr.engine.operations import FIXED_WIDTH, Work, full_logits_work, plain_work, shared_prefix_work
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.operations import FIXED_WIDTH, Work, full_logits_work, plain_work, shared_prefix_work
 
 Passes = Iterator[tuple[Tensor, Sequence[int]]]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recbole_llmtrsr.evaluation.device import synchronize
+from recbole_llmtrsr.runtime.device import synchronize
 
 REST = "the rest"
 

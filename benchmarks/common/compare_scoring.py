@@ -13,8 +13,8 @@ from common.timing import by_turns
 from common.ways import CACHED, PLAIN, Way, precision
 from torch import Tensor
 
+from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.operations import OperationCosts
 
 # Of the deviation of scores within a history: half precision must not change who is above whom by much.
 SPREAD = 0.5

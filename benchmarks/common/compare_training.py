@@ -14,10 +14,10 @@ from common.timing import by_turns
 from common.ways import PLAIN, Way, precision
 from torch import Tensor
 
+from recbole_llmtrsr.engine.meter import training_costs
+from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.meter import training_costs
-from recbole_llmtrsr.model.operations import OperationCosts
 
 # Half precision rounds each way's gradients by several per cent of their norm, and more where candidates cancel out.
 SAME = {torch.float32: 1e-4, torch.bfloat16: 0.2}

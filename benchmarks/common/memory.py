@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from common.runs import OPTIONS, load_run
 
-from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.evaluation.device import peak_memory_bytes, reset_peak_memory
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.registry import get_model
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.runtime.device import peak_memory_bytes, reset_peak_memory
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 NAME = "made_up"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from common.prompts import Prompts
 from common.ways import Way
 
-from recbole_llmtrsr.model.operations import OperationCosts
+from recbole_llmtrsr.engine.operations import OperationCosts
 
 HEADER = (
     "| way | batch | tokens | ms per history (least - most) | GFLOP/s | of peak | ours is times faster | ceiling |"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.summaries import make_summaries
 
 # By data set.
 OPTIONS: dict[str, dict[str, Any]] = {

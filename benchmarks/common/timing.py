@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from recbole_llmtrsr.evaluation.device import synchronize
+from recbole_llmtrsr.runtime.device import synchronize
 
 Result = TypeVar("Result")
 

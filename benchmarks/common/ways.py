@@ -13,14 +13,14 @@ from common.baselines import Passes, cached_passes, plain_passes, work_of_cached
 from common.prompts import Prompts
 from torch import Tensor
 
+from recbole_llmtrsr.engine.cached_prefix import padded_chunks
+from recbole_llmtrsr.engine.operations import Work, shared_prefix_work
+from recbole_llmtrsr.engine.scorer import Scorer
+from recbole_llmtrsr.engine.scoring import scores_with_gradients
+from recbole_llmtrsr.engine.token_batches import token_batches, tokens_of_history
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
-from recbole_llmtrsr.model.cached_prefix import padded_chunks
-from recbole_llmtrsr.model.operations import Work, shared_prefix_work
-from recbole_llmtrsr.model.scorer import Scorer
-from recbole_llmtrsr.model.scoring import scores_with_gradients
-from recbole_llmtrsr.model.token_batches import token_batches, tokens_of_history
-from recbole_llmtrsr.model.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.host_options import INTERVAL_WORDS, is_interval
+from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
 
 _NUMBERS = ("float", "float_seq")
 # Options whose value names columns: a list of them, a mapping by them, or one.

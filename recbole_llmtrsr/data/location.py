@@ -9,7 +9,7 @@ from typing import Any
 from recbole_llmtrsr.data.atomic_files import header_fault
 from recbole_llmtrsr.data.columns import faults_of_columns
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.file_digest import file_digest
+from recbole_llmtrsr.runtime.file_digest import file_digest
 
 
 def check_dataset_files(config: Any) -> None:

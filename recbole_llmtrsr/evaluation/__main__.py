@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llmtrsr.data.candidate_file import read_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import read_candidate_file
 from recbole_llmtrsr.errors import exit_code
+from recbole_llmtrsr.evaluation.comparison.runs import check_label
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
-from recbole_llmtrsr.evaluation.runs import check_label
 
 _METRICS, _TOPK = ("recall", "mrr", "ndcg"), (3, 5, 10)
 

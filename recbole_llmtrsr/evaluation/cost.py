@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 import torch
 
-from recbole_llmtrsr import processes
-from recbole_llmtrsr.evaluation.device import (
+from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.runtime.device import (
     device_name,
     matrix_product_peak,
     peak_memory_bytes,
@@ -71,7 +71,7 @@ class StageCosts:
     def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.stages = {name: Stage() for name in STAGES}
         own_peak = None if dtype is None else matrix_product_peak(device, dtype)
-        self.peak = None if own_peak is None else sum(filter(None, processes.gathered(own_peak)))
+        self.peak = None if own_peak is None else sum(filter(None, processes.all_gather(own_peak)))
         self._device, self._dtype = device, dtype
         self._counts: Counts | None = None
         self._memory_of: str | None = None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.metrics import EXPECTED, Floats, expected_ranks, mean_values, row_values
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME, per_history, write_per_history

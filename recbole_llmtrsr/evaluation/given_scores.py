@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.metrics import Floats
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FILE_NAME = "per_history.csv"
 PROBE_DIR = "probes"  # beside it: a table for every probe
@@ -85,7 +85,7 @@ def write_per_history(path: Path, table: pd.DataFrame) -> None:
     text = StringIO()
     # All text is quoted: left to itself, Python before 3.13 lets a carriage return in a name end the line.
     table.to_csv(text, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())
 
 

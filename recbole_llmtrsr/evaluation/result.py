@@ -17,7 +17,7 @@ from typing import Any
 
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
 
@@ -53,7 +53,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write as a whole or not at all."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -12,7 +12,7 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.loaders import CandidateEvalDataLoader
+from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain.explanation import ExplainedItem, Explanation, Section
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain.explanation import Explanation, facts
 from recbole_llmtrsr.explain.ranking import best
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 N_SHOWN = 200  # candidates; full ranking has thousands
 _N_OPEN_BLOCKS = 4
@@ -46,7 +46,7 @@ def write_page(path: Path, explanation: Explanation) -> None:
         UserError: the file cannot be written.
     """
     try:
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(page(explanation).encode())
     except OSError as error:
         raise UserError(

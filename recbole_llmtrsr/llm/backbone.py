@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from recbole_llmtrsr.llm.quantized import keep_activations, quantized_loading
-from recbole_llmtrsr.llm.source import ModelSource
+from recbole_llmtrsr.llm.loading.quantized import keep_activations, quantized_loading
+from recbole_llmtrsr.llm.loading.source import ModelSource
 
 Attention = Literal["flash", "flex", "split", "cached_prefix", "plain"]
 
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         return int(self.transformer.get_output_embeddings().weight.shape[0])
 
     @property
-    def has_rows_apart(self) -> bool:
+    def is_unpacked(self) -> bool:
         """Every candidate has a padded row of its own; in training with the prefix: a cache passes no gradients."""
         return self.attention in ("plain", "cached_prefix")
 

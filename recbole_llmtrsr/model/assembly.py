@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
-from recbole_llmtrsr import processes
+from recbole_llmtrsr.config.settings import Settings
+from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.sharding import WeightDivider, check_can_divide
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.model.divided_weights import WeightDivider, check_can_divide
-from recbole_llmtrsr.model.make_backbone import (
+from recbole_llmtrsr.llm.make_backbone import (
     autocast,
     check_weights_format,
     checked_tokenizer,
     choose_weights,
     make_backbone,
 )
-from recbole_llmtrsr.model.probe import probe
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
-from recbole_llmtrsr.settings import Settings
+from recbole_llmtrsr.runtime import processes
 
 # Wording that the builtin backbone does not read in training: its tokenizer need not know it.
 _UNREAD = ("retry", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from recbole_llmtrsr.engine.token_batches import token_batches
 from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.llm.vector_file import VectorFile
-from recbole_llmtrsr.model.token_batches import token_batches
-from recbole_llmtrsr.plain_text import PlainText
+from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
+from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 
 _ITEMS_AT_ONCE = 10_000
 _ITEMS_A_PART = 4096

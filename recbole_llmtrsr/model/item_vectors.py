@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from recbole_llmtrsr.data.catalogue_text import catalogue_texts
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.text_vectors import text_vectors
-from recbole_llmtrsr.model.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
+from recbole_llmtrsr.llm.make_backbone import weights_dtype
 
 _ROWS_AT_ONCE = 65_536  # in double precision
 

@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.chat import chat_frame, past_thoughts
+from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.history import recent_items
-from recbole_llmtrsr.plain_text import PlainText
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts
+from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
+from recbole_llmtrsr.prompt.recent_items import recent_items
 from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
-from recbole_llmtrsr.settings import PromptSettings
 
 Ids = npt.NDArray[np.int32]
 

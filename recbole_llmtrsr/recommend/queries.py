@@ -65,7 +65,7 @@ class Query:
         return len(self.candidates) or self.n_searched
 
 
-class Door:
+class QueryParser:
     """Turns what is given into queries. It reads alone, so that several threads may use it at once.
 
     Args:

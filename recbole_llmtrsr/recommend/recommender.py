@@ -12,14 +12,14 @@ import torch
 from recbole_llmtrsr.explain import Explanation
 from recbole_llmtrsr.explain.explain import explain_history
 from recbole_llmtrsr.explain.explanation import ExplainedItem
-from recbole_llmtrsr.model.make_backbone import autocast
+from recbole_llmtrsr.llm.make_backbone import autocast
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.recommend.known_users import KnownUsers
-from recbole_llmtrsr.recommend.queries import Door, GivenItem, Query, QueryItem
+from recbole_llmtrsr.recommend.queries import GivenItem, Query, QueryItem, QueryParser
 from recbole_llmtrsr.recommend.ranking import RankedItem, Ranking, ranks
 from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
 from recbole_llmtrsr.recommend.search import MOST_PROMPTS, Found, Search
-from recbole_llmtrsr.recommend.writing import SummaryOffice
+from recbole_llmtrsr.recommend.writing import SummaryService
 
 
 class Recommender:
@@ -49,8 +49,8 @@ class Recommender:
         self.text_columns: tuple[str, ...] = tuple(dataset.item_text.columns)
         self._config, self._model = run.config, model
         self._users = KnownUsers(dataset, run.test)
-        self._door = Door(dataset.item_text, dataset.item_tokens, dataset.iid_field, self._users)
-        self._office = SummaryOffice(run.config, dataset)
+        self._door = QueryParser(dataset.item_text, dataset.item_tokens, dataset.iid_field, self._users)
+        self._office = SummaryService(run.config, dataset)
         self._search = Search(run.config, run.test, model.reranking, most_prompts)
 
     @classmethod

@@ -13,29 +13,29 @@ from typing import Any
 import numpy as np
 from recbole.utils import init_seed
 
-from recbole_llmtrsr.checkpoints import load_checkpoint, trusting_checkpoints
-from recbole_llmtrsr.config import SavedConfig
+from recbole_llmtrsr.config.candidate_modes import candidate_mode
+from recbole_llmtrsr.config.config import SavedConfig
+from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.settings import all_options
 from recbole_llmtrsr.data.candidates.given import given
-from recbole_llmtrsr.data.candidates.modes import candidate_mode
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.identity import differences, identity
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files, file_digests
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.free_options import FREE_OPTIONS
+from recbole_llmtrsr.experiment.retrieval_stage import make_reranking
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.server import PREFIX as SERVER
-from recbole_llmtrsr.llm.server import parse_server
-from recbole_llmtrsr.llm.source import is_hub_name
-from recbole_llmtrsr.llm.text_vectors import TFIDF
+from recbole_llmtrsr.llm.embeddings.text_vectors import TFIDF
+from recbole_llmtrsr.llm.generators.server import PREFIX as SERVER
+from recbole_llmtrsr.llm.generators.server import parse_server
+from recbole_llmtrsr.llm.loading.source import is_hub_name
+from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
-from recbole_llmtrsr.model.make_backbone import backbone_digest
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
-from recbole_llmtrsr.rerank import make_reranking
-from recbole_llmtrsr.resume.random_state import undisturbed_randomness
-from recbole_llmtrsr.settings import all_options
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
+from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
 from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, is_local
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates

@@ -8,16 +8,16 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_llmtrsr.checkpoints import load_checkpoint, trusting_checkpoints
-from recbole_llmtrsr.config import SavedConfig
+from recbole_llmtrsr.config.config import SavedConfig
 from recbole_llmtrsr.data.identity import differences
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.clock import Clock
+from recbole_llmtrsr.experiment.run_data import load_run_data
 from recbole_llmtrsr.recommend.saved_run import check_named, other_data, read_options
 from recbole_llmtrsr.registry import MODELS, get_model
-from recbole_llmtrsr.resume.random_state import undisturbed_randomness
-from recbole_llmtrsr.run_data import load_run_data
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
+from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
 
 _MAY_DIFFER = (
     "data_path",

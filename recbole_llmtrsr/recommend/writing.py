@@ -12,8 +12,8 @@ import numpy as np
 
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import Item
+from recbole_llmtrsr.experiment.summary_stage import run_writer, store_path
 from recbole_llmtrsr.recommend.queries import Query
-from recbole_llmtrsr.summaries import run_writer, store_path
 from recbole_llmtrsr.summarizer.from_file import FileSummaries, read_summaries
 from recbole_llmtrsr.summarizer.keys import digest, item_digest
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
@@ -38,7 +38,7 @@ class Summary:
     is_replaced: bool = False
 
 
-class SummaryOffice:
+class SummaryService:
     """Finds or writes summaries, as a run does: the same calls under the same keys, so that what a run wrote is found.
 
     Args:

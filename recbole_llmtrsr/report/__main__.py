@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from recbole_llmtrsr.config.options import EvaluationSettings
 from recbole_llmtrsr.errors import UserError, exit_code
-from recbole_llmtrsr.evaluation.comparison import Run, load_runs, make_comparison
-from recbole_llmtrsr.evaluation.runs import check_label
-from recbole_llmtrsr.evaluation.tables import as_printed, write_comparison
-from recbole_llmtrsr.options import EvaluationSettings
+from recbole_llmtrsr.evaluation.comparison.comparison import Run, load_runs, make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import check_label
+from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
 from recbole_llmtrsr.report.page import write_report
 
 _N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import (
+from recbole_llmtrsr.evaluation.comparison.cells import (
     EPOCHS,
     MISSING,
     PEAK_MEMORY,
@@ -16,7 +16,7 @@ from recbole_llmtrsr.evaluation.cells import (
     figure,
     peak_memory,
 )
-from recbole_llmtrsr.evaluation.comparison import Comparison, Row
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row
 from recbole_llmtrsr.report.facts import look_up
 from recbole_llmtrsr.report.numbers import is_number
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from recbole_llmtrsr.evaluation.cells import MISSING, figure
-from recbole_llmtrsr.evaluation.comparison import Row
-from recbole_llmtrsr.options import (
+from recbole_llmtrsr.config.options import (
     BackboneSettings,
     ItemModelSettings,
     PromptSettings,
@@ -17,6 +15,8 @@ from recbole_llmtrsr.options import (
     SummarySettings,
     TrainingSettings,
 )
+from recbole_llmtrsr.evaluation.comparison.cells import MISSING, figure
+from recbole_llmtrsr.evaluation.comparison.comparison import Row
 
 # RecBole's own models have these too, at their defaults, and read none of them.
 _OF_LANGUAGE_MODELS = {

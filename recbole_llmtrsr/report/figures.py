@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recbole_llmtrsr.evaluation.cells import RANDOM, cell, chance_of_groups, figure
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, cell, chance_of_groups, figure
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report.axis import Axis, category_axis, linear_axis, log_axis
 from recbole_llmtrsr.report.facts import look_up
 from recbole_llmtrsr.report.numbers import is_number

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.cells import MISSING
-from recbole_llmtrsr.evaluation.comparison import Comparison, from_json
-from recbole_llmtrsr.evaluation.runs import ALSO
+from recbole_llmtrsr.evaluation.comparison.cells import MISSING
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, from_json
+from recbole_llmtrsr.evaluation.comparison.runs import ALSO
 from recbole_llmtrsr.report.facts import look_up
 from recbole_llmtrsr.report.meanings import mode_of_test, of_mode
 from recbole_llmtrsr.report.table import Cell, main_lines

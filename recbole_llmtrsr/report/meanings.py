@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from recbole_llmtrsr.evaluation.cells import RANDOM
-from recbole_llmtrsr.evaluation.comparison import Comparison
+from recbole_llmtrsr.evaluation.comparison.cells import RANDOM
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison
 from recbole_llmtrsr.report.facts import look_up
 
 _MODES = {

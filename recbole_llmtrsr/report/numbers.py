@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from recbole_llmtrsr.evaluation.cells import short
-from recbole_llmtrsr.evaluation.comparison import Estimate
+from recbole_llmtrsr.evaluation.comparison.cells import short
+from recbole_llmtrsr.evaluation.comparison.comparison import Estimate
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.cells import (
+from recbole_llmtrsr.evaluation.comparison.cells import (
     ABOUT_GROUPS,
     GIVEN_WEIGHTS,
     MISSING,
@@ -21,7 +21,7 @@ from recbole_llmtrsr.evaluation.cells import (
     short,
     told_seeds,
 )
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, Row
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report import facts, meanings, numbers, plot
 from recbole_llmtrsr.report.axis import linear_axis
 from recbole_llmtrsr.report.costs import costs
@@ -29,7 +29,7 @@ from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_
 from recbole_llmtrsr.report.further import Further, columns, further_tests
 from recbole_llmtrsr.report.plot import Series
 from recbole_llmtrsr.report.table import LEVEL, find_test, group_tables, main_lines
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 REPORT = "report.html"
 
@@ -119,7 +119,7 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
     path = folder / REPORT
     made = page(comparison, further_tests(folder, comparison, REPORT)).encode()
     try:
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(made)
     except OSError as error:
         raise UserError(

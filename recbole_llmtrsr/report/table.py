@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recbole_llmtrsr.evaluation.cells import MISSING, RANDOM, chance_of_groups, figure, places, short
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest
+from recbole_llmtrsr.evaluation.comparison.cells import MISSING, RANDOM, chance_of_groups, figure, places, short
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, GroupEstimate, PairTest
 from recbole_llmtrsr.report.numbers import interval, is_number
 
 LEVEL = 0.05  # of significance

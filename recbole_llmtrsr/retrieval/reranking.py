@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_llmtrsr import processes
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.retrieval.retriever import Retriever
+from recbole_llmtrsr.runtime import processes
 
 
 class Reranking:
@@ -73,7 +73,7 @@ class Reranking:
         """
         scores = self.retriever.scores(interaction)
         if processes.count() > 1:  # one order for all of them, to the last bit
-            scores = processes.from_main(scores.cpu()).to(scores.device)
+            scores = processes.broadcast(scores.cpu()).to(scores.device)
         if not torch.isfinite(scores[:, 1:]).all():
             raise UserError("the retriever's scores hold nan or infinite ones: it diverged in training; train it anew")
         return scores

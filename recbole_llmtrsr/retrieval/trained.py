@@ -11,11 +11,11 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, init_seed
 from torch import Tensor
 
-from recbole_llmtrsr.checkpoints import load_checkpoint
-from recbole_llmtrsr.config import SavedConfig
+from recbole_llmtrsr.config.config import SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.file_digest import file_digest
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
+from recbole_llmtrsr.runtime.file_digest import file_digest
 
 _PARTS = {"config", "given_options", "identity", "state_dict"}
 _NO_MODEL = "tfidf"  # text_encoder that is none

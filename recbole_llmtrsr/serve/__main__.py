@@ -33,8 +33,8 @@ def _serve(options: argparse.Namespace) -> int:
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
     import uvicorn
 
-    from recbole_llmtrsr.network import is_loopback
     from recbole_llmtrsr.recommend import Recommender
+    from recbole_llmtrsr.runtime.network import is_loopback
     from recbole_llmtrsr.serve.app import Limits, make_app
     from recbole_llmtrsr.serve.patience import impatient
 

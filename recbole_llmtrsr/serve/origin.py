@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from recbole_llmtrsr.network import is_loopback
+from recbole_llmtrsr.runtime.network import is_loopback
 
 _OF_PROXIES = (b"forwarded", b"via", b"x-real-ip")
 

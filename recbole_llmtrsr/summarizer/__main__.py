@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 from recbole_llmtrsr.summarizer.store import view
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
-from recbole_llmtrsr.whole_file import whole_file
 
 _LATEST = 5
 
@@ -63,7 +63,7 @@ def _export(store: SummaryStore, out: Path) -> None:
         written = export_store(store, sys.stdout.buffer)
     else:
         try:
-            with whole_file(out) as file:
+            with atomic_write(out) as file:
                 written = export_store(store, file)
         except OSError as fault:
             raise UserError(f"can not write --out={out} ({fault}): choose a writable file with enough space") from fault

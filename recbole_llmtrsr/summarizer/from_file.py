@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FORM = '{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}'
 MAX_FAULTS = 10  # shown; what is wrong with ten lines is wrong with the others
@@ -138,7 +138,7 @@ def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
         UserError: the file cannot be written.
     """
     try:
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             for user, n_events, text in rows:
                 row = {"user_id": user, "n_events": n_events, "summary": text}
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

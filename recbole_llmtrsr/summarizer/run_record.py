@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
-from recbole_llmtrsr.whole_file import whole_file
 
 UNANSWERED, ANSWERS = "unanswered.json", "answers.jsonl"
 
@@ -59,10 +59,10 @@ class RunRecord:
         """
         if not unanswered and store.path is not None:
             return
-        with whole_file(self._folder / UNANSWERED) as file:
+        with atomic_write(self._folder / UNANSWERED) as file:
             file.write(json.dumps({key.hex(): reason for key, reason in unanswered.items()}).encode())
         if store.path is None:
-            with whole_file(self._folder / ANSWERS) as file:
+            with atomic_write(self._folder / ANSWERS) as file:
                 export_store(store, file)
 
     def remove(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.execute import JOBS, Executor
 from recbole_llmtrsr.summarizer.planning.make_plan import make_plan

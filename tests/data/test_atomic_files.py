@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError

@@ -10,7 +10,7 @@ from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.item_vectors import item_vectors
 from recbole_llmtrsr.registry import get_dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.data.user_split import n_users_of, split_by_user
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model

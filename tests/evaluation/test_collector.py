@@ -13,13 +13,13 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.collector import DataStruct
 
-from recbole_llmtrsr import compat
+from recbole_llmtrsr.config.metric_names import register_metrics, result_names
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.metrics import row_values
 from recbole_llmtrsr.evaluation.tie_groups import random_ranking
-from recbole_llmtrsr.metric_names import register_metrics, result_names
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
+from recbole_llmtrsr.runtime import recbole_patches
 
 RANKING = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC"]
 OF_ITEMS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
@@ -41,7 +41,7 @@ def options(metrics, **changes):
 
 @pytest.fixture(autouse=True)
 def host():
-    compat.apply()
+    recbole_patches.apply()
     np.float, np.bool = np.float64, np.bool_  # what RecBole's Config does, and its metrics need
     register_metrics()
 

@@ -7,7 +7,7 @@ from math import log2
 
 import pytest
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.evaluation.__main__ import main
 from recbole_llmtrsr.evaluation.per_history import read_per_history
 

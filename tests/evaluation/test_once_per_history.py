@@ -170,13 +170,13 @@ def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_con
         once = ranks(model, "once")
     assert len(wrapped) == 3  # two validations and the test, a batch each
     assert wrapped[-1].state()["is_same"] is is_same
-    monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", lambda model: None)
+    monkeypatch.setattr("recbole_llmtrsr.experiment.fit.score_once_per_history", lambda model: None)
     pd.testing.assert_frame_equal(ranks(model, "by-row"), once)
 
 
 def test_language_models_are_not_wrapped(make_config, monkeypatch):
     wrapped: list[object] = []
-    monkeypatch.setattr("recbole_llmtrsr.training.score_once_per_history", wrapped.append)
+    monkeypatch.setattr("recbole_llmtrsr.experiment.fit.score_once_per_history", wrapped.append)
     for name, n in {"LLMTRSR": 0, "LiteLLM4Rec": 0, "SASRec": 1}.items():
         ranks(name, name)
         assert len(wrapped) == n

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
 from recbole_llmtrsr.registry import get_dataset, get_model
 

@@ -10,7 +10,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import candidate_scores, explain, page, text
 from recbole_llmtrsr.explain.explain import find_row

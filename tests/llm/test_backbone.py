@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import build_builtin, train_tokenizer
-from recbole_llmtrsr.llm.source import hub_fault
+from recbole_llmtrsr.llm.loading.source import hub_fault
 
 REMEDY = "give a folder that holds model and tokenizer, or `backbone: builtin`, which needs no download"
 LLAMA = LlamaConfig(

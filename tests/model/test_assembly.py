@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble, prompt_builder, recommender_templates
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.settings import Settings
 
 TINY = {"builtin_hidden_size": 16, "builtin_n_layers": 1, "builtin_n_heads": 2, "max_prompt_tokens": 400}
 

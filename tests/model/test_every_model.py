@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 
-from recbole_llmtrsr.config import Config
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from recbole_llmtrsr.data.loaders import make_loaders
-from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.model.vector_sequences import joined
 from recbole_llmtrsr.registry import get_dataset, get_model
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors, principal_components
 from recbole_llmtrsr.registry import get_dataset, get_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 
-from recbole_llmtrsr.config import Config, properties_dir
+from recbole_llmtrsr.config.config import Config, properties_dir
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
-from recbole_llmtrsr.trainer import LLMTRSRTrainer
+from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 TINY = {
     "builtin_hidden_size": 16,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
-from recbole_llmtrsr.data.loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.values import Values

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
-from recbole_llmtrsr.settings import PromptSettings
 
 SHORT = Templates(
     instruction="Next?\n",

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.data.item_text import ItemText, one_line
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.settings import PromptSettings
 
 N_CATALOGUES, N_HISTORIES = 250, 400
 CHAT = (

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import recbole_llmtrsr.pipeline as pipeline
+import recbole_llmtrsr.experiment.pipeline as pipeline
+from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
 from recbole_llmtrsr.explain import candidate_scores, explain
-from recbole_llmtrsr.final_test import FinalTest
 from recbole_llmtrsr.quick_start import compare
 
 N_USERS, N_EVENTS, N_ITEMS = 12, 9, 23

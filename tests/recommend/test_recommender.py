@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import recbole_llmtrsr
-from recbole_llmtrsr.data.candidate_file import CandidateFile, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import page, text
 from recbole_llmtrsr.llm.builtin import train_tokenizer

@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 
-from recbole_llmtrsr import checkpoints
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
 from recbole_llmtrsr.recommend.saved_run import NAMING, PLACES
+from recbole_llmtrsr.runtime import checkpoints
 
 
 def refusal(folder, **load):
@@ -222,7 +222,7 @@ READ_WITH = {"text_encoder": {"retriever": "text"}, "vector_dir": {"retriever": 
 @pytest.mark.parametrize("name", NAMING)
 def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_path, monkeypatch, name):
     """Every option that can name one, so that none can be forgotten."""
-    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", pytest.fail)
+    monkeypatch.setattr("recbole_llmtrsr.llm.loading.source.hub_fault", pytest.fail)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     value = ASKS.get(NAMING[name], "{elsewhere}/made").format(elsewhere=elsewhere)

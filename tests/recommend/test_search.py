@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.final_test import FinalTest
+from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
 
@@ -84,7 +84,7 @@ def test_another_retriever_is_refused_and_the_same_one_may_move(train, sasrec, h
 
 
 def test_a_retriever_from_elsewhere_asks_no_hub_and_writes_nowhere_unasked(train, home, monkeypatch):
-    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", pytest.fail)
+    monkeypatch.setattr("recbole_llmtrsr.llm.loading.source.hub_fault", pytest.fail)
     saved = torch.load(train("LLMSeqSim", **FULL).result["checkpoint"], weights_only=True)
     file = home / "planted.pth"
     torch.save({**saved, "config": {**saved["config"], "vector_dir": str(home / "elsewhere")}}, file)

@@ -9,7 +9,7 @@ import torch
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
 from transformers import BertConfig, BertModel
 
-from recbole_llmtrsr.config import Config
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.quick_start import compare, load_data_and_model

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, GroupEstimate, PairTest, ProbeEstimate, Row
+from recbole_llmtrsr.evaluation.comparison.comparison import (
+    Comparison,
+    Estimate,
+    GroupEstimate,
+    PairTest,
+    ProbeEstimate,
+    Row,
+)
 
 
 def stage(seconds: float | None, memory: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recbole_llmtrsr.evaluation.tables import comparison_table
+from recbole_llmtrsr.evaluation.comparison.tables import comparison_table
 from recbole_llmtrsr.report.costs import costs
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from recbole_llmtrsr.evaluation.comparison import Row
+from recbole_llmtrsr.evaluation.comparison.comparison import Row
 from recbole_llmtrsr.report.facts import Facts, data, facts, hardware, look_up, options, software
 
 

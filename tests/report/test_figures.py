@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recbole_llmtrsr.evaluation.comparison import Estimate
+from recbole_llmtrsr.evaluation.comparison.comparison import Estimate
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
 
 METRICS = ["recall@1", "recall@2", "mrr@2", "gauc"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison import Comparison, Estimate, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, to_json
 from recbole_llmtrsr.evaluation.result import write_json
 from recbole_llmtrsr.report.further import columns, further_tests
 from recbole_llmtrsr.report.page import page, write_report

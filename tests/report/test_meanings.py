@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from recbole.evaluator.register import metrics_dict
 
+from recbole_llmtrsr.config.metric_names import register_metrics
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
-from recbole_llmtrsr.metric_names import register_metrics
-from recbole_llmtrsr.probes import PROBES
+from recbole_llmtrsr.experiment.ablations import PROBES
 from recbole_llmtrsr.report.meanings import mode_of_test, of_metrics, of_mode, of_models, of_probes
 
 

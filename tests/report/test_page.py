@@ -10,7 +10,14 @@ from html.parser import HTMLParser
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison import Estimate, GroupEstimate, PairTest, ProbeEstimate, from_json, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import (
+    Estimate,
+    GroupEstimate,
+    PairTest,
+    ProbeEstimate,
+    from_json,
+    to_json,
+)
 from recbole_llmtrsr.report.page import main_metric, page, write_report
 
 VOID = {"meta", "wbr", "br"}

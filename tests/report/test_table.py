@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recbole_llmtrsr.evaluation.comparison import Estimate
+from recbole_llmtrsr.evaluation.comparison.comparison import Estimate
 from recbole_llmtrsr.report.table import Cell, find_test, group_tables, main_lines
 
 METRICS = ["recall@1", "recall@2", "mrr@2"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.cost import estimate
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.store.store import SummaryStore

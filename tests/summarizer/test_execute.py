@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.execute import Executor
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS

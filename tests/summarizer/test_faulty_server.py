@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
-from recbole_llmtrsr.llm import server_requests
+from recbole_llmtrsr.llm.generators import server_requests
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.writers.make_writer import make_writer
 

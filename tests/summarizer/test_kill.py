@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from recbole_llmtrsr.data.item_text import ItemText
-from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer
 from recbole_llmtrsr.summarizer.keys import digest
 from recbole_llmtrsr.summarizer.store.store import SummaryStore

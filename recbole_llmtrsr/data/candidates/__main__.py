@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.errors import UserError, exit_code
 
 _FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.candidates.split_rows import Ids
 
 

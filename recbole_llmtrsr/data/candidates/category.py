@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llmtrsr.data.candidates.modes import CandidateMode
+from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.data.candidates.split_rows import Ids
 from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
 from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked

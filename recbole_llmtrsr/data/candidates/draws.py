@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llmtrsr.data.candidates.modes import CandidateMode
+from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows
 from recbole_llmtrsr.errors import UserError
 

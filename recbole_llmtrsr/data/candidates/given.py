@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file
-from recbole_llmtrsr.data.candidates.modes import CandidateMode
+from recbole_llmtrsr.config.candidate_modes import CandidateMode
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
 from recbole_llmtrsr.errors import UserError
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.config.candidate_modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.category import category_numbers
 from recbole_llmtrsr.data.candidates.draws import draw
 from recbole_llmtrsr.data.candidates.given import given
-from recbole_llmtrsr.data.candidates.modes import CandidateMode, candidate_mode
 from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows, has_target
 from recbole_llmtrsr.errors import UserError
 

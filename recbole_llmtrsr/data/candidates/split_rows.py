@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
 from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError

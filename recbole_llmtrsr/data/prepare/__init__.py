@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.data.prepare.amazon_m2 import convert_amazon_m2
-from recbole_llmtrsr.data.prepare.amazon_reviews import convert_amazon_reviews
 from recbole_llmtrsr.data.prepare.atomic import is_number
-from recbole_llmtrsr.data.prepare.mind import convert_mind
-from recbole_llmtrsr.data.prepare.movielens import convert_movielens
+from recbole_llmtrsr.data.prepare.converters.amazon_m2 import convert_amazon_m2
+from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews
+from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
+from recbole_llmtrsr.data.prepare.converters.movielens import convert_movielens
+from recbole_llmtrsr.data.prepare.converters.table import convert_table
 from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
-from recbole_llmtrsr.data.prepare.table import convert_table
 from recbole_llmtrsr.errors import UserError
 
 

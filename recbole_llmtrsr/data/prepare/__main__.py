@@ -12,7 +12,7 @@ from recbole_llmtrsr.data.prepare import CONVERTERS, converter
 from recbole_llmtrsr.data.prepare.atomic import atomic_paths
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError, exit_code
-from recbole_llmtrsr.whole_file import whole_file
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 MALFORMED = "malformed.tsv"  # after the name of the data set
 
@@ -57,7 +57,7 @@ def _list_malformed(path: Path, report: Report) -> None:
     if not report.is_cut:
         path.unlink(missing_ok=True)
         return
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.writelines(f"{line}\n".encode() for line in report.fault_lines())
     print(f"all malformed lines: {path}")
 

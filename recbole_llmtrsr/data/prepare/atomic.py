@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.whole_file import draft_name
+from recbole_llmtrsr.runtime.atomic_write import draft_name
 
 BAD_ID = "not an id that RecBole keeps (empty, NA, nan, null, None..., or with a tab, line end or control character)"
 # Control characters, surrogates, line and paragraph separators; blanks of any kind are none of these.

@@ -12,11 +12,12 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.llm.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.model.item_encoder import ItemEncoder
-from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.model.sequence_recommender import (
     SequenceRecommender,
     check_positions,
@@ -24,7 +25,6 @@ from recbole_llmtrsr.model.sequence_recommender import (
     exact_product,
     freeze_unread,
 )
-from recbole_llmtrsr.model.token_budget import TokenBudget
 from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_TEMPERATURE = 0.05

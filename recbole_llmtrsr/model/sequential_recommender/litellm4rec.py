@@ -10,9 +10,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.data.train_sequences import TARGETS
+from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
+from recbole_llmtrsr.llm.make_backbone import choose_weights, make_backbone
+from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
-from recbole_llmtrsr.model.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.model.sequence_recommender import (
     SequenceRecommender,
     check_reads_vectors,
@@ -20,7 +21,6 @@ from recbole_llmtrsr.model.sequence_recommender import (
     freeze_unread,
 )
 from recbole_llmtrsr.model.vector_sequences import read_vectors
-from recbole_llmtrsr.plain_text import PlainText
 
 _FIRST_DEVIATION = 0.02
 

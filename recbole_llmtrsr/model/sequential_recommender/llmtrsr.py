@@ -15,16 +15,16 @@ from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.engine.language_loss import language_loss
+from recbole_llmtrsr.engine.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
+from recbole_llmtrsr.engine.rows import Section
+from recbole_llmtrsr.engine.scorer import Scorer
+from recbole_llmtrsr.engine.scoring import scores_with_gradients
+from recbole_llmtrsr.engine.token_batches import even_batches, token_batches, tokens_of_history
+from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble, recommender_templates
-from recbole_llmtrsr.model.language_loss import language_loss
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
-from recbole_llmtrsr.model.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
-from recbole_llmtrsr.model.rows import Section
-from recbole_llmtrsr.model.scorer import Scorer
-from recbole_llmtrsr.model.scoring import scores_with_gradients
-from recbole_llmtrsr.model.token_batches import even_batches, token_batches, tokens_of_history
-from recbole_llmtrsr.model.token_budget import TokenBudget
 from recbole_llmtrsr.model.values import Values, check_labels
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.retrieval.reranking import Reranking
@@ -231,7 +231,7 @@ class LLMTRSR(LanguageModelRecommender):
 
     def _sizes(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> list[int]:
         """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
-        if not self.backbone.has_rows_apart:
+        if not self.backbone.is_unpacked:
             return [tokens_of_history(*one, rows_apart=False) for one in zip(prefixes, candidates)]
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
         return [len(own) * width for own in candidates]
@@ -255,7 +255,7 @@ class LLMTRSR(LanguageModelRecommender):
         return self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
 
     def _count(self, stage: MeteredStage, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> None:
-        is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.has_rows_apart)
+        is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.is_unpacked)
         work = (separate_rows_work if is_apart else shared_rows_work)(prefixes, candidates)
         if stage == "train" and self.settings.training.loss_on == "full":
             work = replace(work, logits=work.tokens * self.backbone.vocab_size)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.settings import SummarySettings
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.summarizer.planning.hierarchical import Tree
 from recbole_llmtrsr.summarizer.planning.plan import Plan
 from recbole_llmtrsr.summarizer.planning.recurrent import Chain

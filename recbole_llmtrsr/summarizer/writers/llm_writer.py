@@ -7,13 +7,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.llm.generation import NoGeneration
+from recbole_llmtrsr.llm.generators.generation import NoGeneration
+from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
 from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
-from recbole_llmtrsr.thoughts import without_thoughts
 
 if TYPE_CHECKING:
-    from recbole_llmtrsr.llm.generation import Generation, TextGenerator
+    from recbole_llmtrsr.llm.generators.generation import Generation, TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
 CHARACTERS_PER_TOKEN = 16  # at most; a text beyond is of a server that does not keep its limit

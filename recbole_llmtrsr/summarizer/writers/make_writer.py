@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
@@ -19,7 +19,7 @@ from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 if TYPE_CHECKING:
     import torch
 
-    from recbole_llmtrsr.llm.generation import TextGenerator
+    from recbole_llmtrsr.llm.generators.generation import TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
 EXTRACTIVE, FILE, SERVER, VLLM = "extractive", "file:", "openai:", "vllm:"
@@ -96,7 +96,7 @@ def check_summarizer(settings: SummarySettings) -> None:
     if name in _registered:
         return
     if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.server import parse_server
+        from recbole_llmtrsr.llm.generators.server import parse_server
 
         parse_server(name)
     elif name.startswith(FILE):
@@ -115,7 +115,7 @@ def _generator(
     name = settings.summarizer
     # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
     if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
+        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
 
         model, base_url = parse_server(name)
         return ServerGenerator(
@@ -129,7 +129,7 @@ def _generator(
             context=settings.summarizer_context or DEFAULT_CONTEXT,
         )
     if name.startswith(VLLM):
-        from recbole_llmtrsr.llm.vllm_offline import load_vllm_generator
+        from recbole_llmtrsr.llm.generators.vllm_offline import load_vllm_generator
 
         return load_vllm_generator(
             name.removeprefix(VLLM),
@@ -137,7 +137,7 @@ def _generator(
             context=settings.summarizer_context,
             trust_remote_code=trust_remote_code,
         )
-    from recbole_llmtrsr.llm.local import load_generator
+    from recbole_llmtrsr.llm.generators.local import load_generator
 
     return load_generator(
         name,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import recbole_llmtrsr
-from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.__main__ import main
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 
 ROWS = [("bob", 3, ["i2"], ["i9", "i1"]), ("ann", 10, ["z", "i2"], ["b"]), ("ann", 2, ["q"], [])]
 

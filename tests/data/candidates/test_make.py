@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.data.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.errors import UserError
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import recbole
 
-from recbole_llmtrsr.config import properties_dir
-from recbole_llmtrsr.data.prepare import CONVERTERS, amazon_m2, amazon_reviews, mind, movielens
+from recbole_llmtrsr.config.config import properties_dir
+from recbole_llmtrsr.data.prepare import CONVERTERS
+from recbole_llmtrsr.data.prepare.converters import amazon_m2, amazon_reviews, mind, movielens
 
 COLUMNS = {
     "mind": mind.COLUMNS,

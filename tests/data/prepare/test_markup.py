@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.amazon_m2 import _LIST
 from recbole_llmtrsr.data.prepare.atomic import is_number
+from recbole_llmtrsr.data.prepare.converters.amazon_m2 import _LIST
+from recbole_llmtrsr.data.prepare.converters.table import seconds
 from recbole_llmtrsr.data.prepare.markup import without_markup
-from recbole_llmtrsr.data.prepare.table import seconds
 
 
 @pytest.mark.parametrize(

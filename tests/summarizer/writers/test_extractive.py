@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
 from recbole_llmtrsr.summarizer.writers.catalogue import column_kind

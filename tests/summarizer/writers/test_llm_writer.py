@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generation import Generation, NoGeneration
+from recbole_llmtrsr.llm.generators.generation import Generation, NoGeneration
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter

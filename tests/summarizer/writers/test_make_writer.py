@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.settings import SummarySettings
 from recbole_llmtrsr.summarizer.writers.make_writer import make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
@@ -29,7 +29,7 @@ def test_extractive_is_made_without_a_model() -> None:
 def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_llmtrsr.llm.source.hub_fault", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("recbole_llmtrsr.llm.loading.source.hub_fault", lambda: pytest.fail("the hub was asked"))
     with pytest.raises(UserError) as fault:
         make(name)
     assert str(fault.value) == (

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from recbole_llmtrsr.chat import chat_frame
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.llm.generation import Generation
-from recbole_llmtrsr.llm.server import ServerGenerator
+from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.summarizer.jobs import Answer, Job
 from recbole_llmtrsr.summarizer.writers import extractive, llm_writer

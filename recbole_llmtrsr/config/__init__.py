@@ -1,0 +1,1 @@
+"""What a user may say: options, settings and the rules between them."""

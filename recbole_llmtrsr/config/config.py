@@ -1,0 +1,447 @@
+"""Config: RecBole's three sources with this plugin's property files layered in.
+
+From weakest to strongest: RecBole's files, ours (protocol, model, dataset), a preset, the user's files, the dictionary,
+the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats ``epochs``.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from logging import getLogger
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import (
+    ModelType,
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_llmtrsr.config.candidate_modes import candidate_mode
+from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
+from recbole_llmtrsr.config.metric_names import register_metrics
+from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
+from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime import processes, recbole_patches
+
+RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
+# Of models that were registered: their names, to which options may speak, and options of their own.
+OWN_MODELS: set[str] = set()
+OWN_OPTIONS: set[str] = set()
+
+
+def properties_dir() -> Path:
+    """The folder of our property files: beside the package in a checkout, inside it once installed."""
+    package = Path(__file__).parent
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "model" / "LLMTRSR.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
+
+
+def preset_files(name: str) -> list[Path]:
+    """The property files of a preset: its own, behind those of the preset that it names itself.
+
+    Raises:
+        UserError: no such preset.
+    """
+    folder = properties_dir() / "presets"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
+    file = folder / f"{name}.yaml"
+    base = option_from_sources("preset", [file], {})
+    return [*(preset_files(base) if base else []), file]
+
+
+class Config(RecBoleConfig):  # type: ignore[misc]
+    """RecBole's Config with our layers, flags that are parsed without being run as code, and checked options.
+
+    Args:
+        model: model class.
+        dataset: dataset name; None takes it from the sources.
+        config_file_list: property files, later ones stronger.
+        config_dict: options by name.
+        label: name of this row of a comparison, 'Model' or 'Model@variant'; options speak to it as to a model.
+
+    Attributes:
+        settings: our options, validated.
+        identity: digests of what ids mean and of what is held out, once the data are read.
+        data_files: SHA-256 of the files that were read, by name, likewise.
+
+    Raises:
+        UserError: an unreadable property file, a misspelt option, or a value that is not accepted.
+
+    Deviation:
+        ``eval_args`` is merged key by key over our protocol; RecBole replaces it whole, so that naming only the mode
+        silently changes the split. Flags are Python literals or strings; RecBole passes them through ``eval``.
+    """
+
+    def __init__(
+        self,
+        model: type,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        label: str | None = None,
+    ) -> None:
+        self.label: str = label or model.__name__
+        self.identity: Mapping[str, str] = {}
+        self.data_files: Mapping[str, str] = {}
+        register_metrics()
+        recbole_patches.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
+        files, options = list(config_file_list or []), dict(config_dict or {})
+        preset = self._flags().get("preset") or option_from_sources("preset", files, options)
+        if preset:
+            files = [*preset_files(str(preset)), *files]
+        try:
+            super().__init__(model, dataset, files, options)
+        except UserError:
+            raise
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # what RecBole's own checks raise
+            raise UserError(f"RecBole does not accept these options: {error}") from error
+        _refuse([*faults_of_evaluation(self.final_config_dict)])
+        if _is_utf8(self.final_config_dict.get("encoding") or "utf-8"):  # RecBole takes the machine's where none is set
+            self.final_config_dict["encoding"] = "utf-8-sig"  # a byte order mark is no part of the first column's name
+        self.settings = Settings.from_options(self.final_config_dict)
+        _refuse([*faults_of_candidates(self.final_config_dict, self.settings.evaluation.also_test)])
+
+    def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
+        # Kept apart: SASRec.epochs in an earlier file is weaker than epochs in a later one.
+        self._files = [self._read(Path(file)) for file in file_list]
+        return {key: value for content in self._files for key, value in content.items()}
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        try:
+            content = yaml.load(file.read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except OSError as error:
+            raise UserError(f"property file {file} cannot be read: {error.strerror or error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"property file {file} is not valid YAML: {error}") from error
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise UserError(
+                f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}"
+            )
+        names = [name for name in content if not isinstance(name, str)]
+        if names:
+            raise UserError(
+                f"property file {file}: option names must be words, got {names}: quote them if they are meant"
+            )
+        return content
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
+        return self._convert_config_dict(flags)
+
+    @staticmethod
+    def _flags() -> dict[str, Any]:
+        given: dict[str, str] = {}
+        for argument in sys.argv[1:]:
+            flag = re.fullmatch(r"--([\w.@-]+)=(.*)", argument, flags=re.DOTALL)
+            if flag is None:
+                continue
+            name, value = flag.groups()
+            if given.setdefault(name, value) != value:
+                raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
+        return dict(given)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _merge_external_config_dict(self) -> None:
+        self.external_config_dict = {
+            **self.file_config_dict,
+            **self.variable_config_dict,
+            **self.cmd_config_dict,
+        }
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        classes = [one.__name__ for one in model_class.__mro__] if model in OWN_MODELS else [model]
+        of_recbole = (name for name in classes if (_recbole_properties() / "model" / f"{name}.yaml").is_file())
+        super()._load_internal_config_dict(next(of_recbole, model), model_class, dataset)
+        ours = properties_dir()
+        self._merge(self.internal_config_dict, self._read(ours / "quick_start_config" / "protocol.yaml"))
+        if not (_recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
+            # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
+            columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
+            self.internal_config_dict["load_col"] = {"inter": columns}
+        of_classes = (ours / "model" / f"{name}.yaml" for name in classes)
+        of_model = next((file for file in of_classes if file.is_file()), None)
+        for file in (of_model, ours / "dataset" / f"{dataset}.yaml"):
+            if file is not None and file.is_file():
+                for options in self._spoken_to(self._read(file)):
+                    self._merge(self.internal_config_dict, options)
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final = dict(self.internal_config_dict)
+        self._given: dict[str, Any] = {}
+        own: set[str] = set()  # options that a source so far set for this model alone
+        for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
+            of_all, *of_this = self._spoken_to(source)
+            of_model = {name for options in of_this for name in options}
+            for name in sorted((own & of_all.keys()) - of_model):
+                self._tell_beaten(name, final[name], of_all[name])
+            own = (own - of_all.keys()) | of_model
+            for options in (of_all, *of_this):
+                self._merge(final, options)
+                self._merge(self._given, options)
+        has_input_type = hasattr(self.model_class, "input_type")
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not has_input_type and final.get("loss_type") == "CE":
+            # RecBole refuses training negatives beside a softmax over all items, yet its own defaults set them.
+            final["train_neg_sample_args"] = None
+        if "load_col" not in self._given:
+            final["load_col"] = self._renamed_columns(final)
+        self._check_names()
+        without_ours = {name: value for name, value in self.internal_config_dict.items() if name not in OPTION_NAMES}
+        _refuse(
+            [
+                *faults_of_host_options(final, self._given, has_input_type),
+                *faults_of_kinds(self._given, without_ours),
+            ]
+        )
+        return final
+
+    def _renamed_columns(self, final: Mapping[str, Any]) -> Any:
+        """The columns that property files load, under the names that the user gave to users, items and times."""
+        before = self.internal_config_dict
+        names = {before[name]: final[name] for name in before if name.endswith("_FIELD") and final[name]}
+        loaded = final["load_col"]
+        if not isinstance(loaded, dict):
+            return loaded
+        return {
+            file: columns if isinstance(columns, str) else [names.get(column, column) for column in columns]
+            for file, columns in loaded.items()
+        }
+
+    def _tell_beaten(self, name: str, before: Any, after: Any) -> None:
+        if before != after:
+            getLogger().warning(
+                f"{name}: {after} speaks to every model, {self.label} too, whose own {name}: {before} came before it"
+                f" (property files in their order, then config_dict, then flags); set {self.label}.{name} where it"
+                " should stay"
+            )
+
+    def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Options of a source for all models, then those that speak to this model, then to this variant of it."""
+        yield {key: value for key, value in source.items() if "." not in key}
+        for prefix in dict.fromkeys((f"{self.model_class.__name__}.", f"{self.label}.")):
+            yield {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
+
+    @staticmethod
+    def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+        for key, value in source.items():
+            if key == "eval_args" and isinstance(value, dict) and isinstance(target.get(key), dict):
+                value = {**target[key], **value}
+            target[key] = value
+
+    def _set_eval_neg_sample_args(self, phase: Literal["valid", "test"]) -> None:
+        mode = self.final_config_dict["eval_args"]["mode"][phase]
+        candidate_mode(str(mode))
+        # What candidate sets there are is our loaders' matter; RecBole needs something to make its samplers of.
+        sampled = {"distribution": "uniform", "sample_num": "none" if mode == "full" else 1}
+        unsampled = {"distribution": "none", "sample_num": "none"}
+        self.final_config_dict[f"{phase}_neg_sample_args"] = unsampled if mode == "labeled" else sampled
+
+    def _init_device(self) -> None:
+        """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
+        options, own, asked = self.final_config_dict, processes.local_rank(), self._asked_gpu()
+        if processes.launched() == 1:
+            super()._init_device()
+            if asked is not None and str(asked) and options["device"].type == "cpu":
+                getLogger().warning(
+                    f"gpu_id: {asked} was asked for, but torch {torch.__version__} finds none: it runs on the CPU;"
+                    " see nvidia-smi, or install a torch build for this machine's GPUs (https://pytorch.org)"
+                )
+            return
+        if asked is not None and str(asked):
+            raise UserError(
+                f"gpu_id: {asked} speaks to one process; of several each takes a GPU of its own: leave it out, and name"
+                " those to use in CUDA_VISIBLE_DEVICES"
+            )
+        n_gpus = torch.cuda.device_count() if options["use_gpu"] and str(options["gpu_id"]) else 0
+        if 0 < n_gpus <= own:
+            raise UserError(
+                f"process {own} of this machine has no GPU of its own: there are {n_gpus}; launch as many processes, or"
+                " compute on the CPU with --use_gpu=False"
+            )
+        device = torch.device("cuda", own) if n_gpus else torch.device("cpu")
+        if n_gpus:
+            torch.cuda.set_device(device)
+        options |= {"gpu_id": str(options["gpu_id"]), "single_spec": True, "local_rank": 0, "device": device}
+        if not processes.is_main():
+            options |= {"show_progress": False, "log_wandb": False}
+
+    def _asked_gpu(self) -> Any:
+        """The gpu_id that the user gave; None without one."""
+        return self.external_config_dict.get("gpu_id")
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the split by users and of the candidates."""
+        own = self.settings.evaluation.data_seed
+        return int(self["seed"] if own is None else own)
+
+    def _check_names(self) -> None:
+        known = _recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
+        names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
+        faults, strangers = unknown_options(names, known)
+        folders = (_recbole_properties() / "model", properties_dir() / "model")
+        models = {self.model, *OWN_MODELS, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
+        faults += faults_of_prefixes(self.external_config_dict, models)
+        faults += faults_of_keys([self.file_config_dict, self.variable_config_dict, self.cmd_config_dict])
+        _refuse(faults)
+        for name in strangers:
+            getLogger().warning(f"option '{name}' is known neither to RecBole nor to recbole_llmtrsr and has no effect")
+        for name in sorted(self._given.keys() & WITHOUT_EFFECT.keys()):
+            if self._given[name] not in (None, self.internal_config_dict.get(name)):
+                getLogger().warning(f"{name}: {self._given[name]} has no effect here: {WITHOUT_EFFECT[name]}")
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The options that the user set for this model, by name, before any is completed."""
+        return self._given
+
+    def checkpoint_parts(self) -> dict[str, Any]:
+        """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
+        given = {key: _plain(value) for key, value in self._given.items()}
+        return {
+            "config": self.effective_options(),
+            "given_options": given,
+            "identity": dict(self.identity),
+            "data_files": dict(self.data_files),
+        }
+
+    def effective_options(self) -> dict[str, Any]:
+        """Every option that RecBole or we read, with its value, as plain JSON types."""
+        own = {**self.final_config_dict, **self.settings.flat()}
+        return {key: _plain(value) for key, value in sorted(own.items())}
+
+
+class SavedConfig(Config):
+    """Options of a run that was: flags speak to the present one."""
+
+    @staticmethod
+    def _flags() -> dict[str, Any]:
+        return {}
+
+    def _asked_gpu(self) -> Any:
+        return None  # what there is of one is the present run's
+
+    @staticmethod
+    def options_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of a checkpoint's run; it may come from elsewhere, so it trusts nothing.
+
+        None of them speaks to a model or variant, which would beat what is set beside them.
+        """
+        given = {name: value for name, value in checkpoint["given_options"].items() if "." not in name}
+        own = {name: value for name, value in checkpoint["config"].items() if name in OPTION_NAMES}
+        # Before there was a choice, tied events had the order of the file, whatever the property files say today.
+        return {"tied_events": "file", **given, **own, "trust_remote_code": False, "trust_checkpoint": False}
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise UserError(faults)
+
+
+def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:
+    """A value that is needed before a Config can be made (model, dataset), from the dictionary or the files."""
+    if name in config_dict:
+        return config_dict[name]
+    for file in reversed(list(config_files)):
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"property file {file} cannot be read: {error}") from error
+        if isinstance(content, dict) and name in content:
+            return content[name]
+    return None
+
+
+def _recbole_properties() -> Path:
+    spec = importlib.util.find_spec("recbole")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "properties"
+
+
+def _recbole_options() -> set[str]:
+    """Names of all options that RecBole or one of its models reads."""
+    names = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    for file in _recbole_properties().glob("**/*.yaml"):
+        if file.name != "url.yaml":
+            names |= _names_in(file)
+    return names | {
+        "encoding",
+        "nproc",
+        "ip",
+        "port",
+        "world_size",
+        "offset",
+        "local_rank",
+        "save_step",
+        "eta",
+        "ft_ratio",
+    }
+
+
+def model_options() -> set[str]:
+    """Names of options that only the property files of RecBole's models set."""
+    folder = _recbole_properties()
+    of_models = {name for file in (folder / "model").glob("*.yaml") for name in _names_in(file)}
+    of_all = {
+        name for file in (folder / "overall.yaml", folder / "dataset" / "sample.yaml") for name in _names_in(file)
+    }
+    return of_models - of_all - set(OPTION_NAMES)
+
+
+def _names_in(file: Path) -> set[str]:
+    return set(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+
+def _literal(text: str) -> Any:
+    """A flag's value: a Python literal, true/false in any case, a YAML list or mapping, else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text in ("~", "null"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    if text[:1] in ("[", "{"):  # as in a property file: {mode: uni100}
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            return yaml.safe_load(text)
+    return text
+
+
+def _is_utf8(encoding: Any) -> bool:
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except (LookupError, TypeError):  # told where a file is read
+        return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)

@@ -1,0 +1,58 @@
+"""What RecBole raises while it sets a run up, told as an error that names the options which were set."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from accelerate.utils.memory import should_reduce_batch_size
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.errors import DISK_FAULTS, UserError
+
+_LONGEST = 60  # characters of a value
+
+
+@contextmanager
+def setting_up(config: Config, part: str) -> Iterator[None]:
+    """Turn what RecBole raises in this block into a `UserError`.
+
+    What our own code raises stays as it is: it is a fault of ours, whose traceback is wanted. So does a full disk.
+
+    Args:
+        config: of the run.
+        part: what is set up, such as 'the model'.
+
+    Raises:
+        UserError: with RecBole's words and the options that were set; with ``state: DEBUG`` the error passes as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        is_disk = isinstance(error, OSError) and error.errno in DISK_FAULTS
+        is_wanted = str(config["state"]).lower() == "debug"
+        if is_wanted or is_disk or not _is_of_host(error) or should_reduce_batch_size(error):
+            raise
+        words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # of a bare assert
+        raise UserError(
+            f"RecBole cannot set up {part} of {config.label} on dataset '{config['dataset']}':"
+            f" {type(error).__name__}: {words}; {_told_options(config)} (state: DEBUG shows the traceback)"
+        ) from error
+
+
+def _is_of_host(error: BaseException) -> bool:
+    """Whether RecBole, or what it called, raised the error, and not a piece of ours that was called from there."""
+    packages = [
+        str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return packages[::-1].index("recbole") < packages[::-1].index(__package__) if "recbole" in packages else False
+
+
+def _told_options(config: Config) -> str:
+    told = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in FREE_OPTIONS}
+    given = ", ".join(f"{name}: {value}" for name, value in sorted(told.items())) or "none, so its defaults do not fit"
+    return f"correct what it names; options that were set: {given}"

@@ -1,0 +1,265 @@
+"""Settings: every option, typed and validated in one place, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from recbole_llmtrsr.config.options import (
+    BackboneSettings,
+    DataSettings,
+    EvaluationSettings,
+    ItemModelSettings,
+    PromptSettings,
+    ResumeSettings,
+    RetrievalSettings,
+    SummarySettings,
+    TextVectorSettings,
+    TrainingSettings,
+)
+from recbole_llmtrsr.errors import UserError
+
+__all__ = [
+    "OPTION_NAMES",
+    "BackboneSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "ItemModelSettings",
+    "PromptSettings",
+    "ResumeSettings",
+    "RetrievalSettings",
+    "Settings",
+    "SummarySettings",
+    "TextVectorSettings",
+    "TrainingSettings",
+    "all_options",
+    "type_name",
+    "unknown_options",
+]
+
+
+# Fields of a request to a server that are not free, and what sets them.
+_OWN_FIELDS = {
+    "model": "it is named in summarizer: openai:<model>@<base url>",
+    "messages": "prompts are worded by prompt_templates",
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_new_tokens"), "the longest answer is summarizer_max_new_tokens"
+    ),
+    **dict.fromkeys(("temperature", "seed"), "answers are greedy, so that one prompt has one answer"),
+    **dict.fromkeys(("n", "stream"), "one whole answer is read"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All options, by stage."""
+
+    data: DataSettings
+    summary: SummarySettings
+    prompt: PromptSettings
+    backbone: BackboneSettings
+    training: TrainingSettings
+    text: TextVectorSettings
+    items: ItemModelSettings
+    retrieval: RetrievalSettings
+    resume: ResumeSettings
+    evaluation: EvaluationSettings
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Settings:
+        """Read and check all options at once.
+
+        Args:
+            options: option name -> value; names that are not ours are ignored here (see ``unknown_options``).
+
+        Raises:
+            UserError: with every fault found, each with its value, what is accepted and the remedy.
+        """
+        faults: list[str] = []
+        groups = {}
+        for name, group in get_type_hints(cls).items():
+            hints = get_type_hints(group)
+            values = {}
+            for spec in dataclasses.fields(group):
+                if spec.name in options:
+                    values[spec.name] = _checked(spec, hints[spec.name], options[spec.name], faults)
+            groups[name] = group(**values)
+        if not faults:
+            faults += _combined_faults(groups)
+        if faults:
+            raise UserError(faults)
+        return cls(**groups)
+
+    def flat(self) -> dict[str, Any]:
+        """Every option with its effective value, tuples as lists."""
+        merged: dict[str, Any] = {}
+        for group in dataclasses.asdict(self).values():
+            merged.update({k: list(v) if isinstance(v, tuple) else v for k, v in group.items()})
+        return merged
+
+
+def all_options() -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Yields (group name, field, type) of every option, in the order of the documentation."""
+    for name, group in get_type_hints(Settings).items():
+        hints = get_type_hints(group)
+        for spec in dataclasses.fields(group):
+            yield name, spec, hints[spec.name]
+
+
+OPTION_NAMES: tuple[str, ...] = tuple(spec.name for _, spec, _ in all_options())
+
+
+def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str], list[str]]:
+    """Find names that nobody reads.
+
+    Args:
+        names: what the user gave, by name.
+        known: names that the host reads.
+
+    Returns:
+        faults (a near miss of a real option, with that option) and names that resemble nothing.
+    """
+    faults, strangers = [], []
+    candidates = [*OPTION_NAMES, *sorted(known)]
+    for name in names:
+        if name in known or name in OPTION_NAMES:
+            continue
+        near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)
+        if near:
+            faults.append(f"option '{name}' does not exist; did you mean '{near[0]}'?")
+        else:
+            strangers.append(name)
+    return faults, strangers
+
+
+def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[str]) -> Any:
+    if spec.metadata["is_id"] and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    try:
+        value = _as_type(kind, value)
+    except TypeError:
+        faults.append(f"{spec.name} must be {type_name(kind)}, got {value!r}")
+        return None
+    choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
+    if choices and value is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        faults.append(f"{spec.name} must be one of {', '.join(choice_names(spec, kind))}, got {value!r}{hint}")
+    if minimum is not None and value is not None and not value >= minimum:  # so that NaN is refused
+        faults.append(f"{spec.name} must be >= {minimum}, got {value}")
+    return value
+
+
+def _as_type(kind: Any, value: Any) -> Any:
+    """The value as the type; what YAML and flags leave open (one string for a list, 1 for 1.0) is settled here."""
+    arguments = get_args(kind)
+    if type(None) in arguments:
+        if value is None or value == "None":
+            return None
+        return _as_type(next(a for a in arguments if a is not type(None)), value)
+    if get_origin(kind) is tuple:
+        # A flag's title,brand is a list; a name with a comma in it takes a list in brackets.
+        sequence = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
+        if not isinstance(sequence, list | tuple):
+            raise TypeError
+        return tuple(_as_type(arguments[0], v) for v in sequence)
+    if get_origin(kind) is dict:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise TypeError
+        return {_as_type(str, k): _as_type(arguments[1], v) for k, v in value.items()}
+    if kind is Any:  # of what JSON has
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except ValueError as error:
+            raise TypeError from error
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():  # 1e6
+        return int(value)
+    if kind is str and value is False:  # YAML reads a bare no, off or false as a boolean
+        return "no"
+    if kind is str and value is True:
+        return "yes"
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError
+    return value
+
+
+def choice_names(spec: dataclasses.Field[Any], kind: Any) -> tuple[str, ...]:
+    """The accepted words of an option that has some, ~ included where it may be left empty."""
+    choices: tuple[str, ...] = spec.metadata["choices"]
+    return (*choices, "~") if choices and type(None) in get_args(kind) else choices
+
+
+def type_name(kind: Any) -> str:
+    """The type in words, as messages and the options table print it."""
+    arguments = get_args(kind)
+    if type(None) in arguments:
+        return f"{type_name(next(a for a in arguments if a is not type(None)))} or ~"
+    if get_origin(kind) is tuple:
+        return f"list of {type_name(arguments[0])}"
+    if get_origin(kind) is dict:
+        return "mapping" if arguments[1] is Any else "mapping of str to str"
+    return str(kind.__name__)
+
+
+def _request_faults(summary: SummarySettings) -> Iterator[str]:
+    for name in summary.summarizer_request:
+        if name in _OWN_FIELDS:
+            yield f"summarizer_request cannot set {name}: {_OWN_FIELDS[name]}"
+    if summary.summarizer_request and not summary.summarizer.startswith("openai:"):
+        yield (
+            f"summarizer_request {summary.summarizer_request} is read by a server alone: leave it out, or set"
+            " summarizer: openai:<model>@<base url>"
+        )
+
+
+def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
+    answers = groups["prompt"].answers
+    if len(answers) != 2 or answers[0] == answers[1]:
+        yield f"answers must be two different words, got {list(answers)}: write answers: [yes, no]"
+    if len(groups["training"].adam_betas) != 2 or not all(0 <= b < 1 for b in groups["training"].adam_betas):
+        yield f"adam_betas must be two numbers in [0, 1), got {list(groups['training'].adam_betas)}"
+    if groups["training"].warmup_ratio > 1:
+        yield f"warmup_ratio must be between 0 and 1, got {groups['training'].warmup_ratio}"
+    if groups["backbone"].lora_dropout >= 1:
+        yield f"lora_dropout must be below 1, got {groups['backbone'].lora_dropout}"
+    backbone = groups["backbone"]
+    if backbone.builtin_hidden_size % (2 * backbone.builtin_n_heads):
+        yield (
+            f"builtin_hidden_size must be a multiple of 2 x builtin_n_heads ({2 * backbone.builtin_n_heads}),"
+            f" got {backbone.builtin_hidden_size}"
+        )
+    if groups["training"].loss_on == "full" and groups["training"].objective == "listwise":
+        yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
+    if groups["training"].loss_on == "full" and groups["training"].objective == "regression":
+        yield "loss_on: full is a next-token loss and knows yes and no alone: set objective: pointwise with it"
+    summary, n_recent = groups["summary"], groups["prompt"].n_recent_items
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
+        yield (
+            "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
+            " SUMMARIZER_API_KEY; what was given is not shown, as it may be a key"
+        )
+    yield from _request_faults(summary)
+    planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
+    if planned and not summary.with_remainder and n_recent < summary.block_size - 1:
+        yield (
+            f"n_recent_items must be at least block_size - 1 = {summary.block_size - 1}, got {n_recent}, because with"
+            f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
+            " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
+        )
+    for name in ("blend", "retrieved_negatives"):
+        share = getattr(groups["retrieval"], name)
+        if share is not None and share > 1:
+            yield f"{name} must be between 0 and 1, got {share}"
+    if groups["items"].vector_dropout >= 1:
+        yield f"vector_dropout must be below 1, got {groups['items'].vector_dropout}"
+    if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
+        yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

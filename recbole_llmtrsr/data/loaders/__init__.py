@@ -1,0 +1,1 @@
+"""Batches: of training, of evaluation, and of the whole catalogue."""

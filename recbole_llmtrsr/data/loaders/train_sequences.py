@@ -1,0 +1,49 @@
+"""Training on sequences: the training targets of a user in a row, each predicted from the events before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders.train_targets import rows_in_a_row
+
+TARGETS = "target_list"
+
+
+class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
+    """Batches of rows, each with ``targets_per_prompt`` targets in a row: `TARGETS`, [B, n], 0 where there are fewer.
+
+    A row is RecBole's of the first target: its history is that before the first. Events that are held out between two
+    training targets, as random splits do, are in no row. Negatives are the model's matter.
+
+    Args:
+        config: our Config; ``train_batch_size`` counts ``targets_per_prompt`` for each row, also where it has fewer.
+        dataset: training rows.
+
+    Attributes:
+        n_targets: in all rows.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        feat = dataset.inter_feat
+        users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
+        self._n = config.settings.training.targets_per_prompt
+        rows = rows_in_a_row(users, ids, self._n)
+        self._targets = np.where(rows < 0, 0, items[rows])
+        self.n_targets, self.sample_size = len(feat), len(rows)
+        super().__init__(config, dataset.copy(feat[rows[:, 0]]), None, shuffle=config["shuffle"])
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = max(1, self.config["train_batch_size"] // self._n)
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: Any) -> Interaction:
+        """Rows with their targets. [n_rows]"""
+        rows = self.transform(self._dataset, self._dataset[np.array(index)])
+        rows.update(Interaction({TARGETS: torch.from_numpy(self._targets[np.array(index)])}))
+        return rows

@@ -1,0 +1,127 @@
+"""Training on targets: prompts that are asked about several targets of their user at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.data.dataloader.general_dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction, cat_interactions
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.data.loaders.hard_negatives import RetrievedNegatives, without_later_targets
+
+Ids = npt.NDArray[np.int64]
+
+
+class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
+    """Batches of labelled rows: RecBole's, a target and its negatives, and the targets that share its prompt.
+
+    ``targets_per_prompt`` targets in a row are asked about at once, after the history of the first, so its prefix
+    is read once for all. Every target is asked about once an epoch, as in RecBole, but one that comes
+    twice in its prompt. A negative that is a target of its prompt is left out.
+
+    Args:
+        config: our Config.
+        dataset: training rows.
+        sampler: of negatives.
+        shuffle: another order in every epoch.
+
+    Attributes:
+        n_targets: in all prompts.
+
+    Deviation:
+        RecBole and the paper ask about one target. The history of the others lacks the targets before them. What
+        ``train_batch_size`` counts is a target and its negatives a prompt.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+        feat = dataset.inter_feat
+        self._rows = users, ids, items = tuple(
+            feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field)
+        )
+        self.n_targets, self._items, self._labels = len(feat), items, None
+        self._retrieved: RetrievedNegatives | None = None
+        if config["train_neg_sample_args"]["distribution"] == "none":  # else RecBole labels rows by what they are
+            self._labels = feat[config["LABEL_FIELD"]]
+        self._first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
+        super().__init__(config, dataset.copy(feat[self._first]), sampler, shuffle=shuffle)
+
+    @property
+    def prompted(self) -> Any:
+        """Rows of the first targets, whose histories the prompts tell."""
+        return self._dataset
+
+    def set_retrieved(self, top: Ids, share: float) -> None:
+        """Replace a share of the negatives by what was retrieved for the `prompted` rows. [n_prompts, k]"""
+        allowed = without_later_targets(top, self._first, *self._rows)
+        self._retrieved = RetrievedNegatives(self._rows[1][self._first], allowed, share)
+
+    def collate_fn(self, index: Any) -> Interaction:
+        """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
+        rows = super().collate_fn(index)
+        positions = self._further[np.array(index)]  # [n, most]
+        further = np.where(positions < 0, 0, self._items[positions])
+        items, n = rows[self.iid_field].numpy(), len(further)
+        prompt = np.arange(len(items)) % n
+        is_further = (items[:, None] == further[prompt]).any(1)
+        rows = rows[torch.from_numpy(~is_further)]  # the first n, the targets, differ from their further ones
+        places, slots = np.nonzero(further)
+        if not len(places):
+            return rows
+        added = rows[torch.from_numpy(places)]
+        added[self.iid_field] = torch.from_numpy(further[places, slots])
+        if self._labels is not None:
+            added[self.config["LABEL_FIELD"]] = self._labels[torch.from_numpy(positions[places, slots])]
+        return cat_interactions([rows, self._dataset.join(added)])
+
+    def _neg_sample_by_point_wise_sampling(self, inter_feat: Interaction, neg_item_ids: torch.Tensor) -> Interaction:
+        if self._retrieved is not None:
+            negatives = neg_item_ids.numpy().reshape(-1, len(inter_feat))  # RecBole has them by slot, then by row
+            replaced = self._retrieved.in_place_of(negatives, inter_feat[HISTORY_ID].numpy())
+            neg_item_ids = torch.from_numpy(replaced.ravel())
+        return super()._neg_sample_by_point_wise_sampling(inter_feat, neg_item_ids)
+
+
+def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
+    """Rows in a row, without those of an item that comes again.
+
+    Args:
+        users: user of every row. [n_rows]
+        history_ids: in the order of a user's events. [n_rows]
+        items: target of every row. [n_rows]
+        n: rows of a group.
+
+    Returns:
+        The first row of every group, in their present order [n_groups], and the other rows of the group, -1 where there
+        are no more [n_groups, n - 1].
+
+    >>> first, further = grouped(np.array([1, 2, 1, 1]), np.array([5, 8, 6, 7]), np.array([30, 40, 31, 32]), 2)
+    >>> first.tolist(), further.tolist()
+    ([0, 1, 2], [[-1], [-1], [3]])
+    """
+    rows = rows_in_a_row(users, history_ids, n)
+    for slot in range(1, n):
+        again = (items[rows[:, :slot]] == items[rows[:, slot, None]]) & (rows[:, :slot] >= 0)
+        rows[again.any(1), slot] = -1
+    return rows[:, 0], rows[:, 1:]
+
+
+def rows_in_a_row(users: Ids, history_ids: Ids, n: int) -> Ids:
+    """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
+
+    Returns:
+        Rows of every group, in the present order of the first ones; -1 where there are no more. [n_groups, n]
+    """
+    order = np.lexsort((history_ids, users))
+    sorted_users, places = users[order], np.arange(len(order))
+    is_last = np.append(sorted_users[1:] != sorted_users[:-1], True)
+    n_after = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last] - places
+    is_first = (n_after % n == n - 1) | np.insert(is_last[:-1], 0, True)
+    first = np.flatnonzero(is_first)
+    group = np.cumsum(is_first) - 1
+    rows = np.full((len(first), n), -1)
+    rows[group, places - first[group]] = order
+    return rows[np.argsort(rows[:, 0])]

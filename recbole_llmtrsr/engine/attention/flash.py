@@ -1,0 +1,155 @@
+"""Flash attention in two parts: PyTorch's CPU kernel on real tokens, merged by log-sum-exp.
+
+    out = (1 - w) * out_prefix + w * out_own,   w = sigmoid(lse_own - lse_prefix)
+
+The candidates of a history meet its prefix in one call without a mask and themselves in another, causal one, in which
+each is a row of a batch. No score is ever written to memory, and only the second part is padded.
+
+The kernel gets half precision as fp32: its gradients of bf16 take several times longer than those of fp32.
+
+In the backward pass the kernel needs of each part only the output and the log-sum-exp that its scores were normalized
+by; given the merged ones, it returns that part's share of the joint softmax's gradients.
+
+Source: Dao et al. (2022), FlashAttention, section 3; the merge is that of the online softmax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recbole_llmtrsr.engine.attention.split import split_attention
+from recbole_llmtrsr.engine.attention.terms import States, Terms
+from recbole_llmtrsr.engine.rows import Extent, SharedPrefixRows
+
+
+def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
+    """Attention of all tokens in the row. [1, N, H, d]
+
+    What the kernel does not compute (dropout, windows, soft caps, sinks, values of another size) is left to
+    `split_attention`.
+
+    Raises:
+        NotImplementedError: another device than a CPU.
+    """
+    if states.query.device.type != "cpu":
+        raise NotImplementedError(f"flash attention in two parts runs on a CPU, not on {states.query.device.type}")
+    if not terms.is_plain or states.query.shape[-1] != states.own[1].shape[-1]:
+        return split_attention(states, rows, terms)
+    with torch.autocast("cpu", enabled=False):
+        return _merged(states, rows, terms).to(states.query.dtype)
+
+
+def _merged(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
+    group = states.query.shape[1] // states.own[0].shape[1]
+    keys, values = (
+        [_ready(x if group == 1 else x.repeat_interleave(group, dim=1)) for x in pair]
+        for pair in zip(states.prefix, states.own, strict=True)
+    )
+    ready = States(_ready(states.query), (keys[0], values[0]), (keys[1], values[1]))
+    on_prefixes, on_candidates = [], []
+    for extent, prefix_query, own in ready.by_history(rows):
+        if prefix_query.shape[2]:
+            causal = F.scaled_dot_product_attention(prefix_query, *own.prefix, is_causal=True, scale=terms.scaling)
+            on_prefixes.append(causal.transpose(1, 2))
+        if extent.n_slots:
+            grid = _Grid(extent, rows.slots[extent.candidates])
+            out = _Candidates.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
+            on_candidates.append(out.transpose(1, 2))
+    return torch.cat(on_prefixes + on_candidates, dim=1)
+
+
+class _Grid:
+    """Tokens of one history's candidates as a padded batch, and back."""
+
+    def __init__(self, extent: Extent, slots: Tensor) -> None:
+        self.shape = (extent.n_slots, extent.slot_width)
+        self.slots = None if extent.is_even else slots
+
+    def batch(self, x: Tensor) -> Tensor:
+        """[1, H, M, ...] as [C, H, c, ...], with zeros for padding."""
+        x = x[0].transpose(0, 1)  # [M, H, ...]
+        if self.slots is not None:
+            n = self.shape[0] * self.shape[1]
+            x = x.new_zeros(n, *x.shape[1:]).index_copy_(0, self.slots, x)
+        return x.reshape(*self.shape, *x.shape[1:]).transpose(1, 2)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """[C, H, c, ...] as [1, H, M, ...]."""
+        x = x.transpose(1, 2).flatten(0, 1)  # [C * c, H, ...]
+        return (x if self.slots is None else x[self.slots]).transpose(0, 1)[None]
+
+
+class _Candidates(torch.autograd.Function):
+    """Candidates [1, H, M, d] of one history on its prefix [1, H, P, d] and on themselves."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        prefix_key: Tensor,
+        prefix_value: Tensor,
+        own_key: Tensor,
+        own_value: Tensor,
+        grid: _Grid,
+        scaling: float,
+    ) -> Tensor:
+        own = [grid.batch(x) for x in (query, own_key, own_value)]
+        out, lse = (grid.tokens(x) for x in _kernel(*own, is_causal=True, scaling=scaling))
+        if prefix_key.shape[2]:
+            on_prefix, lse_prefix = _kernel(query, prefix_key, prefix_value, is_causal=False, scaling=scaling)
+            out = torch.lerp(on_prefix, out, torch.sigmoid(lse - lse_prefix)[..., None].to(out.dtype))
+            lse = torch.logaddexp(lse_prefix, lse)
+        ctx.save_for_backward(query, prefix_key, prefix_value, own_key, own_value, out, lse)
+        ctx.grid, ctx.scaling = grid, scaling
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        query, prefix_key, prefix_value, own_key, own_value, out, lse = ctx.saved_tensors
+        grid: _Grid = ctx.grid
+        grad = _ready(grad)
+        own = [grid.batch(x) for x in (grad, query, own_key, own_value, out, lse)]
+        grads = [grid.tokens(x) for x in _kernel_backward(*own, is_causal=True, scaling=ctx.scaling)]
+        if not prefix_key.shape[2]:
+            return grads[0], None, None, grads[1], grads[2], None, None
+        on_prefix = _kernel_backward(
+            grad, query, prefix_key, prefix_value, out, lse, is_causal=False, scaling=ctx.scaling
+        )
+        return grads[0] + on_prefix[0], on_prefix[1], on_prefix[2], grads[1], grads[2], None, None
+
+
+def _ready(x: Tensor) -> Tensor:
+    """At least fp32, with the elements of a vector side by side, as the kernel takes for granted without a check."""
+    x = x.float() if x.dtype.itemsize < 4 else x
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _kernel(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    """Output, and log-sum-exp [.., H, M], which `scaled_dot_product_attention` does not return."""
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, is_causal, scale=scaling
+    )
+    return out, lse
+
+
+def _kernel_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    *,
+    is_causal: bool,
+    scaling: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grads: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad, query, key, value, out, lse, 0.0, is_causal, scale=scaling
+    )
+    return grads

@@ -1,0 +1,125 @@
+"""Attention over shared-prefix rows: the prefix attends causally to itself, a candidate to the prefix and itself.
+
+For a token of a candidate, one softmax runs over the prefix keys (shared by all candidates, never copied) and the keys
+of its own. No T x T mask exists: P + C * c tokens cost P * P / 2 + C * c * (P + c / 2) scores.
+
+Registered with transformers' attention interface as "shared_prefix". The layout and the back-end travel as a keyword
+argument, `decoder(..., shared_prefix=PrefixAttention(...))`, and not as state, so gradient checkpointing's
+recomputation sees them too. Without that argument the function is ordinary attention (transformers' own SDPA function
+where that can), so one setting serves shared rows, plain rows and `generate()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from recbole_llmtrsr.engine.attention.flash import flash_attention
+from recbole_llmtrsr.engine.attention.flex import flex_shared_prefix
+from recbole_llmtrsr.engine.attention.ordinary import ordinary_attention
+from recbole_llmtrsr.engine.attention.split import split_attention
+from recbole_llmtrsr.engine.attention.terms import States, Terms
+from recbole_llmtrsr.engine.rows import KeysAndValues, SharedPrefixRows
+
+SHARED_PREFIX = "shared_prefix"
+BACKENDS: Mapping[str, Callable[[States, SharedPrefixRows, Terms], Tensor]] = {
+    "flash": flash_attention,
+    "flex": flex_shared_prefix,
+    "split": split_attention,
+}
+
+
+def backends_for(device: torch.device) -> tuple[str, ...]:
+    """Back-ends to try on a device, the fastest first."""
+    return {"cpu": ("flash", "split"), "cuda": ("flex", "split")}.get(device.type, ("split",))
+
+
+@dataclass(frozen=True)
+class PrefixAttention:
+    """What shared-prefix attention needs to know beyond queries, keys and values."""
+
+    rows: SharedPrefixRows
+    backend: str
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    shared_prefix: PrefixAttention | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function in the signature of transformers' attention interface.
+
+    Args:
+        query: [1, H, N, d], the tokens of shared-prefix rows; [B, H, T, d] without a layout.
+        key: [1, H_kv, N, d]; H_kv divides H (grouped-query attention).
+        value: [1, H_kv, N, d_v].
+        attention_mask: ignored for shared rows, which need no mask beyond their layout.
+        shared_prefix: the layout; None for every other kind of row.
+        sliding_window: a token sees only keys less than this many positions before it.
+        softcap: scores are squashed into (-softcap, softcap).
+        s_aux: attention sinks, one score per head. [H]
+
+    Returns:
+        [1, N, H, d_v], and None in place of attention weights.
+
+    Raises:
+        NotImplementedError: the backbone asks for something that this attention does not compute.
+    """
+    if shared_prefix is None:
+        if softcap is not None or s_aux is not None:
+            scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+            return ordinary_attention(
+                query, key, value, attention_mask, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux
+            ), None
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
+        )
+    _refuse_unsupported(module, query, key, kwargs)
+    # Autocast leaves queries and keys behind their rotation in float32, and values in its own format.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    rows = shared_prefix.rows
+    n = rows.n_prefix_tokens
+    prefix: KeysAndValues = (key[:, :, :n], value[:, :, :n])
+    if rows.kept is not None:
+        if n or module not in rows.kept:
+            rows.kept[module] = (prefix[0].clone(), prefix[1].clone())
+        prefix = rows.kept[module]
+    terms = Terms(
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        dropout=dropout,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    states = States(query, prefix, (key[:, :, n:], value[:, :, n:]))
+    return BACKENDS[shared_prefix.backend](states, rows, terms), None
+
+
+def _refuse_unsupported(module: nn.Module, query: Tensor, key: Tensor, kwargs: Mapping[str, Any]) -> None:
+    unsupported = [name for name in ("position_bias", "cache") if kwargs.get(name) is not None]
+    if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+        unsupported.append("is_causal=False")
+    if unsupported:
+        raise NotImplementedError(f"shared-prefix attention does not compute {', '.join(unsupported)}")
+    if query.shape[2] != key.shape[2]:
+        raise NotImplementedError("shared-prefix attention reads no key-value cache: pass use_cache=False")
+
+
+ALL_ATTENTION_FUNCTIONS.register(SHARED_PREFIX, shared_prefix_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(SHARED_PREFIX, sdpa_mask)

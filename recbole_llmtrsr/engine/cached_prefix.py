@@ -1,0 +1,120 @@
+"""Candidates scored over kept keys, values and states of their prefix, with a backbone's own cache and attention.
+
+For backbones whose attention the shared layout cannot compute: ALiBi, chunks, and layers that carry a state instead of
+keys and values.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from recbole_llmtrsr.engine.rows import Section, checked_counts, pad_right
+from recbole_llmtrsr.engine.scoring import log_odds
+from recbole_llmtrsr.llm.backbone import Backbone
+
+
+def score_cached_prefix(
+    backbone: Backbone,
+    prefixes: Sequence[Section],
+    candidates: Sequence[Sequence[Section]],
+    yes_id: int,
+    no_id: int,
+    max_tokens: int,
+) -> Tensor:
+    """Score every candidate, reading each prefix once.
+
+    One history at a time, so that no cache holds padding: windows, states and ALiBi would count it as tokens.
+
+    Args:
+        prefixes: token ids of each of the B prefixes.
+        candidates: for each history the token ids of its candidates, answer slot included.
+        max_tokens: bound on (prefix + longest candidate) x candidates in one forward; one candidate always fits.
+
+    Returns:
+        float32 [B, C]; -inf where a history has fewer candidates.
+
+    Raises:
+        ValueError: as for `shared_prefix_rows`.
+        RuntimeError: gradients are enabled, or the backbone keeps nothing of what it read.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError("a cached prefix passes no gradients: score under torch.no_grad(), or train on plain rows")
+    counts = checked_counts(prefixes, candidates)
+    hidden = [
+        _hidden_at_answers(backbone, prefix, own, max_tokens) for prefix, own in zip(prefixes, candidates) if len(own)
+    ]
+    scores = log_odds(backbone, torch.cat(hidden), yes_id, no_id)
+    valid = torch.arange(int(counts.max())) < torch.from_numpy(counts)[:, None]
+    table = scores.new_full(valid.shape, float("-inf"))
+    return table.masked_scatter(valid.to(scores.device), scores)
+
+
+def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence[Section], max_tokens: int) -> Tensor:
+    """Hidden states at the last token of each candidate of one history, [C, H]."""
+    kept = _read(backbone, prefix) if len(prefix) else {}
+    parts, order = [], []
+    for chunk in padded_chunks(list(map(len, candidates)), len(prefix), max_tokens):
+        # Right padding is invisible to causal layers and comes after every state that is read.
+        ids, lengths = pad_right([candidates[i] for i in chunk], backbone.pad_id)
+        hidden = backbone.decoder(
+            input_ids=torch.from_numpy(ids).to(backbone.device),
+            use_cache=bool(kept),
+            **_positions(backbone, range(len(prefix), len(prefix) + ids.shape[1])),
+            **{name: _expanded(cache, len(chunk)) for name, cache in kept.items()},
+        ).last_hidden_state  # [n, width, H]
+        parts.append(hidden[torch.arange(len(chunk)), torch.from_numpy(lengths - 1)])
+        order += chunk
+    return torch.cat(parts)[torch.tensor(order).argsort()]
+
+
+def padded_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
+    """Indices of candidates that share a forward, shortest first, so that those of a chunk differ little in length.
+
+    >>> list(padded_chunks([5, 1, 4, 2], prefix_length=10, max_tokens=24))
+    [[1, 3], [2], [0]]
+    """
+    chunk: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if chunk and (len(chunk) + 1) * (prefix_length + lengths[i]) > max_tokens:
+            yield chunk
+            chunk = []
+        chunk.append(i)
+    yield chunk
+
+
+def _read(backbone: Backbone, prefix: Section) -> dict[str, Any]:
+    """What the decoder keeps of a prefix, under the name of the argument that takes it back."""
+    output = backbone.decoder(input_ids=torch.tensor([list(prefix)], device=backbone.device), use_cache=True)
+    # Pure state-space models call theirs `cache_params`.
+    kept = {name: output[name] for name in ("past_key_values", "cache_params") if output.get(name) is not None}
+    if not kept:
+        raise RuntimeError(f"backbone {backbone.name!r} keeps no keys, values or states of a prefix: score plain rows")
+    return kept
+
+
+def _positions(backbone: Backbone, positions: range) -> dict[str, Tensor]:
+    """Positions for a decoder that takes them: some (Bamba) otherwise count from 0 behind a cache."""
+    if "position_ids" not in inspect.signature(backbone.decoder.forward).parameters:
+        return {}
+    return {"position_ids": torch.tensor([list(positions)], device=backbone.device)}
+
+
+def _expanded(cache: Any, n: int) -> Any:
+    """A copy for n candidates; the decoder writes into the one it gets."""
+    cache = copy.deepcopy(cache)
+    first = torch.zeros(n, dtype=torch.long)
+    # Every kind of cache can reorder for beam search; layers with states have no `batch_repeat_interleave`.
+    for part in cache.layers if type(cache) is DynamicCache else [cache]:
+        if type(part) in (DynamicLayer, DynamicSlidingWindowLayer) and part.keys is not None:
+            # These append to their keys by copying them, so they need no copies before that.
+            part.keys, part.values = (x.expand(n, *x.shape[1:]) for x in (part.keys, part.values))
+        else:
+            part.reorder_cache(first)
+    return cache

@@ -1,0 +1,240 @@
+"""Which ways of sharing a prefix give this backbone's plain scores? Ask it, rather than a list of architectures."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX, backends_for
+from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.scorer import Scorer
+from recbole_llmtrsr.engine.scoring import score_plain, scores_with_gradients
+from recbole_llmtrsr.engine.token_budget import TokenBudget
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.backbone import Backbone
+
+logger = logging.getLogger(__name__)
+
+PREFIX_LENGTHS, CANDIDATE_LENGTHS = (23, 9, 17), ((5, 2, 7), (4,), (6, 3))
+# Largest difference allowed, relative to the largest answer logit, or to the largest element of a gradient.
+TOLERANCE, TOLERANCE_HALF = 1e-4, 0.05
+# In half precision two back-ends differ by rounding as plain batches do from single prompts; so many times that much is
+# allowed, or this share of the range of scores: a share of the logits could exceed all that ranks candidates.
+NOISE_HALF, SHARE_OF_RANGE_HALF = 4, 0.05
+# Elements of gradients that are compared.
+MOST_GRADIENTS = 2**25
+# Budgets in tokens: everything in one pass, and every candidate in one of its own.
+_BUDGETS = (2**30, 1)
+
+
+def probe(
+    backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto", longest_prompt: int = 1024
+) -> dict[str, str]:
+    """Set `backbone.attention` to the fastest back-end that is exact on this backbone.
+
+    Compares scores, whole and in chunks, and gradients of the trainable weights with those of plain rows, and plain
+    scores with the model's own logits, on a few random prompts in eval mode.
+
+    Args:
+        wanted: a back-end, or "auto" for the first that is exact.
+        longest_prompt: in tokens; a sliding window that such a prompt can cross is crossed by one of the probe's.
+
+    Returns:
+        why back-ends before the one in use were refused, by name.
+
+    Raises:
+        UserError: the wanted back-end is not exact, or not even plain scores equal the model's logits.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    native = backbone.native_attention
+    backbone.transformer.set_attn_implementation(native)
+    try:
+        exact = _Exact(backbone, yes_id, no_id, longest_prompt)
+        faults: dict[str, str] = {}
+        for backend in _to_try(backbone.device) if wanted == "auto" else (wanted,):
+            backbone.transformer.set_attn_implementation(native)
+            reason = exact.fault_of(backend)
+            if reason is None:
+                break
+            faults[backend] = reason
+    finally:
+        backbone.train(was_training)
+    if wanted in faults:
+        backbone.attention = "plain"
+        raise UserError(
+            f"attention: {wanted} is not exact on backbone {backbone.name!r} ({faults[wanted]}): set attention: auto"
+        )
+    if backbone.attention in ("cached_prefix", "plain") and wanted == "auto":
+        logger.warning(
+            f"backbone {backbone.name!r} is scored with attention: {backbone.attention}, which is slower than a shared"
+            f" prefix: {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
+        )
+    return faults
+
+
+def _to_try(device: torch.device) -> tuple[str, ...]:
+    return (*backends_for(device), "cached_prefix", "plain")
+
+
+class _Exact:
+    """What scores and gradients must be.
+
+    Raises:
+        UserError: plain scores are not the model's.
+    """
+
+    def __init__(self, backbone: Backbone, yes_id: int, no_id: int, longest_prompt: int) -> None:
+        self._backbone, self._ids = backbone, (yes_id, no_id)
+        self._prompts = _random_prompts(backbone, longest_prompt)
+        # Gradients of a long prompt would take more memory than the run itself.
+        self._short: Prompts = (self._prompts[0][1:], self._prompts[1][1:])
+        backbone.attention = "plain"
+        try:
+            self._scores = self._plain()  # the first pass goes by way of the decoder, which divided weights need
+            with torch.no_grad():
+                reference, scale = _reference(backbone, *self._prompts, yes_id, no_id)
+            self._gradients = self._gradients_now()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"backbone {backbone.name!r} leaves no memory for a prompt and its gradients: choose a smaller one, or"
+                " set load_in: 4bit, precision: bf16"
+            ) from error
+        except Exception as error:
+            raise UserError(
+                f"backbone {backbone.name!r} cannot score a prompt ({_first_line(error)}): choose another backbone, "
+                "or `backbone: builtin`"
+            ) from error
+        is_half = backbone.transformer.dtype.itemsize < 4 or torch.is_autocast_enabled(backbone.device.type)
+        self._relative = TOLERANCE_HALF if is_half else TOLERANCE
+        self._allowed = self._relative * scale
+        if not _largest_difference(self._scores, reference) <= self._allowed:
+            raise UserError(
+                f"backbone {backbone.name!r}: its logits are not hidden states times output head (log-odds differ by "
+                f"{_largest_difference(self._scores, reference):.2g}): choose another backbone, or `backbone: builtin`"
+            )
+
+        if is_half:
+            real = self._scores[self._scores != float("-inf")]
+            noise = _largest_difference(self._plain(batch_size=1), self._scores)
+            self._allowed = max(NOISE_HALF * noise, SHARE_OF_RANGE_HALF * float(real.max() - real.min()))
+
+    def fault_of(self, backend: str) -> str | None:
+        """Try a back-end and leave the backbone set to it; None if it is exact."""
+        backbone = self._backbone
+        if backend in BACKENDS:
+            if fault := _cannot_share(backbone):
+                return fault
+            backbone.transformer.set_attn_implementation(SHARED_PREFIX)
+        backbone.attention = backend  # type: ignore[assignment]
+        try:
+            found = [
+                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe"), shares_out=False).scores(
+                    *self._prompts
+                )
+                for n in _BUDGETS
+            ]  # the same passes in all processes
+            found.append(self._plain())  # under the same setting of the model
+            gradients = self._gradients_now()
+        except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
+            if backbone.is_divided:
+                raise UserError(
+                    f"attention: {backend} fails on backbone {backbone.name!r} ({_first_line(error)}), and divided"
+                    " weights cannot be read after a pass that stopped half-way: set attention to another back-end"
+                ) from error
+            return _first_line(error)
+        for difference in (_largest_difference(scores, self._scores) for scores in found):
+            if difference <= self._allowed:
+                continue
+            return f"its scores differ from plain ones by {difference:.2g} (allowed {self._allowed:.2g})"
+        largest = max((float(g.abs().max()) for g in self._gradients), default=0.0)
+        for own, plain in zip(gradients, self._gradients, strict=True):
+            difference = float((own - plain).abs().max())
+            if difference <= self._relative * largest:
+                continue
+            return f"its gradients differ from those of plain rows by {difference:.2g} (largest element {largest:.2g})"
+        return None
+
+    @torch.no_grad()
+    def _plain(self, batch_size: int = 4) -> Tensor:
+        return score_plain(self._backbone, plain_rows(*self._prompts, self._backbone.pad_id), *self._ids, batch_size)
+
+    def _gradients_now(self) -> list[Tensor]:
+        """Of the sum of all scores, for some trained weights; nothing is accumulated."""
+        weights = _some_trained(self._backbone)
+        if not weights:
+            return []
+        with torch.enable_grad():
+            scores = scores_with_gradients(self._backbone, *self._short, *self._ids)
+            gradients = torch.autograd.grad(scores[scores != float("-inf")].sum(), weights, allow_unused=True)
+        return [torch.zeros_like(w) if g is None else g.float() for w, g in zip(weights, gradients, strict=True)]
+
+
+def _some_trained(backbone: Backbone) -> list[Tensor]:
+    """The first trained weights, which lie behind the whole backward pass, as many as memory is easily spared for."""
+    chosen: list[Tensor] = []
+    spare = MOST_GRADIENTS
+    for weight in backbone.parameters():
+        if weight.requires_grad and weight.numel() <= spare:
+            chosen.append(weight)
+            spare -= weight.numel()
+    return chosen
+
+
+def _cannot_share(backbone: Backbone) -> str | None:
+    """Why candidates cannot be read together, as far as the backbone says so itself."""
+    kinds = set(getattr(backbone.config, "layer_types", None) or ())
+    if kinds := kinds - {"full_attention", "sliding_attention"}:
+        return f"its layers include {', '.join(sorted(kinds))}"
+    if not backbone.transformer._can_set_attn_implementation():
+        return "its attention does not go through transformers' attention interface"
+    return None
+
+
+Prompts = tuple[list[list[int]], list[list[list[int]]]]
+
+
+def _random_prompts(backbone: Backbone, longest_prompt: int) -> Prompts:
+    config = backbone.config
+    generator = torch.Generator().manual_seed(0)
+    n_ids = backbone.transformer.get_input_embeddings().num_embeddings
+
+    def ids(length: int) -> list[int]:
+        return torch.randint(n_ids, (length,), generator=generator).tolist()
+
+    window = getattr(config, "sliding_window", None) or 0
+    longest = getattr(config, "max_position_embeddings", None) or 2**31
+    beyond = window + 2 if window < min(longest_prompt, longest - 16) else 0
+    lengths = (max(PREFIX_LENGTHS[0], beyond), *PREFIX_LENGTHS[1:])
+    return [ids(n) for n in lengths], [[ids(n) for n in own] for own in CANDIDATE_LENGTHS]
+
+
+def _reference(
+    backbone: Backbone, prefixes: list[list[int]], candidates: list[list[list[int]]], yes_id: int, no_id: int
+) -> tuple[Tensor, float]:
+    """Log-odds [B, C] read from the model's own logits, one unpadded prompt at a time, and their largest logit."""
+    table = torch.full((len(prefixes), max(map(len, candidates))), float("-inf"), device=backbone.device)
+    scale = 0.0
+    for b, (prefix, own) in enumerate(zip(prefixes, candidates)):
+        for c, section in enumerate(own):
+            input_ids = torch.tensor([prefix + section], device=backbone.device)
+            logits = (
+                backbone.lm(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False)
+                .logits[0, -1]
+                .float()
+            )
+            table[b, c] = logits[yes_id] - logits[no_id]
+            scale = max(scale, float(logits[[yes_id, no_id]].abs().max()))
+    return table, scale
+
+
+def _largest_difference(a: Tensor, b: Tensor) -> float:
+    """Over the real slots; nan if any score is."""
+    real = b != float("-inf")
+    return float((a[real] - b[real]).abs().max())
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

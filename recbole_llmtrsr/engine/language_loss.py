@@ -1,0 +1,120 @@
+"""Next-token loss over prompt and answer, as the paper trains; kept for fidelity.
+
+The answer is one of about a thousand tokens, so most of this loss teaches the backbone to recite prompts.
+
+Logits of the whole vocabulary exist for a few tokens at a time only, and again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from recbole_llmtrsr.engine.rows import PlainRows, Section, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.scoring import HeadScale, plain_states, shared_prefix_states
+from recbole_llmtrsr.llm.backbone import Backbone
+
+_MAX_LOGITS_AT_ONCE = 2**25  # 128 MiB of float32
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """What follows the tokens of a batch.
+
+    Attributes:
+        token: index of a token. [K]
+        target: id of the token behind it. [K]
+        weight: how many prompts have this pair. [K]
+    """
+
+    token: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+def language_loss(
+    backbone: Backbone,
+    prefixes: Sequence[Section],
+    candidates: Sequence[Sequence[Section]],
+    answer_ids: Sequence[Sequence[int]],
+) -> Tensor:
+    """Mean cross-entropy of every next token of every prompt, the answer included.
+
+    Args:
+        backbone: the model; `attention` tells whether prompts of a history are read together or apart.
+        prefixes: token ids of each of the B prefixes.
+        candidates: for each history the token ids of its candidates, answer slot included.
+        answer_ids: the right answer's token of each candidate; what stands behind a history's candidates is unused.
+
+    Returns:
+        loss, shape [].
+
+    Source:
+        the paper's training loss, which Zheng et al. write over prompt and answer.
+    """
+    if backbone.is_unpacked:
+        rows = plain_rows(prefixes, candidates, backbone.pad_id)
+        answers = torch.tensor([answer for own, ids in zip(candidates, answer_ids) for _, answer in zip(own, ids)])
+        return _cross_entropy(backbone, plain_states(backbone, rows).flatten(0, 1), _next_in_rows(rows, answers))
+    states = shared_prefix_states(backbone, shared_prefix_rows(prefixes, candidates).to(backbone.device))
+    return _cross_entropy(backbone, states, next_tokens(prefixes, candidates, answer_ids))
+
+
+def _next_in_rows(rows: PlainRows, answers: Tensor) -> NextTokens:
+    targets = torch.cat([rows.input_ids[:, 1:], torch.zeros_like(rows.input_ids[:, :1])], dim=1)
+    targets[torch.arange(len(targets)), rows.answer_positions] = answers
+    token = rows.attention_mask.flatten().nonzero()[:, 0]
+    return NextTokens(token, targets.flatten()[token], torch.ones(len(token)))
+
+
+def next_tokens(
+    prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]], answer_ids: Sequence[Sequence[int]]
+) -> NextTokens:
+    """What follows the tokens of shared-prefix rows; the last of a prefix is followed by each of its candidates."""
+    tokens, targets, weights = [], [], []
+    begin = 0
+    last_of_prefix = []
+    for prefix, own in zip(prefixes, candidates):
+        n = max(len(prefix) - 1, 0)
+        tokens.append(np.arange(begin, begin + n))
+        targets.append(np.asarray(prefix[1:], dtype=np.int64))
+        weights.append(np.full(n, float(len(own))))
+        begin += len(prefix)
+        last_of_prefix.append(begin - 1)
+    for prefix, last, own, answers in zip(prefixes, last_of_prefix, candidates, answer_ids):
+        for section, answer in zip(own, answers):
+            before = [last] if len(prefix) else []
+            following = [*section, answer] if before else [*section[1:], answer]
+            tokens.append(np.array([*before, *range(begin, begin + len(section))]))
+            targets.append(np.asarray(following, dtype=np.int64))
+            weights.append(np.ones(len(following)))
+            begin += len(section)
+    return NextTokens(
+        torch.from_numpy(np.concatenate(tokens)),
+        torch.from_numpy(np.concatenate(targets)),
+        torch.from_numpy(np.concatenate(weights)).float(),
+    )
+
+
+def _cross_entropy(backbone: Backbone, states: Tensor, following: NextTokens) -> Tensor:
+    """Weighted mean over all pairs; states [M, H]."""
+    token, target, weight = (x.to(states.device) for x in (following.token, following.target, following.weight))
+    size = max(1, _MAX_LOGITS_AT_ONCE // backbone.vocab_size)
+    losses = []
+    for begin in range(0, len(token), size):
+        part = slice(begin, begin + size)
+        arguments = (backbone, states, token[part], target[part], weight[part])
+        losses.append(checkpoint(_weighted_sum, *arguments, use_reentrant=False))
+    return torch.stack(losses).sum() / weight.sum()
+
+
+def _weighted_sum(backbone: Backbone, states: Tensor, token: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    head = HeadScale.of(backbone.config)
+    logits = head.applied(backbone.output_head(backbone.before_head(states[token])).float())
+    return (F.cross_entropy(logits, target, reduction="none") * weight).sum()

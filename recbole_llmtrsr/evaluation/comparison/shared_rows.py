@@ -1,0 +1,370 @@
+"""The rows that all runs of a comparison ranked, in one order for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from recbole.utils import dataset_arguments, evaluation_arguments
+
+from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.evaluation.comparison.statistics import Floats
+from recbole_llmtrsr.evaluation.per_history import metric_names
+
+_KEY = ["user_id", "n_events"]
+_SET = ["n_positives", "n_candidates"]
+# Of RecBole's options of data and evaluation those in which models may differ: what they read of a user or an item,
+# names of columns that RecBole makes, how many rows are scored at once, what is measured, what chooses the epochs.
+_OF_A_MODEL = {
+    *("load_col", "unload_col", "unused_col", "additional_feat_suffix", "preload_weight", "seq_len"),
+    *("NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"),
+    *("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD"),
+    *("alias_of_entity_id", "alias_of_relation_id"),
+    *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger", "metric_decimal_place"),
+}
+_OF_LABELS = (
+    "threshold",
+    "LABEL_FIELD",
+    "RATING_FIELD",
+    "normalize_field",
+    "normalize_all",
+)  # of models of ratings, in ranking
+_OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_ranks_history`
+# All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
+_PROTOCOL = [
+    name
+    for name in (*dataset_arguments, *evaluation_arguments, "encoding", "catalogue")
+    if name not in {*_OF_A_MODEL, *_OF_LABELS, *_OF_FULL_RANKING, "eval_args"}
+]
+# Options in which the seeds of one model may differ beside those that change no result: whose seed it is, the machine,
+# and what is measured. Where a seed's own files lie may differ too.
+_OF_A_SEED = {
+    *("seed", "seeds", "data_seed"),
+    *("use_gpu", "device", "worker", "attention", "max_tokens_per_batch", "eval_batch_size", "gradient_shards"),
+    *("summarizer_batch_size", "trust_remote_code", "log_wandb", "wandb_project"),
+    *("metrics", "topk", "probe", "also_test"),
+    *FREE_OPTIONS,
+}
+_SHARED_FILES = (".inter", ".impressions.npz")  # those that decide the rows of every model
+_UNKNOWN = object()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a label's runs were worth, row by row.
+
+    Attributes:
+        seeds: of the runs.
+        of_seeds: nan where a metric was not measured or has no value. [n_seeds, n_rows, n_metrics]
+        changes: by probe, against the unchanged prompts; of the seeds that have it. [n_seeds, n_rows, n_metrics]
+        trimmed: whether a row's prompt was trimmed with any seed; unknown where there are no prompts. [n_rows]
+    """
+
+    seeds: tuple[int, ...]
+    of_seeds: Floats
+    changes: dict[str, Floats]
+    trimmed: pd.Series
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """The rows of a comparison.
+
+    Attributes:
+        rows: keys and features; what one run does not know of a target another may.
+        metrics: names, in the order in which they were measured.
+        weights: of a row in a metric's mean; 0 where it has no value. [n_rows, n_metrics]
+        scores: by label.
+    """
+
+    rows: pd.DataFrame
+    metrics: list[str]
+    weights: Floats
+    scores: dict[str, Scores]
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs that are no comparison.
+
+    Raises:
+        UserError: they are of several data sets, candidate sets, splits, filters or catalogues, one is there twice, or
+            the seeds of a label have other options than the seed, or read other summaries.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.result["dataset"] != first.result["dataset"]:
+            raise UserError(
+                f"{run} ran on {run.result['dataset']}, {first} on {first.result['dataset']}: compare runs of one data"
+                " set"
+            )
+        expected, found = (_candidate_hash(r.result) for r in (first, run))
+        if found != expected:
+            raise UserError(
+                f"{run} met other test candidates ({found[:12]}) than {first} ({expected[:12]}): give all runs of a"
+                " comparison the same eval_args, data_seed, filters and columns"
+            )
+    _check_same_files(runs)
+    _check_same_protocol(runs)
+    named = [(run.label, run.seed) for run in runs]
+    twice = sorted({f"{label} with seed {seed}" for label, seed in named if named.count((label, seed)) > 1})
+    if twice:
+        raise UserError(
+            f"{', '.join(twice)} is there twice: name each run once, and run other settings of a model under a name of"
+            " their own, such as LLMTRSR@recurrent"
+        )
+    _check_one_model_a_label(runs)
+
+
+def share_rows(runs: Sequence[Run]) -> SharedRows | None:
+    """Bring the rows of all runs into one order, that of users and events.
+
+    Returns:
+        None if no run ranked anything.
+
+    Raises:
+        UserError: two runs did not rank the same histories among as many candidates.
+    """
+    ranked = [run for run in runs if run.per_history is not None]
+    if not ranked:
+        return None
+    for run in runs:
+        if run.per_history is None and run.label in {other.label for other in ranked}:
+            raise UserError(f"{run} has no table of ranked histories, other seeds of {run.label} have: make it again")
+    tables = [_sorted(run.per_history) for run in ranked]
+    for run, table in zip(ranked[1:], tables[1:]):
+        _check_same_rows(str(run), table, str(ranked[0]), tables[0])
+    _check_same_popularity(ranked, tables)
+    metrics = list(dict.fromkeys(name for table in tables for name in metric_names(table)))
+    values = [_values(table, metrics) for table in tables]
+    scores: dict[str, Scores] = {}
+    for label in dict.fromkeys(run.label for run in ranked):
+        own = [i for i, run in enumerate(ranked) if run.label == label]
+        changes: dict[str, list[Floats]] = {}
+        for i in own:
+            for name, probe in ranked[i].probes.items():
+                probed = _sorted(probe)
+                _check_same_rows(f"{ranked[i]} under '{name}'", probed, str(ranked[i]), tables[i])
+                changes.setdefault(name, []).append(_values(probed, metrics) - values[i])
+        scores[label] = Scores(
+            tuple(ranked[i].seed for i in own),
+            np.stack([values[i] for i in own]),
+            {name: np.stack(found) for name, found in changes.items()},
+            pd.concat([tables[i]["prompt_trimmed"] for i in own], axis=1).max(axis=1).astype("boolean"),
+        )
+    return SharedRows(_with_features(tables), metrics, _weights(tables[0], values, metrics), scores)
+
+
+def _candidate_hash(result: dict[str, Any]) -> str:
+    return str((result.get("candidates") or {}).get("test", {}).get("hash", "all items"))
+
+
+def _check_same_files(runs: Sequence[Run]) -> None:
+    """Refuse files of events that share a name alone, and of seeds of one label any file of data.
+
+    Runs of older versions and of other programs tell of none.
+    """
+    known: dict[tuple[str, str], tuple[Run, str]] = {}
+    for run in runs:
+        for name, digest in (run.result.get("data_files") or {}).items():
+            label = "" if name.endswith(_SHARED_FILES) else run.label
+            other, expected = known.setdefault((label, name), (run, digest))
+            if digest != expected:
+                raise UserError(
+                    f"{run} read another {name} ({digest[:12]}) than {other} ({expected[:12]}): run both on the same"
+                    " files"
+                )
+
+
+def _check_one_model_a_label(runs: Sequence[Run]) -> None:
+    """Refuse to take runs for seeds of one model that differ in more; what one does not tell is let through."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(run.label, run)
+        found, expected = (r.result.get("options") or {} for r in (run, other))
+        differing = [
+            f"{name}: {found[name]}, not {expected[name]}"
+            for name in sorted((found.keys() & expected.keys()) - _OF_A_SEED)
+            if _without_place(found[name]) != _without_place(expected[name])
+        ]
+        read, expected_texts = ((r.result.get("summaries") or {}).get("digest") for r in (run, other))
+        if None not in (read, expected_texts) and read != expected_texts:
+            raise UserError(
+                f"{run} read other summaries than {other} ({read}, not {expected_texts}), so that they"
+                " differ in more than the seed: give all seeds one summary_store that holds every summary, or other"
+                " summaries a name of their own"
+            )
+        weights = [(r.result.get("weights") or {}).get("total") for r in (run, other)]  # of backbones in other places
+        if None not in weights and weights[0] != weights[1]:
+            differing.append(f"{weights[0]:,} weights, not {weights[1]:,}")
+        if differing:
+            other_name = f"{run.label.partition('@')[0]}@other"
+            raise UserError(
+                f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name are seeds of one model; give"
+                f" other settings a name of their own, such as {other_name}, in their run or when it is joined:"
+                f" python -m recbole_llmtrsr.report {other_name}=<folder> ..."
+            )
+
+
+def _without_place(value: Any) -> Any:
+    """What an option says but for where a file lies, as a seed's own backbone or retriever does."""
+    return Path(value).suffix if isinstance(value, str) and len(Path(value).parts) > 1 else value
+
+
+def protocol_faults(options: Mapping[str, Any], verb: str = "runs") -> list[str]:
+    """Options in which the rows of a comparison differ, and may not.
+
+    Args:
+        options: effective ones of each row's run, by its name; what one does not tell, such as that of another program,
+            is let through.
+        verb: of the message.
+    """
+    return _faults({name: _protocol(own, _kind(own)) for name, own in options.items()}, verb)
+
+
+def _check_same_protocol(runs: Sequence[Run]) -> None:
+    """Refuse runs that were tested on other rows, or counted otherwise, as far as they tell."""
+    told = {}
+    for run in runs:
+        options = run.result.get("options")
+        kind = "candidates" if "hash" in (run.result.get("candidates") or {}).get("test", {}) else _kind(options)
+        told[str(run)] = _protocol(options, kind)
+        if kind == "full":
+            told[str(run)]["rank_history"] = _ranks_history(options)
+        if run.per_history is None:  # else its rows are compared
+            told[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
+    faults = _faults(told, "ran")
+    if faults:
+        raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
+
+
+def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
+    """The first of the named that differs from one before it, for every option."""
+    faults = []
+    for option in dict.fromkeys(option for protocol in told.values() for option in protocol):
+        known = [(name, own[option]) for name, own in told.items() if own.get(option, _UNKNOWN) is not _UNKNOWN]
+        for name, value in known:
+            if value != known[0][1]:
+                faults.append(f"{name} {verb} with {option} {value}, {known[0][0]} with {known[0][1]}")
+                break
+    return faults
+
+
+def _protocol(options: Any, kind: Any) -> dict[str, Any]:
+    """What must agree, by name.
+
+    Args:
+        options: effective ones; None or empty of another program's run.
+        kind: of test: "candidates", "full" or "labeled".
+    """
+    names = [*_PROTOCOL, *(_OF_LABELS if kind == "labeled" else ())]
+    return {
+        **{f"eval_args.{key}": _option(options, ("eval_args", key)) for key in ("split", "order", "group_by")},
+        "eval_args.mode": kind,
+        **{name: _option(options, (name,)) for name in names},
+        "tied_events": _tied_events(options),
+        "data_seed": _seed_of_split(options),
+    }
+
+
+def _kind(options: Any) -> Any:
+    """What the test is: the ranking of candidates, of all items, or labels that are predicted."""
+    mode = _option(options, ("eval_args", "mode", "test"))
+    return mode if mode in (_UNKNOWN, "full", "labeled") else "candidates"
+
+
+def _ranks_history(options: Any) -> Any:
+    """Whether full ranking keeps the items of the history."""
+    rule, kind = (_option(options, (name,)) for name in ("rank_history", "MODEL_TYPE"))
+    if rule != "auto":
+        return rule
+    return _UNKNOWN if kind is _UNKNOWN else "yes" if kind == "ModelType.SEQUENTIAL" else "no"
+
+
+def _seed_of_split(options: Any) -> Any:
+    """Of a split that is drawn; the split by time and the last events of each user need none."""
+    split, order = (_option(options, ("eval_args", key)) for key in ("split", "order"))
+    if split is _UNKNOWN or not ("US" in split or order == "RO"):
+        return _UNKNOWN
+    seed = options.get("data_seed")
+    return options.get("seed", _UNKNOWN) if seed is None else seed
+
+
+def _option(options: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        options = options.get(name, _UNKNOWN) if isinstance(options, dict) else _UNKNOWN
+    return options
+
+
+def _tied_events(options: Any) -> Any:
+    """Whose order ties have; before there was a choice it was the file's."""
+    if not options:
+        return _UNKNOWN
+    seed = options.get("data_seed")
+    drawn = f"random, by data_seed {options.get('seed') if seed is None else seed}"
+    return drawn if options.get("tied_events") == "random" else "file"
+
+
+def _sorted(table: Any) -> pd.DataFrame:
+    """In the order of the keys; several rows with one key, which pre-split files may hold, in that of their targets."""
+    return table.sort_values([*_KEY, *_SET, "target"], kind="stable", ignore_index=True)
+
+
+def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expected: pd.DataFrame) -> None:
+    remedy = "compare runs with the same eval_args, data_seed and filters"
+    if not table[_KEY].equals(expected[_KEY]):
+        found, wanted = (pd.MultiIndex.from_frame(t[_KEY]) for t in (table, expected))
+        only = found.difference(wanted)
+        example = f", such as user {only[0][0]} after {only[0][1]} events" if len(only) else ""
+        raise UserError(
+            f"{name} ranked {len(found)} histories, {expected_name} {len(wanted)}; {len(only)} of the former and"
+            f" {len(wanted.difference(found))} of the latter are not among the other's{example}: {remedy}"
+        )
+    # Which of several positives is named as the target is arbitrary, unless it alone tells rows apart.
+    must_agree = (table["n_positives"] == 1) | table.duplicated(_KEY, keep=False)
+    differing = {
+        **{column: table[column] != expected[column] for column in _SET},
+        "target": (table["target"] != expected["target"]) & must_agree,
+    }
+    for column, differs in differing.items():
+        if differs.any():
+            raise UserError(
+                f"{name} has another {column} than {expected_name} in {int(differs.sum())} of {len(table)} histories:"
+                f" {remedy}"
+            )
+
+
+def _check_same_popularity(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> None:
+    """Refuse groups that would be another run's; an older version took the first of several targets."""
+    known = [(run, table["target_popularity"]) for run, table in zip(runs, tables)]
+    known = [(run, popularity) for run, popularity in known if popularity.notna().any()]
+    for run, popularity in known[1:]:
+        n = int((popularity != known[0][1]).fillna(True).sum())
+        if n:
+            raise UserError(
+                f"{run} counts other training events of the targets than {known[0][0]} in {n} of {len(popularity)}"
+                " histories: one of them was made by an older version, make it again"
+            )
+
+
+def _values(table: pd.DataFrame, metrics: Sequence[str]) -> Floats:
+    """[n_rows, n_metrics], nan for a metric that was not measured."""
+    return table.reindex(columns=list(metrics)).to_numpy(dtype=np.float64)
+
+
+def _weights(table: pd.DataFrame, values: Sequence[Floats], metrics: Sequence[str]) -> Floats:
+    known = ~np.isnan(np.stack(values)).all(axis=0)
+    by_metric = [table["n_positives"] if name == "gauc" else np.ones(len(table)) for name in metrics]
+    return np.stack(by_metric, axis=1).astype(np.float64) * known
+
+
+def _with_features(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    rows = tables[0].copy()
+    for name in ("target_popularity", "target_words"):
+        rows[name] = next((table[name] for table in tables if table[name].notna().any()), rows[name])
+    return rows

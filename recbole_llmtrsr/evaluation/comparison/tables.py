@@ -1,0 +1,216 @@
+"""A comparison as tables in Markdown and LaTeX, and all its files but the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from recbole_llmtrsr.evaluation.comparison.cells import (
+    ABOUT_GROUPS,
+    EPOCHS,
+    GIVEN_WEIGHTS,
+    MISSING,
+    PEAK_MEMORY,
+    RANDOM,
+    RANKING,
+    STRANGE_PROMPTS,
+    TRAINING,
+    cell,
+    chance_of_groups,
+    chosen_by,
+    correction,
+    costs_of,
+    figure,
+    metrics_of,
+    peak_memory,
+    places,
+    short,
+    told_seeds,
+)
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, PairTest, Row, to_json
+from recbole_llmtrsr.evaluation.comparison.exports import as_csv, marked_metrics
+from recbole_llmtrsr.evaluation.comparison.text_table import TextTable, one_line
+from recbole_llmtrsr.evaluation.result import write_json, write_text
+
+_COSTS = (EPOCHS, TRAINING, RANKING, PEAK_MEMORY, "candidates")
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> None:
+    """Write comparison.json, which holds everything, and its tables as comparison.md, .csv and .tex."""
+    write_json(folder / "comparison.json", to_json(comparison))
+    write_text(folder / "comparison.md", as_markdown(comparison))
+    write_text(folder / "comparison.csv", as_csv(comparison))
+    write_text(folder / "comparison.tex", as_latex(comparison))
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """All tables."""
+    has_intervals = any(isfinite(metric.low) for row in comparison.rows for metric in row.metrics.values())
+    parts = [
+        comparison_table(comparison),
+        f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
+        _section("Differences", difference_table(comparison), note=correction(comparison)),
+        _section("Probes", probe_table(comparison), note=STRANGE_PROMPTS),
+        _section("Groups", group_tables(comparison), note=ABOUT_GROUPS),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def as_latex(comparison: Comparison) -> str:
+    """The same tables, the first with its best marked, and what each row cost in one of its own."""
+    further = [
+        (_differences(comparison), correction(comparison)),
+        (_probes(comparison), STRANGE_PROMPTS),
+        *((table, ABOUT_GROUPS) for table in _groups(comparison)),
+        (_costs(comparison), ""),
+    ]
+    return "\n".join([marked_metrics(comparison), *(table.latex(note) for table, note in further if table.lines)])
+
+
+def as_printed(comparison: Comparison) -> str:
+    """For the end of a run: differences and probes, then the comparison itself, where the eye is."""
+    parts = [difference_table(comparison), probe_table(comparison), comparison_table(comparison)]
+    return "\n".join(part for part in parts if part)
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Test metrics of all rows side by side, with what they cost and what makes them comparable."""
+    metrics = metrics_of(comparison)
+    lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_cost(row)] for row in comparison.rows]
+    if comparison.random is not None:
+        chance = [figure(comparison.random.get(name)) for name in metrics]
+        lines.append([RANDOM, *chance, *[MISSING] * 4, _candidates(comparison.rows[0])])
+    table = TextTable(_caption(comparison), ["model", *metrics, *_COSTS], lines, n_names=1, is_last_text=True)
+    return _captioned(table)
+
+
+def difference_table(comparison: Comparison) -> str:
+    """The best row, by the metric that chose the epochs, minus every other; all pairs are in comparison.csv."""
+    return _captioned(_differences(comparison))
+
+
+def probe_table(comparison: Comparison) -> str:
+    """What changed prompts do to each probed row."""
+    return _captioned(_probes(comparison))
+
+
+def group_tables(comparison: Comparison) -> str:
+    """A table for each kind of group."""
+    return "\n".join(table.markdown() for table in _groups(comparison))
+
+
+def _differences(comparison: Comparison) -> TextTable:
+    best = _best(comparison)
+    tests: dict[str, dict[str, str]] = {}
+    for test in comparison.tests:
+        if best in (test.first, test.second):
+            other = test.second if test.first == best else test.first
+            tests.setdefault(other, {})[test.metric] = _difference(test, 1 if test.first == best else -1)
+    metrics = [name for name in metrics_of(comparison) if any(name in found for found in tests.values())]
+    lines = [[other, *(found.get(name, MISSING) for name in metrics)] for other, found in tests.items()]
+    caption = (
+        f"{best} minus the other: difference [95 % interval over users], p of a paired randomization test,"
+        f" Holm-corrected for all pairs of {len(comparison.rows)} models"
+    )
+    return TextTable(caption, [f"{best} minus", *metrics], lines, n_names=1)
+
+
+def _probes(comparison: Comparison) -> TextTable:
+    probes = [(row, probe) for row in comparison.rows for probe in row.probes]
+    metrics = [name for name in metrics_of(comparison) if any(name in probe.metrics for _, probe in probes)]
+    lines = [
+        [row.label, probe.name, *(cell(probe.metrics.get(name), "+.4f") for name in metrics)] for row, probe in probes
+    ]
+    caption = "Change of each metric when prompts are changed [95 % interval over users]"
+    return TextTable(caption, ["model", "probe", *metrics], lines, n_names=2)
+
+
+def _groups(comparison: Comparison) -> list[TextTable]:
+    groups = [(row, group) for row in comparison.rows for group in row.groups]
+    metrics = [name for name in metrics_of(comparison) if any(name in group.metrics for _, group in groups)]
+    chance = {(group.kind, group.name): group for group in chance_of_groups(comparison)}
+    tables = []
+    for kind in dict.fromkeys(group.kind for _, group in groups):
+        lines = []
+        for name in dict.fromkeys(group.name for _, group in groups if group.kind == kind):
+            for row, group in groups:
+                if (group.kind, group.name) == (kind, name):
+                    lines.append([name, row.label, str(group.n), *(cell(group.metrics.get(m)) for m in metrics)])
+            if (kind, name) in chance:
+                group = chance[kind, name]
+                lines.append([name, RANDOM, str(group.n), *(figure(group.random.get(m)) for m in metrics)])
+        tables.append(TextTable(f"By {kind}", [kind, "model", "histories", *metrics], lines, n_names=2))
+    return tables
+
+
+def _costs(comparison: Comparison) -> TextTable:
+    lines = [[row.label, *_cost(row)] for row in comparison.rows]
+    return TextTable("Costs", ["model", *_COSTS], lines, n_names=1, is_last_text=True)
+
+
+def _captioned(table: TextTable) -> str:
+    return f"{one_line(table.caption)}\n\n{table.markdown()}" if table.lines else ""
+
+
+def _caption(comparison: Comparison) -> str:
+    first, seeds = comparison.rows[0], told_seeds(comparison.rows)
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    legend = [
+        *(["± standard deviation over seeds"] if several else []),
+        *(["[95 % interval over users]"] if comparison.random is not None else []),
+    ]
+    parts = [
+        f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}",
+        *([seeds] if seeds else []),
+        *([f"mean {' '.join(legend)}"] if legend else []),
+    ]
+    return ("; " if ";" in seeds else ", ").join(parts)
+
+
+def _mode(comparison: Comparison) -> str:
+    """How the candidates were drawn, which not every program knows that was given them."""
+    of_rows = [(row.results[0].get("candidates") or {}).get("test", {}) for row in comparison.rows]
+    given = "candidates given" if any("hash" in drawn for drawn in of_rows) else "all items"
+    return next((f"candidates {drawn['mode']}" for drawn in of_rows if "mode" in drawn), given)
+
+
+def _cost(row: Row) -> list[str]:
+    costs = [costs_of(result) for result in row.results]
+    return [
+        _mean((cost[EPOCHS] for cost in costs), lambda n: f"{n:.1f}".removesuffix(".0")),
+        _mean((cost[TRAINING] for cost in costs), lambda s: f"{s:.0f}"),
+        _mean((cost[RANKING] for cost in costs), lambda s: f"{s:.1f}"),
+        peak_memory(row),
+        _candidates(row),
+    ]
+
+
+def _candidates(row: Row) -> str:
+    return str((row.results[0].get("candidates") or {}).get("test", {}).get("hash", "all items"))[:12]
+
+
+def _mean(values: Iterable[Any], text: Callable[[float], str]) -> str:
+    known = [value for value in values if value is not None]
+    return text(fmean(known)) if known else MISSING
+
+
+def _best(comparison: Comparison) -> str:
+    metrics = metrics_of(comparison)
+    metric = next(iter([*chosen_by(comparison), *metrics]), "")
+    placed = places([row.metrics for row in comparison.rows], metric)
+    return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
+
+
+def _difference(test: PairTest, sign: int) -> str:
+    d = test.difference
+    turned = d if sign == 1 else Estimate(-d.mean, -d.high, -d.low, d.spread)
+    return f"{cell(turned, '+.4f')} {'p<.001' if test.p_holm < 0.001 else f'p={short(test.p_holm)}'}"
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    if not content:
+        return ""
+    return f"## {title}\n\n{content}" + (f"\n{note}\n" if note else "")

@@ -1,0 +1,1 @@
+"""One run, stage by stage, from options to its result folder."""

@@ -1,0 +1,149 @@
+"""What each probe changes in the prompts of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.experiment.ablations.other_users import others_texts
+from recbole_llmtrsr.model.assembly import prompt_builder, recommender_templates
+from recbole_llmtrsr.prompt.builder import PromptBuilder
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What prompts are made of.
+
+    Attributes:
+        builder: makes them, from nothing but the two below.
+        summary: preference summary of a history id.
+        history: item ids of a history id, oldest first.
+    """
+
+    builder: PromptBuilder
+    summary: Callable[[int], str]
+    history: Callable[[int], Sequence[int]]
+
+    def prefix(self, history_id: int) -> npt.NDArray[np.int32]:
+        """Ids of everything before the candidate."""
+        return self.builder.prefix(history_id, self.summary(history_id), self.history(history_id))
+
+
+class TrainedModel:
+    """A trained model and the split it was tested on.
+
+    Args:
+        model: an LLMTRSR.
+        dataset: the split, an LLMTRSRDataset that holds the summaries.
+        seed: of what probes draw.
+
+    Attributes:
+        history_ids: by row of the split.
+        users: by row of the split.
+    """
+
+    def __init__(self, model: Any, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed, self.settings = dataset, seed, model.settings
+        self.history_ids: list[int] = dataset.inter_feat[HISTORY_ID].tolist()
+        self.users: list[int] = dataset.inter_feat[dataset.uid_field].tolist()
+        self._tokenizer = model.backbone.tokenizer
+
+    def prompts(
+        self,
+        *,
+        summary: Callable[[int], str] | None = None,
+        history: Callable[[int], Sequence[int]] | None = None,
+        texts: Sequence[str] | None = None,
+        paraphrased: bool = False,
+    ) -> Prompts:
+        """Prompts as in the test, but for what is given; made anew, since a builder keeps what it made.
+
+        Raises:
+            UserError: the prompt limit has no room for the texts or the paraphrase.
+        """
+        templates = recommender_templates(self.settings)
+        builder = prompt_builder(
+            self.settings,
+            templates.paraphrased() if paraphrased else templates,
+            self._tokenizer,
+            texts or [self.dataset.item(i).line for i in range(self.dataset.item_num)],
+        )
+        return Prompts(builder, summary or self.dataset.summary, history or self.dataset.histories.__getitem__)
+
+    @property
+    def has_summary(self) -> bool:
+        """Whether prompts have a summary section."""
+        return bool(self.settings.summary.summary != "none")
+
+
+def _shuffled_history(tested: TrainedModel) -> Prompts:
+    """The whole history in an order drawn for it, so that other items become the recent ones; the summary stays."""
+    _check_recent_items(tested)
+
+    def shuffled(history_id: int) -> list[int]:
+        history = tested.dataset.histories[history_id]
+        return np.random.default_rng((tested.seed, history_id)).permutation(history).tolist()
+
+    return tested.prompts(history=shuffled)
+
+
+def _no_summary(tested: TrainedModel) -> Prompts:
+    """'none' in place of the summary, as where a history has none; the recent items stay."""
+    _check_summary(tested)
+    return tested.prompts(summary=lambda history_id: "")
+
+
+def _no_recent_items(tested: TrainedModel) -> Prompts:
+    """'none' in place of the recent items, as where a history is empty; the summary stays."""
+    _check_recent_items(tested)
+    return tested.prompts(history=lambda history_id: ())
+
+
+def _another_users_summary(tested: TrainedModel) -> Prompts:
+    """A summary that another user has in the test; a history without one stays without. The recent items stay."""
+    _check_summary(tested)
+    own = [tested.dataset.summary(i) for i in tested.history_ids]
+    drawn = others_texts(tested.users, tested.history_ids, own, tested.seed)
+    return tested.prompts(summary=dict(zip(tested.history_ids, drawn, strict=True)).__getitem__)
+
+
+def _ids_instead_of_texts(tested: TrainedModel) -> Prompts:
+    """Recent items and candidates as their ids in the user's files instead of their texts; the summary stays."""
+    return tested.prompts(texts=tested.dataset.item_tokens)
+
+
+def _paraphrased_instruction(tested: TrainedModel) -> Prompts:
+    """The instruction in other words; all else stays."""
+    suffix = "" if tested.has_summary else "_without_summary"
+    overrides = tested.settings.prompt.prompt_templates
+    if f"instruction{suffix}" in overrides and f"paraphrase{suffix}" not in overrides:
+        raise UserError(
+            f"prompt_templates replaces instruction{suffix} and gives no paraphrase of it: replace paraphrase{suffix}"
+        )
+    return tested.prompts(paraphrased=True)
+
+
+PROBES: dict[str, Callable[[TrainedModel], Prompts]] = {
+    "shuffled history": _shuffled_history,
+    "no summary": _no_summary,
+    "no recent items": _no_recent_items,
+    "another user's summary": _another_users_summary,
+    "ids instead of texts": _ids_instead_of_texts,
+    "paraphrased instruction": _paraphrased_instruction,
+}
+
+
+def _check_summary(tested: TrainedModel) -> None:
+    if not tested.has_summary:
+        raise UserError("the prompts have no summary (summary: none)")
+
+
+def _check_recent_items(tested: TrainedModel) -> None:
+    if tested.settings.prompt.n_recent_items == 0:
+        raise UserError("the prompts have no recent items (n_recent_items: 0)")

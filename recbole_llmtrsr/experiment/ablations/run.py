@@ -1,0 +1,94 @@
+"""Probes: the test again with parts of the prompts taken away or changed, to tell what the trained model reads.
+
+Nothing is trained and nothing else differs: the same weights, candidates, budgets, precision and metrics. What a probe
+changes without a change in the metrics, the model does not use. The opposite does not follow: a prompt unlike all that
+the model was trained on costs something by being strange, most of all on the builtin backbone, which has read one
+wording only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.experiment.ablations.changes import PROBES, TrainedModel
+
+
+@dataclass(frozen=True)
+class AblationRows:
+    """What the evaluation of a probe gave; rows in the order of the test data, as in the test itself.
+
+    Attributes:
+        values: metrics by name, each [n_rows].
+        ranks: expected rank of the target. [n_rows]
+        n_changed: histories whose prompt is another than in the test, the candidates apart.
+        trims: what the changed prompts had no room for.
+    """
+
+    values: Mapping[str, npt.NDArray[np.float64]]
+    ranks: npt.NDArray[np.float64]
+    n_changed: int
+    trims: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """All probes of a trained model.
+
+    Attributes:
+        rows: by probe.
+        left_out: why the others were not made, by probe.
+    """
+
+    rows: Mapping[str, AblationRows]
+    left_out: Mapping[str, str]
+
+
+def run_ablations(trainer: Any, test_data: Any, seed: int, *, show_progress: bool = False) -> Ablations:
+    """Test a trained model once more with each change of its prompts.
+
+    A probe that has nothing to change (no summary to take away), or for which the prompts have no room, is left out.
+    Prompts, trims and counted work of the model are afterwards as before; ``trainer.eval_collector`` holds the last
+    probe's rows.
+
+    Args:
+        trainer: an LLMTRSRTrainer with the weights to test, whose ``eval_collector`` keeps ``values`` and ``ranks``.
+        test_data: the loader of the test.
+        seed: of the shuffles and of the other users; the same one changes the prompts of every model alike.
+        show_progress: show a bar for each probe.
+
+    Raises:
+        UserError: a fault of the evaluation itself.
+    """
+    tested = TrainedModel(trainer.model, test_data._dataset, seed)
+    own = tested.prompts()
+    rows: dict[str, AblationRows] = {}
+    left_out: dict[str, str] = {}
+    # A run's summary at wandb tells its test, not its last probe.
+    at_wandb, trainer.wandblogger.log_wandb = trainer.wandblogger.log_wandb, False
+    try:
+        for name, change in PROBES.items():
+            try:
+                prompts = change(tested)
+            except UserError as reason:
+                left_out[name] = str(reason)
+                getLogger().info(f"probe '{name}' is left out: {reason}")
+                continue
+            with trainer.model.reading(prompts.builder, prompts.summary, prompts.history):
+                result = trainer.evaluate(test_data, load_best_model=False, show_progress=show_progress)
+            getLogger().info(f"probe '{name}': {result}")
+            rows[name] = AblationRows(
+                {metric: np.array(values) for metric, values in trainer.eval_collector.values.items()},
+                np.array(trainer.eval_collector.ranks),
+                sum(not np.array_equal(own.prefix(i), prompts.prefix(i)) for i in set(tested.history_ids)),
+                dict(prompts.builder.trims),
+            )
+    finally:
+        trainer.wandblogger.log_wandb = at_wandb
+    return Ablations(rows, left_out)

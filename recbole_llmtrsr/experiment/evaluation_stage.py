@@ -1,0 +1,127 @@
+"""The test of a trained model: its table of ranked histories, the same among other candidates, and probes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.evaluation.comparison.runs import ALSO, Run
+from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_history, write_per_history
+from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
+from recbole_llmtrsr.evaluation.result import write_json
+from recbole_llmtrsr.experiment.ablations import run_ablations
+
+
+class FinalTest:
+    """Tests a trained model, as often as is asked for.
+
+    Args:
+        config: our Config.
+        trainer: holds the model, with the weights to test, and a RankingCollector.
+    """
+
+    def __init__(self, config: Config, trainer: Any) -> None:
+        self._config = config
+        self._trainer = trainer
+
+    def table(self, loader: Any) -> pd.DataFrame | None:
+        """The ranked histories of the latest evaluation, which was this loader's; None where nothing was ranked."""
+        if not len(self._trainer.eval_collector.ranks):
+            return None
+        rows, dataset = ranked_rows(loader), loader._dataset
+        reads_prompts = self._reads_prompts
+        trimmed = self._trainer.model.prompts.trimmed if reads_prompts else ()
+        words = target_words(self._config, dataset, rows.targets)
+        features = {
+            "target_popularity": rows.largest(dataset.popularity[rows.targets]),
+            "target_words": None if words is None else rows.largest(words),
+            "prompt_trimmed": [i in trimmed for i in rows.history_ids.tolist()] if reads_prompts else None,
+        }
+        found = self._trainer.eval_collector
+        return self._table(rows, found.values, found.ranks, features)
+
+    def among(self, loader: Any, mode: str, result: Mapping[str, Any], folder: Path) -> Run:
+        """Test among other candidates, written to a folder of its own below the run's.
+
+        Args:
+            loader: of the test's rows among these candidates.
+            mode: their mode.
+            result: of the run, of which all but the test itself holds here too.
+            folder: the run's.
+        """
+        self._trainer.eval_collector.forget()
+        with self._apart():
+            metrics = self._trainer.evaluate(loader, load_best_model=False, show_progress=self._config["show_progress"])
+        getLogger().info(f"test among {mode}: {metrics}")
+        table = self.table(loader) if metrics else None
+        found = {
+            **{name: value for name, value in result.items() if name != "reranking"},  # candidates are not retrieved
+            "test_result": {name: float(value) for name, value in metrics.items()} if metrics else None,
+            "n_test": len(loader._dataset),
+            # Unknown rather than that of the other candidates.
+            "cost": {**result["cost"], "evaluation": dict.fromkeys(result["cost"]["evaluation"])},
+            "candidates": {**result["candidates"], "test": loader.candidates.report()},
+        }
+        own = folder / ALSO / folder_name(mode)
+        write_tables(own, table, {})
+        write_json(own / "result.json", found)
+        return Run(self._config.label, self._config["seed"], found, table, {})
+
+    def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+        """The ranked histories by probe, and what result.json tells of the probes."""
+        if not self._reads_prompts:
+            getLogger().info("probe: only models that read prompts have some to change")
+            return {}, {}
+        probes = run_ablations(
+            self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"]
+        )
+        own = ranked_rows(loader)
+        tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
+        changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
+        return tables, {"changed": changed, "left_out": dict(probes.left_out)}
+
+    @property
+    def _reads_prompts(self) -> bool:
+        return getattr(self._trainer.model, "reads_candidates", False)
+
+    def _table(self, rows: RankedRows, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
+        found = self._trainer.eval_collector
+        counts = (found.n_candidates, found.n_positives)
+        return per_history(rows.users, rows.n_events, rows.target_tokens, values, ranks, *counts, features)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Count nothing as the run's own work: neither tokens nor, at wandb, its summary."""
+        meter, logger = getattr(self._trainer.model, "meter", None), self._trainer.wandblogger
+        mark, logger.log_wandb, at_wandb = meter.mark() if meter else None, False, logger.log_wandb
+        try:
+            yield
+        finally:
+            logger.log_wandb = at_wandb
+            if meter:
+                meter.back_to(mark)
+
+
+def write_tables(folder: Path, table: pd.DataFrame | None, probes: Mapping[str, pd.DataFrame]) -> None:
+    """Write the ranked histories of the test and of the probes."""
+    if table is None:
+        return
+    write_per_history(folder / FILE_NAME, table)
+    for name, of_probe in probes.items():
+        write_per_history(folder / PROBE_DIR / f"{name}.csv", of_probe)
+
+
+def folder_name(mode: str) -> str:
+    """A candidate mode as the name of a folder.
+
+    >>> folder_name("pop20"), folder_name("file:sets/ours.npz")
+    ('pop20', 'file-sets-ours.npz')
+    """
+    return re.sub(r"[^\w.]+", "-", mode)

@@ -1,0 +1,215 @@
+"""The training of a run: its trainer, where it begins or goes on, and how it went."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils.memory import should_reduce_batch_size
+from recbole.utils import EvaluatorType
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.recbole_faults import setting_up
+from recbole_llmtrsr.data.identity import differences
+from recbole_llmtrsr.data.location import changed_files
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
+from recbole_llmtrsr.evaluation.cost import StageCosts
+from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
+from recbole_llmtrsr.experiment.run_data import RunData
+from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.registry import get_trainer
+from recbole_llmtrsr.retrieval.reranking import Reranking
+from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.runtime.atomic_write import atomic_write
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
+from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.summarizer.summarize import SummaryResult
+from recbole_llmtrsr.training.resumable import Part, ResumableTraining
+from recbole_llmtrsr.training.state_folder import StateFolder
+
+STATES = "training-states"  # below the run's folder, until it has finished
+
+
+def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
+    """The trainer with its model, which ranks ties by expectation and is metered.
+
+    Raises:
+        UserError: the model does not fit into memory, or cannot be made of these options and data.
+    """
+    try:
+        with setting_up(config, "the model"):
+            model = config.model_class(config, data.train._dataset).to(config["device"])
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        of_backbone = "choose a smaller backbone, or set load_in: 4bit or precision: bf16"
+        remedy = of_backbone if data.has_texts else "lower the sizes of its layers and embeddings"
+        raise UserError(f"{config.label} does not fit into the memory of {config['device']}: {remedy}") from error
+    if reranking is not None:
+        model.reranking = reranking
+    texts = config.settings.text
+    if texts.text_init is not None and not data.has_texts:
+        initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
+    getLogger().info(model)
+    with setting_up(config, "the trainer"):
+        trainer: Any = get_trainer(config.model_class)(config, model)
+    # RecBole names the file by model and second, which seeds, variants and runs side by side share.
+    number = processes.broadcast(uuid.uuid4().hex[:8])
+    own_name = f"{config.label}-seed-{config['seed']}-{number}.pth"
+    trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
+    trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
+    trainer.evaluator = ExpectedEvaluator(config)
+    if config["eval_type"] == EvaluatorType.RANKING and not isinstance(model, LanguageModelRecommender):
+        score_once_per_history(model)
+    costs.watch(trainer, getattr(model, "meter", None))
+    return trainer
+
+
+def fit(
+    config: Config,
+    trainer: Any,
+    data: RunData,
+    summaries: SummaryResult,
+    costs: StageCosts,
+    saved: bool,
+    folder: Path,
+    clock: Clock,
+) -> tuple[dict[str, Any], SummaryResult]:
+    """Train from the beginning, from `checkpoint`, or from where the run was stopped.
+
+    Args:
+        config: our Config.
+        trainer: from `make_trainer`.
+        data: of the run.
+        summaries: that the model reads.
+        costs: that watch the trainer.
+        saved: keep the best checkpoint.
+        folder: of the run, where states of the training are kept.
+        clock: of the run.
+
+    Returns:
+        how it went, for result.json, and the summaries with the report of the run that began.
+
+    Raises:
+        UserError: the run to go on with had other data or candidates, or its checkpoint is gone; or `checkpoint` is of
+            a model of ids, which mean others here.
+    """
+    options = config.settings.resume
+    parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
+    if isinstance(trainer.model.predict, OncePerHistory):
+        parts["predict"] = trainer.model.predict
+    states = StateFolder(folder / STATES, options.keep_checkpoints)
+    training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
+    is_restored = training.restore(saved)
+    facts = {
+        "data": dict(config.identity),
+        "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
+        "summaries": summaries.digest,
+        "report": dict(summaries.report),
+    }
+    processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
+    if training.facts:
+        _check_facts(training.facts, facts, folder)
+        summaries = replace(summaries, report=training.facts["report"])
+    else:
+        training.begin(**facts)
+    if config.settings.evaluation.checkpoint is not None and not is_restored:
+        _check_data_of(config.settings.evaluation.checkpoint, config, data)
+        _begin_from(trainer, config.settings.evaluation.checkpoint)
+    with clock("training"):
+        if training.is_fitted:
+            trainer.eval_collector.data_collect(data.train)  # as `fit` does first
+        else:
+            with _telling_host_faults(config):
+                trainer.fit(
+                    data.train,
+                    data.valid,
+                    saved=saved,
+                    show_progress=config["show_progress"],
+                    callback_fn=training.validated,
+                )
+            training.fitted(saved)
+    clock.seconds["training"] = round(training.seconds, 3)
+    trainer.eval_collector.forget()
+    processes.barrier()  # the checkpoint is there for all of them
+    best_result = trainer.best_valid_result
+    return {
+        "best_valid_score": float(trainer.best_valid_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": None if best_result is None else {k: float(v) for k, v in best_result.items()},
+        "epochs_trained": len(trainer.train_loss_dict),
+        "validations": training.validations,
+        "train_loss": {str(epoch): float(loss) for epoch, loss in trainer.train_loss_dict.items()},
+    }, summaries
+
+
+@contextmanager
+def _telling_host_faults(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:  # of models with trainers of their own, such as NCL
+        raise UserError(f"{config.label} needs a package that is missing ({error}): install it") from error
+    except ValueError as error:
+        if "loss is nan" not in str(error):  # RecBole's words
+            raise
+        raise UserError(
+            f"the training loss of {config.label} became NaN: lower learning_rate ({config['learning_rate']}), or bound"
+            " the gradients with clip_grad_norm: {max_norm: 1.0}"
+        ) from error
+
+
+def remove_states(folder: Path) -> None:
+    """Remove the states of a run that has finished."""
+    StateFolder(folder / STATES, 1).remove()
+
+
+def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    changed = [name for name in ("data", "candidates", "summaries") if of_run[name] != now[name]]
+    if changed:
+        raise UserError(
+            f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin anew"
+            " without resume, in another result_dir"
+        )
+
+
+def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
+    """Refuse to begin from weights that belong to other ids, and warn of other data.
+
+    Models that read texts may begin from another data set.
+    """
+    saved = load_checkpoint(checkpoint, map_location="cpu")
+    if "identity" not in saved:
+        getLogger().warning(f"checkpoint {checkpoint} does not tell what data it was trained on, so none is compared")
+        return
+    changed = differences(saved["identity"], config.identity)
+    if not data.has_texts and {"users", "items"} & set(changed):
+        raise UserError(
+            f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} than there are now (other files,"
+            " filters or catalogue), so its ids mean others: give the data and the options of the run that saved it"
+        )
+    then = saved.get("data_files", config.data_files)  # those of earlier versions do not tell them
+    changed += [f"file {name}" for name in changed_files(config, then, config.data_files)]
+    if changed:
+        getLogger().warning(
+            f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may"
+            " have seen targets of this test, and its best_valid_score is of other rows"
+        )
+
+
+def _begin_from(trainer: Any, checkpoint: str) -> None:
+    """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one it reads."""
+    own_file = trainer.saved_model_file
+    trainer.resume_checkpoint(checkpoint)
+    trainer.saved_model_file = own_file
+    if not processes.is_main():
+        return
+    with atomic_write(Path(own_file)) as copy, open(checkpoint, "rb") as original:
+        shutil.copyfileobj(original, copy)

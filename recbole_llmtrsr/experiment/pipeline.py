@@ -1,0 +1,306 @@
+"""The pipeline: options, data, split and candidates, summaries, model, training, evaluation, result."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from recbole.utils import init_logger, init_seed, set_color
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
+from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
+from recbole_llmtrsr.experiment.evaluation_stage import FinalTest, write_tables
+from recbole_llmtrsr.experiment.fit import fit, make_trainer
+from recbole_llmtrsr.experiment.retrieval_stage import finish_reranking, make_reranking, retrieve_negatives
+from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
+from recbole_llmtrsr.experiment.summary_stage import make_summaries, save_summaries, summary_cost
+from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
+from recbole_llmtrsr.llm.loading.quantized import n_weights
+from recbole_llmtrsr.llm.make_backbone import check_backbone, weights_dtype
+from recbole_llmtrsr.model.assembly import check_prompts
+from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.registry import get_model
+from recbole_llmtrsr.runtime import processes, recbole_patches
+from recbole_llmtrsr.runtime.checkpoints import trust_checkpoints
+from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.summarizer.run_record import RunRecord
+from recbole_llmtrsr.summarizer.summarize import SummaryResult
+from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
+
+_VARIANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}")
+SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
+
+
+def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
+    """A model's options, once all is refused that can be before any work is done.
+
+    Args:
+        label: the model's name, or 'Model@variant', to which options speak as to a model.
+        dataset: its name.
+        files: property files.
+        options: by name.
+    """
+    name, at, variant = label.partition("@")
+    if at and not _VARIANT.fullmatch(variant):
+        raise UserError(
+            f"the variant '{variant[:80]}' of {name[:80]} names a folder: write letters, digits, _, - and dots, such as"
+            f" {name[:80]}@recurrent"
+        )
+    model_class: Any = get_model(name)
+    config = Config(model_class, dataset, files, options, label)
+    if hasattr(model_class, "check_config"):
+        model_class.check_config(config)
+    check_dataset_files(config)
+    templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
+    if config.settings.summary.summary != "none":
+        check_summarizer(config.settings.summary)
+    checkpoint = config.settings.evaluation.checkpoint
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
+    return config
+
+
+def run_pipeline(
+    config: Config,
+    saved: bool,
+    folder: Path,
+    candidate_hashes: Mapping[str, str] | None = None,
+    record: RunRecord | None = None,
+) -> Run:
+    """Train and evaluate one model with one seed.
+
+    Args:
+        config: from ``checked_config``.
+        saved: keep the best checkpoint and test with it.
+        folder: where result.json goes.
+        candidate_hashes: candidate sets, by split, of the models to compare with.
+        record: of the command's summaries.
+
+    Returns:
+        the content of result.json, and the tables of ranked histories, if it went so far.
+
+    Raises:
+        UserError: a fault in the user's input.
+    """
+    trust_checkpoints(config.settings.evaluation.trust_checkpoint)
+    clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
+    with _logging(config) as logger, _wandb_run(config):
+        logger.info(config)
+        data = load_run_data(config, clock, candidate_hashes or {})
+        has_prompts = _reads_candidates(config)
+        if explained is not None and (stage.dry_run or not has_prompts):
+            logger.warning(
+                f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
+            )
+        if has_prompts:
+            check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
+        elif data.has_texts:
+            check_backbone(config.settings, config["device"])
+        if stage.dry_run:
+            dry = {"summary_cost": summary_cost(config, data.dataset, data.loaders)} if data.has_texts else {}
+            return _stopped(config, folder, dry)
+        reranking = None
+        if not stage.summarize_only:
+            reranking = make_reranking(config, data.train._dataset, len(data.valid._dataset))
+        summaries = _summarized(config, data, clock, record)
+        if stage.summarize_only:
+            if data.has_texts:
+                save_summaries(folder / SUMMARIES, data.dataset, data.loaders, summaries)
+                if has_prompts and explained is not None:
+                    _explain(logger, folder, explained, data.test, summaries, None)
+            return _stopped(config, folder, {"summaries": dict(summaries.report), "seconds": clock.seconds})
+        if reranking is not None:
+            with clock("retrieved negatives"):
+                retrieve_negatives(config, data.train, reranking)
+        init_seed(config["seed"], config["reproducibility"])
+        costs = StageCosts(config["device"], _counted_format(config))
+        with clock("model"):
+            trainer = make_trainer(config, data, costs, reranking)
+        fitted, summaries = fit(config, trainer, data, summaries, costs, saved, folder, clock)
+        reranked = {}
+        if reranking is not None:
+            with clock("reranking"):
+                reranked = finish_reranking(reranking, trainer, {"valid": data.valid, "test": data.test}, saved)
+        with clock("evaluation"), costs("evaluation"):
+            test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
+        final_test = FinalTest(config, trainer)
+        ranked = final_test.table(data.test) if test_result else None
+        if not test_result:
+            logger.warning(f"nothing was tested: the split {config['eval_args']['split']} leaves no test target")
+        result = {
+            "label": config.label,
+            "model": config.model,
+            "seed": config["seed"],
+            "dataset": config.dataset,
+            **fitted,
+            "test_result": _floats(test_result),
+            **data.report(),
+            "seconds": clock.seconds,
+            "cost": costs.report({"validation": len(data.valid._dataset), "evaluation": len(data.test._dataset)}),
+            **_model_report(trainer.model, data, summaries),
+            **reranked,
+            "checkpoint": trainer.saved_model_file if saved else None,
+            "processes": processes.count(),
+            "host_patches": list(recbole_patches.apply()),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "command": shlex.join(["python", *sys.argv]),
+            "options": config.effective_options(),
+        }
+        write_json(folder / "result.json", result)  # before what may fail or take long
+        write_tables(folder, ranked, {})
+        further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in data.also.items()}
+        probes: dict[str, pd.DataFrame] = {}
+        if config.settings.evaluation.probe and ranked is not None:
+            probes, result["probes"] = final_test.probed(data.test)
+            write_tables(folder, ranked, probes)
+            write_json(folder / "result.json", result)
+        for told in trainer.model.prompts.losses() if has_prompts else ():
+            logger.warning(told)
+        logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
+        logger.info(set_color("test result", "yellow") + f": {test_result}")
+        logger.info(f"result: {folder / 'result.json'}")
+        if explained is not None and has_prompts:
+            _explain(logger, folder, explained, data.test, summaries, trainer)
+    return Run(config.label, config["seed"], result, ranked, probes, further)
+
+
+def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord | None) -> SummaryResult:
+    """Every history's summary, in the data set; none for models without a language model."""
+    if not data.has_texts:
+        return SummaryResult({}, {})
+    explained = config.settings.evaluation.explain
+    traced = [] if explained is None else [history_of(explained, data.test._dataset)]
+    with clock("summaries"):
+        summaries = make_summaries(config, data.dataset, data.loaders, traced, record)
+    logging.getLogger().info(f"summaries: {summaries.report}")
+    return summaries
+
+
+def _explain(
+    logger: logging.Logger, folder: Path, user: str, test_data: Any, summaries: SummaryResult, trainer: Any
+) -> None:
+    """Write and log how a user's ranking came about; without a trainer, as far as the summary."""
+    dataset = test_data._dataset
+    has_summaries = dataset.config.settings.summary.summary != "none"
+    explanation = explain(
+        user,
+        dataset,
+        summaries if has_summaries else None,
+        None if trainer is None else trainer.model.prompts,
+        None if trainer is None else candidate_scores(trainer, test_data, user),
+        no_scores="summarize_only: no model was trained" if trainer is None else "",
+    )
+    path = folder / page_name(user)
+    write_page(path, explanation)
+    logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
+
+
+def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
+    """The result of a run that ends with its summaries, written unless it made none."""
+    result = {
+        "label": config.label,
+        "model": config.model,
+        "seed": config["seed"],
+        "dataset": config.dataset,
+        **found,
+    }
+    if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
+        write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
+    return Run(config.label, config["seed"], result, None, {})
+
+
+def _reads_candidates(config: Config) -> bool:
+    """Whether the model reads a prompt for each candidate, which can be counted, changed and explained."""
+    return getattr(config.model_class, "reads_candidates", False)
+
+
+def _counted_format(config: Config) -> torch.dtype | None:
+    """Number format of the matrix products of a model that counts them."""
+    return weights_dtype(config.settings.backbone.precision, config["device"]) if _reads_candidates(config) else None
+
+
+def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "weights": {
+            "total": sum(n_weights(p) for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+    }
+    if data.has_texts:
+        report |= {
+            "summaries": {**summaries.report, "digest": summaries.digest[:12]},
+            "items_without_text": len(data.dataset.items_without_text),
+            "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
+            "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
+        }
+    if getattr(model, "reads_candidates", False):
+        report |= {
+            "tokens": model.meter.tokens,
+            "trims": dict(model.prompts.trims),
+            "attention": model.backbone.attention,
+            "attention_refused": model.attention_refused,
+            "max_tokens_per_batch": {
+                name: min(processes.all_gather(budget.max_tokens)) for name, budget in model.budgets.items()
+            },
+            "out_of_memory": {name: sum(processes.all_gather(budget.halved)) for name, budget in model.budgets.items()},
+        }
+    return report
+
+
+def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
+    return None if metrics is None else {name: float(value) for name, value in metrics.items()}
+
+
+@contextmanager
+def _wandb_run(config: Config) -> Iterator[None]:
+    """A run of Weights & Biases for this model and seed, where ``log_wandb`` asks for it.
+
+    RecBole starts one where there is none and never ends it, so that all models of a process would share it. A run that
+    the caller started stays the caller's: everything is logged into it.
+    """
+    if not config["log_wandb"] or (wandb := importlib.import_module("wandb")).run is not None:
+        yield
+        return
+    wandb.init(
+        project=config["wandb_project"], name=f"{config.label}-seed-{config['seed']}", config=config.effective_options()
+    )
+    try:
+        yield
+    finally:
+        wandb.finish()
+
+
+@contextmanager
+def _logging(config: Any) -> Iterator[logging.Logger]:
+    """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
+
+    So does the layer for colours that RecBole lays around the output, else every run of a process adds one, until
+    Python's recursion ends. Processes other than the main one have none.
+    """
+    logger = logging.getLogger()
+    if not processes.is_main():
+        yield logger
+        return
+    before, output = list(logger.handlers), (sys.stdout, sys.stderr)
+    init_logger(config)
+    try:
+        yield logger
+    finally:
+        sys.stdout, sys.stderr = output
+        for handler in [h for h in logger.handlers if h not in before]:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,173 @@
+"""Where the results of a command go: into a new folder, or that of the runs it goes on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.settings import Settings
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison.runs import ALSO
+from recbole_llmtrsr.evaluation.per_history import FILE_NAME as PER_HISTORY
+from recbole_llmtrsr.evaluation.per_history import PROBE_DIR
+from recbole_llmtrsr.evaluation.result import RUNS, make_result_dir
+from recbole_llmtrsr.experiment.run_file import FILE_NAME, Runs, latest_unfinished, read_run_file
+from recbole_llmtrsr.runtime.atomic_write import remove_drafts
+
+# What a command would write over; that of runs at any depth is found by result.json.
+_RESULTS = (
+    PER_HISTORY,
+    "summaries.jsonl",
+    "report.html",
+    *(f"comparison.{form}" for form in ("json", "md", "csv", "tex")),
+)
+
+
+def result_folder(
+    settings: Settings, models: Sequence[str], dataset: str, runs: Runs, made: MadeFolders | None = None
+) -> Path:
+    """The folder that the options name or find, made if there is none.
+
+    Args:
+        settings: of the command.
+        models: their names.
+        dataset: its name.
+        runs: effective options by the run's name.
+        made: is told of a folder that is new.
+
+    Raises:
+        UserError: there is no such run to go on with, or the folder holds results of another command.
+    """
+    resume, named = settings.resume.resume, settings.evaluation.result_dir
+    chosen = Path(named) if named is not None else None
+    if resume is None:
+        begun = None
+        if chosen is not None:
+            _refuse_used(chosen, read_run_file(chosen))
+    elif resume == "auto":
+        if chosen is None:
+            chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
+        begun = read_run_file(chosen) if chosen is not None else None
+        if chosen is not None and begun is None:
+            _refuse_used(chosen, None)
+    else:
+        if chosen is not None and chosen.resolve() != Path(resume).resolve():
+            raise UserError(f"resume: {resume} and result_dir: {chosen} are two folders: leave result_dir out")
+        chosen = Path(resume)
+        begun = read_run_file(chosen)
+        if begun is None:
+            raise UserError(
+                f"resume: {resume} holds no {FILE_NAME}: give the result folder of a command that was stopped, or"
+                " resume=auto, which finds it"
+            )
+    if begun is not None:
+        n_finished, n_runs = len(begun["finished"]), len(begun["runs"])
+        getLogger().warning(f"going on in {chosen}: {n_finished} of {n_runs} runs have finished")
+    elif resume == "auto":
+        getLogger().warning("resume: auto finds no stopped run of just these options: a new one begins")
+    is_new = chosen is None or not chosen.exists()
+    folder = make_result_dir(None if chosen is None else str(chosen), models, dataset)
+    if is_new and made is not None:
+        made.made(folder)
+    return folder
+
+
+def check_folders(configs: Iterable[Config]) -> None:
+    """Refuse folders that runs will write to and cannot, before any work is done.
+
+    Raises:
+        UserError: a file, or a link to nothing, stands where a folder is wanted, or the folder cannot be written.
+    """
+    faults = [fault for config in configs for fault in _faults_of_folders(config)]
+    if faults:
+        raise UserError(list(dict.fromkeys(faults)))
+
+
+def _faults_of_folders(config: Config) -> Iterator[str]:
+    settings = config.settings
+    of_working_folder = "remove or rename it, or run in another working folder"
+    for name, path in {"log": Path("log") / config.model, "log_tensorboard": Path("log_tensorboard")}.items():
+        fault = _fault_of_folder(path)
+        if fault is not None:
+            yield f"{fault}, but RecBole writes to the folder {name}: {of_working_folder}"
+    store = settings.summary.summary_store
+    of_options = {
+        **({"result_dir": RUNS} if settings.evaluation.result_dir is None else {}),  # another is tried when it is made
+        "checkpoint_dir": Path(config["checkpoint_dir"]),
+        "candidate_dir": Path(settings.evaluation.candidate_dir),
+        "vector_dir": Path(settings.text.vector_dir).expanduser(),
+        **({} if store is None else {"summary_store": Path(store).expanduser().parent}),
+    }
+    for name, path in of_options.items():
+        # Finished candidates, vectors and summaries may lie where others alone may write.
+        fault = _fault_of_folder(path, is_written=name in ("result_dir", "checkpoint_dir"))
+        if fault is not None:
+            yield f"{fault}, but {name} wants the folder {path}: rename or mend it, or set {name} to another place"
+
+
+def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
+    """What prevents a folder from being there, or from being written to; None where nothing does."""
+    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        return f"'{there}' is a file" if there.exists() else f"'{there}' is a link to nothing"
+    if (is_written or there != path) and not os.access(there, os.W_OK | os.X_OK):
+        return f"the folder '{there}' cannot be written"
+    return None
+
+
+class MadeFolders:
+    """Folders that a command makes; it removes those that stay empty, and none that were there before."""
+
+    def __init__(self) -> None:
+        self._made: list[Path] = []
+
+    def make(self, path: Path) -> None:
+        """Make a folder, with those above it that are missing."""
+        self._made += [one for one in reversed((path, *path.parents)) if not one.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+
+    def made(self, path: Path) -> None:
+        """Note a folder that was just made."""
+        self._made.append(path)
+
+    def remove_empty(self) -> None:
+        """Remove those that nothing was put into."""
+        for path in reversed(self._made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
+    """Remove the drafts of files that a process left which was killed while it wrote.
+
+    Those of another command, whose result folder lies among these, are its own.
+
+    Args:
+        folder: of the command's results, which no other one uses now.
+        runs: folders of its runs.
+    """
+    for own in dict.fromkeys((folder, *runs)):
+        for written in (own, own / PROBE_DIR, *(own / ALSO).glob("*")):
+            if written == folder or not (written / FILE_NAME).exists():
+                remove_drafts(written)
+
+
+def _refuse_used(folder: Path, begun: Mapping[str, Any] | None) -> None:
+    """Results of two commands in one folder would be taken for one comparison."""
+    if begun is not None and not begun["complete"]:
+        raise UserError(
+            f"result_dir {folder} holds a run that was stopped: go on with --resume={folder}, choose another folder, or"
+            " remove it"
+        )
+    if not folder.is_dir():
+        return
+    written_over = (folder / name for name in _RESULTS if (folder / name).exists())
+    found = next(chain(folder.rglob("result.json"), written_over), None)
+    if found is not None:
+        raise UserError(f"result_dir {folder} holds results already ({found}): choose another folder, or remove them")

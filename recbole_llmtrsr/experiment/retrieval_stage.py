@@ -1,0 +1,222 @@
+"""The re-ranking of a run: its retriever, the share of each, and what the retriever lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.data.dataloader import FullSortEvalDataLoader
+from tqdm import tqdm
+
+from recbole_llmtrsr.data.loaders.full_ranking import MOST_SCORES, history_places, ranks_history
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
+from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.retrieval.reranking import Reranking
+from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
+from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_model, faults_of_rule, trained_retriever
+
+_RULES = ("Pop", "text")
+SHARES = tuple(i / 10 for i in range(11))  # that are tried
+
+
+def faults_of_retrievers(configs: Sequence[Any], saved: bool) -> list[str]:
+    """What can be told of the retrievers before anything is trained.
+
+    Args:
+        configs: of the runs of a comparison, in their order.
+        saved: they keep their checkpoints.
+    """
+    faults: list[str] = []
+    before: dict[tuple[str, Any], Any] = {}
+    for config in configs:
+        if _reads_candidates(config):
+            faults += _faults_of_negatives(config)
+        if _reranks(config):
+            faults += _faults_of_retriever(config, before, saved)
+        before[config.label, config["seed"]] = config
+    return faults
+
+
+def use_retriever(config: Any, runs: Sequence[Run]) -> None:
+    """Let a ``retriever`` that names a model of the comparison be its checkpoint, of the same seed.
+
+    Args:
+        config: of the run that comes next.
+        runs: of the comparison, that were before; those that trained nothing retrieve nothing.
+    """
+    name = config.settings.retrieval.retriever
+    found = [run.result.get("checkpoint") for run in runs if (run.label, run.seed) == (name, config["seed"])]
+    if _reranks(config) and name not in _RULES and found and found[0] is not None:
+        retrieval = replace(config.settings.retrieval, retriever=found[0])
+        config.settings = replace(config.settings, retrieval=retrieval)
+
+
+def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
+    """The re-ranking that the options ask for; None where a model scores every item.
+
+    Args:
+        config: our Config.
+        train: the built training split.
+        n_valid: validation rows.
+
+    Raises:
+        UserError: a retriever that does not fit this run, or nothing to tune the blend on.
+    """
+    options = config.settings.retrieval
+    if not _reranks(config):
+        return None
+    if options.blend is None and n_valid == 0:
+        raise UserError("blend: ~ is tuned on the validation set, which is empty: set blend to a number from 0 to 1")
+    reranking = Reranking(
+        _retriever(config, train),
+        options.rerank_top_k,
+        train.item_num,
+        seed=config.data_seed,
+        resolution=config.model_class.score_resolution,
+        left_out=None if ranks_history(config) else partial(history_places, train.histories),
+    )
+    reranking.blend = 1.0 if options.blend is None else options.blend
+    return reranking
+
+
+def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
+    """Let training meet what the re-ranking will: of its negatives, the share ``retrieved_negatives`` is retrieved.
+
+    Args:
+        config: our Config.
+        train: its loader.
+        reranking: of the run.
+    """
+    share = config.settings.retrieval.retrieved_negatives
+    if not share:
+        return
+    rows = train.prompted
+    found, step = [], max(1, MOST_SCORES // rows.item_num)
+    for begin in tqdm(range(0, len(rows), step), desc="retrieved negatives", disable=not config["show_progress"]):
+        batch = train.transform(rows, rows[np.arange(begin, min(begin + step, len(rows)))])
+        found.append(reranking.top(batch)[1].cpu().numpy())
+    train.set_retrieved(np.concatenate(found), share)
+
+
+def finish_reranking(
+    reranking: Reranking, trainer: Any, loaders: Mapping[str, Any], load_best_model: bool
+) -> dict[str, Any]:
+    """Tune the share of the re-ranker if ``blend`` asks for it, and report.
+
+    Args:
+        reranking: of the trainer's model.
+        trainer: of the trained model.
+        loaders: 'valid' and 'test'.
+        load_best_model: with the weights of the best checkpoint.
+
+    Returns:
+        for result.json: the re-ranking with the retriever's ceiling and, where it was tuned, the validation under it.
+    """
+    tuned: dict[str, Any] = {}
+    report = {**reranking.retriever.report(), "top_k": reranking.top_k}
+    if trainer.config.settings.retrieval.blend is None:
+        name = trainer.config["valid_metric"].lower()
+        by_share = tune_blend(reranking, trainer, loaders["valid"], load_best_model)
+        best = by_share[reranking.blend]
+        tuned = {"best_valid_score": best[name], "best_valid_result": best}
+        report["blend_scores"] = {str(share): own[name] for share, own in by_share.items()}
+    ceilings = recall_ceilings(reranking, loaders)
+    return {**tuned, "reranking": {**report, "blend": reranking.blend, "recall_ceiling": ceilings}}
+
+
+def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[float, dict[str, float]]:
+    """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
+
+    Args:
+        reranking: of the trainer's model.
+        trainer: of the model.
+        valid: loader of full ranking.
+        load_best_model: with the weights of the best checkpoint.
+
+    Returns:
+        the validation's metrics by share.
+    """
+    name, sign = trainer.config["valid_metric"].lower(), 1 if trainer.config["valid_metric_bigger"] else -1
+    found: dict[float, dict[str, float]] = {}
+    with reranking.remembering():
+        for share in SHARES:
+            reranking.blend = share
+            result = trainer.evaluate(valid, load_best_model=load_best_model and not found)
+            found[share] = {metric: float(value) for metric, value in result.items()}
+    reranking.blend = max(found, key=lambda share: (sign * found[share][name], -share))
+    getLogger().info(f"blend: {reranking.blend} of { {share: own[name] for share, own in found.items()} }")
+    return found
+
+
+def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[str, float]:
+    """Share of the targets among the retriever's best items, which no re-ranking can exceed; by split.
+
+    Args:
+        reranking: of a model.
+        loaders: those of full ranking count.
+    """
+    ceilings = {}
+    for split, loader in loaders.items():
+        if not isinstance(loader, FullSortEvalDataLoader) or len(loader) == 0:
+            continue
+        n_found = n_targets = 0
+        for interaction, _, rows, targets in loader:
+            _, items = reranking.top(interaction)
+            n_found += int((items.cpu()[rows] == targets[:, None]).any(1).sum())
+            n_targets += len(targets)
+        ceilings[split] = n_found / n_targets
+    return ceilings
+
+
+def _faults_of_negatives(config: Any) -> list[str]:
+    if not config.settings.retrieval.retrieved_negatives:
+        return []
+    if config.settings.retrieval.retriever is None:
+        return ["retrieved_negatives needs a retriever that finds them: set retriever, or retrieved_negatives: 0"]
+    if config.settings.training.train_on == "impressions":
+        return ["train_on: impressions has negatives of its own: set retrieved_negatives: 0, or train_on: targets"]
+    return []
+
+
+def _faults_of_retriever(config: Any, before: Mapping[tuple[str, Any], Any], saved: bool) -> list[str]:
+    name = config.settings.retrieval.retriever
+    if name in _RULES:
+        return faults_of_rule(name, config) if name == "Pop" else []
+    own = before.get((name, config["seed"]))
+    if own is not None:
+        if not saved:
+            return [f"retriever {name} of this comparison is not saved: run with saved=True"]
+        return faults_of_model(name, own.model_class, own["MAX_ITEM_LIST_LENGTH"], config)
+    if Path(name).expanduser().is_file():
+        return []
+    if name in {label for label, _ in before}:
+        return [f"retriever {name} is not trained with the seed {config['seed']} of {config.label}: give both one seed"]
+    return [
+        f"retriever of {config.label} must be {', '.join(_RULES)}, the checkpoint (.pth) of a model of RecBole's, or a"
+        f" model that is compared before it; '{name}' is none of them"
+    ]
+
+
+def _reads_candidates(config: Any) -> bool:
+    return getattr(config.model_class, "reads_candidates", False)
+
+
+def _reranks(config: Any) -> bool:
+    """Whether a model reads candidates, and a retriever is to choose them."""
+    return config.settings.retrieval.retriever is not None and _reads_candidates(config)
+
+
+def _retriever(config: Any, train: Any) -> Retriever:
+    name = config.settings.retrieval.retriever
+    if name == "Pop":
+        return PopularityRetriever(train.popularity, config["device"])
+    if name == "text":
+        return TrainedRetriever(LLMSeqSim(config, train).to(config["device"]), None)
+    return trained_retriever(Path(name).expanduser(), config, train, get_model, get_dataset)

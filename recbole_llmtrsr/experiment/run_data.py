@@ -1,0 +1,97 @@
+"""The data of a run: read, split, with loaders and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.recbole_faults import setting_up
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
+from recbole_llmtrsr.data.identity import identity
+from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.data.location import file_digests
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.full_sort import check_full_sort_cost
+from recbole_llmtrsr.registry import get_dataset
+from recbole_llmtrsr.runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A data set, split, with its loaders.
+
+    Attributes:
+        dataset: before the split.
+        train, valid, test: loaders.
+        candidates: the candidate set of each split that has one.
+        also: further loaders of the test, by candidate mode.
+        files: digests of the files that were read, by name.
+    """
+
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+    candidates: Mapping[str, Any]
+    also: Mapping[str, Any]
+    files: Mapping[str, str]
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether it holds item texts and summaries, for a language model."""
+        return isinstance(self.dataset, LLMTRSRDataset)
+
+    @property
+    def loaders(self) -> list[Any]:
+        """All of them."""
+        return [self.train, self.valid, self.test, *self.also.values()]
+
+    def report(self) -> dict[str, Any]:
+        """Its size and candidates, for result.json."""
+        return {
+            "n_train": getattr(self.train, "n_targets", len(self.train._dataset)),
+            "n_valid": len(self.valid._dataset),
+            "n_test": len(self.test._dataset),
+            "n_items": self.dataset.item_num - 1,
+            "candidates": {split: drawn.report() for split, drawn in self.candidates.items()},
+            "data_files": dict(self.files),
+        }
+
+
+def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, str]) -> RunData:
+    """Read, split and draw candidates.
+
+    Args:
+        config: of the run.
+        clock: of the run.
+        candidate_hashes: candidate sets, by split, of the models to compare with.
+
+    Raises:
+        UserError: files or options that cannot be used, other candidates, or a full ranking that costs too much.
+    """
+    init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
+    with clock("data"):
+        config.data_files = files = file_digests(config)
+        with setting_up(config, "the data"):
+            dataset = load_dataset(get_dataset(config.model_class), config)
+            getLogger().info(dataset)
+            (train, valid, test), candidates, also = make_loaders(config, dataset)
+        config.identity = identity(dataset)
+    _check_same_candidates(candidates, candidate_hashes)
+    check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})
+    return RunData(dataset, train, valid, test, candidates, also, files)
+
+
+def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    for split, digest in expected.items():
+        found = candidates[split].digest if split in candidates else "none"
+        if found != digest:
+            raise UserError(
+                f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
+                f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
+            )

@@ -1,0 +1,1 @@
+"""Texts as vectors, and the files that keep them."""

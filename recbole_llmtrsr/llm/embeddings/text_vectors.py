@@ -1,0 +1,168 @@
+"""One vector for every text: of a language model, or of word counts where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import chain
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
+from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
+from recbole_llmtrsr.llm.loading.source import ModelSource
+from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
+
+Vectors = npt.NDArray[np.float32]
+
+VERSION = 2  # of how a text becomes a vector: a change that changes vectors needs another number, or old ones are read
+TFIDF = "tfidf"
+TFIDF_WIDTH = 256
+TFIDF_TERMS = 100_000  # the most frequent ones, which bound memory
+_TEXTS_AT_ONCE = 64
+_ALIKE = 1e-5  # in an element of a vector of length 1: what sums in another order may differ by
+_TEXTS_A_PART = 4096
+
+
+def text_vectors(
+    role: str,
+    encoder: str,
+    texts: Sequence[str],
+    *,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_tokens: int,
+    trust_remote_code: bool = False,
+    show_progress: bool = True,
+) -> Vectors:
+    """Vectors of length 1, or of zeros for a text without a known word.
+
+    Those of a model are the mean of its last hidden states over a text's tokens (as Sentence-BERT; Reimers and
+    Gurevych, EMNLP 2019). They are kept on disk, by the model's content and the texts: a run that was stopped goes on,
+    and one with the same texts reads them.
+
+    Args:
+        role: the option that names the encoder; messages speak of it.
+        encoder: 'tfidf', or a transformers name or folder.
+        texts: one a line.
+        folder: of the files.
+        device: where the model runs.
+        dtype: of its weights.
+        max_tokens: longer texts are cut, and counted in the log.
+        trust_remote_code: let transformers run code that comes with a model.
+        show_progress: a bar in texts.
+
+    Returns:
+        [n_texts, width], mapped from the file.
+
+    Raises:
+        UserError: no such model, one that reads no text or tells none from another, or a file that is something else.
+    """
+    if encoder == TFIDF:
+        return tfidf_vectors(texts)
+    source = ModelSource.find(role, encoder, trust_remote_code)
+    config, tokenizer = source.load_tokenizer(causal=False)
+    name = hashlib.sha256(f"{VERSION} {model_fingerprint(source.path)} {dtype} {max_tokens}\n".encode())
+    for text in texts:
+        name.update(f"{len(text)} {text}\n".encode())
+    file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
+    if file.n_done == len(texts):
+        return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+    model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
+    unread = set(tokenizer.all_special_ids)
+    plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
+    with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
+        for part in file.missing(_TEXTS_A_PART):
+            tokens = plain_text.ids([texts[i] for i in part], framed=True)
+            # A later part may be one odd text.
+            if part.start == 0 and unread.issuperset(chain.from_iterable(tokens)):
+                raise UserError(
+                    f"{role} {encoder!r}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
+                    f" put the tokenizer that belongs to the model there, or choose a model of the texts' language, or"
+                    f" `{role}: tfidf`"
+                )
+            n_cut += sum(len(ids) == max_tokens for ids in tokens)
+            vectors = np.empty((len(part), file.rows.shape[1]), dtype=np.float32)
+            order = sorted(range(len(part)), key=lambda i: -len(tokens[i]))
+            for begin in range(0, len(order), _TEXTS_AT_ONCE):
+                chosen = order[begin : begin + _TEXTS_AT_ONCE]
+                vectors[chosen] = _encoded(model, [tokens[i] for i in chosen])
+                bar.update(len(chosen))
+            if not np.isfinite(vectors).all():
+                raise UserError(
+                    f"{role} {encoder!r}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
+                    " another model"
+                )
+            file.write(vectors)
+    if n_cut:
+        getLogger().warning(
+            f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut"
+        )
+    return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+
+
+def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
+    """The same vectors, unless all are alike where texts are not."""
+    parts = (rows[begin : begin + _TEXTS_A_PART] for begin in range(0, len(rows), _TEXTS_A_PART))
+    if len(set(texts)) > 1 and all(np.abs(part - rows[0]).max() < _ALIKE for part in parts):
+        raise UserError(
+            f"{owner} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
+            " download the model again, or choose another one"
+        )
+    return rows
+
+
+@torch.no_grad()
+def _encoded(model: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Vectors:
+    device = next(model.parameters()).device
+    width = max(1, *map(len, tokens))
+    ids = torch.zeros(len(tokens), width, dtype=torch.long)
+    mask = torch.zeros(len(tokens), width, dtype=torch.long)
+    for row, own in enumerate(tokens):
+        ids[row, : len(own)] = torch.tensor(own, dtype=torch.long)
+        mask[row, : len(own)] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.nn.functional.normalize(mean, dim=1).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
+    """Latent semantic analysis: weighted counts of words and pairs of words, reduced by a singular value decomposition.
+
+    The `TFIDF_TERMS` most frequent ones are counted.
+
+    Args:
+        texts: one a line.
+        width: at most; fewer where there are fewer words or texts.
+
+    Returns:
+        [n_texts, width], of length 1, or 0 for a text without a word.
+
+    Raises:
+        UserError: no text holds a word.
+
+    >>> vectors = tfidf_vectors(["red kettle", "blue kettle", "oak chair"], width=2)
+    >>> bool(vectors[0] @ vectors[1] > 0.9), bool(abs(vectors[0] @ vectors[2]) < 0.1)
+    (True, True)
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        counts = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+", max_features=TFIDF_TERMS
+        ).fit_transform(texts)
+    except ValueError as error:
+        raise UserError("text encoder tfidf: no item text holds a word; choose other item_text_fields") from error
+    width = min(width, *counts.shape)
+    vectors = TruncatedSVD(width, random_state=0).fit_transform(counts).astype(np.float32)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 1e-6, length, 1.0)  # type: ignore[no-any-return]

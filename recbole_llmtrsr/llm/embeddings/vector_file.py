@@ -1,0 +1,86 @@
+"""Vectors of a catalogue on disk: as large as they are, written in parts, and continued where a run was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime.atomic_write import atomic_write, draft_name
+
+Vectors = npt.NDArray[np.float32]
+
+
+class VectorFile:
+    """A .npy file of fp32 rows, and beside it how many of them are written.
+
+    Rows are mapped, not read, so that memory holds what is in use. A row is counted only once it is on disk. Processes
+    that fill one file at the same time write the same rows, so that what either counted is there.
+
+    Args:
+        path: ending in .npy; a file that is there is continued.
+        n_rows: of the finished file.
+        width: of a row.
+
+    Raises:
+        UserError: the file that is there has another shape, or cannot be read or made.
+    """
+
+    def __init__(self, path: Path, n_rows: int, width: int) -> None:
+        self._progress = path.with_suffix(".json")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _make(path, n_rows, width)
+            self.n_done: int = 0
+            if self._progress.exists():
+                self.n_done = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
+            # Finished ones may not be ours to write; mapped as if, since torch takes no memory that is read-only.
+            mode: Literal["c", "r+"] = "c" if self.n_done == n_rows else "r+"
+            self.rows: Vectors = np.lib.format.open_memmap(path, mode=mode)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"vectors {path} can be neither read nor made ({error}): remove the file") from error
+        if self.rows.shape != (n_rows, width) or self.rows.dtype != np.float32:
+            raise UserError(
+                f"vectors {path} hold {self.rows.shape} of {self.rows.dtype}, not {(n_rows, width)} of float32: remove"
+                " the file"
+            )
+
+    def missing(self, n: int) -> Iterator[range]:
+        """What is still to be written, at most n rows at a time."""
+        for begin in range(self.n_done, len(self.rows), n):
+            yield range(begin, min(begin + n, len(self.rows)))
+
+    def write(self, vectors: npt.NDArray[np.floating]) -> None:
+        """Write the next rows. [n, width]"""
+        self.rows[self.n_done : self.n_done + len(vectors)] = vectors
+        self.rows.flush()  # type: ignore[attr-defined]
+        self._count(self.n_done + len(vectors))
+
+    def _count(self, n: int) -> None:
+        with atomic_write(self._progress) as file:
+            file.write(json.dumps({"n_done": n}).encode())
+        self.n_done = n
+
+
+def _make(path: Path, n_rows: int, width: int) -> None:
+    """A file of zeros that takes its name when it is whole, unless another process was first."""
+    own = draft_name(path)
+    try:
+        np.lib.format.open_memmap(own, mode="w+", dtype=np.float32, shape=(n_rows, width))
+        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process where it writes to the map
+            with own.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, own.stat().st_size)
+        if not path.is_file():
+            path.with_suffix(".json").unlink(missing_ok=True)  # counts rows of a file that was removed
+        with suppress(FileExistsError):
+            os.link(own, path)
+    finally:
+        own.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Language models that write texts: on this machine and behind a server."""

@@ -1,0 +1,168 @@
+"""A text generator on this machine: batched greedy decoding with transformers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import GenerationConfig, PreTrainedModel
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
+from recbole_llmtrsr.llm.loading.source import ModelSource
+from recbole_llmtrsr.llm.tokenization.prompt_tokens import PromptTokens
+
+logger = logging.getLogger(__name__)
+
+
+class TransformersGenerator:
+    """Batched greedy decoding with a local model.
+
+    Prompts are sorted by length, padded on the left and masked, so batch mates do not change an answer beyond the
+    rounding of the number format. The weights are loaded by the first prompt that needs an answer.
+
+    Args:
+        source: where the model is.
+        dtype: of the weights.
+        device: where it runs.
+        batch_size: most prompts per forward pass; halved for good whenever the memory does not hold them.
+
+    Raises:
+        UserError: the folder is incomplete, the hub does not give it, or it is no causal language model.
+    """
+
+    def __init__(
+        self, source: ModelSource, *, dtype: torch.dtype, device: torch.device | str, batch_size: int = 16
+    ) -> None:
+        config, tokenizer = source.load_tokenizer()
+        self.name = source.name
+        self.settings: Mapping[str, Any] = {
+            "kind": "transformers",
+            "fingerprint": model_fingerprint(source.path),
+            "dtype": str(dtype).removeprefix("torch."),
+            "decoding": "greedy",
+        }
+        self._source, self._dtype, self._device = source, dtype, torch.device(device)
+        self._tokens = PromptTokens(config, tokenizer, self.name)
+        self.max_prompt_tokens = self._tokens.room
+        self._batch_size = batch_size
+        self._batches_halved = 0
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without special ones."""
+        return self._tokens.count(text)
+
+    def trim(self, text: str, n_tokens: int) -> str:
+        """The beginning of a text, about n_tokens long."""
+        return self._tokens.trim(text, n_tokens)
+
+    def report(self) -> dict[str, int]:
+        """How often the batch size was halved for want of memory."""
+        return {"batches_halved": self._batches_halved}
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, Generation], None, None]:
+        """Answer every prompt, the longest first, and yield after every batch.
+
+        Raises:
+            ValueError: a prompt leaves no room for the answer; nothing is cut here.
+            UserError: damaged weights, or a memory that does not hold a single prompt.
+        """
+        rows = self._tokens.rows(prompts, max_new_tokens)
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # memory then fails early if at all
+        while order:
+            batch = order[: self._batch_size]
+            try:
+                answers = self._generate_batch([rows[i] for i in batch], max_new_tokens)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                answers = None  # the memory is freed after this clause: the error holds the failed pass's tensors
+            if answers is None:
+                self._halve(len(batch), len(rows[batch[0]]), max_new_tokens)
+                continue
+            del order[: len(batch)]
+            yield from zip(batch, answers, strict=True)
+
+    def _halve(self, n_prompts: int, n_tokens: int, max_new_tokens: int) -> None:
+        if n_prompts == 1:
+            raise UserError(
+                f"summarizer {self.name!r} is out of memory with a single prompt of {n_tokens} tokens and an answer of"
+                f" {max_new_tokens}: lower block_size or summarizer_max_new_tokens, set precision: bf16, or choose a"
+                " smaller model"
+            )
+        self._batch_size = n_prompts // 2
+        self._batches_halved += 1
+        clear_device_cache(garbage_collection=True)
+        logger.warning(
+            f"summarizer {self.name!r} is out of memory with {n_prompts} prompts at a time: going on with"
+            f" {self._batch_size} (set summarizer_batch_size: {self._batch_size})"
+        )
+
+    def _generate_batch(self, rows: list[list[int]], max_new_tokens: int) -> list[Generation]:
+        model = self._model
+        start = time.perf_counter()
+        width, pad_id = max(map(len, rows)), model.generation_config.pad_token_id
+        ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows])  # [batch_size, width]
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+        with torch.inference_mode():
+            output: Any = model.generate(
+                input_ids=ids.to(self._device), attention_mask=mask.to(self._device), generation_config=greedy
+            )
+        new = output[:, width:].tolist()  # [batch_size, n_new_tokens]
+        seconds = (time.perf_counter() - start) / len(rows)
+        return [self._generation(row, answer, seconds) for row, answer in zip(rows, new, strict=True)]
+
+    def _generation(self, prompt: list[int], answer: list[int], seconds: float) -> Generation:
+        ends = self._model.generation_config.eos_token_id
+        end = next((position for position, token in enumerate(answer) if token in ends), None)
+        ids = answer if end is None else answer[: end + 1]
+        return Generation(self._tokens.text(ids), len(prompt), len(ids), end is not None, seconds)
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        model, _ = self._source.load(self._dtype)
+        try:
+            model = model.to(self._device).eval()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            raise UserError(
+                f"summarizer {self.name!r} does not fit into the memory of {self._device}: set precision: bf16, or"
+                " choose a smaller model"
+            ) from error
+        # A model's own defaults may sample, or penalize repetition; the penalty would count padding as text. Of them
+        # only the tokens that end an answer count.
+        tokenizer, ends = self._tokens.tokenizer, model.generation_config.eos_token_id
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end by one or the other
+        n_rows = len(model.get_input_embeddings().weight)
+        pad_id = next((i for i in (tokenizer.pad_token_id, *ends) if i is not None and i < n_rows), 0)
+        model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad_id)
+        return model
+
+
+def load_generator(
+    name_or_folder: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    batch_size: int = 16,
+    trust_remote_code: bool = False,
+) -> TransformersGenerator:
+    """A generator for a folder written by `save_pretrained`, or a name on the model hub.
+
+    Args:
+        trust_remote_code: run the model code that comes with the weights.
+
+    Raises:
+        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
+    """
+    source = ModelSource.find("summarizer", name_or_folder, trust_remote_code)
+    return TransformersGenerator(source, dtype=dtype, device=device, batch_size=batch_size)

@@ -1,0 +1,1 @@
+"""Models from folders and the hub: what is read, checked, quantized and told apart."""

@@ -1,0 +1,94 @@
+"""An adapter, such as LoRA's, that lies in a model's folder: merged into the weights beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from recbole_llmtrsr.llm.loading.fingerprint import WEIGHTS
+
+_CONFIG = "adapter_config.json"
+
+
+def has_adapter(path: str) -> bool:
+    """Whether a folder holds an adapter; False of a name on the hub."""
+    return os.path.isfile(os.path.join(path, _CONFIG))
+
+
+def is_adapter_alone(path: str) -> bool:
+    """Whether a folder holds an adapter and not the model that it changes."""
+    names = [Path(name) for name in os.listdir(path)] if has_adapter(path) else []
+    return bool(names) and not (
+        Path("config.json") in names
+        and any(name.suffix in WEIGHTS and not name.stem.startswith("adapter_") for name in names)
+    )
+
+
+def changes_whole_model(path: str) -> bool:
+    """Whether a folder's adapter was trained on a causal language model with its head, not on the body alone."""
+    return _settings(path).get("task_type") == "CAUSAL_LM"
+
+
+def how_to_merge(path: str) -> str:
+    """Code that merges an adapter with the model that its configuration names, and saves the whole."""
+    base = _settings(path).get("base_model_name_or_path")
+    return (
+        f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
+        f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there"
+        " too, and give that folder"
+    )
+
+
+def _settings(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path, _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def without_adapter(path: str) -> Iterator[str]:
+    """A view of a model folder in which no adapter lies; another folder or a name on the hub is given back.
+
+    transformers would load the adapter as well, under the name of ours, and tell of the adapter's weights in the place
+    of the model's.
+    """
+    if not has_adapter(path):
+        yield path
+        return
+    with TemporaryDirectory() as view:
+        for name in os.listdir(path):
+            if not name.startswith("adapter_"):
+                os.symlink(os.path.abspath(os.path.join(path, name)), os.path.join(view, name))
+        yield view
+
+
+def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
+    """A model with the adapter of its folder in its weights.
+
+    Raises:
+        Exception: of many kinds, where the adapter does not fit the model or cannot be merged.
+    """
+    from peft import PeftConfig, PeftModel
+
+    adapted: Any = PeftModel(model, PeftConfig.from_pretrained(path))
+    loaded = adapted.load_adapter(path, "default")
+    strangers = {*loaded.missing_keys, *loaded.unexpected_keys}
+    if strangers:
+        raise ValueError(f"{len(strangers)} of its weights do not fit the model ('{min(strangers)}')")
+    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    getLogger().info(
+        f"{path}: the adapter in this folder is merged into its weights; one that is trained here belongs to the merged"
+        " model, not to the folder's"
+    )
+    merged.name_or_path = path
+    return merged.requires_grad_(True)

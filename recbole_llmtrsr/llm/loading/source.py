@@ -1,0 +1,282 @@
+"""Where a causal language model comes from: a folder or a name on the model hub, and what may be wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers.utils.logging as of_transformers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.loading.adapter import (
+    changes_whole_model,
+    has_adapter,
+    how_to_merge,
+    is_adapter_alone,
+    merged_with_adapter,
+    without_adapter,
+)
+from recbole_llmtrsr.llm.loading.weights import weights_fault
+from recbole_llmtrsr.llm.tokenization.token_rows import rows_fault
+
+HUB_TIMEOUT_SECONDS = 5.0
+_WITHOUT_MODEL = {
+    "backbone": "`backbone: builtin`, which needs no download",
+    "summarizer": "`summarizer: extractive`, which needs no model",
+    "text_encoder": "`text_encoder: tfidf`, which needs no model",
+    "text_init": "`text_init: tfidf`, which needs no model",
+}
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Silences transformers' table of weights that do not fit; `weights_fault` tells them in a line."""
+    before = of_transformers.get_verbosity()
+    of_transformers.set_verbosity_error()
+    try:
+        yield
+    finally:
+        of_transformers.set_verbosity(before)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found, or may be found on the hub.
+
+    Attributes:
+        role: the option that names it, such as 'backbone'; messages speak of it.
+        name: what the user wrote.
+        path: what transformers is given.
+        hub_fault: why the hub cannot be asked, if it was.
+    """
+
+    role: str
+    name: str
+    path: str
+    options: dict[str, Any]
+    hub_fault: str | None
+
+    @classmethod
+    def find(cls, role: str, name: str, trust_remote_code: bool = False) -> ModelSource:
+        """Decide whether a name means a folder or a model on the hub.
+
+        Raises:
+            UserError: it means a folder, and there is none.
+        """
+        folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
+        fault = None
+        if not folder.is_dir():
+            if folder.exists() or is_path(name):
+                raise UserError(f"{role} {name!r} is not a folder: {_remedy(role)}")
+            fault = hub_fault()
+        local = folder.is_dir() or fault is not None
+        options = {"trust_remote_code": trust_remote_code, "local_files_only": local}
+        return cls(role, name, str(folder) if folder.is_dir() else name, options, fault)
+
+    def load_tokenizer(self, causal: bool = True) -> tuple[Any, PreTrainedTokenizerBase]:
+        """Config and tokenizer, without the weights.
+
+        Args:
+            causal: it must be a causal language model.
+
+        Raises:
+            UserError: the folder is incomplete, the hub does not give them, or it is no causal language model.
+        """
+        if is_adapter_alone(self.path):
+            raise UserError(f"{self.role} {self.name!r} is an adapter, not a whole model: {how_to_merge(self.path)}")
+        if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
+            raise UserError(f"{self.role} {self.name!r} has no config.json: {_remedy(self.role)}")
+        what = "config"
+        try:
+            config = AutoConfig.from_pretrained(self.path, **self.options)
+            if causal:
+                self._require_causal_lm(config)
+            self._require_tokenizer_file()
+            what = "tokenizer"
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **self.options)
+        except UserError:
+            raise
+        except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
+            raise UserError(self._fault(what, error)) from error
+        n_rows = getattr(config.get_text_config(), "vocab_size", None)
+        self._require_rows(tokenizer, n_rows)
+        if n_rows is not None and len(tokenizer) < n_rows / 2:
+            _warn_once(
+                f"{self.role} {self.name!r}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
+                " look whether it is the tokenizer of another model"
+            )
+        return config, tokenizer
+
+    def load(
+        self, dtype: torch.dtype, quantized: Mapping[str, Any] | None = None
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer; errors as for ``load_tokenizer``, and damaged weights.
+
+        Args:
+            dtype: of the weights.
+            quantized: further arguments of `from_pretrained`, from ``quantized_loading``.
+        """
+        config, tokenizer = self.load_tokenizer()
+        is_quantized = getattr(config, "quantization_config", None) is not None
+        if quantized and is_quantized:
+            raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
+        if has_adapter(self.path) and (quantized or is_quantized):
+            raise UserError(
+                f"{self.role} {self.name!r} holds an adapter, which cannot be merged into quantized weights without"
+                f" loss: {how_to_merge(self.path)}"
+            )
+        lm = self._load_weights(AutoModelForCausalLM, dtype, config=config, **(quantized or {}))
+        self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
+        return lm, tokenizer
+
+    def check_names(self, config: Any) -> None:
+        """Refuse a folder whose weights do not fit the architecture, by their names alone: no weight is read.
+
+        Args:
+            config: of ``load_tokenizer``.
+
+        Raises:
+            UserError: as ``load`` does, of weights that are missing or have no place.
+        """
+        if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
+            return
+        try:
+            with without_adapter(self.path) as path, _without_report():
+                model, loading = AutoModelForCausalLM.from_pretrained(
+                    path, config=config, device_map="meta", output_loading_info=True, **self.options
+                )
+        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` tells
+            return
+        self._require_weights(weights_fault(model, loading))
+
+    def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
+        """The body of any model, an encoder, a decoder or the encoder of both; errors as for ``load``.
+
+        Args:
+            dtype: of the weights.
+        """
+        if changes_whole_model(self.path):
+            return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
+        return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
+
+    def _load_weights(
+        self, auto: Any, dtype: torch.dtype, only_reader: bool = False, **options: Any
+    ) -> PreTrainedModel:
+        what = "weights"
+        try:
+            with without_adapter(self.path) as path, _without_report():
+                model, loading = auto.from_pretrained(
+                    path, dtype=dtype, output_loading_info=True, **self.options, **options
+                )
+            what = "adapter"
+            is_quantized = getattr(model.config, "quantization_config", None) is not None
+            if only_reader:  # a file of an encoder alone lacks the decoder that nothing asks
+                read = {id(weight) for weight in _reader(model).state_dict(keep_vars=True).values()}
+                own = {key for key, weight in model.state_dict(keep_vars=True).items() if id(weight) in read}
+                loading["missing_keys"] = own.intersection(loading["missing_keys"])
+            fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
+            if fault is None and has_adapter(self.path):
+                model = merged_with_adapter(model, self.path)
+        except Exception as error:
+            raise UserError(self._fault(what, error)) from error
+        if fault is None and getattr(model, "_hf_peft_config_loaded", False):
+            fault = "it holds an adapter: download it into a folder and give that, and the adapter is merged"
+        self._require_weights(fault)
+        return model  # type: ignore[no-any-return]
+
+    def _require_weights(self, fault: str | None) -> None:
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
+
+    def _require_rows(self, tokenizer: Any, n_rows: int | None) -> None:
+        """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""
+        fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
+        if fault is not None:
+            raise UserError(f"{self.role} {self.name!r}: {fault}")
+
+    def _require_tokenizer_file(self) -> None:
+        if os.path.isdir(self.path) and not any(
+            "token" in entry or entry.startswith(("vocab", "merges", "spiece")) for entry in os.listdir(self.path)
+        ):
+            raise UserError(
+                f"{self.role} {self.name!r} has no tokenizer: save it there with"
+                f" `tokenizer.save_pretrained({self.name!r})`"
+            )
+
+    def _require_causal_lm(self, config: Any) -> None:
+        """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
+        architectures = set(getattr(config, "architectures", None) or ())
+        known: set[str] = set()
+        for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+            known.update((value,) if isinstance(value, str) else value)
+        remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+        if architectures and not remote and not architectures & known:
+            raise UserError(
+                f"{self.role} {self.name!r} is {', '.join(sorted(architectures))}, not a causal language model: choose"
+                f" one whose architecture ends in ForCausalLM or LMHeadModel, or {_WITHOUT_MODEL[self.role]}"
+            )
+
+    def _fault(self, what: str, error: Exception) -> str:
+        name, remedy = f"{self.role} {self.name!r}", _remedy(self.role)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "trust_remote_code" in str(error):
+            return f"{name} brings its own code: set `trust_remote_code: True` if you trust it"
+        if os.path.isdir(self.path):
+            return f"{name}: its {what} cannot be loaded ({reason}): {remedy}"
+        if self.hub_fault:
+            return f"{name} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
+        return f"{name}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
+
+
+def _reader(model: PreTrainedModel) -> PreTrainedModel:
+    """What reads texts: the encoder of a model that has a decoder too, which config.json may not say, else all."""
+    has_both = isinstance(getattr(model, "encoder", None), torch.nn.Module) and hasattr(model, "decoder")
+    return model.get_encoder() if has_both or model.config.is_encoder_decoder else model
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name is no folder here, so that the model hub is asked for it."""
+    return not os.path.isdir(os.path.expanduser(name)) and not is_path(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only mean a folder: hub names are 'model' or 'organisation/model'."""
+    return Path(name).is_absolute() or name[:1] in (".", "~") or name.count("/") > 1
+
+
+def hub_fault() -> str | None:
+    """Why the model hub cannot be reached, or None; asked once, because transformers retries every file for long."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # the HTTP library behind it differs between versions, and so do its exceptions
+        return f"{constants.ENDPOINT} cannot be reached ({error})"
+    return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    getLogger().warning(message)
+
+
+def _remedy(role: str) -> str:
+    return f"give a folder that holds model and tokenizer, or {_WITHOUT_MODEL[role]}"

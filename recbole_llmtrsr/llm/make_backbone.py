@@ -1,0 +1,131 @@
+"""The backbone that the options name, with its trainable weights chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from recbole_llmtrsr.config.options import BackboneSettings
+from recbole_llmtrsr.config.settings import Settings
+from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
+from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
+from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
+from recbole_llmtrsr.llm.loading.quantized import check_load_in
+from recbole_llmtrsr.llm.loading.source import ModelSource
+from recbole_llmtrsr.llm.lora import apply_lora
+
+
+def make_backbone(
+    settings: Settings,
+    texts: Callable[[], Iterable[str]],
+    device: torch.device,
+    seed: int,
+    required_tokens: Sequence[str] = (),
+) -> Backbone:
+    """Load the backbone, or make the builtin one; all its weights are as they came.
+
+    Args:
+        settings: our options.
+        texts: what the builtin tokenizer is trained on.
+        device: where quantized weights are put; others are on the CPU.
+        seed: of the builtin backbone's weights.
+        required_tokens: texts that the builtin tokenizer must keep whole.
+    """
+    options = settings.backbone
+    check_weights_format(settings, device)
+    if options.backbone != BUILTIN:
+        return load_backbone(
+            options.backbone,
+            dtype=weights_dtype(options.precision, device),
+            trust_remote_code=options.trust_remote_code,
+            load_in=options.load_in,
+            device=device,
+        )
+    saved = None if options.builtin_tokenizer is None else Path(options.builtin_tokenizer).expanduser()
+    backbone = build_builtin(
+        texts() if saved is None else (),
+        hidden_size=options.builtin_hidden_size,
+        n_layers=options.builtin_n_layers,
+        n_heads=options.builtin_n_heads,
+        vocab_size=options.builtin_vocab_size,
+        max_positions=settings.prompt.max_prompt_tokens + 1,
+        seed=seed,
+        required_tokens=required_tokens,
+        tokenizer_file=saved,
+    )
+    getLogger().info(
+        f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"
+        " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
+    )
+    return backbone
+
+
+@cache
+def backbone_digest(name: str) -> str | None:
+    """What identifies the weights that training began with; None of the builtin one, which options make."""
+    if name == BUILTIN:
+        return None
+    path = Path(name).expanduser()
+    return model_fingerprint(str(path) if path.is_dir() else name)
+
+
+def choose_weights(backbone: Backbone, settings: Settings) -> None:
+    """Let the weights require gradients that ``tune`` says: LoRA's, or all."""
+    options = settings.backbone
+    if tunes_lora(options):
+        apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
+    else:
+        backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
+
+
+def tunes_lora(options: BackboneSettings) -> bool:
+    """Whether ``tune`` freezes the backbone's own weights."""
+    return options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN)
+
+
+def check_weights_format(settings: Settings, device: torch.device) -> None:
+    """Refuse a ``load_in`` that cannot work.
+
+    Raises:
+        UserError: with the reason.
+    """
+    options = settings.backbone
+    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
+
+
+def check_backbone(settings: Settings, device: torch.device) -> None:
+    """Refuse a backbone that cannot be loaded, before summaries are written; of its weights the names alone are read.
+
+    Raises:
+        UserError: no such backbone, no tokenizer, weights of another architecture, or a ``load_in`` that cannot work.
+    """
+    check_weights_format(settings, device)
+    if settings.backbone.backbone != BUILTIN:
+        checked_tokenizer(settings)
+
+
+def checked_tokenizer(settings: Settings) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a backbone that is not the builtin one; errors as for ``check_backbone``."""
+    options = settings.backbone
+    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
+    config, tokenizer = source.load_tokenizer()
+    source.check_names(config)
+    return config, tokenizer
+
+
+def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Number format of frozen weights; 'auto' is bf16 on a GPU that computes in it."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The number format of products, as the trainer has it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=weights_dtype(precision, device) == torch.bfloat16)

@@ -1,0 +1,1 @@
+"""Texts as token ids: chat templates, texts from outside, thoughts."""

@@ -1,0 +1,116 @@
+"""Files that are written whole or not at all, alone or a folder of them, and by the main process alone."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from recbole_llmtrsr.runtime import processes
+
+_DRAFT = ".llmtrsr-draft"  # how the names of unfinished files end, and of no other program's
+_LONGEST = 50  # characters of a file's name in that of its draft: systems accept names of 255 bytes
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when all is written; until then, and after a failure, an older one stays.
+
+    What a process writes that is not the main one goes nowhere.
+
+    Args:
+        path: of the file; its folder is made if missing.
+
+    Raises:
+        OSError: it cannot be written, naming it; nothing is left behind.
+    """
+    if not processes.is_main():
+        with tempfile.TemporaryFile() as nowhere:
+            yield nowhere
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with draft_of(path) as draft, draft.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """An empty file beside the one that the block writes in its place, which takes its name when all is on disk.
+
+    An older file of that name stays until then, and after a failure. The umask decides who may read the new one, also
+    where a library makes its files private.
+
+    Args:
+        path: of the file, in a folder that exists.
+
+    Raises:
+        OSError: it cannot be written, naming it; nothing is left behind.
+    """
+    draft = draft_name(path)
+    try:
+        draft.touch(exist_ok=False)
+        mode = draft.stat().st_mode
+        yield draft
+        os.chmod(draft, mode)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut after the renaming could leave the name on an empty file
+        os.replace(draft, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(draft)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # what prevented the writing may prevent this too, and is the fault to be shown
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_write_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which go to their own one, one after the other, when all are written.
+
+    Older ones of their names stay until then, and after a failure.
+
+    Args:
+        folder: of the files; made if missing.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    partial = draft_name(folder)
+    partial.mkdir(parents=True)
+    mode = partial.stat().st_mode & 0o666
+    try:
+        yield partial
+        for path in sorted(path for path in partial.rglob("*") if path.is_file()):
+            target = folder / path.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.chmod(path, mode)
+            os.replace(path, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_drafts(folder: Path, name: str | None = None) -> None:
+    """Remove what a process that was killed while it wrote left in a folder; nothing of other programs, none below.
+
+    Args:
+        folder: where no other process writes these files now.
+        name: of the file, or folder, whose drafts go; None takes those of all files.
+    """
+    of_file = "*" if name is None else glob.escape(name[-_LONGEST:])
+    for draft in folder.glob(f".{of_file}.*{_DRAFT}"):
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def draft_name(path: Path) -> Path:
+    """A free name beside a file, by which `remove_drafts` knows what was left unfinished."""
+    return path.with_name(f".{path.name[-_LONGEST:]}.{uuid4().hex[:8]}{_DRAFT}")

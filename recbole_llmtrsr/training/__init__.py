@@ -1,0 +1,1 @@
+"""The training loop, and states from which it resumes."""

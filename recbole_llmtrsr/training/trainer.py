@@ -1,0 +1,313 @@
+"""LLMTRSRTrainer: RecBole's Trainer, with its epochs, early stopping and logs, on accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+from transformers import get_scheduler
+
+from recbole_llmtrsr.data.loaders.prefetch import Prefetched, groups, prefetched
+from recbole_llmtrsr.engine.sharding import hide_divided_weights
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.make_backbone import backbone_digest, weights_dtype
+from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
+from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, unwritable, write_checkpoint
+from recbole_llmtrsr.training.gradient_sum import GradientSum, own_randomness
+
+_Parts = list[tuple[Any, float]]  # of batches, with their shares in the loss
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+
+class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
+    """Trains the weights that require gradients, and keeps nothing else.
+
+    Adds to RecBole's Trainer: bf16 where the device has it, gradient accumulation, warm-up and decay of the learning
+    rate, and checkpoints of trainable weights with the adapter in its own format beside them.
+
+    Args:
+        config: our Config.
+        model: a LanguageModelRecommender.
+
+    Attributes:
+        after_step: called after every optimizer step with the epoch's batches so far and the sum of their losses [];
+            not where the loader asks the model for negatives, since its batches cannot be made again.
+    """
+
+    saved_model_file: str
+    optimizer: Any
+    after_step: Callable[[int, torch.Tensor], None] | None = None
+
+    def __init__(self, config: Any, model: Any) -> None:
+        self._settings = config.settings.training
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole's way fails where two come at once
+        with nullcontext() if processes.is_main() else mock.patch("recbole.trainer.trainer.get_tensorboard"):
+            super().__init__(config, model)
+        # Accelerate keeps one state for a process, and a process may train several models.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
+        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
+        if self.accelerator.num_processes != processes.count():
+            raise UserError(
+                f"accelerate knows of {self.accelerator.num_processes} processes, this run of {processes.count()}:"
+                " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
+            )
+        self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
+        self._prepared = self._distributed(model)
+        self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
+        self._scheduler: Any = None
+        self._scheduler_state: dict[str, Any] | None = None
+        self._begin_at: tuple[int, torch.Tensor] | None = None
+
+    def _distributed(self, model: Any) -> Any:
+        """The model as it is trained; of several processes in a wrapper that sums gradients."""
+        prepared = self.accelerator.prepare_model(model, evaluation_mode=True)  # whose own wrapper refuses DTensors
+        if processes.count() == 1:
+            return prepared
+        if model.backbone.is_divided:
+            hide_divided_weights(prepared)
+        return DistributedDataParallel(prepared, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
+        """Let the next epoch begin behind these batches.
+
+        Args:
+            n_batches: are done, as `after_step` told.
+            total: the sum of their losses. []
+        """
+        self._begin_at = n_batches, total
+
+    def schedule_state(self) -> dict[str, Any] | None:
+        """Where the learning rate's schedule is; None before the first step."""
+        return None if self._scheduler is None else self._scheduler.state_dict()
+
+    def restore_schedule(self, state: dict[str, Any]) -> None:
+        """Put the schedule back, which is made when training goes on."""
+        self._scheduler_state = state
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        params = [weight for weight in self.model.parameters() if weight.requires_grad]
+        if self.learner.lower() in ("adam", "adamw"):
+            kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
+            return kind(params, lr=self.learning_rate, betas=self._settings.adam_betas, weight_decay=self.weight_decay)
+        return super()._build_optimizer(params=params, **kwargs)
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> float:
+        """One pass over the training rows.
+
+        Returns:
+            mean loss of a batch.
+        """
+        self.model.train()
+        n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
+        scheduler = self._schedule(-(-n_batches // size))
+        (n_done, total), self._begin_at = self._begin_at or (0, torch.zeros(())), None
+        total = total.to(self.device)
+        bar = tqdm(
+            self._batches(train_data, n_done),
+            total=n_batches,
+            initial=n_done,
+            ncols=100,
+            desc=set_color(f"Train {epoch_idx:>5}", "pink"),
+            disable=not show_progress,
+        )
+        for group in groups(bar, size):  # the last group may be short
+            total += self._gradients(group)  # of all processes
+            self._clip()
+            self._step()
+            scheduler.step()
+            self.optimizer.zero_grad()
+            n_done += len(group)
+            if self.after_step is not None and not self._asks_model:
+                self.after_step(n_done, total)
+        mean = total.item() / n_batches
+        if mean != mean:
+            raise UserError(
+                f"the training loss became nan in epoch {epoch_idx}: lower learning_rate ({self.learning_rate}), set"
+                " clip_grad_norm: {max_norm: 1.0}, or use precision: fp32"
+            )
+        return float(mean)
+
+    @property
+    def _asks_model(self) -> bool:
+        """Whether the loader asks the model as it is for negatives."""
+        return bool(self.config["train_neg_sample_args"].get("dynamic"))
+
+    def _batches(self, train_data: Any, n_done: int = 0) -> Iterable[Any]:
+        """Those that are not done yet; prefetched, unless the loader asks the model."""
+        if self._asks_model:
+            return train_data  # type: ignore[no-any-return]
+        return prefetched(islice(train_data, n_done, None), self.model.prepare)
+
+    def _gradients(self, group: Sequence[Any]) -> torch.Tensor:
+        """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
+
+        Returns:
+            the sum of their losses, shape [].
+        """
+        while True:
+            meter = getattr(self.model, "meter", None)
+            mark = meter.mark() if meter else None
+            try:
+                return self._backward(group)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            # Behind the clause, where the error no longer holds the failed pass's tensors.
+            self.optimizer.zero_grad()
+            if meter:
+                meter.back_to(mark)
+            if processes.count() > 1:
+                raise UserError(
+                    f"training is out of memory in process {processes.rank()} of {processes.count()}, which must all"
+                    " take one step: set max_tokens_per_batch (it was"
+                    f" {self.config.settings.backbone.max_tokens_per_batch or 'chosen by the device'}) to less, or"
+                    " precision: bf16, gradient_checkpointing: True or a smaller train_batch_size"
+                )
+            self.model.halve_training_budget(group)
+
+    def _backward(self, group: Sequence[Any]) -> torch.Tensor:
+        parts = [part for one in group for part in self.model.micro_batches(one, self._n_shards)]
+        shards = [parts[number :: self._n_shards] for number in range(self._n_shards)]
+        if len(shards) == 1:
+            return self._backward_parts(parts, len(group))
+        seeds = torch.randint(2**62, (len(shards),)).tolist()
+        if processes.count() > 1:
+            with own_randomness(seeds[processes.rank()], self.device):
+                losses = processes.all_gather(self._backward_own(shards, len(group)).cpu())
+        else:
+            losses, gradients = [], GradientSum(self.model.trainable_weights().values())
+            for shard, seed in zip(shards, seeds, strict=True):
+                with own_randomness(seed, self.device):
+                    losses.append(self._backward_parts(shard, len(group)))
+                gradients.take()
+            gradients.give()
+        return torch.stack(losses).sum().to(self.device)
+
+    def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
+        """`_backward_parts` of this process's shard; what the others learn from is counted here too."""
+        own, meter = shards[processes.rank()], getattr(self.model, "meter", None)
+        # All of them synchronize; and where weights are divided, every pass of one is a pass of all.
+        n_passes = max(map(len, shards)) if self.model.backbone.is_divided else 1
+        idle = [(shards[0][0][0], 0.0)] * (n_passes - len(own))
+        mark = meter.mark() if meter else None
+        total = self._backward_parts([*own, *idle], n_batches)
+        if meter:
+            meter.back_to(mark)
+        for interaction, _ in (part for shard in shards for part in shard):
+            self.model.count_training(interaction)
+        return total
+
+    def _backward_parts(self, parts: _Parts, n_batches: int) -> torch.Tensor:
+        """Add the gradients of some parts of `n_batches` batches; returns the sum of their losses. []"""
+        total = torch.zeros((), device=self.device)
+        for index, (interaction, share) in enumerate(parts):
+            is_last = index + 1 == len(parts)
+            with nullcontext() if is_last else self.accelerator.no_sync(self._prepared):
+                with self.accelerator.autocast():
+                    loss = self._prepared(interaction.to(self.device)) * share
+                self.accelerator.backward(loss * processes.count() / n_batches)
+            total += loss.detach()
+        return total
+
+    def _step(self) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            n = sum(weight.numel() for weight in self.model.trainable_weights().values())
+            raise UserError(
+                f"the memory of {self.device} does not hold the optimizer's state of {n:,} trained weights, twice their"
+                " size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
+            ) from error
+
+    def _clip(self) -> None:
+        if self.clip_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+
+    def _schedule(self, steps_per_epoch: int) -> Any:
+        """The schedule over all epochs; made at the first epoch, when their length is known."""
+        if self._scheduler is None:
+            steps = steps_per_epoch * self.epochs
+            self._scheduler = get_scheduler(
+                _SCHEDULES[self._settings.lr_scheduler],
+                self.optimizer.optimizer,
+                num_warmup_steps=round(self._settings.warmup_ratio * steps),
+                num_training_steps=steps,
+            )
+            if self._scheduler_state is not None:
+                self._scheduler.load_state_dict(self._scheduler_state)
+                for group, rate in zip(self.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
+                    group["lr"] = rate  # making the schedule set it to the first step's
+        return self._scheduler
+
+    @torch.no_grad()
+    def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
+        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
+            eval_data = Prefetched(eval_data, lambda batch: self.model.prepare(batch[0]))
+        with self.accelerator.autocast():
+            return super().evaluate(eval_data, *args, **kwargs)
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Save trainable weights and training state as tensors and plain values, and the backbone's own format."""
+        if epoch < 0 < self.start_epoch:
+            return  # nothing left to train: the checkpoint resumed from is already there
+        file = Path(kwargs.pop("saved_model_file", self.saved_model_file))
+        state = {
+            **self.config.checkpoint_parts(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "state_dict": self.model.state_dict(),
+            "tokenizer": self.model.backbone.tokenizer_digest(),
+            "backbone": backbone_digest(self.config.settings.backbone.backbone),
+            "prompts": self.model.prompts.digest() if hasattr(self.model, "prompts") else None,
+            "other_parameter": {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.schedule_state(),
+        }
+        write_checkpoint(state, file)
+        if processes.is_main():
+            try:
+                with atomic_write_folder(file.with_suffix("")) as folder:
+                    self.model.save_backbone(folder)
+            except (OSError, SafetensorError) as error:
+                raise unwritable(file.with_suffix(""), error) from error
+        processes.barrier()  # the others read it when it is there
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
+
+        Raises:
+            UserError: not a checkpoint, or one of other weights or another tokenizer.
+        """
+        checkpoint = load_checkpoint(resume_file, map_location=self.device)
+        if checkpoint.get("tokenizer", own := self.model.backbone.tokenizer_digest()) != own:
+            raise UserError(
+                f"checkpoint {resume_file} was trained with another tokenizer, so its weights would read other words;"
+                " the builtin backbone learns its tokenizer from item texts and summaries: run with the data and the"
+                " options of the run that saved it"
+            )
+        self._scheduler_state = checkpoint.get("scheduler")
+        super().resume_checkpoint(resume_file)

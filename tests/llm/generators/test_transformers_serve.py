@@ -1,0 +1,121 @@
+"""The generator against a real server: `transformers serve` on the loopback with a tiny model of the test's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
+
+for package in ("openai", "fastapi", "uvicorn"):
+    pytest.importorskip(package, reason="needs the extra 'serving'")
+
+PROMPTS = ["a", "Heat and Fargo, both of them", "x y z", "é", "Heat and Fargo, both of them, twice as long", "ab"]
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
+START_SECONDS = 90  # at most, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers with a byte tokenizer and a chat template; token 0 ends."""
+    path = tmp_path_factory.mktemp("served") / "llama"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_only = Tokenizer(models.BPE(vocab={"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, merges=[]))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>", pad_token="<end>")
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=257, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=256, bos_token_id=None, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():  # large weights, so that answers depend on prompts
+        torch.nn.init.normal_(parameter, std=0.6)
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """The base url of a server that was started for this module, and is killed at its end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--device=cpu"]
+    command += ["--dtype=float32", "--host=127.0.0.1", f"--port={port}"]
+    home = folder.parent / "home"
+    (home / "hub").mkdir(parents=True)
+    log = folder.parent / "log"
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_up(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _is_up(address: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def served(model: str | Path, url: str, **options: Any) -> ServerGenerator:
+    usual: dict[str, Any] = {"api_key": None, "concurrency": 4, "timeout": 60.0, "retries": 1}
+    return ServerGenerator(*parse_server(f"openai:{model}@{url}"), **{**usual, **options})
+
+
+def without_times(answers: dict[int, Any]) -> list[tuple[str, int, int, bool]]:
+    assert all(isinstance(answer, Generation) for answer in answers.values())
+    in_order = [answers[position] for position in sorted(answers)]
+    return [(answer.text, answer.n_prompt_tokens, answer.n_new_tokens, answer.finished) for answer in in_order]
+
+
+@pytest.mark.parametrize("max_new_tokens", [3, 24])
+def test_its_answers_are_those_of_the_same_model_run_here(folder: Path, url: str, max_new_tokens: int) -> None:
+    local = load_generator(str(folder), dtype=torch.float32, device="cpu")
+    expected = without_times(dict(local.generate(PROMPTS, max_new_tokens)))
+    generator = served(folder, url)
+    assert without_times(dict(generator.generate(PROMPTS, max_new_tokens))) == expected
+    assert len({text for text, *_ in expected}) > 1
+    assert [n_tokens for _, n_tokens, *_ in expected] == [len(f"<user>{prompt}<answer>".encode()) for prompt in PROMPTS]
+    assert generator.report() == {"requests": 6}
+
+
+def test_a_model_that_it_does_not_serve_is_named_after_a_few_prompts(folder: Path, url: str) -> None:
+    with pytest.raises(UserError, match="gave no answer to 17 prompts in a row .status 400: Server is pinned to"):
+        list(served("other", url).generate(["a"] * 20, 3))
