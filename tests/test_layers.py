@@ -14,28 +14,21 @@ import recbole_llmtrsr
 PACKAGE = Path(recbole_llmtrsr.__file__).parent
 NAME = PACKAGE.name
 
-# From the ground up; stages on one line know nothing of each other.
-STAGES = (
-    ("", "errors", "file_digest", "network"),
-    ("division", "gradient_sum"),
-    ("processes",),
-    ("whole_file", "thoughts"),
-    ("options", "free_options", "host_options", "chat", "plain_text", "checkpoints"),
-    ("compat", "settings", "history", "metric_names"),
-    ("data",),
-    ("config_checks", "options_page"),
+# From the ground up; rooms on one line do not import one another. A room is a folder or a module of the package's root.
+FLOORS = (
+    ("", "errors"),
+    ("runtime",),
     ("config",),
-    ("evaluation", "llm", "prompt", "retrieval", "resume", "host_faults"),
-    ("summarizer", "model"),
-    ("trainer",),
-    ("registry",),
-    ("explain", "summaries", "probes", "report", "rerank", "run_data", "result_folder"),
-    ("final_test", "training", "recommend", "rehearsal"),
-    ("pipeline", "serve"),
-    ("quick_start",),
+    ("data", "llm"),
+    ("prompt", "engine", "evaluation", "retrieval"),
+    ("summarizer", "model", "report", "training"),
+    ("explain", "registry"),
+    ("experiment",),
+    ("recommend",),
+    ("serve", "quick_start"),
     ("__main__",),
 )
-LEVEL = {stage: level for level, stages in enumerate(STAGES) for stage in stages}
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def module_name(path: Path) -> str:
@@ -68,20 +61,28 @@ def own_imports(name: str) -> set[str]:
     return {found for found in imports(name) if found == NAME or found.startswith(f"{NAME}.")}
 
 
-def stage(name: str) -> str:
+def room(name: str) -> str:
     return f"{name}.".split(".")[1]
 
 
-def test_every_module_has_a_stage_and_every_stage_a_module():
-    assert {stage(name) for name in FILES} == set(LEVEL)
+def test_the_root_holds_entry_points_and_errors_alone():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "quick_start.py",
+        "registry.py",
+    }
+
+
+def test_every_module_stands_in_a_room_with_a_floor():
+    assert {room(name) for name in FILES} == set(FLOOR)
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_module_imports_only_its_own_stage_and_earlier_ones(name):
+def test_a_module_imports_only_its_own_room_and_lower_floors(name):
     upwards = {
-        found
-        for found in own_imports(name)
-        if stage(found) != stage(name) and LEVEL[stage(found)] >= LEVEL[stage(name)]
+        found for found in own_imports(name) if room(found) != room(name) and FLOOR[room(found)] >= FLOOR[room(name)]
     }
     assert upwards == set()
 
@@ -91,15 +92,7 @@ def test_modules_import_each_other_in_no_circle():
     assert set(TopologicalSorter(graph).static_order()) == set(FILES)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "compat", "options", "settings", "history"])
-def test_the_ground_imports_nothing_of_ours_but_what_lies_below_it(name):
-    assert own_imports(f"{NAME}.{name}") <= {
-        f"{NAME}.{earlier}"
-        for earlier in ("errors", "file_digest", "processes", "whole_file", "options", "checkpoints")
-    }
-
-
-@pytest.mark.parametrize("name", ["errors", "options", "settings", "history"])
+@pytest.mark.parametrize("name", ["errors", "config.options", "config.settings", "prompt.recent_items"])
 def test_the_ground_is_light(name):
     foreign = {found.split(".")[0] for found in imports(f"{NAME}.{name}")} - {NAME}
     assert foreign <= sys.stdlib_module_names
@@ -109,11 +102,3 @@ def test_the_command_line_is_light_until_it_runs():
     tree = ast.parse(FILES[f"{NAME}.__main__"].read_text(encoding="utf-8"))
     top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in top if name != f"{NAME}.errors"} <= sys.stdlib_module_names
-
-
-def test_a_model_knows_nothing_of_writers_and_a_writer_nothing_of_models():
-    for name in FILES:
-        if stage(name) in ("model", "trainer"):
-            assert not any(stage(found) == "summarizer" for found in own_imports(name)), name
-        if stage(name) == "summarizer":
-            assert not any(stage(found) == "model" for found in own_imports(name)), name

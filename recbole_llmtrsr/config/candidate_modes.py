@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
 
+US = "US"  # the split by users: eval_args: {split: {US: ...}}
 _DRAWN = {"uni": "uniform", "pop": "popularity", "match": "matched", "cat": "category"}
 
 

@@ -45,7 +45,7 @@ OWN_OPTIONS: set[str] = set()
 
 def properties_dir() -> Path:
     """The folder of our property files: beside the package in a checkout, inside it once installed."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "properties", package.parent / "properties"):
         if (folder / "model" / "LLMTRSR.yaml").is_file():
             return folder

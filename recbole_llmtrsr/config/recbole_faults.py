@@ -13,6 +13,7 @@ from recbole_llmtrsr.config.free_options import FREE_OPTIONS
 from recbole_llmtrsr.errors import DISK_FAULTS, UserError
 
 _LONGEST = 60  # characters of a value
+_OURS = __name__.partition(".")[0]
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def _is_of_host(error: BaseException) -> bool:
     packages = [
         str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
-    return packages[::-1].index("recbole") < packages[::-1].index(__package__) if "recbole" in packages else False
+    return packages[::-1].index("recbole") < packages[::-1].index(_OURS) if "recbole" in packages else False
 
 
 def _told_options(config: Config) -> str:

@@ -21,11 +21,12 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource
 
+from recbole_llmtrsr.config.candidate_modes import US
 from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import item_tokens
-from recbole_llmtrsr.data.user_split import US, split_by_user
+from recbole_llmtrsr.data.user_split import split_by_user
 from recbole_llmtrsr.errors import UserError
 
 HISTORY_ID = "history_id"

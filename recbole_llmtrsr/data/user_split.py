@@ -19,7 +19,6 @@ import numpy.typing as npt
 from recbole_llmtrsr.data.tokens import as_tokens
 from recbole_llmtrsr.errors import UserError
 
-US = "US"
 _EXAMPLE = "set split: {US: [0.8, 0.1, 0.1]} or numbers of users, such as {US: [10000, 1000, 1000]}"
 
 

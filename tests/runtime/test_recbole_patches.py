@@ -161,7 +161,7 @@ print(json.dumps({"before": before, "after": cases(), "applied": applied, "again
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the host did before and after `apply`."""
-    root = Path(recbole_patches.__file__).parents[1]
+    root = Path(recbole_patches.__file__).parents[2]
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-c", SHOW_THE_HOST],
@@ -304,7 +304,7 @@ def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_tur
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert shown.stdout.split() == ["True", "False", "True"]  # what the user turns on later stays on
 

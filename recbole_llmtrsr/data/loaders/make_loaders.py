@@ -15,7 +15,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
-from recbole_llmtrsr.config.candidate_modes import CandidateMode, candidate_mode, impression_faults
+from recbole_llmtrsr.config.candidate_modes import US, CandidateMode, candidate_mode, impression_faults
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -24,7 +24,6 @@ from recbole_llmtrsr.data.loaders.full_ranking import FullRankingLoader
 from recbole_llmtrsr.data.loaders.train_impressions import impression_loader
 from recbole_llmtrsr.data.loaders.train_sequences import SequenceTrainDataLoader
 from recbole_llmtrsr.data.loaders.train_targets import TargetTrainDataLoader
-from recbole_llmtrsr.data.user_split import US
 from recbole_llmtrsr.errors import UserError
 
 

@@ -262,7 +262,7 @@ def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
         loaders(make_config("LLMTRSR"))
 
 
-MIND = Path(__file__).parents[3] / "shared" / "data" / "mind_small_5k"
+MIND = Path(__file__).parents[4] / "shared" / "data" / "mind_small_5k"
 
 
 @pytest.mark.realdata

@@ -12,7 +12,7 @@ from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
 from recbole_llmtrsr.errors import UserError
 
-REAL = Path(__file__).parents[3].parent / "shared" / "data" / "mind_small_5k"
+REAL = Path(__file__).parents[4].parent / "shared" / "data" / "mind_small_5k"
 
 # u3's second line tells of one more click; u4 clicks without a history; u5 has a history only; u6 has no event.
 # u1's lines are not in order of time: 9 PM comes before 10 AM of the next day, and 12 AM before 1 AM.

@@ -13,7 +13,7 @@ from recbole_llmtrsr.data.prepare.converters.table import convert_table, seconds
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
 
-REAL = Path(__file__).parents[3].parent / "shared" / "data" / "movielens-tmdb"
+REAL = Path(__file__).parents[4].parent / "shared" / "data" / "movielens-tmdb"
 
 EVENTS = """\
 when,who,what,stars,shop
