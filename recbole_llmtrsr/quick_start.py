@@ -12,7 +12,7 @@ from typing import Any
 from recbole_llmtrsr.config.checks import unread_options
 from recbole_llmtrsr.config.config import Config, model_options, option_from_sources
 from recbole_llmtrsr.config.settings import EvaluationSettings
-from recbole_llmtrsr.data.loaders.full_ranking import ranks_history
+from recbole_llmtrsr.data.loaders.full_ranking import excludes_seen
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, make_comparison
@@ -256,12 +256,12 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
         if len({str(config.settings.flat()[name]) for config in configs}) > 1:
             faults.append(f"{name} must be the same for all models of a comparison: leave the model's name away")
     ranked = {
-        ranks_history(config): config.label for config in configs if "full" in config["eval_args"]["mode"].values()
+        excludes_seen(config): config.label for config in configs if "full" in config["eval_args"]["mode"].values()
     }
     if len(ranked) > 1:
         faults.append(
             f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
-            " RecBole's rule by kind of model: set rank_history: yes or no for all"
+            " RecBole's rule by kind of model: set exclude_seen: yes or no for all"
         )
     differing = protocol_faults({_name(config): config.effective_options() for config in configs})
     faults += [f"{fault}: it decides what is tested or counted, so set it for all models" for fault in differing]

@@ -33,6 +33,7 @@ from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.config.metric_names import register_metrics
 from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
+from recbole_llmtrsr.config.renamed_options import accepted_options, current_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import processes, recbole_patches
@@ -103,7 +104,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.data_files: Mapping[str, str] = {}
         register_metrics()
         recbole_patches.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
-        files, options = list(config_file_list or []), dict(config_dict or {})
+        files, options = list(config_file_list or []), accepted_options(config_dict or {})
         preset = self._flags().get("preset") or option_from_sources("preset", files, options)
         if preset:
             files = [*preset_files(str(preset)), *files]
@@ -142,11 +143,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise UserError(
                 f"property file {file}: option names must be words, got {names}: quote them if they are meant"
             )
-        return content
+        return accepted_options(content)
 
     def _load_cmd_line(self) -> dict[str, Any]:
         flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
-        return self._convert_config_dict(flags)
+        return accepted_options(self._convert_config_dict(flags))
 
     @staticmethod
     def _flags() -> dict[str, Any]:
@@ -348,8 +349,9 @@ class SavedConfig(Config):
 
         None of them speaks to a model or variant, which would beat what is set beside them.
         """
-        given = {name: value for name, value in checkpoint["given_options"].items() if "." not in name}
-        own = {name: value for name, value in checkpoint["config"].items() if name in OPTION_NAMES}
+        given, of_run = (current_options(checkpoint[part]) for part in ("given_options", "config"))
+        given = {name: value for name, value in given.items() if "." not in name}
+        own = {name: value for name, value in of_run.items() if name in OPTION_NAMES}
         # Before there was a choice, tied events had the order of the file, whatever the property files say today.
         return {"tied_events": "file", **given, **own, "trust_remote_code": False, "trust_checkpoint": False}
 

@@ -9,7 +9,7 @@ FREE_OPTIONS = (
     "data_path",
     "explain",
     "gpu_id",
-    "keep_checkpoints",
+    "keep_states",
     "max_full_sort_scores",
     "n_resamples",
     "report",

@@ -306,10 +306,10 @@ class RetrievalSettings:
         names="read",
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
-    retrieved_negatives: float = option(
+    hard_negative_ratio: float = option(
         0.0,
-        "Share of training's negatives that are the retriever's best items instead of items by chance, where it trains"
-        " on targets.",
+        "Share of training's negatives that are the retriever's best items instead of items by chance, where training"
+        " is on targets.",
         minimum=0,
     )
     blend: float | None = option(
@@ -335,8 +335,8 @@ class ResumeSettings:
         "Minutes of training between two saved states, from which a run is resumed; 0: as often as can be, ~: never.",
         minimum=0,
     )
-    keep_checkpoints: int = option(
-        2, "Latest states that are kept while a run trains; they are removed when it has finished.", minimum=1
+    keep_states: int = option(
+        2, "Latest states of training that are kept while a run trains; removed when it has finished.", minimum=1
     )
 
 
@@ -381,7 +381,7 @@ class EvaluationSettings:
         " (1,000 for each pair of models where that is more).",
         minimum=100,
     )
-    probe: bool = option(
+    ablations: bool = option(
         False,
         "Test the trained LLM again with parts of its prompts taken away or changed, and tell what each is worth.",
     )
@@ -390,10 +390,10 @@ class EvaluationSettings:
         "Write report.html, a page with plots, beside the tables (comparison.md, .csv, .tex) that several runs get"
         " anyway.",
     )
-    rank_history: str = option(
+    exclude_seen: str = option(
         "auto",
-        "Whether items of the user's history are candidates in full ranking: auto is RecBole's rule, yes for sequential"
-        " models and no for all others, which cannot be compared then.",
+        "Whether full ranking leaves out the items of the user's history: auto is RecBole's rule, no for sequential"
+        " models and yes for all others, which cannot be compared then.",
         choices=("auto", "yes", "no"),
     )
     max_full_sort_scores: int = option(

@@ -255,7 +255,7 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
             f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
             " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
         )
-    for name in ("blend", "retrieved_negatives"):
+    for name in ("blend", "hard_negative_ratio"):
         share = getattr(groups["retrieval"], name)
         if share is not None and share > 1:
             yield f"{name} must be between 0 and 1, got {share}"

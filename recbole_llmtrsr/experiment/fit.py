@@ -106,7 +106,7 @@ def fit(
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
     if isinstance(trainer.model.predict, OncePerHistory):
         parts["predict"] = trainer.model.predict
-    states = StateFolder(folder / STATES, options.keep_checkpoints)
+    states = StateFolder(folder / STATES, options.keep_states)
     training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
     is_restored = training.restore(saved)
     facts = {

@@ -164,7 +164,7 @@ def run_pipeline(
         write_tables(folder, ranked, {})
         further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in data.also.items()}
         probes: dict[str, pd.DataFrame] = {}
-        if config.settings.evaluation.probe and ranked is not None:
+        if config.settings.evaluation.ablations and ranked is not None:
             probes, result["probes"] = final_test.probed(data.test)
             write_tables(folder, ranked, probes)
             write_json(folder / "result.json", result)

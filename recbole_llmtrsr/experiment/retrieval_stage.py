@@ -13,7 +13,7 @@ import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader
 from tqdm import tqdm
 
-from recbole_llmtrsr.data.loaders.full_ranking import MOST_SCORES, history_places, ranks_history
+from recbole_llmtrsr.data.loaders.full_ranking import MOST_SCORES, excludes_seen, history_places
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
@@ -80,21 +80,21 @@ def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
         train.item_num,
         seed=config.data_seed,
         resolution=config.model_class.score_resolution,
-        left_out=None if ranks_history(config) else partial(history_places, train.histories),
+        left_out=partial(history_places, train.histories) if excludes_seen(config) else None,
     )
     reranking.blend = 1.0 if options.blend is None else options.blend
     return reranking
 
 
 def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
-    """Let training meet what the re-ranking will: of its negatives, the share ``retrieved_negatives`` is retrieved.
+    """Let training meet what the re-ranking will: of its negatives, the share ``hard_negative_ratio`` is retrieved.
 
     Args:
         config: our Config.
         train: its loader.
         reranking: of the run.
     """
-    share = config.settings.retrieval.retrieved_negatives
+    share = config.settings.retrieval.hard_negative_ratio
     if not share:
         return
     rows = train.prompted
@@ -176,12 +176,12 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
 
 
 def _faults_of_negatives(config: Any) -> list[str]:
-    if not config.settings.retrieval.retrieved_negatives:
+    if not config.settings.retrieval.hard_negative_ratio:
         return []
     if config.settings.retrieval.retriever is None:
-        return ["retrieved_negatives needs a retriever that finds them: set retriever, or retrieved_negatives: 0"]
+        return ["hard_negative_ratio needs a retriever that finds them: set retriever, or hard_negative_ratio: 0"]
     if config.settings.training.train_on == "impressions":
-        return ["train_on: impressions has negatives of its own: set retrieved_negatives: 0, or train_on: targets"]
+        return ["train_on: impressions has negatives of its own: set hard_negative_ratio: 0, or train_on: targets"]
     return []
 
 

@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import processes
@@ -149,11 +150,12 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
         missing = {"runs", "files", "versions", "finished", "complete"} - set(content)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        runs = {name: current_options(options) for name, options in content["runs"].items()}
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as the account of a run: {error}") from error
-    return dict(content)
+    return {**content, "runs": runs}
 
 
 def differences(begun: Runs, now: Runs) -> list[str]:

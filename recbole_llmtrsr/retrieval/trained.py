@@ -133,11 +133,11 @@ def faults_of_rule(name: str, config: Any) -> list[str]:
         name: of a retriever that is no sequential model.
         config: of the run that re-ranks.
     """
-    if config.settings.evaluation.rank_history != "auto":
+    if config.settings.evaluation.exclude_seen != "auto":
         return []
     return [
-        f"retriever {name} is no sequential model, and ranks first what a user already chose, which rank_history: auto"
-        " leaves among the candidates of sequential ones: set rank_history: no (RecBole's rule for its kind) or yes"
+        f"retriever {name} is no sequential model, and ranks first what a user already chose, which exclude_seen: auto"
+        " leaves among the candidates of sequential ones: set exclude_seen: yes (RecBole's rule for its kind) or no"
     ]
 
 

@@ -126,9 +126,9 @@ def test_a_tuned_blend_is_the_best_on_the_validation_set():
 
 @pytest.mark.parametrize("name", ["Pop", "BPR", "ItemKNN", "EASE", "LightGCN", "LLMSeqSim"])
 def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
-    alone, rows = run(name, rank_history="no")
+    alone, rows = run(name, exclude_seen="yes")
     for retriever in [alone["checkpoint"], {"Pop": "Pop", "LLMSeqSim": "text"}.get(name, alone["checkpoint"])]:
-        pair, own = run("LLMTRSR", retriever=retriever, blend=0, rank_history="no")
+        pair, own = run("LLMTRSR", retriever=retriever, blend=0, exclude_seen="yes")
         assert pair["test_result"] == alone["test_result"]
         pd.testing.assert_frame_equal(own.filter(like="@"), rows.filter(like="@"))
 
@@ -137,12 +137,12 @@ def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
 def test_a_retriever_that_ranks_the_history_first_needs_a_rule(name):
     alone, _ = run(name)
     for retriever in {alone["checkpoint"], name if name == "Pop" else alone["checkpoint"]}:
-        assert "set rank_history: no (RecBole's rule for its kind) or yes" in refusal(retriever=retriever)
+        assert "set exclude_seen: yes (RecBole's rule for its kind) or no" in refusal(retriever=retriever)
 
 
 def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
     by_chance = {"mode": "full", "order": "RO", "split": {"RS": [0.6, 0.2, 0.2]}}
-    options = {"eval_args": by_chance, "rank_history": "no", "data_seed": 3}
+    options = {"eval_args": by_chance, "exclude_seen": "yes", "data_seed": 3}
     alone, _ = run("LightGCN", **options)
     pair, _ = run("LLMTRSR", retriever=alone["checkpoint"], blend=0, **options)
     assert pair["test_result"] == alone["test_result"]
@@ -151,8 +151,8 @@ def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
 
 @pytest.mark.parametrize("name", ["NeuMF", "DIN"])
 def test_a_retriever_that_cannot_rank_a_catalogue_is_refused(name):
-    alone, _ = run(name, rank_history="no", eval_args={"mode": "uni5"}, epochs=1)
-    message = refusal(retriever=alone["checkpoint"], rank_history="no")
+    alone, _ = run(name, exclude_seen="yes", eval_args={"mode": "uni5"}, epochs=1)
+    message = refusal(retriever=alone["checkpoint"], exclude_seen="yes")
     assert f"is a {name}, which cannot rank a whole catalogue at once" in message
 
 
@@ -162,7 +162,7 @@ PRETRAINING = {"train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1}
 @pytest.mark.parametrize(("name", "options"), [("S3Rec", PRETRAINING), ("RaCT", {})])
 def test_models_that_are_trained_in_stages_save_their_checkpoints(name, options):
     features = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}}
-    run(name, rank_history="no", item_attribute="title", **features, **options)
+    run(name, exclude_seen="yes", item_attribute="title", **features, **options)
 
 
 def test_a_checkpoint_of_a_run_holds_plain_values_alone():
@@ -295,7 +295,7 @@ def test_training_meets_what_the_retriever_finds(monkeypatch):
 
     monkeypatch.setattr(LLMTRSR, "calculate_loss", watched)
     sasrec, _ = run("SASRec")
-    run("LLMTRSR", retriever=sasrec["checkpoint"], retrieved_negatives=1.0, epochs=1, targets_per_prompt=2)
+    run("LLMTRSR", retriever=sasrec["checkpoint"], hard_negative_ratio=1.0, epochs=1, targets_per_prompt=2)
     names = ("user_id", "history_id", "item_id", "label")
     found = [row for _, rows in batches for row in zip(*(rows[name].tolist() for name in names), strict=True)]
     chosen = {(user, item): prompt for user, prompt, item, label in found if label == 1}  # items differ within a user
@@ -308,8 +308,8 @@ def test_training_meets_what_the_retriever_finds(monkeypatch):
 
 
 def test_more_than_all_negatives_is_refused():
-    with pytest.raises(UserError, match="retrieved_negatives must be between 0 and 1, got 1.5"):
-        run("LLMTRSR", retriever="Pop", retrieved_negatives=1.5)
+    with pytest.raises(UserError, match="hard_negative_ratio must be between 0 and 1, got 1.5"):
+        run("LLMTRSR", retriever="Pop", hard_negative_ratio=1.5)
 
 
 def test_a_model_of_the_comparison_retrieves_with_its_own_seed():
@@ -338,9 +338,9 @@ def test_without_training_a_retriever_of_the_comparison_is_not_asked_for():
         (["SASRec", "LLMTRSR"], {"LLMTRSR.seed": 7}, "SASRec is not trained with the seed 7 of LLMTRSR"),
         (["SASRec", "LLMTRSR"], {"SASRec.MAX_ITEM_LIST_LENGTH": 3}, "reads the last 3 events, but rows hold 50"),
         (["HLLM", "LLMTRSR"], {"retriever": "HLLM"}, "is a HLLM, which holds a language model"),
-        (["NeuMF", "LLMTRSR"], {"retriever": "NeuMF", "rank_history": "no"}, "which cannot rank a whole catalogue"),
-        (["BPR", "LLMTRSR"], {"retriever": "BPR", "LLMTRSR.rank_history": "auto"}, "BPR is no sequential model"),
-        (["LLMTRSR"], {"retriever": None, "retrieved_negatives": 0.5}, "retrieved_negatives needs a retriever"),
+        (["NeuMF", "LLMTRSR"], {"retriever": "NeuMF", "exclude_seen": "yes"}, "which cannot rank a whole catalogue"),
+        (["BPR", "LLMTRSR"], {"retriever": "BPR", "LLMTRSR.exclude_seen": "auto"}, "BPR is no sequential model"),
+        (["LLMTRSR"], {"retriever": None, "hard_negative_ratio": 0.5}, "hard_negative_ratio needs a retriever"),
     ],
 )
 def test_a_retriever_that_cannot_serve_is_refused_before_anything_is_trained(models, options, part):

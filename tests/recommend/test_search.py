@@ -59,7 +59,7 @@ def test_they_are_the_first_of_the_tests_own_order(train, sasrec, retriever, ble
 
 
 def test_without_the_history_its_items_leave_room_for_others(train, sasrec):
-    run, _ = full_ranking(train, retriever=sasrec, blend=1.0, rank_history="no")
+    run, _ = full_ranking(train, retriever=sasrec, blend=1.0, exclude_seen="yes")
     recommender = Recommender.load(run.folder)
     for user, history in run.histories.items():
         found = recommender.recommend(user, 6)
@@ -70,7 +70,7 @@ def test_without_the_history_its_items_leave_room_for_others(train, sasrec):
 
 @pytest.fixture(scope="module")
 def popular(train):
-    return Recommender.load(train(**FULL, retriever="Pop", rank_history="no").folder)
+    return Recommender.load(train(**FULL, retriever="Pop", exclude_seen="yes").folder)
 
 
 def test_another_retriever_is_refused_and_the_same_one_may_move(train, sasrec, home):
@@ -112,8 +112,8 @@ def test_texts_by_hand_are_read_by_the_language_model_alone(train, sasrec):
 
 
 def test_a_retriever_that_reads_users_serves_known_users_alone(train):
-    bpr = train("BPR", **{**FULL, "epochs": 1, "rank_history": "no"}).result["checkpoint"]
-    recommender = Recommender.load(train(**FULL, retriever=bpr, rank_history="no").folder)
+    bpr = train("BPR", **{**FULL, "epochs": 1, "exclude_seen": "yes"}).result["checkpoint"]
+    recommender = Recommender.load(train(**FULL, retriever=bpr, exclude_seen="yes").folder)
     assert len(recommender.recommend("u3", 3).items) == 3
     with pytest.raises(UserError, match="reads 'user_id', which a history given by hand does not tell"):
         recommender.recommend(["i1", "i2"], 3)

@@ -38,7 +38,7 @@ _OPTIONS: dict[str, Any] = {
 }
 # Times, and names that hold the time or chance.
 _TIMES = ("seconds", "cost", "checkpoint")
-_FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_checkpoints", "summary_store", "checkpoint_dir")
+_FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_states", "summary_store", "checkpoint_dir")
 
 # A process that has imported all and makes children for each line it reads: the processes of a run with these options.
 # One of them is killed the given seconds after it has saved so many states of a model, or (0) the one at the end of its

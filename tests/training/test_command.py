@@ -219,7 +219,7 @@ def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(
 def test_what_cannot_be_saved_is_told_and_trained_anew(
     run: Run, model: str, reason: str, outcome: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = {"epochs": 2, "rank_history": "no"}
+    given = {"epochs": 2, "exclude_seen": "yes"}
     run(model, **given, result_dir="whole")
     assert f"{model} would be trained anew after a stop: {reason}" in caplog.text
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):

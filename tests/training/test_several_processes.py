@@ -98,7 +98,7 @@ def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_
     tmp_path, options, nursery, errors, outcome
 ):
     shared = {**options, **MORE, "LLMTRSR.retriever": "SASRec", "LLMTRSR.rerank_top_k": 4, "LLMTRSR.blend": None}
-    shared |= {"eval_args": {"mode": "full"}, "rank_history": False, "also_test": [], "seeds": [1, 2]}
+    shared |= {"eval_args": {"mode": "full"}, "exclude_seen": True, "also_test": [], "seeds": [1, 2]}
     models = ["SASRec", "HLLM", "LLMTRSR"]
     assert nursery(models, {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
     logs = set(Path().glob("log*/*/*"))

@@ -16,14 +16,14 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 MOST_SCORES = 2**24  # of a batch: 64 MiB in fp32, without what ranking them takes
 
 
-def ranks_history(config: Any) -> bool:
-    """Whether items of the history are candidates in full ranking; RecBole's rule where ``rank_history`` is auto."""
-    rule = config.settings.evaluation.rank_history
-    return bool(rule == "yes" or (rule == "auto" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL))
+def excludes_seen(config: Any) -> bool:
+    """Whether full ranking leaves out the items of the history; RecBole's rule where ``exclude_seen`` is auto."""
+    rule = config.settings.evaluation.exclude_seen
+    return bool(rule == "yes" or (rule == "auto" and config["MODEL_TYPE"] != ModelType.SEQUENTIAL))
 
 
 class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
-    """RecBole's loader of full ranking; where ``rank_history`` is yes or no, the same rows for models of every kind.
+    """RecBole's loader of full ranking; where ``exclude_seen`` is yes or no, the same rows for models of every kind.
 
     Then each target is a row, from which the events before it are left out, or are not; a target is ranked in any case,
     also one that the user chose before. RecBole has one row for each user of a model that is not sequential, and takes
@@ -39,10 +39,10 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
 
     def __init__(self, config: Any, dataset: Any, sampler: Any) -> None:
         self._left_out: bool | None = None  # as RecBole does it
-        if config.settings.evaluation.rank_history == "auto":
+        if config.settings.evaluation.exclude_seen == "auto":
             super().__init__(config, dataset, sampler, shuffle=False)
             return
-        self._left_out = not ranks_history(config)
+        self._left_out = excludes_seen(config)
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.is_sequential = True  # a row for each target

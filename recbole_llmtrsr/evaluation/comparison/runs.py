@@ -11,6 +11,7 @@ from unicodedata import category
 
 import pandas as pd
 
+from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, read_per_history
 
@@ -100,7 +101,11 @@ def _read_result(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as the result of a run: {error}") from error
-    return result if isinstance(result, dict) else {}
+    if not isinstance(result, dict):
+        return {}
+    if isinstance(options := result.get("options"), dict):
+        result["options"] = current_options(options)
+    return result
 
 
 def _load_tested(path: Path, result: dict[str, Any]) -> Run:

@@ -35,7 +35,7 @@ _OF_LABELS = (
     "normalize_field",
     "normalize_all",
 )  # of models of ratings, in ranking
-_OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_ranks_history`
+_OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_excludes_seen`
 # All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
 _PROTOCOL = [
     name
@@ -235,7 +235,7 @@ def _check_same_protocol(runs: Sequence[Run]) -> None:
         kind = "candidates" if "hash" in (run.result.get("candidates") or {}).get("test", {}) else _kind(options)
         told[str(run)] = _protocol(options, kind)
         if kind == "full":
-            told[str(run)]["rank_history"] = _ranks_history(options)
+            told[str(run)]["exclude_seen"] = _excludes_seen(options)
         if run.per_history is None:  # else its rows are compared
             told[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
     faults = _faults(told, "ran")
@@ -278,12 +278,12 @@ def _kind(options: Any) -> Any:
     return mode if mode in (_UNKNOWN, "full", "labeled") else "candidates"
 
 
-def _ranks_history(options: Any) -> Any:
-    """Whether full ranking keeps the items of the history."""
-    rule, kind = (_option(options, (name,)) for name in ("rank_history", "MODEL_TYPE"))
+def _excludes_seen(options: Any) -> Any:
+    """Whether full ranking leaves out the items of the history."""
+    rule, kind = (_option(options, (name,)) for name in ("exclude_seen", "MODEL_TYPE"))
     if rule != "auto":
         return rule
-    return _UNKNOWN if kind is _UNKNOWN else "yes" if kind == "ModelType.SEQUENTIAL" else "no"
+    return _UNKNOWN if kind is _UNKNOWN else "no" if kind == "ModelType.SEQUENTIAL" else "yes"
 
 
 def _seed_of_split(options: Any) -> Any:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_llmtrsr.data.loaders.full_ranking import ranks_history
+from recbole_llmtrsr.data.loaders.full_ranking import excludes_seen
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
@@ -35,10 +35,10 @@ SIX, UNIX = ["i1", "i2", "i3", "i4", "i5"], ["i2", "i3", "i7", "i8", "i9"]
 
 @pytest.mark.parametrize("model", ["SASRec", "LLMTRSR", "Pop", "BPR"])
 def test_under_one_rule_all_models_leave_out_the_same(make_config, model):
-    without = ranked(make_config, model, rank_history="no")
+    without = ranked(make_config, model, exclude_seen="yes")
     assert without["six"] == (["i6"], SIX)
     assert without["unix"] == (["i1"], UNIX)
-    whole = ranked(make_config, model, rank_history="yes")
+    whole = ranked(make_config, model, exclude_seen="no")
     assert whole["six"] == (["i6"], [])
     assert whole["unix"] == (["i1"], [])
 
@@ -52,19 +52,19 @@ def test_a_target_that_was_chosen_before_is_ranked_all_the_same(make_config, ato
     inter = atomic_folder / "tiny" / "tiny.inter"
     inter.write_text(inter.read_text() + "six\ti2\t7\n")
     for model in ("SASRec", "Pop"):
-        assert ranked(make_config, model, rank_history="no")["six"] == (["i2"], ["i1", "i3", "i4", "i5", "i6"])
+        assert ranked(make_config, model, exclude_seen="yes")["six"] == (["i2"], ["i1", "i3", "i4", "i5", "i6"])
 
 
 def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
-    assert ranks_history(make_config("SASRec", eval_args={"mode": "full"}))
+    assert not excludes_seen(make_config("SASRec", eval_args={"mode": "full"}))
     options = {
         **QUIET,
         "data_path": str(atomic_folder),
         "eval_args": {"mode": "full"},
     }
-    with pytest.raises(UserError, match="history out for Pop and not for SASRec.*set rank_history: yes or no for all"):
+    with pytest.raises(UserError, match="history out for Pop and not for SASRec.*set exclude_seen: yes or no for all"):
         compare(["SASRec", "Pop"], "tiny", config_dict=options)
-    (sasrec, pop), _ = compare(["SASRec", "Pop"], "tiny", config_dict={**options, "rank_history": "no"})
+    (sasrec, pop), _ = compare(["SASRec", "Pop"], "tiny", config_dict={**options, "exclude_seen": "yes"})
     assert sasrec["n_test"] == pop["n_test"]
 
 
@@ -75,7 +75,7 @@ def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atom
         **QUIET,
         "data_path": str(atomic_folder),
         "eval_args": {"mode": "full", "split": split},
-        "rank_history": "no",
+        "exclude_seen": "yes",
     }
     _, folder = compare(["SASRec", "Pop"], "tiny", config_dict=options)
     sasrec, pop = (pd.read_csv(folder / name / "per_history.csv") for name in ("SASRec", "Pop"))
@@ -90,7 +90,7 @@ def test_left_out_items_are_not_ranked(make_config, atomic_folder):
         **QUIET,
         "data_path": str(atomic_folder),
         "eval_args": {"mode": "full"},
-        "rank_history": "no",
+        "exclude_seen": "yes",
         "metrics": ["Recall"],
         "topk": [4],
         "valid_metric": "Recall@4",

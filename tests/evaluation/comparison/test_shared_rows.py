@@ -329,12 +329,12 @@ def test_full_ranking_with_and_without_the_history_is_refused():
     full = {"mode": {"test": "full"}}
     kinds = {"Pop": "ModelType.GENERAL", "SASRec": "ModelType.SEQUENTIAL"}
     pop, sasrec = (
-        run(label, 1, None, candidates={}, options=options(eval_args=full, rank_history="auto", MODEL_TYPE=kind))
+        run(label, 1, None, candidates={}, options=options(eval_args=full, exclude_seen="auto", MODEL_TYPE=kind))
         for label, kind in kinds.items()
     )
-    with pytest.raises(UserError, match=re.escape("SASRec (seed 1) ran with rank_history yes, Pop (seed 1) with no")):
+    with pytest.raises(UserError, match=re.escape("SASRec (seed 1) ran with exclude_seen no, Pop (seed 1) with yes")):
         check_comparable([pop, sasrec])
-    kept = run("Pop@kept", 1, None, candidates={}, options=options(eval_args=full, rank_history="yes"))
+    kept = run("Pop@kept", 1, None, candidates={}, options=options(eval_args=full, exclude_seen="no"))
     check_comparable([sasrec, kept])
 
 

@@ -1,0 +1,52 @@
+"""Options that had other names in the version before; both names are read, the earlier one with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any
+
+from recbole_llmtrsr.errors import UserError
+
+_OPPOSITE = {"yes": "no", "no": "yes", True: "no", False: "yes"}
+RENAMED = {
+    "keep_checkpoints": "keep_states",
+    "probe": "ablations",
+    "rank_history": "exclude_seen",  # its opposite
+    "retrieved_negatives": "hard_negative_ratio",
+}
+
+
+def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an earlier run under the names of today.
+
+    >>> current_options({"epochs": 2, "rank_history": "yes", "SASRec.keep_checkpoints": 3})
+    {'epochs': 2, 'exclude_seen': 'no', 'SASRec.keep_states': 3}
+    """
+    return dict(_renamed(name, value) for name, value in options.items())
+
+
+def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a user gave them, under the names of today; earlier names are warned of.
+
+    Raises:
+        UserError: an option is given under both names.
+    """
+    current = current_options(options)
+    for name, value in options.items():
+        new, accepted = _renamed(name, value)
+        if new == name:
+            continue
+        if new in options:
+            raise UserError(f"{name} is the earlier name of {new}, and both are given: keep {new}")
+        getLogger().warning(
+            f"{name} is now called {new}: write {new}: {accepted}; the next version refuses the old name"
+        )
+    return current
+
+
+def _renamed(name: str, value: Any) -> tuple[str, Any]:
+    prefix, dot, own = name.rpartition(".")
+    if own == "rank_history" and isinstance(value, str | bool):
+        value = _OPPOSITE.get(value, value)
+    return f"{prefix}{dot}{RENAMED.get(own, own)}", value
