@@ -260,7 +260,7 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
     }
     if len(ranked) > 1:
         faults.append(
-            f"full ranking would leave a user's history out for {ranked[False]} and not for {ranked[True]}, which is"
+            f"full ranking would leave a user's history out for {ranked[True]} and not for {ranked[False]}, which is"
             " RecBole's rule by kind of model: set exclude_seen: yes or no for all"
         )
     differing = protocol_faults({_name(config): config.effective_options() for config in configs})
