@@ -6,10 +6,10 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import recbole
 import recbole.utils
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import TraditionalTrainer
 from recbole.utils import ModelType
 
@@ -99,7 +99,7 @@ def model_names() -> list[str]:
     return sorted({*MODELS, *(file.stem for file in files)})
 
 
-def get_dataset(model_class: Any) -> type:
+def get_dataset(model_class: type[AbstractRecommender]) -> type:
     """The data set class of a model; its rows carry history ids whatever the model."""
     if model_class.__name__ in DATASETS:
         return DATASETS[model_class.__name__]
@@ -109,7 +109,7 @@ def get_dataset(model_class: Any) -> type:
     return with_history_ids(next((found for found in own if found is not None), default))
 
 
-def get_trainer(model_class: Any) -> type:
+def get_trainer(model_class: type[AbstractRecommender]) -> type:
     """The trainer class of a model."""
     if model_class.__name__ in TRAINERS:
         return TRAINERS[model_class.__name__]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.errors import UserError
@@ -90,7 +91,7 @@ def check_events(frame: pd.DataFrame, path: Path, time_column: str | None) -> No
         getLogger().warning(f"{told}; RecBole takes the mean of the others")
 
 
-def _named(lines: Any) -> str:
+def _named(lines: Sequence[int] | npt.NDArray[np.int64]) -> str:
     return "line " + ", ".join(map(str, lines[:_N_NAMED])) + (" ..." if len(lines) > _N_NAMED else "")
 
 

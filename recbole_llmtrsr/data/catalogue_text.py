@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from recbole.data.dataset import Dataset
+
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.item_text import ItemText, check_coverage, read_item_text
 
 
-def item_file(config: Any) -> Path:
+def item_file(config: Config) -> Path:
     """The .item file of the data set."""
     return Path(config["data_path"]) / f"{config['dataset']}.item"
 
 
-def read_catalogue(config: Any, labels: bool = False) -> ItemText:
+def read_catalogue(config: Config, labels: bool = False) -> ItemText:
     """Texts by item token, of the columns ``item_text_fields``.
 
     Args:
@@ -33,7 +35,7 @@ def read_catalogue(config: Any, labels: bool = False) -> ItemText:
     )
 
 
-def catalogue_texts(config: Any, dataset: Any) -> list[str]:
+def catalogue_texts(config: Config, dataset: Dataset) -> list[str]:
     """Bare values of the text columns, by RecBole's item id; empty for the padding and items without text.
 
     Args:

@@ -7,10 +7,10 @@ loaded.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
 
 _NUMBERS = ("float", "float_seq")
@@ -28,7 +28,7 @@ _OF_MODELS = ("selected_features", "item_attribute")  # which others of a compar
 _OF_NUMBERS = ("threshold", "numerical_features", "discretization")
 
 
-def faults_of_columns(config: Any) -> Iterator[str]:
+def faults_of_columns(config: Config) -> Iterator[str]:
     """Columns that are named by an option and missing, not loaded, or of another type.
 
     Args:
@@ -63,7 +63,7 @@ def faults_of_columns(config: Any) -> Iterator[str]:
             yield f"val_interval: the column '{name}' holds sequences of tokens, by which RecBole cannot filter"
 
 
-def _headers(config: Any) -> dict[str, dict[str, str]]:
+def _headers(config: Config) -> dict[str, dict[str, str]]:
     """Types by column, of every atomic file of the data set, by suffix."""
     folder, name = Path(config["data_path"]), config["dataset"]
     parts = config["benchmark_filename"]
@@ -84,13 +84,13 @@ def _headers(config: Any) -> dict[str, dict[str, str]]:
     return headers
 
 
-def _is_loaded(config: Any, file: str, column: str) -> bool:
+def _is_loaded(config: Config, file: str, column: str) -> bool:
     wanted = config["load_col"] if config["load_col"] is None else config["load_col"].get(file, ())
     without = (config["unload_col"] or {}).get(file, ())
     return (wanted is None or wanted == "*" or column in wanted) and column not in without
 
 
-def _faults_of_load_col(config: Any, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _faults_of_load_col(config: Config, files: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for option in ("load_col", "unload_col"):
         for file, columns in (config.given.get(option) or {}).items():
             if file not in files:
@@ -107,7 +107,7 @@ def _faults_of_load_col(config: Any, files: Mapping[str, Mapping[str, str]]) -> 
                 )
 
 
-def _named(value: Any) -> list[str]:
+def _named(value: str | Iterable[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole.data.dataset import SequentialDataset
+from recbole.data.dataset import Dataset, SequentialDataset
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.catalogue_text import read_catalogue
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, SequentialRows, latest_rows
 from recbole_llmtrsr.data.item_text import Item, ItemText, check_coverage
@@ -31,7 +32,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     histories: Histories
     label_span: tuple[float, float]
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Config) -> None:
         self.item_text: ItemText = read_catalogue(config, labels=config.settings.data.item_text_labels)
         self._summaries: dict[int, str] = {}
         super().__init__(config)
@@ -112,7 +113,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         return [self._summaries[i] for i in ids[:: max(1, -(-len(ids) // n))]]
 
 
-def load_dataset(dataset_class: Any, config: Any) -> Any:
+def load_dataset(dataset_class: type[Dataset], config: Config) -> Any:
     """Read and filter a data set.
 
     Raises:
@@ -133,7 +134,7 @@ def load_dataset(dataset_class: Any, config: Any) -> Any:
     return dataset
 
 
-def check_not_empty(dataset: Any) -> None:
+def check_not_empty(dataset: Dataset) -> None:
     """Refuse a data set without a row.
 
     Raises:
@@ -143,7 +144,7 @@ def check_not_empty(dataset: Any) -> None:
         raise UserError(_empty(dataset.config))
 
 
-def _empty(config: Any) -> str:
+def _empty(config: Config) -> str:
     names = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
     filters = {name: config[name] for name in names if config[name] not in (None, "[0,inf)")}
     return f"dataset '{config['dataset']}' is empty after filtering" + (

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from recbole.data.dataset import Dataset
 
 _FEW = 50  # pairs of events that tell no order
 _NO_ORDER = 0.95  # share of neighbours at one time
 _SORTED = 0.9  # share of pairs; by chance it is one half
 
 
-def sort_by_exact_time(dataset: Any) -> None:
+def sort_by_exact_time(dataset: Dataset) -> None:
     """Order the events while their times are still exact; every later sort is stable.
 
     Events of a user at one and the same time have no order that is known. ``tied_events`` leaves them in that of the

@@ -22,6 +22,7 @@ from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureSource
 
 from recbole_llmtrsr.config.candidate_modes import US
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
@@ -223,7 +224,7 @@ def latest_rows(users: npt.NDArray[np.int64], history_ids: npt.NDArray[np.int64]
     return np.sort(order[rank < n])
 
 
-def _splits_every_user(config: Any) -> bool:
+def _splits_every_user(config: Config) -> bool:
     """Whether every user with a target trains, so that each user's first event is one of training.
 
     After any other split the first event of a user without a training row may lie after the test, or is the test's own.
@@ -232,7 +233,7 @@ def _splits_every_user(config: Any) -> bool:
     return by_ratio or "LS" in config["eval_args"]["split"]
 
 
-def _add_item_file(dataset: Any, path: Path) -> None:
+def _add_item_file(dataset: Dataset, path: Path) -> None:
     """Let all items of the .item file exist, as RecBole does where it loads one; the file is read without quoting."""
     if not path.is_file():
         raise UserError(f"catalogue: items needs the file {path}: write it, or set catalogue: interactions")
@@ -243,7 +244,7 @@ def _add_item_file(dataset: Any, path: Path) -> None:
     dataset.item_feat = added if known is None else pd.concat([known, added], ignore_index=True)
 
 
-def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _sorted_events(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Sort the events by user and time (stable, as RecBole does); users, items, and each user's first position."""
     if dataset.time_field is None or dataset.time_field not in dataset.inter_feat:
         raise UserError(
@@ -258,7 +259,7 @@ def _sorted_events(dataset: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return users, items, begin
 
 
-def _history_column(dataset: Any) -> str:
+def _history_column(dataset: Dataset) -> str:
     """Name of the column in which pre-split files give the items before the target."""
     column = dataset.iid_field + dataset.config["LIST_SUFFIX"]
     if column not in dataset.inter_feat:
@@ -274,7 +275,7 @@ def _history_column(dataset: Any) -> str:
     return column
 
 
-def _benchmark_histories(dataset: Any) -> Histories:
+def _benchmark_histories(dataset: Dataset) -> Histories:
     """Histories as the pre-split files give them, in their item list column."""
     lists = dataset.inter_feat[_history_column(dataset)].numpy()  # [n_rows, longest], padded with 0
     lengths = (lists != 0).sum(axis=1)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
 
 _DIGITS = 16
 _WORDS = {"users": "users", "items": "items", "held_out": "events held out for validation and test"}
 
 
-def identity(dataset: Any) -> dict[str, str]:
+def identity(dataset: Dataset) -> dict[str, str]:
     """Digests of a built data set's user and item tokens, in the order of their ids, and of what is held out."""
     names = {"users": dataset.uid_field, "items": dataset.iid_field}
     tokens = {name: _digest(dataset.field2id_token[field]) for name, field in names.items()}
@@ -42,7 +43,7 @@ def held_out_digest(parts: Sequence[Any]) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def _digest(tokens: Any) -> str:
+def _digest(tokens: Sequence[object]) -> str:
     digest = hashlib.sha256()
     for token in tokens:
         text = str(token).encode()

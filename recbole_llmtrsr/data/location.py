@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.atomic_files import header_fault
 from recbole_llmtrsr.data.columns import faults_of_columns
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.file_digest import file_digest
 
 
-def check_dataset_files(config: Any) -> None:
+def check_dataset_files(config: Config) -> None:
     """Refuse a data set that is not there, and caches that would have to be un-pickled.
 
     Raises:
@@ -47,7 +47,7 @@ def check_dataset_files(config: Any) -> None:
         raise UserError(faults)
 
 
-def interaction_files(config: Any) -> list[Path]:
+def interaction_files(config: Config) -> list[Path]:
     """The files of events that a data set is read from: one, or the parts of one that was split before."""
     folder, name = Path(config["data_path"]), config["dataset"]
     return [
@@ -55,7 +55,7 @@ def interaction_files(config: Any) -> list[Path]:
     ]
 
 
-def changed_files(config: Any, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def changed_files(config: Config, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Names of the files of events, and of impressions where they are read, that are not what they were.
 
     Args:
@@ -70,7 +70,7 @@ def changed_files(config: Any, then: Mapping[str, str], now: Mapping[str, str]) 
     return [name for name in names if then.get(name) != now.get(name)]
 
 
-def file_digests(config: Any) -> dict[str, str]:
+def file_digests(config: Config) -> dict[str, str]:
     """SHA-256 of a data set's atomic files, by name, and of summaries that were written elsewhere."""
     folder, name = Path(config["data_path"]), config["dataset"]
     paths = {path.name: path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}

@@ -6,7 +6,7 @@ NumPy's own arrays of texts give every element the room of the longest one: a si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +55,7 @@ def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
     return {f"{name}_utf8": np.frombuffer(b"".join(texts), dtype=np.uint8), f"{name}_ends": ends}
 
 
-def unpacked(name: str, arrays: Any) -> npt.NDArray[Any]:
+def unpacked(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """What was packed.
 
     Args:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from recbole_llmtrsr.errors import UserError
 _EXAMPLE = "set split: {US: [0.8, 0.1, 0.1]} or numbers of users, such as {US: [10000, 1000, 1000]}"
 
 
-def n_users_of(sizes: Any, n_users: int) -> list[int]:
+def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
     """How many users train, validate and test.
 
     Args:
@@ -53,13 +52,13 @@ def n_users_of(sizes: Any, n_users: int) -> list[int]:
             f"eval_args split US asks for {int(sum(sizes)):,} users ({list(sizes)}), {n_users:,} have a target after"
             " filtering: ask for fewer, or for shares such as [0.8, 0.1, 0.1]"
         )
-    return list(sizes)
+    return [int(n) for n in sizes]
 
 
 def split_by_user(
     users: npt.NDArray[np.int64],
     tokens: Sequence[str],
-    sizes: Any,
+    sizes: Sequence[float],
     seed: int,
 ) -> tuple[list[npt.NDArray[np.int64]], int]:
     """Rows of training, validation and test users.

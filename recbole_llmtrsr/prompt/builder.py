@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.errors import UserError
@@ -78,7 +79,7 @@ class PromptBuilder:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         templates: Templates,
         settings: PromptSettings,
         catalogue: Sequence[str],
@@ -320,7 +321,7 @@ def _n_shared(head: Sequence[int], instruction: Sequence[int]) -> int:
     return next((n for n, (a, b) in enumerate(zip(head, instruction)) if a != b), min(len(head), len(instruction)))
 
 
-def _leading_special_ids(tokenizer: Any) -> list[int]:
+def _leading_special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The begin-of-sequence id, when this tokenizer sets one in front of a text."""
     bos = tokenizer.bos_token_id
     return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []

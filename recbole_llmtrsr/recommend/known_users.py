@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
@@ -22,7 +23,7 @@ class KnownUsers:
         test: the test split.
     """
 
-    def __init__(self, dataset: Any, test: Any) -> None:
+    def __init__(self, dataset: Dataset, test: Dataset) -> None:
         self._histories = dataset.histories
         self._is_presplit = dataset.config["benchmark_filename"] is not None
         self._tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
@@ -73,7 +74,7 @@ class KnownUsers:
         return self._numbers[user]
 
 
-def _latest_rows(rows: Any, user_field: str) -> dict[int, tuple[int, int]]:
+def _latest_rows(rows: Interaction, user_field: str) -> dict[int, tuple[int, int]]:
     """Row and history id of every user's latest target."""
     users, ids = rows[user_field].numpy(), rows[HISTORY_ID].numpy()
     order = np.lexsort((ids, users))

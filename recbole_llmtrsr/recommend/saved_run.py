@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
-from recbole_llmtrsr.config.config import SavedConfig
+from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.config.free_options import FREE_OPTIONS
 from recbole_llmtrsr.config.settings import all_options
 from recbole_llmtrsr.data.candidates.given import given
@@ -118,7 +120,11 @@ def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) 
 
 
 def _loaded(
-    model_class: Any, folder: Path, result: Mapping[str, Any], file: Path, options: Mapping[str, Any]
+    model_class: type[AbstractRecommender],
+    folder: Path,
+    result: Mapping[str, Any],
+    file: Path,
+    options: Mapping[str, Any],
 ) -> SavedRun:
     saved = load_checkpoint(file, map_location="cpu")
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
@@ -205,7 +211,11 @@ def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None
 
 
 def _config(
-    model_class: Any, result: Mapping[str, Any], saved: Mapping[str, Any], file: Path, places: Mapping[str, Any]
+    model_class: type[AbstractRecommender],
+    result: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    file: Path,
+    places: Mapping[str, Any],
 ) -> SavedConfig:
     own = read_options(saved, model_class)
     if saved["config"].get("trust_remote_code") and "trust_remote_code" not in places:
@@ -320,7 +330,7 @@ def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: 
         )
 
 
-def _tested(config: Any, test: Any) -> Any:
+def _tested(config: Config, test: Dataset) -> Any:
     """The rows of the test that were ranked: of impressions their first clicks alone."""
     mode = candidate_mode(config["eval_args"]["mode"]["test"])
     if mode is None or mode.kind != "impressions":
@@ -329,13 +339,13 @@ def _tested(config: Any, test: Any) -> Any:
     return test.copy(test.inter_feat[np.flatnonzero(np.isin(test.inter_feat[HISTORY_ID].numpy(), ranked.history_ids))])
 
 
-def _check_data(file: Path, expected: Mapping[str, str], config: Any) -> None:
+def _check_data(file: Path, expected: Mapping[str, str], config: Config) -> None:
     changed = differences(expected, config.identity)
     if changed:
         raise other_data(file, config, ", ".join(changed))
 
 
-def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
+def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None:
     """Refuse other events of training, of which histories are made, and other summaries of a file."""
     if "data_files" not in result:
         getLogger().warning(f"the run of {file} does not tell the files of its events, so they are not compared")
@@ -356,7 +366,7 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Any) -> None:
         )
 
 
-def other_data(file: Path, config: Any, what: str) -> UserError:
+def other_data(file: Path, config: Config, what: str) -> UserError:
     """What to tell of data that are not those that a checkpoint was trained on."""
     return UserError(
         f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
@@ -375,7 +385,7 @@ def _check_retriever(file: Path, of_run: Mapping[str, Any], now: Mapping[str, An
             )
 
 
-def _check_prompts(file: Path, saved: Mapping[str, Any], model: Any) -> None:
+def _check_prompts(file: Path, saved: Mapping[str, Any], model: AbstractRecommender) -> None:
     if saved["backbone"] != backbone_digest(model.settings.backbone.backbone):
         raise UserError(
             f"backbone '{model.settings.backbone.backbone}' holds other weights than {file} was trained with: give"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.recommend.queries import Query
 from recbole_llmtrsr.retrieval.reranking import Reranking, reranked, top_items
@@ -41,7 +42,7 @@ class Search:
         most_prompts: largest catalogue that is searched without a retriever.
     """
 
-    def __init__(self, config: Any, test: Any, reranking: Reranking | None, most_prompts: int) -> None:
+    def __init__(self, config: Config, test: Dataset, reranking: Reranking | None, most_prompts: int) -> None:
         self._config, self._test, self._reranking, self._most_prompts = config, test, reranking, most_prompts
         self._n_items = int(test.item_num)
         self._unknown = None if reranking is None else self._missing_column(reranking)

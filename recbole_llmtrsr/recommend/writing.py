@@ -6,10 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.experiment.summary_stage import run_writer, store_path
@@ -49,7 +50,7 @@ class SummaryService:
         UserError: a summarizer that cannot be had any more.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         self._settings = config.settings.summary
         self._item_text = dataset.item_text
         self._file: FileSummaries | None = None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.split_rows import Ids
 from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
 from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
-def category_numbers(config: Any, mode: CandidateMode, item_tokens: Tokens) -> Ids:
+def category_numbers(config: Config, mode: CandidateMode, item_tokens: Tokens) -> Ids:
     """A number for each item's category: the whole value of ``candidate_category``; -1 for an empty one.
 
     Args:

@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows
@@ -145,7 +146,9 @@ def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -
     return _by_clocks(rng, ranks, n, allowed[ranks])
 
 
-def _by_clocks(rng: np.random.Generator, candidates: Ids, n: int, rates: Any = 1.0) -> Ids:
+def _by_clocks(
+    rng: np.random.Generator, candidates: Ids, n: int, rates: float | npt.NDArray[np.number[Any]] = 1.0
+) -> Ids:
     """n of them, or all where there are fewer.
 
     The n smallest of exponential clocks with these rates are a draw without replacement.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
 from recbole_llmtrsr.errors import UserError
@@ -17,7 +18,7 @@ from recbole_llmtrsr.errors import UserError
 _N_NAMED = 5
 
 
-def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
+def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
     """The part of a candidate file that speaks of a split.
 
     Of impressions, the targets that are an impression's first click are ranked, and with ``catalogue: items`` negatives
@@ -78,7 +79,7 @@ def given(config: Any, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateF
     return ranked, named.where(is_ranked), counts
 
 
-def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Any) -> None:
+def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Config) -> None:
     unknown = file.tokens[rows.item_ids(file.tokens) == 0]
     if len(unknown):
         is_whole = config.settings.evaluation.catalogue == "items"
@@ -104,5 +105,5 @@ def _check_targets(path: Path, file: CandidateFile, rows: SplitRows) -> None:
         )
 
 
-def _names(rows: SplitRows, where: Any) -> str:
+def _names(rows: SplitRows, where: npt.NDArray[np.int64]) -> str:
     return ", ".join(rows.name(row) for row in where[:_N_NAMED])

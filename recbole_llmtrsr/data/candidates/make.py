@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode, candidate_mode
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.category import category_numbers
@@ -19,7 +20,7 @@ from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows, has_targe
 from recbole_llmtrsr.errors import UserError
 
 
-def candidate_set(config: Any, dataset: Any, split: str, mode: CandidateMode | None = None) -> CandidateSet:
+def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateMode | None = None) -> CandidateSet:
     """The candidate set of a split, which then lies in ``candidate_dir`` for other programs too.
 
     Args:
@@ -53,7 +54,7 @@ def candidate_set(config: Any, dataset: Any, split: str, mode: CandidateMode | N
 
 
 def _drawn(
-    config: Any, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
+    config: Config, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
 ) -> tuple[CandidateFile, Path]:
     """Read what was drawn before, else draw and save."""
     settings = config.settings.evaluation

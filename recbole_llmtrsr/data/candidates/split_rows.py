@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recbole.data.dataset import Dataset
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
@@ -40,7 +40,7 @@ class SplitRows:
     popularity: Ids
 
     @classmethod
-    def of(cls, dataset: Any) -> SplitRows:
+    def of(cls, dataset: Dataset) -> SplitRows:
         """Those of a built data set with history ids.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import Dataset
+from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 
-from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
 
 MOST_SCORES = 2**24  # of a batch: 64 MiB in fp32, without what ranking them takes
 
 
-def excludes_seen(config: Any) -> bool:
+def excludes_seen(config: Config) -> bool:
     """Whether full ranking leaves out the items of the history; RecBole's rule where ``exclude_seen`` is auto."""
     rule = config.settings.evaluation.exclude_seen
     return bool(rule == "yes" or (rule == "auto" and config["MODEL_TYPE"] != ModelType.SEQUENTIAL))
@@ -37,7 +41,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
 
     step: int
 
-    def __init__(self, config: Any, dataset: Any, sampler: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset, sampler: AbstractSampler) -> None:
         self._left_out: bool | None = None  # as RecBole does it
         if config.settings.evaluation.exclude_seen == "auto":
             super().__init__(config, dataset, sampler, shuffle=False)
@@ -57,7 +61,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
             self.step = step
             self.set_batch_size(step)
 
-    def collate_fn(self, index: Any) -> Any:
+    def collate_fn(self, index: Sequence[int]) -> Any:
         """Rows, (row, item) of what is left out or None, and (row, item) of the targets."""
         rows, left_out, target_rows, targets = super().collate_fn(index)
         if self._left_out:
@@ -66,7 +70,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
 
 
 def history_places(
-    histories: Any, history_ids: list[int], targets: torch.Tensor | None = None
+    histories: Histories, history_ids: list[int], targets: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Row and item of everything in these histories, but the rows' targets.
 

@@ -56,7 +56,7 @@ def read_records(
     raise UserError(f"the form of {path} is unknown: accepted are {FORMS}")
 
 
-def as_text(value: Any, separator: str = ", ") -> str:
+def as_text(value: object, separator: str = ", ") -> str:
     """A value of JSON or Parquet as text.
 
     >>> as_text(None), as_text(7), as_text(["a", None, 2.5]), as_text(float("nan"))

@@ -18,6 +18,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -145,7 +146,7 @@ class ModelSource:
         self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
         return lm, tokenizer
 
-    def check_names(self, config: Any) -> None:
+    def check_names(self, config: PretrainedConfig) -> None:
         """Refuse a folder whose weights do not fit the architecture, by their names alone: no weight is read.
 
         Args:
@@ -176,7 +177,7 @@ class ModelSource:
         return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
 
     def _load_weights(
-        self, auto: Any, dtype: torch.dtype, only_reader: bool = False, **options: Any
+        self, auto: type[AutoModel], dtype: torch.dtype, only_reader: bool = False, **options: Any
     ) -> PreTrainedModel:
         what = "weights"
         try:
@@ -204,7 +205,7 @@ class ModelSource:
         if fault is not None:
             raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
 
-    def _require_rows(self, tokenizer: Any, n_rows: int | None) -> None:
+    def _require_rows(self, tokenizer: PreTrainedTokenizerBase, n_rows: int | None) -> None:
         """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""
         fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
         if fault is not None:
@@ -219,7 +220,7 @@ class ModelSource:
                 f" `tokenizer.save_pretrained({self.name!r})`"
             )
 
-    def _require_causal_lm(self, config: Any) -> None:
+    def _require_causal_lm(self, config: PretrainedConfig) -> None:
         """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
         architectures = set(getattr(config, "architectures", None) or ())
         known: set[str] = set()

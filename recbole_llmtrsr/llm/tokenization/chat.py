@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.tokenization.thoughts import closed_thoughts
@@ -43,7 +44,7 @@ def past_thoughts(closing: str) -> str:
     return closed_thoughts(closing)
 
 
-def chat_frame(tokenizer: Any, owner: str, remedy: str) -> tuple[str, str]:
+def chat_frame(tokenizer: PreTrainedTokenizerBase, owner: str, remedy: str) -> tuple[str, str]:
     """What stands before and after the message, up to where the answer begins.
 
     Args:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
 
 # Added tokens that are language, not control: runs of white space, and words that somebody taught a model.
 _LANGUAGE = re.compile(r"[\s▁]*([^\W_]+([-'\u2019._ ][^\W_]+)*)?[\s▁]*")
 
 
-def control_tokens(tokenizer: Any) -> dict[int, str]:
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Added tokens that are not language, by id: special ones, and others such as <think>, </tool_call> and [gMASK].
 
     Args:
@@ -40,7 +40,7 @@ class PlainText:
         max_tokens: longer texts are cut, with the tokens that stand around a text inside of the limit; None cuts none.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int | None = None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._copy = _splitting_copy(tokenizer, max_tokens)
@@ -107,7 +107,7 @@ class PlainText:
         return re.compile("|".join(map(re.escape, sorted(whole, key=len, reverse=True)))) if whole else None
 
 
-def _splitting_copy(tokenizer: Any, max_tokens: int | None) -> Tokenizer | None:
+def _splitting_copy(tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> Tokenizer | None:
     """A copy of a fast tokenizer that reads control tokens as text; None of one that is not fast."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts
@@ -12,7 +12,7 @@ from recbole_llmtrsr.llm.tokenization.plain_text import control_tokens
 _ANY_TEXT = "a \u0378"
 
 
-def rows_fault(tokenizer: Any, n_rows: int) -> str | None:
+def rows_fault(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> str | None:
     """Tokens that may be read and have no row, with the remedy; None where every one has.
 
     Control tokens that neither the tokenizer sets around a text nor its chat template writes around a user's message
@@ -37,7 +37,7 @@ def rows_fault(tokenizer: Any, n_rows: int) -> str | None:
     )
 
 
-def _of_template(tokenizer: Any) -> list[int]:
+def _of_template(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of what the chat template writes around a user's message; none where no prompt can have it."""
     if not tokenizer.chat_template:
         return []

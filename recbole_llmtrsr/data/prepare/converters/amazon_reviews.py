@@ -162,7 +162,7 @@ def _convert_products(
     described, others = set[str](), set[str]()
     n_others = n_page_source = n_odd_prices = n_marked_up = 0
 
-    def plain(value: Any, separator: str = ", ") -> str:
+    def plain(value: object, separator: str = ", ") -> str:
         nonlocal n_marked_up
         text = as_text(value, separator)
         cleaned = without_markup(text)
@@ -211,14 +211,14 @@ def _convert_products(
     )
 
 
-def _flat(value: Any) -> list[Any]:
+def _flat(value: object) -> list[Any]:
     """The categories of other years are one path, those of 2014 a list of several, which share their beginnings."""
-    paths = value if isinstance(value, list) else [value]
+    paths: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(path, list) for path in paths):
         return paths
     return list(dict.fromkeys(as_text(name) for path in paths for name in path))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     # JSON has numbers that no float can hold, and NaN, which is in no range.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BOUND
