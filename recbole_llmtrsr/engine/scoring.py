@@ -1,6 +1,7 @@
-"""Log-odds of the positive answer.
+"""The score of a candidate: the log-odds of yes against no.
 
-    score = logit_yes - logit_no,   logit_t = cap(scale * (h . w_t + b_t)),   P(yes | yes or no) = sigmoid(score)
+    score = logit_yes - logit_no                        P(yes | yes or no) = sigmoid(score)
+    logit_t = cap(scale * (h . w_t + b_t))
 
 h is the hidden state at the last token of the prompt, w_t and b_t the row of answer token t in the output head. Only
 these two rows are read, and in float32: in bfloat16 the logits of similar candidates tie.

@@ -1,6 +1,7 @@
 """Preference summaries: how a history becomes a short text.
 
-``planning`` lists the distinct writer calls that a paradigm (``hierarchical``, ``recurrent``) needs for all histories,
-``execute`` runs those that the ``store`` does not have, wave by wave, and a writer (``extractive``, ``llm_writer``)
-turns items and earlier texts into text. ``python -m recbole_llmtrsr.summarizer`` looks into a store.
+``paradigms`` states how the paper makes one summary of a history's blocks (``hierarchical``, ``recurrent``).
+``planning`` runs it with numbers of calls in place of texts, which lists the distinct writer calls of all histories.
+``execute`` runs the calls that the ``store`` does not have, wave by wave, and a writer (``extractive``, ``llm_writer``)
+turns items and earlier texts into text. ``python -m recbole_llmtrsr.summarizer`` inspects a store.
 """

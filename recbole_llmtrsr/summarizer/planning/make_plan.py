@@ -1,41 +1,65 @@
-"""From histories to a plan: blocks go to a paradigm, in time linear in events."""
+"""From histories to a plan: every block goes through a paradigm once, and the histories that begin with it share it."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.config.settings import SummarySettings
-from recbole_llmtrsr.summarizer.planning.hierarchical import Tree
+from recbole_llmtrsr.summarizer.jobs import Kind
+from recbole_llmtrsr.summarizer.paradigms import Write, merge_levels, recurrent, summarize_blocks
 from recbole_llmtrsr.summarizer.planning.plan import Plan
-from recbole_llmtrsr.summarizer.planning.recurrent import Chain
+
+State = TypeVar("State")
+PlanWrite = Write[bytes, int]
 
 
-class Paradigm(Protocol):
-    """The calls over one growing history."""
+@dataclass(frozen=True)
+class Paradigm(Generic[State]):
+    """A function of ``paradigms`` in two steps, so that histories that begin alike share the first.
 
-    def append(self, run: int) -> None:
-        """The history has one more full block."""
-        ...
+    Attributes:
+        start: the state before the first block.
+        read: (blocks, write, state) -> the state with these blocks.
+        summary: (state, write) -> number of the call that summarizes them; None without a block.
+    """
 
-    def summary(self, run: int | None = None) -> int:
-        """The call that summarizes the blocks so far and, if given, a last short block; -1 where there is none."""
-        ...
+    start: State
+    read: Callable[[Iterable[bytes], PlanWrite, State], State]
+    summary: Callable[[State, PlanWrite], int | None]
 
-    def calls_alone(self, n_blocks: int) -> int:
-        """Calls of a history of so many blocks that shares none."""
-        ...
+    def calls_alone(self) -> Iterator[int]:
+        """Yields how many calls a history of 0, 1, 2, ... blocks takes that shares none."""
+        calls: list[Kind] = []
+
+        def write(kind: Kind, block: bytes | None = None, inputs: tuple[int, ...] = ()) -> int:
+            calls.append(kind)
+            return len(calls)
+
+        state = self.start
+        while True:
+            n_read = len(calls)
+            self.summary(state, write)
+            yield len(calls)
+            del calls[n_read:]
+            state = self.read([b""], write, state)
 
 
-PARADIGMS: dict[str, Callable[[Plan, SummarySettings], Paradigm]] = {
-    "hierarchical": lambda plan, settings: Tree(plan, settings.merge_fan_in, settings.max_depth),
-    "recurrent": lambda plan, settings: Chain(plan),
+PARADIGMS: dict[str, Callable[[SummarySettings], Paradigm[Any]]] = {
+    "hierarchical": lambda settings: Paradigm(
+        start=((),),
+        read=partial(summarize_blocks, fan_in=settings.merge_fan_in, max_depth=settings.max_depth),
+        summary=merge_levels,
+    ),
+    "recurrent": lambda settings: Paradigm(start=None, read=recurrent, summary=lambda summary, write: summary),
 }
 
 
@@ -55,48 +79,54 @@ def make_plan(
         end: where it ends, target excluded. [n_histories]
         settings: paradigm and blocks.
     """
-    plan = Plan(items)
+    plan = Plan()
     plan.results = np.full(len(begin), -1, dtype=np.int64)
-    sequence = _Sequence(plan, settings, -1)
+    paradigm = PARADIGMS[settings.summary](settings)
+    calls_alone, counts = paradigm.calls_alone(), list[int]()
+    ids = np.ascontiguousarray(items, dtype=np.int32)
+    prefixes = _Prefixes(plan, paradigm, settings, ids, -1)
     for number in np.lexsort((end, begin)).tolist():
-        if sequence.begin != begin[number]:
-            sequence = _Sequence(plan, settings, int(begin[number]))
-        plan.results[number] = sequence.summary(int(end[number]))
+        if prefixes.begin != begin[number]:
+            prefixes = _Prefixes(plan, paradigm, settings, ids, int(begin[number]))
+        summary, n_blocks = prefixes.summary(int(end[number]))
+        if summary is not None:
+            plan.results[number] = summary
+        counts += islice(calls_alone, max(0, n_blocks + 1 - len(counts)))
+        plan.requested += counts[n_blocks]
     return plan
 
 
-class _Sequence:
+class _Prefixes(Generic[State]):
     """One user's events, of which ever longer prefixes are summarized."""
 
-    def __init__(self, plan: Plan, settings: SummarySettings, begin: int) -> None:
+    def __init__(
+        self, plan: Plan, paradigm: Paradigm[State], settings: SummarySettings, ids: npt.NDArray[np.int32], begin: int
+    ) -> None:
         self.begin = begin
-        self._plan, self._settings = plan, settings
+        self._write, self._paradigm, self._ids = plan.write, paradigm, ids
+        self._size, self._with_remainder = settings.block_size, settings.with_remainder
         self._limit = math.inf if settings.max_blocks is None else settings.max_blocks
         self._next = begin  # where the next full block begins
         self._n_blocks = 0
-        self._latest: deque[int] = deque(maxlen=settings.max_blocks)  # runs; all of them without a limit
-        self._state, self._n_in_state = self._new(), 0  # grows with histories that are within the limit
+        self._latest: deque[bytes] = deque(maxlen=settings.max_blocks)  # full blocks; all of them without a limit
+        self._state, self._n_read = paradigm.start, 0  # grows with prefixes that are within the limit
 
-    def summary(self, end: int) -> int:
-        size = self._settings.block_size
-        while self._next + size <= end:
-            self._latest.append(self._plan.run(self._next, self._next + size))
-            self._next += size
+    def summary(self, end: int) -> tuple[int | None, int]:
+        """The call that summarizes the events before ``end``, and of how many blocks."""
+        while self._next + self._size <= end:
+            self._latest.append(self._ids[self._next : self._next + self._size].tobytes())
+            self._next += self._size
             self._n_blocks += 1
-        rest = None
-        if self._settings.with_remainder and self._next < end:
-            rest = self._plan.run(self._next, end)
-        n_blocks = self._n_blocks + (rest is not None)
-        self._plan.requested += self._state.calls_alone(int(min(n_blocks, self._limit)))
+        rest = [self._ids[self._next : end].tobytes()] if self._with_remainder and self._next < end else []
+        n_blocks = self._n_blocks + len(rest)
+        read, write = self._paradigm.read, self._write
         if n_blocks <= self._limit:
-            for run in islice(self._latest, self._n_in_state, None):
-                self._state.append(run)
-            self._n_in_state = self._n_blocks
-            return self._state.summary(rest)
-        window = self._new()
-        for run in islice(self._latest, int(len(self._latest) + (rest is not None) - self._limit), None):
-            window.append(run)
-        return window.summary(rest)
-
-    def _new(self) -> Paradigm:
-        return PARADIGMS[self._settings.summary](self._plan, self._settings)
+            if self._n_read < self._n_blocks:
+                self._state = read(islice(self._latest, self._n_read, None), write, self._state)
+                self._n_read = self._n_blocks
+            state = read(rest, write, self._state) if rest else self._state
+        else:
+            n_dropped = len(self._latest) + len(rest) - int(self._limit)
+            state = read([*islice(self._latest, n_dropped, None), *rest], write, self._paradigm.start)
+            n_blocks = int(self._limit)
+        return self._paradigm.summary(state, write), n_blocks

@@ -187,13 +187,14 @@ def test_the_order_of_histories_changes_neither_summaries_nor_cost(run: Any, par
 
 
 @pytest.mark.parametrize("remainder", ["no", "yes"])
-@pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_a_plan_grows_by_a_bounded_number_of_numbers_per_event(paradigm: str, remainder: str) -> None:
+@pytest.mark.parametrize("options", [{"merge_fan_in": 4}, {"summary": "recurrent"}])
+def test_a_plan_grows_by_a_bounded_number_of_numbers_per_event(options: Any, remainder: str) -> None:
     def size(n_events: int) -> int:
-        settings = SummarySettings(summary=paradigm, summarize_remainder=remainder)
+        settings = SummarySettings(summarize_remainder=remainder, **options)
         begin, end = np.zeros(n_events, np.int64), np.arange(n_events)
         plan = make_plan(np.arange(n_events), begin, end, settings)
-        return sum(len(value) for name, value in vars(plan).items() if name.startswith("_"))
+        return sum(1 + len(plan.items_of(call)) + len(plan.inputs_of(call)) for call in range(len(plan)))
 
-    # Twice the events of one user: all their prefixes cost twice as much, not four times.
-    assert size(4000) <= 2.01 * size(2000)
+    # Twice the events of one user: all their prefixes cost about twice as much, not four times. (A merge of all blocks
+    # at once reads as many texts as there are blocks, whoever plans it.)
+    assert size(4000) <= 2.3 * size(2000)
