@@ -73,7 +73,6 @@ setup(
     ],
     extras_require={
         "server": [SERVER],
-        "vllm": ["vllm>=0.8"],
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
         "serving": SERVING,

@@ -1,12 +1,16 @@
-"""The one exception for faults that the user can mend, and how command lines tell it."""
+"""The one exception for faults that the user can mend, how it is worded, and how command lines tell it."""
 
 from __future__ import annotations
 
+import difflib
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterable
 
 DISK_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+# Joiners and direction marks (Unicode Cf) stay: emoji, Persian and Indic scripts are spelled with them.
+GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class UserError(ValueError):
@@ -21,6 +25,38 @@ class UserError(ValueError):
     def __init__(self, faults: str | Iterable[str]) -> None:
         self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(self.faults))
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], *, cutoff: float = 0.6, any_case: bool = False, form: str = "; {}"
+) -> str:
+    """What an error says of a name that is near to an unknown one; '' where none is.
+
+    Args:
+        name: what the user wrote.
+        known: what is accepted.
+        cutoff: how alike two names must be, from 0 to 1.
+        any_case: whether a name that differs in capitals alone is always near.
+        form: how the question joins the sentence before it.
+
+    >>> did_you_mean("epocs", ["epochs", "topk"]), did_you_mean("x", ["epochs"])
+    ("; did you mean 'epochs'?", '')
+    >>> did_you_mean("sasrec", ["SASRec"], any_case=True, form=" ({})")
+    " (did you mean 'SASRec'?)"
+    """
+    known = list(known)
+    near = [one for one in known if any_case and one.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return form.format(f"did you mean '{near[0]}'?") if near else ""
+
+
+def one_line(text: str) -> str:
+    """Text with every run of white space and control characters as one space.
+
+    >>> one_line("a\\u2028b \\x00 c\\n")
+    'a b c'
+    """
+    return GAPS.sub(" ", text).strip()
 
 
 def exit_code(work: Callable[[], int]) -> int:

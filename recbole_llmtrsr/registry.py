@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from recbole.utils import ModelType
 from recbole_llmtrsr.config import config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import with_history_ids
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.sequential_recommender.hllm import HLLM
 from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
@@ -81,8 +80,7 @@ def get_model(name: str) -> type:
         return MODELS[name]
     names = model_names()
     if name not in names:
-        near = [n for n in names if n.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(name, names, any_case=True)
         raise UserError(
             f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"
             f" models{hint}; a model of your own is known once its file is imported, which registers it"

@@ -24,7 +24,7 @@ from recbole_llmtrsr.experiment.pipeline import checked_config
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.llm.generators.server import ServerGenerator
 from recbole_llmtrsr.model.assembly import assemble
 from recbole_llmtrsr.quick_start import compare
@@ -159,7 +159,7 @@ def _thinking_server(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openai", reason="needs the extra 'server'")
 
     def answers(self: Any, prompts: Any, limit: int) -> Any:
-        return enumerate(Generation("Okay, so I need to summarize what", 9, limit, False) for _ in prompts)
+        return enumerate(GeneratedText("Okay, so I need to summarize what", 9, limit, finish="length") for _ in prompts)
 
     monkeypatch.setattr(ServerGenerator, "generate", lambda *given: (answer for answer in answers(*given)))
     door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)

@@ -9,11 +9,11 @@ from recbole_llmtrsr import registry
 from recbole_llmtrsr.config import config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.quick_start import compare, compared_runs
 from recbole_llmtrsr.recommend import Recommender
 from recbole_llmtrsr.registry import register_model
-from recbole_llmtrsr.summarizer.jobs import Answer
 from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.summarizer.writers.make_writer import register_writer
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
@@ -128,7 +128,8 @@ class Titles:
     def run(self, jobs):
         for place, job in enumerate(jobs):
             self.n += 1
-            yield [(place, Answer(" ".join([*job.inputs, *(value for item in job.items for _, value in item.fields)])))]
+            words = [*job.inputs, *(value for item in job.items for _, value in item.fields)]
+            yield [(place, GeneratedText(" ".join(words)))]
 
     def count_tokens(self, text):
         return 0

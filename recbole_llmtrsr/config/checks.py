@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode, impression_faults
 from recbole_llmtrsr.config.metric_names import result_names
+from recbole_llmtrsr.errors import did_you_mean
 
 # What a model of RecBole's reads though its property file does not list it: FEARec, HRM.
 _READ_UNLISTED = {"tau", "reg_weight"}
@@ -30,10 +30,7 @@ def faults_of_prefixes(names: Collection[str], models: Collection[str]) -> Itera
         prefix, dot, _ = name.rpartition(".")
         prefix = prefix.partition("@")[0]
         if dot and prefix not in models:
-            near = [m for m in models if m.lower() == prefix.lower()] or difflib.get_close_matches(
-                prefix, sorted(models), n=1
-            )
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(prefix, sorted(models), any_case=True)
             yield f"option '{name}' speaks to a model '{prefix}' that does not exist{hint}"
 
 

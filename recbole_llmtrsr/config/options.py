@@ -87,7 +87,7 @@ class SummarySettings:
     summarizer: str = option(
         "extractive",
         "Who writes: extractive (no model), a transformers model name or folder, openai:<model>@<base url> (any"
-        " OpenAI-compatible server), vllm:<model>, or file:<path> (summaries written elsewhere).",
+        " OpenAI-compatible server, such as vLLM's), or file:<path> (summaries written elsewhere).",
         names="model",
     )
     summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
@@ -101,8 +101,8 @@ class SummarySettings:
     )
     summarizer_context: int | None = option(
         None,
-        "Tokens of prompt and answer together; ~ is 4096 for openai: (part of the store's keys, so it is not asked of"
-        " the server, but checked against what that says) and what the model states for vllm:.",
+        "Tokens that a server has for prompt and answer together; ~ is 4096. It is part of the store's keys, so it is"
+        " not asked of the server, but checked against what that says.",
         minimum=64,
     )
     summarizer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from recbole_llmtrsr.config.options import (
     TextVectorSettings,
     TrainingSettings,
 )
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 
 __all__ = [
     "OPTION_NAMES",
@@ -129,9 +128,8 @@ def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str
     for name in names:
         if name in known or name in OPTION_NAMES:
             continue
-        near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)
-        if near:
-            faults.append(f"option '{name}' does not exist; did you mean '{near[0]}'?")
+        if hint := did_you_mean(name, candidates, cutoff=0.75):
+            faults.append(f"option '{name}' does not exist{hint}")
         else:
             strangers.append(name)
     return faults, strangers
@@ -147,8 +145,7 @@ def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[s
         return None
     choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
     if choices and value is not None and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(str(value), choices)
         faults.append(f"{spec.name} must be one of {', '.join(choice_names(spec, kind))}, got {value!r}{hint}")
     if minimum is not None and value is not None and not value >= minimum:  # so that NaN is refused
         faults.append(f"{spec.name} must be >= {minimum}, got {value}")

@@ -6,12 +6,12 @@ loaded.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
+from recbole_llmtrsr.errors import did_you_mean
 
 _NUMBERS = ("float", "float_seq")
 # Options whose value names columns: a list of them, a mapping by them, or one.
@@ -101,7 +101,7 @@ def _faults_of_load_col(config: Config, files: Mapping[str, Mapping[str, str]]) 
             elif columns != "*":
                 yield from (
                     f"{option} names the column '{name}', which {config['dataset']}.{file} does not have"
-                    f"{_near(name, files[file])}; it has {', '.join(files[file])}"
+                    f"{did_you_mean(name, files[file])}; it has {', '.join(files[file])}"
                     for name in columns
                     if name not in files[file]
                 )
@@ -115,9 +115,4 @@ def _remedy(name: str, option: str, files: Mapping[str, Mapping[str, str]], load
     holder = next((file for file, columns in files.items() if name in columns), None)
     if holder is not None:
         return f"list it in load_col: {{{holder}: [..., {name}]}}"
-    return f"no file has it{_near(name, loaded)}; set {option} to columns that are loaded ({', '.join(loaded)})"
-
-
-def _near(name: str, names: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"no file has it{did_you_mean(name, loaded)}; set {option} to columns that are loaded ({', '.join(loaded)})"

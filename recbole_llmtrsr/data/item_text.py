@@ -7,17 +7,14 @@ that the atomic format does not define. A language model needs the text itself.
 from __future__ import annotations
 
 import codecs
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
+from recbole_llmtrsr.errors import one_line as one_line  # others import it from here
 
 PLACEHOLDER = "no text available"
-# Joiners and direction marks (Unicode Cf) stay: emoji, Persian and Indic scripts are spelled with them.
-GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True)
@@ -188,8 +185,7 @@ def _check_columns(path: Path, columns: Sequence[str], available: Sequence[str])
     faults = []
     for column in columns:
         if column not in available:
-            near = difflib.get_close_matches(column, available, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(column, available)
             faults.append(f"item_text_fields: {path} has no column '{column}', it has {', '.join(available)}{hint}")
     if not columns:
         faults.append(f"{path} has no text column: LLMTRSR needs at least one beside the id, such as title:token_seq")
@@ -200,12 +196,3 @@ def _check_columns(path: Path, columns: Sequence[str], available: Sequence[str])
 def _item(columns: Sequence[str], values: Sequence[str], labels: bool) -> Item:
     fields = tuple((column, one_line(value)) for column, value in zip(columns, values, strict=True) if one_line(value))
     return Item(fields, "; ".join(f"{column}: {value}" if labels else value for column, value in fields))
-
-
-def one_line(text: str) -> str:
-    """Text with every run of white space and control characters as one space.
-
-    >>> one_line("a\\u2028b \\x00 c\\n")
-    'a b c'
-    """
-    return GAPS.sub(" ", text).strip()

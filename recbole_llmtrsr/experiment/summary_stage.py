@@ -25,7 +25,7 @@ from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writers.make_writer import EXTRACTIVE, FILE, VLLM, make_writer
+from recbole_llmtrsr.summarizer.writers.make_writer import EXTRACTIVE, FILE, make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 MANY = 10  # histories whose summaries are not expected to be all the same
@@ -102,8 +102,8 @@ def make_summaries(
                     record.keep(store, made.unanswered)
                 return made
 
-        if settings.summary_store is None or settings.summarizer.startswith(VLLM):
-            result = processes.run_on_main(summarized)  # there is nothing to share, or one engine for all GPUs
+        if settings.summary_store is None:
+            result = processes.run_on_main(summarized)  # there is nothing to share
         else:
             result = _of_all_processes(summarized(), writer)
     _check_texts(result, settings.block_size)

@@ -27,9 +27,11 @@ class ExplainedItem:
 
 def facts(call: TracedCall) -> tuple[str, ...]:
     """Where a call's text came from and what it cost, in words."""
-    tokens = f"{call.prompt_tokens} tokens read, {call.new_tokens} written"
-    cost = (tokens, _ENDINGS.get(call.finish, call.finish)) if call.prompt_tokens or call.new_tokens else ()
-    return (_SOURCES[call.source], *cost)
+    answer = call.answer
+    if answer is None or not (answer.prompt_tokens or answer.new_tokens):
+        return (_SOURCES[call.source],)
+    tokens = f"{answer.prompt_tokens} tokens read, {answer.new_tokens} written"
+    return (_SOURCES[call.source], tokens, _ENDINGS[answer.finish])
 
 
 @dataclass(frozen=True)

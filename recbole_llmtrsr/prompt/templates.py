@@ -8,12 +8,11 @@ Source: Zheng et al. (WWW 2024) tell what each prompt asks for; the wording is o
 
 from __future__ import annotations
 
-import difflib
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ class Templates:
         names = [f.name for f in fields(self)]
         for name, text in overrides.items():
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(name, names)
                 faults.append(f"prompt_templates: no template '{name}', there are {', '.join(names)}{hint}")
                 continue
             try:

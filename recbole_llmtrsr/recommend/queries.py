@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 from recbole_llmtrsr.recommend.known_users import FEW, KnownUsers
 
 GivenItem = str | Mapping[str, str]
@@ -154,10 +153,11 @@ class QueryParser:
                     f" {type(one).__name__}"
                 )
         if unknown:
-            near = difflib.get_close_matches(unknown[0][:40], self._numbers, n=1) if len(self._numbers) < FEW else []
+            compared = self._numbers if len(self._numbers) < FEW else ()
+            hint = did_you_mean(unknown[0][:40], compared, form=" ({})")
             faults.append(
                 f"{name}: {_named(unknown)} {'is' if len(unknown) == 1 else 'are'} not among the"
-                f" {len(self._numbers):,} items that the model knows{_hint(near)}: give texts instead, such as"
+                f" {len(self._numbers):,} items that the model knows{hint}: give texts instead, such as"
                 f" {{{self._item_text.columns[0]!r}: '...'}}"
             )
         return tuple(items)
@@ -192,10 +192,6 @@ def _named(tokens: Sequence[object]) -> str:
     """The first few in quotes; whatever they hold can be written as UTF-8."""
     shown = ", ".join(f"'{str(token)[:60].encode(errors='replace').decode()}'" for token in tokens[:_N_NAMED])
     return shown + (f" and {len(tokens) - _N_NAMED} more" if len(tokens) > _N_NAMED else "")
-
-
-def _hint(near: Sequence[str]) -> str:
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _is_unicode(text: str) -> bool:

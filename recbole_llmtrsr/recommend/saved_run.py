@@ -38,7 +38,7 @@ from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, VLLM, is_local
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, is_local
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
@@ -300,8 +300,7 @@ def check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -
 def _is_of_hub(option: str, value: str) -> bool:
     """Whether loading the model that an option names asks the hub, or may ask it."""
     if option == "summarizer":
-        kind = _writer(value)
-        return kind in ("local", "vllm") and is_hub_name(value.removeprefix(VLLM))
+        return is_local(value) and is_hub_name(value)
     return value not in (BUILTIN if option == "backbone" else TFIDF,) and is_hub_name(value)
 
 
@@ -311,7 +310,7 @@ def _writer(summarizer: str) -> str:
         return f"{SERVER}{parse_server(summarizer)[0]}"
     if is_local(summarizer):
         return "local"
-    return next((kind.rstrip(":") for kind in (FILE, VLLM) if summarizer.startswith(kind)), summarizer)
+    return "file" if summarizer.startswith(FILE) else summarizer
 
 
 def _is_outside(path: str) -> bool:

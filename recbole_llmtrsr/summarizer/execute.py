@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from logging import getLogger
 from typing import Literal
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.summarizer.calls import Calls
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.losses import Counts, check_losses, tell_losses
 from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
@@ -24,14 +25,9 @@ WAIT_SECONDS = 0.05  # between looks at what another process is writing
 PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
 
 Source = Literal["stored", "written", "replaced"]
-
-
-@dataclass(frozen=True)
-class _Text:
-    text: str
-    key: bytes | None  # of the answer in the store; None where the text is a replacement
-    source: Source
-    faults: tuple[str, ...] = ()
+Answers = Mapping[bytes, GeneratedText | GenerationFailure]  # by the keys of their calls
+# The text that a call gets, and the key under which the store has it: None where it is a replacement.
+Used = tuple[str, bytes | None]
 
 
 class Executor:
@@ -80,7 +76,6 @@ class Executor:
         self._fallback: SummaryWriter | None = None
         self._writer_ids: dict[tuple[Kind, int], int] = {}
         self._written: set[bytes] = set()  # keys
-        self._sources: dict[int, Source] = {}  # of the calls whose text was not found in the store
         self._bar = tqdm(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
         self._start = time.perf_counter()
 
@@ -92,7 +87,7 @@ class Executor:
         """
         with self._bar:
             for kind, wave in self._calls.plan.waves():
-                settled: dict[bytes, _Text | None] = {}  # of this wave; None where a dry run has no text
+                settled: dict[bytes, Used | None] = {}  # of this wave; None where a dry run has no text
                 numbers = wave.tolist()
                 for window in self._windows(numbers):
                     self._run_window(kind, window, settled)
@@ -105,9 +100,10 @@ class Executor:
 
     def source(self, number: int) -> Source:
         """Where a call's text comes from."""
-        return self._sources.get(number, "stored")
+        key = self._calls.used_key(number)
+        return "replaced" if key is None else "written" if key in self._written else "stored"
 
-    def faults(self, number: int, answer: Answer) -> tuple[str, ...]:
+    def faults(self, number: int, answer: GeneratedText) -> tuple[str, ...]:
         """What is wrong with a writer's answer to a call."""
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
@@ -119,7 +115,7 @@ class Executor:
             yield numbers[start : start + size]
             start, self._window = start + size, 4 * size
 
-    def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, _Text | None]) -> None:
+    def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, Used | None]) -> None:
         keys: dict[int, bytes] = {}
         jobs: dict[bytes, int] = {}  # different calls that read the same are one
         for number in window:
@@ -133,13 +129,11 @@ class Executor:
         self._bar.update(len(window) - len(jobs))
         settled.update(self._settle(kind, jobs, self._answers(kind, jobs, 0)))
         for number, key in keys.items():
-            text = settled[key]
-            if text is not None:
-                self._calls.done(number, text.text, text.key)
-                if text.source != "stored":
-                    self._sources[number] = text.source
+            used = settled[key]
+            if used is not None:
+                self._calls.done(number, *used)
 
-    def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> dict[bytes, Answer | Failure]:
+    def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> Answers:
         """Answers from the store, from this process's writer or from another process; in a dry run from the store.
 
         Args:
@@ -147,9 +141,9 @@ class Executor:
             jobs: key -> number of the call.
             attempt: 0, or 1 for the second.
         """
-        answers: dict[bytes, Answer | Failure] = {}
+        answers: dict[bytes, GeneratedText | GenerationFailure] = {}
 
-        def enter(new: Mapping[bytes, Answer | Failure]) -> int:
+        def enter(new: Answers) -> int:
             answers.update(new)
             report = self._writer.report()
             if tokens := report.get("prompt_tokens", 0) + report.get("new_tokens", 0):
@@ -158,7 +152,7 @@ class Executor:
             self._bar.update(len(new) if attempt == 0 else 0)
             return len(new)
 
-        enter({key: Failure(self.unanswered[key]) for key in jobs if key in self.unanswered})
+        enter({key: GenerationFailure(self.unanswered[key]) for key in jobs if key in self.unanswered})
         self.counts.found += enter(self._store.find([key for key in jobs if key not in answers]))
         pending = [] if self._dry else [key for key in jobs if key not in answers]
         busy: set[bytes] = set()  # since the last progress
@@ -182,9 +176,7 @@ class Executor:
                     )
         return answers
 
-    def _write(
-        self, kind: Kind, claimed: Mapping[bytes, int], attempt: int
-    ) -> Iterator[Mapping[bytes, Answer | Failure]]:
+    def _write(self, kind: Kind, claimed: Mapping[bytes, int], attempt: int) -> Iterator[Answers]:
         """Let the writer answer claimed calls; every answer is in the store before the next one is waited for."""
         keys = list(claimed)
         jobs = [replace(self._calls.job(number), attempt=attempt) for number in claimed.values()]
@@ -195,7 +187,7 @@ class Executor:
                 records = [
                     Record(key, kind, answer, self._calls.provenance(claimed[key]), attempt)
                     for key, answer in answers.items()
-                    if isinstance(answer, Answer)
+                    if isinstance(answer, GeneratedText)
                 ]
                 if records:
                     answers.update(self._store.put(self._writer_id(kind, attempt), records))
@@ -208,82 +200,79 @@ class Executor:
             if claims:
                 self._store.release(list(claims))
 
-    def _settle(
-        self, kind: Kind, jobs: Mapping[bytes, int], answers: dict[bytes, Answer | Failure]
-    ) -> dict[bytes, _Text | None]:
+    def _settle(self, kind: Kind, jobs: Mapping[bytes, int], answers: Answers) -> dict[bytes, Used | None]:
         """Decide on missing and faulty answers; an empty one never stands where there was something to say."""
-        texts: dict[bytes, _Text | None] = {}
-        faulty: dict[bytes, int] = {}
-        missing: dict[bytes, int] = {}
+        used: dict[bytes, Used | None] = {}
+        faulty: dict[bytes, tuple[str, ...]] = {}  # faults of the texts that are used
+        missing: list[bytes] = []
         for key, number in jobs.items():
             answer = answers.get(key)
             if answer is None:
                 self.needed.append((number, 0))
-                texts[key] = None
-            elif isinstance(answer, Failure):
+                used[key] = None
+            elif isinstance(answer, GenerationFailure):
                 self._failed(key, answer)
-                missing[key] = number
+                missing.append(key)
             else:
-                texts[key] = text = self._text(key, number, answer)
-                self.counts.faults.update(text.faults)
-                if text.faults:
-                    faulty[key] = number
+                used[key] = answer.text, key
+                if faults := self.faults(number, answer):
+                    self.counts.faults.update(faults)
+                    faulty[key] = faults
         if faulty and self._faulty == "retry":
-            texts.update(self._second_texts(kind, faulty, texts))
-        for key, number in faulty.items():
-            used = texts[key]
-            if used is not None and (self._faulty == "fallback" or not ALWAYS_REPLACED.isdisjoint(used.faults)):
-                missing[key] = number
-            elif used is not None:
-                self.counts.remaining_faults.update(used.faults)
+            self._ask_again(kind, {key: jobs[key] for key in faulty}, used, faulty)
+        for key, faults in faulty.items():
+            if used[key] is None:
+                continue
+            if self._faulty == "fallback" or not ALWAYS_REPLACED.isdisjoint(faults):
+                missing.append(key)
+            else:
+                self.counts.remaining_faults.update(faults)
         if missing:
-            texts.update(self._replacements(missing))
-        self.counts.different += len(texts)
-        return texts
+            used.update(self._replacements({key: jobs[key] for key in missing}))
+        self.counts.different += len(used)
+        return used
 
-    def _failed(self, key: bytes, failure: Failure) -> None:
+    def _failed(self, key: bytes, failure: GenerationFailure) -> None:
         self.counts.failures[failure.reason] += 1
         self.unanswered[key] = failure.reason
 
-    def _second_texts(
-        self, kind: Kind, faulty: Mapping[bytes, int], first: Mapping[bytes, _Text | None]
-    ) -> dict[bytes, _Text | None]:
+    def _ask_again(
+        self,
+        kind: Kind,
+        jobs: Mapping[bytes, int],
+        used: dict[bytes, Used | None],
+        faulty: dict[bytes, tuple[str, ...]],
+    ) -> None:
         """Ask once more; a second answer counts if it is without fault, or if the first one would be replaced."""
-        again = {self._calls.key(number, attempt=1): (key, number) for key, number in faulty.items()}
+        again = {self._calls.key(number, attempt=1): (key, number) for key, number in jobs.items()}
         answers = self._answers(kind, {second: number for second, (_, number) in again.items()}, 1)
-        texts: dict[bytes, _Text | None] = {}
         for second, (key, number) in again.items():
-            answer, former = answers.get(second), first[key]
+            answer = answers.get(second)
             self.counts.repeated += 1
             if answer is None:
                 self.needed.append((number, 1))
-                texts[key] = None
-            elif isinstance(answer, Failure):
+                used[key] = None
+            elif isinstance(answer, GenerationFailure):
                 self._failed(second, answer)
             else:
-                text = self._text(second, number, answer)
-                if not text.faults or former is None or not ALWAYS_REPLACED.isdisjoint(former.faults):
-                    texts[key] = text
-        return texts
+                faults = self.faults(number, answer)
+                if not faults or not ALWAYS_REPLACED.isdisjoint(faulty[key]):
+                    used[key], faulty[key] = (answer.text, second), faults
 
-    def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, _Text]:
+    def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, Used]:
         """Extracts of all items behind each call; not stored, so that a later run asks where there was no answer."""
         if self._fallback is None:
             self._fallback = self._make_fallback()
         self.counts.replaced += len(missing)
-        keys, texts = list(missing), {}
+        keys, used = list(missing), dict[bytes, Used]()
         for some in self._fallback.run([Job("block", self._calls.items_behind(n)) for n in missing.values()]):
             for position, answer in some:
-                assert isinstance(answer, Answer)
-                texts[keys[position]] = _Text(answer.text, None, "replaced")
-        return texts
+                assert isinstance(answer, GeneratedText)
+                used[keys[position]] = answer.text, None
+        return used
 
     def _writer_id(self, kind: Kind, attempt: int) -> int:
         if (kind, attempt) not in self._writer_ids:
             settings = self._writer.settings(kind, attempt)
             self._writer_ids[kind, attempt] = self._store.writer_id(self._writer.name, settings)
         return self._writer_ids[kind, attempt]
-
-    def _text(self, key: bytes, number: int, answer: Answer) -> _Text:
-        source: Source = "written" if key in self._written else "stored"
-        return _Text(answer.text, key, source, self.faults(number, answer))

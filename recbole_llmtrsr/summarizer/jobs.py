@@ -1,16 +1,16 @@
-"""What a writer is asked, and what it answers."""
+"""What a writer is asked; what it answers is a ``GeneratedText``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import getLogger
 from typing import Literal, get_args
 
 from recbole_llmtrsr.data.item_text import Item
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 
 Kind = Literal["block", "update", "merge"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +31,10 @@ class Job:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a writer wrote.
-
-    Attributes:
-        text: one line; '' where there is nothing to say.
-        prompt_tokens: tokens read; 0 without a language model.
-        new_tokens: tokens written; 0 without a language model.
-        seconds: wall time, shared out among the jobs that were worked on together.
-        finish: ``stop``, or ``length`` where the text was cut off at the limit.
-    """
-
-    text: str
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    seconds: float = 0.0
-    finish: Finish = "stop"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A job that got no answer, for a reason outside of the job (a server that does not respond).
-
-    Attributes:
-        reason: a word or two, by which failures are counted: 'timeout', 'status 500', 'not json'.
-    """
-
-    reason: str
+def __getattr__(name: str) -> type:
+    """What writers of their own imported in the version before."""
+    if name not in ("Answer", "Failure"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    now: type = GeneratedText if name == "Answer" else GenerationFailure
+    getLogger().warning(f"{__name__}.{name} is now called {now.__module__}.{now.__name__}: import that")
+    return now

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
 
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
@@ -13,7 +12,7 @@ from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
 KEY_BYTES = 16
 
 
-def canonical(settings: Mapping[str, Any]) -> str:
+def canonical(settings: Mapping[str, object]) -> str:
     """Settings as JSON, always the same for equal settings.
 
     >>> canonical({"b": 1, "a": [True, "é"]})

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from recbole_llmtrsr.summarizer.jobs import Answer, Job
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
+from recbole_llmtrsr.summarizer.jobs import Job
 
 FAULTS: tuple[str, ...] = ("empty", "thinks", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
 ALWAYS_REPLACED = frozenset({"empty", "thinks"})  # by an extract, whatever else is done about faults
@@ -85,7 +86,7 @@ _PLANS = re.compile(
 _ORNAMENT = " \t*_#>-"
 
 
-def faults_of(job: Job, answer: Answer, wording: Sequence[str]) -> tuple[str, ...]:
+def faults_of(job: Job, answer: GeneratedText, wording: Sequence[str]) -> tuple[str, ...]:
     """The faults of an answer, in the order of ``FAULTS``; none for most.
 
     Args:

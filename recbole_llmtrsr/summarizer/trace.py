@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.execute import Executor, Source
 from recbole_llmtrsr.summarizer.jobs import Kind
@@ -21,7 +22,7 @@ class TracedCall:
         inputs: numbers of the calls whose texts it read, oldest first.
         text: what was made of it.
         source: found in the store, written in this run, or replaced by the extractive writer.
-        prompt_tokens, new_tokens, finish: of the writer's answer; 0, 0 and 'none' where there was none.
+        answer: of the writer, which may have been replaced; None where there was none.
         faults: of the writer's answer.
     """
 
@@ -31,9 +32,7 @@ class TracedCall:
     inputs: tuple[int, ...]
     text: str
     source: Source
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    finish: str = "none"
+    answer: GeneratedText | None = None
     faults: tuple[str, ...] = ()
 
 
@@ -58,9 +57,7 @@ def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) ->
                 tuple(calls.plan.inputs_of(call)),
                 str(calls.texts[call]),
                 executor.source(call),
-                answer.prompt_tokens if answer else 0,
-                answer.new_tokens if answer else 0,
-                answer.finish if answer else "none",
+                answer,
                 executor.faults(call, answer) if answer else (),
             )
         )

@@ -10,8 +10,8 @@ import pytest
 
 from recbole_llmtrsr.__main__ import main
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.generators.generation import GenerationFailure
 from recbole_llmtrsr.quick_start import compare
-from recbole_llmtrsr.summarizer.jobs import Failure
 from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
@@ -166,7 +166,7 @@ def test_a_summarizer_that_never_answers_is_refused_and_leaves_nothing(
         name = "silent"
 
         def run(self, jobs: Any) -> Any:
-            yield [(position, Failure("status 500")) for position in range(len(jobs))]
+            yield [(position, GenerationFailure("status 500")) for position in range(len(jobs))]
 
     monkeypatch.setattr(make_writer, "_registered", {"silent": Silent})
     with pytest.raises(UserError, match=r"summarizer 'silent': none of .* can be used \(failures: {'status 500'"):

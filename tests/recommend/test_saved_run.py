@@ -243,7 +243,7 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("summarizer", ["evil/model", "vllm:evil/model", "evil"])
+@pytest.mark.parametrize("summarizer", ["evil/model", "evil"])
 def test_a_summarizer_of_the_hub_is_asked_for_only_if_said_again(trained, tmp_path, summarizer):
     saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summarizer": summarizer})

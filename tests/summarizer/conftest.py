@@ -11,8 +11,9 @@ import pytest
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.summarizer.cost import estimate
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
@@ -28,7 +29,7 @@ class EchoWriter:
         self.jobs: list[str] = []
         self.style = style
         self.checked = False
-        self.answers: dict[str, Answer | Failure] = {}  # instead of the echo
+        self.answers: dict[str, GeneratedText | GenerationFailure] = {}  # instead of the echo
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
         return {"writer": "echo", "style": self.style, "kind": kind, "attempt": attempt}
@@ -36,7 +37,7 @@ class EchoWriter:
     def wording(self, kind: Kind) -> Sequence[str]:
         return ["Summarize this history."] if self.checked and kind == "block" else []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[list[tuple[int, Answer | Failure]]]:
+    def run(self, jobs: Sequence[Job]) -> Iterator[list[tuple[int, GeneratedText | GenerationFailure]]]:
         # From the last to the first, in pairs: an executor must not rely on the order.
         numbered = [(position, self._answer(job)) for position, job in enumerate(jobs)][::-1]
         for start in range(0, len(numbered), 2):
@@ -48,7 +49,7 @@ class EchoWriter:
     def report(self) -> dict[str, int]:
         return {"jobs": len(self.jobs)}
 
-    def _answer(self, job: Job) -> Answer | Failure:
+    def _answer(self, job: Job) -> GeneratedText | GenerationFailure:
         items = "".join(item.line for item in job.items)
         if job.kind == "block":
             text = f"[{items}]"
@@ -58,7 +59,7 @@ class EchoWriter:
             text = "{" + ",".join(job.inputs) + "}"
         text += "'" * job.attempt
         self.jobs.append(text)
-        return self.answers.get(text, Answer(text, 10, 5, 0.5))
+        return self.answers.get(text, GeneratedText(text, 10, 5, 0.5))
 
 
 class Summarize:

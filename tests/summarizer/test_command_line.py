@@ -5,16 +5,17 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.__main__ import main
-from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 ROOT = Path(__file__).parents[2]
-MADE = ("2026-01-02T03:04:05+00:00", "0.1.0")
+MADE = {"created": "2026-01-02T03:04:05+00:00", "version": "0.1.0"}
 A, B, C = "a" * 32, "b" * 32, "ab" * 16
 
 
@@ -25,13 +26,13 @@ def path(tmp_path: Path) -> Path:
     with SummaryStore(path) as store:
         writer = store.writer_id("org/model", {"limit": 160})
         records = [
-            Record(bytes.fromhex(B), "block", Answer("Likes B.", 300, 20, 0.5), ("item:i1", "item:i2")),
-            Record(bytes.fromhex(C), "block", Answer("", 700, 160, 1.5, "length"), ("item:i3",)),
-            Record(bytes.fromhex(A), "merge", Answer("Likes A."), (f"call:{B}", f"call:{C}", f"call:{B}"), 1),
-            Record(bytes.fromhex("0" * 32), "update", Answer("Zero."), (f"call:{'f' * 32}", "item:i4")),
+            Record(bytes.fromhex(B), "block", GeneratedText("Likes B.", 300, 20, 0.5), ("item:i1", "item:i2")),
+            Record(bytes.fromhex(C), "block", GeneratedText("", 700, 160, 1.5, "length"), ("item:i3",)),
+            Record(bytes.fromhex(A), "merge", GeneratedText("Likes A."), (f"call:{B}", f"call:{C}", f"call:{B}"), 1),
+            Record(bytes.fromhex("0" * 32), "update", GeneratedText("Zero."), (f"call:{'f' * 32}", "item:i4")),
         ]
         for record in records:
-            store.insert([Entry(record, writer, *MADE)])
+            store.insert([replace(record, writer=writer, **MADE)])
     return path
 
 
@@ -91,8 +92,8 @@ def test_show_ends_where_imported_calls_are_made_from_each_other(
     with SummaryStore(tmp_path / "s.sqlite") as store:
         writer = store.writer_id("w", {})
         for key, made_from in ((A, B), (B, A)):
-            record = Record(bytes.fromhex(key), "merge", Answer(key[0]), (f"call:{made_from}",))
-            store.insert([Entry(record, writer, *MADE)])
+            record = Record(bytes.fromhex(key), "merge", GeneratedText(key[0]), (f"call:{made_from}",))
+            store.insert([replace(record, writer=writer, **MADE)])
     assert main(["show", "a", f"--store={tmp_path / 's.sqlite'}"]) == 0
     printed = capsys.readouterr().out
     assert (printed.count(f"{A}  merge"), printed.count(f"{B}  merge")) == (1, 1)
@@ -102,10 +103,10 @@ def test_show_follows_a_chain_as_long_as_a_history(tmp_path: Path, capsys: pytes
     with SummaryStore(tmp_path / "s.sqlite") as store:
         writer = store.writer_id("w", {})
         updates = [
-            Record(n.to_bytes(16, "big"), "update", Answer(f"text {n}"), (f"call:{n - 1:032x}",))
+            Record(n.to_bytes(16, "big"), "update", GeneratedText(f"text {n}"), (f"call:{n - 1:032x}",))
             for n in range(1, 2001)
         ]
-        store.insert([Entry(record, writer, *MADE) for record in updates])
+        store.insert([replace(record, writer=writer, **MADE) for record in updates])
     assert main(["show", f"{2000:032x}", f"--store={tmp_path / 's.sqlite'}"]) == 0
     texts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  text")]
     assert texts == [f"  text {n}" for n in range(1, 2001)]

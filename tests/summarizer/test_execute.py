@@ -15,8 +15,8 @@ from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.summarizer.execute import Executor
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
@@ -94,7 +94,7 @@ def test_equal_calls_of_different_windows_are_asked_once_even_if_there_is_no_ans
     monkeypatch.setattr(importlib.import_module("recbole_llmtrsr.summarizer.execute"), "LOOKUPS", 1)
     twins = ItemText.from_rows(["title"], {"a": ["A"], "b": ["A"]}, labels=False)
     writer = make_echo()
-    writer.answers = {"[AA]": Failure("timeout")}
+    writer.answers = {"[AA]": GenerationFailure("timeout")}
     result = summarize_histories({0: "ab", 1: "ba", 2: "aa"}, twins, writer, options())
     assert writer.jobs == ["[AA]"]
     assert (result.report["failures"], result.report["replaced"], result.report["equal"]) == ({"timeout": 1}, 1, 2)
@@ -118,7 +118,7 @@ def test_a_missing_answer_is_replaced_counted_and_asked_for_again_in_the_next_ru
     summarize_histories: Any, make_echo: Any, store: SummaryStore, tmp_path: Path
 ) -> None:
     writer = make_echo()
-    writer.answers = {"[CD]": Failure("timeout")}
+    writer.answers = {"[CD]": GenerationFailure("timeout")}
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(), store)
     assert result.summaries == {0: "{[AB],title: C | D}"}
     assert (result.report["failures"], result.report["replaced"], result.report["made"]) == ({"timeout": 1}, 1, 2)
@@ -134,17 +134,17 @@ def test_a_missing_answer_is_replaced_counted_and_asked_for_again_in_the_next_ru
     assert mended.report["failures"] == {}
 
 
-BAD = {"[CD]": Answer("", 10, 5, 0.5)}
+BAD = {"[CD]": GeneratedText("", 10, 5, 0.5)}
 
 
-def checked(make_echo: Any, **answers: Answer) -> Any:
+def checked(make_echo: Any, **answers: GeneratedText) -> Any:
     writer = make_echo()
     writer.checked, writer.answers = True, {**BAD, **answers}
     return writer
 
 
 def test_faulty_answers_are_kept_and_counted(summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(make_echo, **{"[CD]": Answer("Likes C and", finish="length")})
+    writer = checked(make_echo, **{"[CD]": GeneratedText("Likes C and", finish="length")})
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="keep"))
     assert result.summaries == {0: "{[AB],Likes C and}"}
     assert (result.report["faults"], result.report["replaced"], result.report["repeated"]) == ({"cut_off": 1}, 0, 0)
@@ -152,7 +152,7 @@ def test_faulty_answers_are_kept_and_counted(summarize_histories: Any, make_echo
 
 @pytest.mark.parametrize("policy", ["keep", "retry"])
 def test_what_stays_empty_is_replaced_under_any_policy(policy: str, summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(make_echo, **{"[CD]'": Answer(" ")})
+    writer = checked(make_echo, **{"[CD]'": GeneratedText(" ")})
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries=policy))
     assert result.summaries == {0: "{[AB],title: C | D}"}
     assert (result.report["faults"], result.report["replaced"]) == ({"empty": 1}, 1)
@@ -161,7 +161,7 @@ def test_what_stays_empty_is_replaced_under_any_policy(policy: str, summarize_hi
 def test_faulty_answers_are_replaced_and_the_store_keeps_what_was_said(
     summarize_histories: Any, make_echo: Any, store: SummaryStore
 ) -> None:
-    settings, cut = options(faulty_summaries="fallback"), {"[CD]": Answer("Likes C and", finish="length")}
+    settings, cut = options(faulty_summaries="fallback"), {"[CD]": GeneratedText("Likes C and", finish="length")}
     result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo, **cut), settings, store)
     assert result.summaries == {0: "{[AB],title: C | D}"}
     assert (result.report["faults"], result.report["replaced"]) == ({"cut_off": 1}, 1)
@@ -188,8 +188,8 @@ def test_faulty_answers_are_asked_for_once_more(summarize_histories: Any, make_e
 def test_a_second_answer_that_is_faulty_too_is_taken_only_over_nothing(
     summarize_histories: Any, make_echo: Any
 ) -> None:
-    cut = Answer("Likes C and", finish="length")
-    writer = checked(make_echo, **{"[AB]": cut, "[AB]'": Answer("Likes A and", finish="length"), "[CD]'": cut})
+    cut = GeneratedText("Likes C and", finish="length")
+    writer = checked(make_echo, **{"[AB]": cut, "[AB]'": GeneratedText("Likes A and", finish="length"), "[CD]'": cut})
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
     assert result.summaries == {0: "{Likes C and,Likes C and}"}
     assert result.report["repeated"] == 2
@@ -197,7 +197,9 @@ def test_a_second_answer_that_is_faulty_too_is_taken_only_over_nothing(
 
 
 def test_a_failed_second_attempt_keeps_the_first_answer(summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(make_echo, **{"[CD]": Answer("Likes C and", finish="length"), "[CD]'": Failure("timeout")})
+    writer = checked(
+        make_echo, **{"[CD]": GeneratedText("Likes C and", finish="length"), "[CD]'": GenerationFailure("timeout")}
+    )
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
     assert result.summaries == {0: "{[AB],Likes C and}"}
     assert (result.report["failures"], result.report["replaced"]) == ({"timeout": 1}, 0)
@@ -214,7 +216,7 @@ def test_a_missing_merge_or_update_is_replaced_by_an_extract_of_all_items_behind
         writer = make_echo()
         made = summarize_histories({0: "abcdef"}, catalogue, writer, options(paradigm))
         last = make_echo()
-        last.answers = {text: Failure("timeout") for text in writer.jobs if text.startswith(failing)}
+        last.answers = {text: GenerationFailure("timeout") for text in writer.jobs if text.startswith(failing)}
         texts[paradigm] = summarize_histories({0: "abcdef"}, catalogue, last, options(paradigm)).summaries[0]
         assert texts[paradigm] != made.summaries[0]
     assert texts["hierarchical"] == texts["recurrent"]
@@ -229,7 +231,11 @@ def test_counts_add_up_and_a_dry_run_foretells_them(
 ) -> None:
     chance = random.Random(seed)
     settings = options(paradigm, faulty_summaries=policy)
-    fates = (Answer("", 10, 5), Answer("Likes A and", 10, 5, finish="length"), Failure("timeout"))
+    fates = (
+        GeneratedText("", 10, 5),
+        GeneratedText("Likes A and", 10, 5, finish="length"),
+        GenerationFailure("timeout"),
+    )
     blocks = [f"[{a}{b}]{second}" for a in "ABC" for b in "ABC" for second in ("", "'")]
     answers = {text: chance.choice(fates) for text in blocks if chance.random() < 0.5}
     histories = {n: "".join(chance.choices("abc", k=chance.randrange(10))) for n in range(20)}
@@ -277,27 +283,28 @@ def test_provenance_names_items_and_the_texts_that_were_read(
     summarize_histories: Any, make_echo: Any, store: SummaryStore
 ) -> None:
     summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options("recurrent"), store)
-    block, update = sorted(store.entries(store.keys()), key=lambda entry: len(entry.record.answer.text))
-    assert block.record.inputs == ("item:a", "item:b")
-    assert update.record.inputs == (f"call:{block.record.key.hex()}", "item:c", "item:d")
+    block, update = sorted(store.records(store.keys()), key=lambda entry: len(entry.answer.text))
+    assert block.inputs == ("item:a", "item:b")
+    assert update.inputs == (f"call:{block.key.hex()}", "item:c", "item:d")
 
 
 def test_the_calls_behind_a_summary_are_told(summarize_histories: Any, make_echo: Any, store: SummaryStore) -> None:
     summarize_histories({0: "ab"}, CATALOGUE, make_echo(), options(), store)
     writer = checked(make_echo)
-    writer.answers["[EF]"] = Failure("timeout")
+    writer.answers["[EF]"] = GenerationFailure("timeout")
     settings = options(faulty_summaries="fallback")
     result = summarize_histories({0: "abcdef", 1: "", 2: "xy"}, CATALOGUE, writer, settings, store)
-    told = [(call.kind, call.items, call.text, call.source, call.finish, call.faults) for call in result.calls_of(0)]
+    told = [(call.kind, call.items, call.text, call.source, call.faults) for call in result.calls_of(0)]
     assert told == [
-        ("block", ("A", "B"), "[AB]", "stored", "stop", ()),
-        ("block", ("C", "D"), "title: C | D", "replaced", "stop", ("empty",)),
-        ("block", ("E", "F"), "title: E | F", "replaced", "none", ()),
-        ("merge", (), "{[AB],title: C | D,title: E | F}", "written", "stop", ()),
+        ("block", ("A", "B"), "[AB]", "stored", ()),
+        ("block", ("C", "D"), "title: C | D", "replaced", ("empty",)),
+        ("block", ("E", "F"), "title: E | F", "replaced", ()),
+        ("merge", (), "{[AB],title: C | D,title: E | F}", "written", ()),
     ]
     first, second, third, merge = result.calls_of(0)
     assert merge.inputs == (first.number, second.number, third.number)
-    assert (merge.prompt_tokens, merge.new_tokens, third.prompt_tokens) == (10, 5, 0)
+    assert (first.answer, second.answer, third.answer) == (GeneratedText("[AB]", 10, 5, 0.5), BAD["[CD]"], None)
+    assert merge.answer == GeneratedText(merge.text, 10, 5, 0.5)
     assert result.calls_of(1) == ()
 
 
@@ -328,7 +335,11 @@ def pairs(n: int) -> dict[int, str]:
     return {i: "".join(pair) for i, pair in enumerate(islice(permutations(LETTERS, 2), n))}
 
 
-LOST = [Answer("", finish="length"), Answer("Okay, so I need to", finish="length"), Failure("timeout")]
+LOST = [
+    GeneratedText("", finish="length"),
+    GeneratedText("Okay, so I need to", finish="length"),
+    GenerationFailure("timeout"),
+]
 
 
 @pytest.mark.parametrize("answer", LOST)
@@ -338,7 +349,7 @@ def test_a_writer_whose_texts_are_all_lost_is_refused_with_the_remedy(answer: An
     writer.answers = {f"[{pair.upper()}]": answer for pair in pairs(n).values()}
     with pytest.raises(UserError, match=rf"summarizer 'echo': none of {n} texts can be used") as fault:
         judged(pairs(n), writer).run()
-    if isinstance(answer, Answer):
+    if isinstance(answer, GeneratedText):
         assert "raise summarizer_max_new_tokens" in str(fault.value)
         assert "summarizer_request: {chat_template_kwargs: {enable_thinking: false}}" in str(fault.value)
     else:
@@ -347,7 +358,7 @@ def test_a_writer_whose_texts_are_all_lost_is_refused_with_the_remedy(answer: An
 
 def test_it_is_refused_after_the_first_window_and_not_at_the_end(make_echo: Any) -> None:
     writer = checked(make_echo)
-    writer.answers = {f"[{pair.upper()}]": Answer("") for pair in pairs(500).values()}
+    writer.answers = {f"[{pair.upper()}]": GeneratedText("") for pair in pairs(500).values()}
     with pytest.raises(UserError, match="none of 9 texts can be used"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("recbole_llmtrsr.summarizer.execute"), "ENOUGH", 9)
         judged(pairs(500), writer, jobs=16).run()
@@ -359,7 +370,7 @@ def test_more_than_half_of_the_texts_must_be_the_writers(
     n_lost: int, is_refused: bool, make_echo: Any, caplog: Any
 ) -> None:
     writer = checked(make_echo)
-    writer.answers = {f"[{pair.upper()}]": Answer("") for pair in pairs(n_lost).values()}
+    writer.answers = {f"[{pair.upper()}]": GeneratedText("") for pair in pairs(n_lost).values()}
     executor = judged(pairs(40), writer)
     with pytest.raises(UserError, match="19 of 40 texts can be used") if is_refused else nullcontext():
         executor.run()
@@ -373,15 +384,15 @@ def test_faults_of_texts_that_are_used_are_told_where_many_have_them(
     n: int, is_told: bool, make_echo: Any, caplog: Any
 ) -> None:
     writer = checked(make_echo)
-    writer.answers = {f"[{pair.upper()}]": Answer("Likes A and", finish="length") for pair in pairs(n).values()}
+    writer.answers = {f"[{pair.upper()}]": GeneratedText("Likes A and", finish="length") for pair in pairs(n).values()}
     judged(pairs(40), writer).run()
     assert (f"have a fault: {n} cut_off: raise summarizer_max_new_tokens" in caplog.text) == is_told
 
 
 def test_what_got_no_answer_is_not_asked_again_in_the_same_run(make_echo: Any) -> None:
     writer = checked(make_echo)
-    cut = {"[AC]": Answer("Likes A and", finish="length")}
-    writer.answers = {"[AB]": Failure("timeout"), **cut, "[AC]'": Failure("status 500")}
+    cut = {"[AC]": GeneratedText("Likes A and", finish="length")}
+    writer.answers = {"[AB]": GenerationFailure("timeout"), **cut, "[AC]'": GenerationFailure("status 500")}
     first = judged(pairs(5), writer, faulty="retry")
     first.run()
     later = checked(make_echo)

@@ -124,7 +124,7 @@ def serve() -> Iterator[Any]:
 
 
 def content(store: SummaryStore) -> list[tuple[bytes, str]]:
-    return [(entry.record.key, entry.record.answer.text) for entry in store.entries(store.keys())]
+    return [(entry.key, entry.answer.text) for entry in store.records(store.keys())]
 
 
 def test_every_history_ends_with_a_summary_or_a_counted_fallback_in_whatever_order_answers_come(

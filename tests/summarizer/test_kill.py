@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.config.settings import SummarySettings
-from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.keys import digest
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import plan_calls, summarize
@@ -39,7 +39,7 @@ class SlowWriter:
             time.sleep(seconds)
             text = f"{job.kind} {[item.line for item in job.items]} {[digest(text).hex() for text in job.inputs]}"
             os.write(log, (text + chr(10)).encode())
-            yield [(position, Answer(text))]
+            yield [(position, GeneratedText(text))]
 
 end = np.arange(200 * 50) + 1
 items = [f"item {n}" for n in range(len(end) + 1)]
@@ -66,7 +66,7 @@ def written(log: Path) -> list[str]:
 def content(store: Path) -> list[tuple[Any, ...]]:
     """Key, kind, answer, inputs and attempt of every row, by key."""
     with SummaryStore(store) as opened:
-        records = [entry.record for entry in opened.entries(opened.keys())]
+        records = list(opened.records(opened.keys()))
     return sorted((r.key, r.kind, r.answer.text, r.answer.finish, r.inputs, r.attempt) for r in records)
 
 

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from recbole_llmtrsr.data.item_text import Item, ItemText, one_line
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.prompt.templates import DOMAINS
-from recbole_llmtrsr.summarizer.jobs import Answer, Job
+from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.quality import FAULTS, faults_of
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
@@ -41,7 +42,7 @@ WORDING = (DOMAINS["movies"].block, DOMAINS["movies"].update, DOMAINS["movies"].
 
 def faults(text: str, items: tuple[Item, ...] = MOVIES, inputs: tuple[str, ...] = ()) -> tuple[str, ...]:
     kind = "merge" if not items else "update" if inputs else "block"
-    return faults_of(Job(kind, items, inputs), Answer(one_line(text)), WORDING)
+    return faults_of(Job(kind, items, inputs), GeneratedText(one_line(text)), WORDING)
 
 
 GOOD = [
@@ -186,7 +187,7 @@ def test_a_bad_summary_has_its_fault_and_no_other(fault: str, items: tuple[Item,
 
 
 def test_an_answer_that_reached_the_limit_is_cut_off() -> None:
-    assert faults_of(Job("block", MOVIES), Answer("Crime", finish="length"), WORDING) == ("cut_off",)
+    assert faults_of(Job("block", MOVIES), GeneratedText("Crime", finish="length"), WORDING) == ("cut_off",)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +211,8 @@ def test_an_answer_that_reached_the_limit_is_cut_off() -> None:
     ],
 )
 def test_thoughts_without_a_mark_that_reach_the_limit_are_told_from_an_answer(text: str) -> None:
-    assert "thinks" in faults_of(Job("block", MOVIES), Answer(text, finish="length"), WORDING)
-    assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text), WORDING)
+    assert "thinks" in faults_of(Job("block", MOVIES), GeneratedText(text, finish="length"), WORDING)
+    assert "thinks" not in faults_of(Job("block", MOVIES), GeneratedText(text), WORDING)
 
 
 @pytest.mark.parametrize(
@@ -229,11 +230,11 @@ def test_thoughts_without_a_mark_that_reach_the_limit_are_told_from_an_answer(te
     ],
 )
 def test_a_summary_that_is_cut_off_is_no_thought(text: str) -> None:
-    assert "thinks" not in faults_of(Job("block", MOVIES), Answer(text, finish="length"), WORDING)
+    assert "thinks" not in faults_of(Job("block", MOVIES), GeneratedText(text, finish="length"), WORDING)
 
 
 def test_several_faults_come_in_the_order_of_their_list() -> None:
-    answer = Answer("很抱歉，我无法总结" * 9, finish="length")
+    answer = GeneratedText("很抱歉，我无法总结" * 9, finish="length")
     assert faults_of(Job("block", MOVIES), answer, WORDING) == ("cut_off", "repeats", "wrong_script", "refuses")
     assert FAULTS == ("empty", "thinks", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
 
@@ -242,14 +243,14 @@ def test_several_faults_come_in_the_order_of_their_list() -> None:
     "job", [Job("block", (Item((), "no text available"),)), Job("merge", (), ("", "")), Job("update", (), ("",))]
 )
 def test_nothing_may_be_said_where_there_was_nothing_to_read(job: Job) -> None:
-    assert faults_of(job, Answer(""), WORDING) == ()
+    assert faults_of(job, GeneratedText(""), WORDING) == ()
 
 
 @pytest.mark.parametrize(
     "job", [Job("merge", (), ("", "Crime.")), Job("update", (Item((), "no text available"),), ("a",))]
 )
 def test_an_earlier_text_is_something_to_read(job: Job) -> None:
-    assert faults_of(job, Answer(""), WORDING) == ("empty",)
+    assert faults_of(job, GeneratedText(""), WORDING) == ("empty",)
 
 
 def test_an_unchanged_earlier_summary_is_no_echo() -> None:
@@ -283,7 +284,7 @@ def test_titles_of_a_series_may_come_from_several_earlier_texts() -> None:
 
 
 def test_the_script_of_an_overridden_wording_is_right() -> None:
-    answer = Answer("Пользователь любит криминальные драмы.")
+    answer = GeneratedText("Пользователь любит криминальные драмы.")
     assert faults_of(Job("block", MOVIES), answer, ("Опиши вкус пользователя: {items}",)) == ()
 
 
@@ -294,7 +295,7 @@ def test_a_foreign_name_among_the_items_makes_no_script_right() -> None:
 
 def test_a_sentence_of_an_overridden_wording_is_an_echo_in_any_script() -> None:
     wording = ("以下是用户看过的电影。请用三句话描述这位用户的喜好。\n{items}",)
-    answer = Answer("请用三句话描述这位用户的喜好。科幻。")
+    answer = GeneratedText("请用三句话描述这位用户的喜好。科幻。")
     assert faults_of(Job("block", CHINESE), answer, wording) == ("echoes",)
 
 
@@ -305,7 +306,8 @@ def test_extracts_have_no_fault() -> None:
     jobs = [Job("block", tuple(pair)) for pair in itertools.combinations(catalogue.items.values(), 2)]
     answers = dict(itertools.chain.from_iterable(writer.run(jobs)))
     assert len(answers) == 45
-    assert {faults_of(jobs[i], answer, WORDING) for i, answer in answers.items() if isinstance(answer, Answer)} == {()}
+    written = {i: answer for i, answer in answers.items() if isinstance(answer, GeneratedText)}
+    assert {faults_of(jobs[i], answer, WORDING) for i, answer in written.items()} == {()}
 
 
 def test_time_grows_with_the_length_and_not_with_its_square() -> None:

@@ -145,7 +145,7 @@ def test_two_processes_leave_the_store_of_one(options, nursery, errors):
 
     def texts(folder: str) -> dict[bytes, str]:
         with SummaryStore(Path(f"{folder}.sqlite")) as store:
-            return {entry.record.key: entry.record.answer.text for entry in store.entries(store.keys())}
+            return {entry.key: entry.answer.text for entry in store.records(store.keys())}
 
     assert texts("two") == texts("one")
     assert len(texts("one")) > 20

@@ -12,8 +12,9 @@ import pytest
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment import summary_stage
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.quick_start import compare
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.run_record import UNANSWERED, RunRecord
 from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.training.state_folder import StateFolder
@@ -36,11 +37,11 @@ class Moody:
     def wording(self, kind: Kind) -> Sequence[str]:
         return ()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[list[tuple[int, Answer | Failure]]]:
+    def run(self, jobs: Sequence[Job]) -> Iterator[list[tuple[int, GeneratedText | GenerationFailure]]]:
         for position, job in enumerate(jobs):
             Moody.asked += 1
             fails = self.is_ill and job.items and int(job.items[0].line.split()[-1]) % 3 == 0
-            yield [(position, Failure("status 500") if fails else Answer(f"Mood {Moody.asked}."))]
+            yield [(position, GenerationFailure("status 500") if fails else GeneratedText(f"Mood {Moody.asked}."))]
 
     def count_tokens(self, text: str) -> int:
         return 0

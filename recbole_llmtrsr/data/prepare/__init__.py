@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
 from recbole_llmtrsr.data.prepare.converters.movielens import convert_movielens
 from recbole_llmtrsr.data.prepare.converters.table import convert_table
 from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 
 
 def _names(text: str) -> list[str]:
@@ -144,6 +143,5 @@ def converter(name: str) -> Converter:
     """
     if name in CONVERTERS:
         return CONVERTERS[name]
-    near = difflib.get_close_matches(name, CONVERTERS, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise UserError(f"unknown converter '{name}': accepted are {', '.join(CONVERTERS)}{hint}")
+    known = ", ".join(CONVERTERS)
+    raise UserError(f"unknown converter '{name}': accepted are {known}{did_you_mean(name, CONVERTERS)}")

@@ -4,37 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
+
+Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """One answer.
+class GeneratedText:
+    """One text, from the generator or writer that wrote it to the store and the explanation that show it.
 
     Attributes:
-        text: what was generated, without special tokens.
-        n_prompt_tokens: tokens read, with those of the chat template.
-        n_new_tokens: tokens generated, with the end token.
-        finished: whether the model ended by itself.
+        text: of a generator without special tokens; of a writer on one line, and '' where there is nothing to say.
+        prompt_tokens: tokens read, with those of the chat template; 0 without a language model.
+        new_tokens: tokens written, with the end token; 0 without a language model.
         seconds: wall time, shared out among the prompts that were answered together.
+        finish: ``stop``, or ``length`` where the text was cut off at the limit.
     """
 
     text: str
-    n_prompt_tokens: int
-    n_new_tokens: int
-    finished: bool
+    prompt_tokens: int = 0
+    new_tokens: int = 0
     seconds: float = 0.0
+    finish: Finish = "stop"
 
 
 @dataclass(frozen=True, slots=True)
-class NoGeneration:
-    """A prompt without an answer.
+class GenerationFailure:
+    """Why there is no text, for a reason outside of what was asked (a server that does not respond).
 
     Attributes:
-        reason: a word or two, by which such prompts are counted: 'timeout', 'status 500', 'not json'.
+        reason: a word or two, by which failures are counted: 'timeout', 'status 500', 'not json'.
+        detail: what a server or the network said, on one line.
+        status: of HTTP, where there was one that is not a success.
     """
 
     reason: str
+    detail: str = ""
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail[:300]}" if self.detail else self.reason
 
 
 class TextGenerator(Protocol):
@@ -46,7 +55,7 @@ class TextGenerator(Protocol):
         ...
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """All that determines its answers, as JSON values: weights, tokenizer, number format."""
         ...
 
@@ -65,7 +74,7 @@ class TextGenerator(Protocol):
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int
-    ) -> Generator[tuple[int, Generation | NoGeneration], None, None]:
+    ) -> Generator[tuple[int, GeneratedText | GenerationFailure], None, None]:
         """Yields (position in ``prompts``, answer) as soon as each is there, in any order, each position once.
 
         Closing the generator ends what is under way.

@@ -13,7 +13,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.tokenization.prompt_tokens import PromptTokens
@@ -42,7 +42,7 @@ class TransformersGenerator:
     ) -> None:
         config, tokenizer = source.load_tokenizer()
         self.name = source.name
-        self.settings: Mapping[str, Any] = {
+        self.settings: Mapping[str, object] = {
             "kind": "transformers",
             "fingerprint": model_fingerprint(source.path),
             "dtype": str(dtype).removeprefix("torch."),
@@ -66,7 +66,7 @@ class TransformersGenerator:
         """How often the batch size was halved for want of memory."""
         return {"batches_halved": self._batches_halved}
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, Generation], None, None]:
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, GeneratedText], None, None]:
         """Answer every prompt, the longest first, and yield after every batch.
 
         Raises:
@@ -104,7 +104,7 @@ class TransformersGenerator:
             f" {self._batch_size} (set summarizer_batch_size: {self._batch_size})"
         )
 
-    def _generate_batch(self, rows: list[list[int]], max_new_tokens: int) -> list[Generation]:
+    def _generate_batch(self, rows: list[list[int]], max_new_tokens: int) -> list[GeneratedText]:
         model = self._model
         start = time.perf_counter()
         width, pad_id = max(map(len, rows)), model.generation_config.pad_token_id
@@ -119,11 +119,12 @@ class TransformersGenerator:
         seconds = (time.perf_counter() - start) / len(rows)
         return [self._generation(row, answer, seconds) for row, answer in zip(rows, new, strict=True)]
 
-    def _generation(self, prompt: list[int], answer: list[int], seconds: float) -> Generation:
+    def _generation(self, prompt: list[int], answer: list[int], seconds: float) -> GeneratedText:
         ends = self._model.generation_config.eos_token_id
         end = next((position for position, token in enumerate(answer) if token in ends), None)
         ids = answer if end is None else answer[: end + 1]
-        return Generation(self._tokens.text(ids), len(prompt), len(ids), end is not None, seconds)
+        finish: Finish = "length" if end is None else "stop"
+        return GeneratedText(self._tokens.text(ids), len(prompt), len(ids), seconds, finish)
 
     @cached_property
     def _model(self) -> PreTrainedModel:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Generation, NoGeneration
-from recbole_llmtrsr.llm.generators.server_refusals import Refusals
-from recbole_llmtrsr.llm.generators.server_replies import Fault, Reply, read_models, read_reply
+from recbole_llmtrsr.errors import UserError, did_you_mean
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.llm.generators.server_replies import read_models, read_reply
 from recbole_llmtrsr.llm.generators.server_requests import Requests
 from recbole_llmtrsr.llm.tokenization.chat import without_markers
+from recbole_llmtrsr.runtime.network import proxy_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -23,6 +25,7 @@ PREFIX = "openai:"
 BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so that prompts are over-estimated
 TEMPLATE_TOKENS = 64  # left for what the server's chat template adds to a prompt
 DEFAULT_CONTEXT = 4096  # tokens, where the user does not tell
+PATIENCE = 16  # prompts in a row without an answer that are always put up with
 LIST_TIMEOUT = 30.0  # seconds; a list of models needs no thinking
 LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"  # servers know the first, newer models of OpenAI the second
 
@@ -89,11 +92,11 @@ class ServerGenerator:
         concurrency: int,
         timeout: float,
         retries: int,
-        request: Mapping[str, Any] | None = None,
+        request: Mapping[str, object] | None = None,
         context: int = DEFAULT_CONTEXT,
     ) -> None:
         self.name = f"{PREFIX}{model}"
-        self.settings: Mapping[str, Any] = {
+        self.settings: Mapping[str, object] = {
             "kind": "server",
             "model": model,
             "temperature": 0,
@@ -102,16 +105,13 @@ class ServerGenerator:
             **({"request": dict(request)} if request else {}),
         }
         self.max_prompt_tokens = context - TEMPLATE_TOKENS  # room for prompt and answer together
-        self._model = model
-        self._url = base_url
-        self._concurrency = concurrency
+        self._model, self._url, self._context, self._concurrency = model, base_url, context, concurrency
         self._requests = Requests(base_url, api_key, timeout, retries)
-        self._refusals = Refusals(f"{self.name}@{base_url}", base_url, self._requests.has_key, concurrency)
-        self._context = context
-        self._models: dict[str, int | None] | None = None  # None: not asked yet
+        self._models: dict[str, int | None] | None = None  # that the server lists; None: not asked yet
         self._further = dict(request or {})
         self._limit = LIMIT
-        self._report: Counter[str] = Counter(requests=0)
+        self._n_sent = 0
+        self._n_unanswered = 0  # prompts since the last answer
 
     def count_tokens(self, text: str) -> int:
         """An estimate, since the server's tokenizer is not known; for prose too many, for long numbers too few."""
@@ -124,11 +124,11 @@ class ServerGenerator:
     def report(self) -> Mapping[str, int]:
         """Requests for answers, and retries by cause."""
         retries = {f"retries_{reason.replace(' ', '_')}": n for reason, n in self._requests.retried.items()}
-        return {**self._report, **retries}
+        return {"requests": self._n_sent, **retries}
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int
-    ) -> Generator[tuple[int, Generation | NoGeneration], None, None]:
+    ) -> Generator[tuple[int, GeneratedText | GenerationFailure], None, None]:
         """Yields (position, answer) as soon as each is there. Closing the iterator ends all requests under way.
 
         Raises:
@@ -138,57 +138,51 @@ class ServerGenerator:
             return
         from anyio.from_thread import start_blocking_portal
 
-        answers: SimpleQueue[tuple[int, Generation | NoGeneration] | None] = SimpleQueue()
         # A thread of its own, because the caller's may run an event loop already, as notebooks do.
         with start_blocking_portal() as portal:
-            run = portal.start_task_soon(self._ask, prompts, max_new_tokens, answers.put)
-            run.add_done_callback(lambda _: answers.put(None))
-            while (answer := answers.get()) is not None:
-                yield answer
-            run.result()
+            answers = self._answers(prompts, max_new_tokens)
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield portal.call(answers.__anext__)
 
-    async def _ask(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        put: Callable[[tuple[int, Generation | NoGeneration]], None],
-    ) -> None:
-        from anyio import create_task_group
+    async def _answers(
+        self, prompts: Sequence[str], max_new_tokens: int
+    ) -> AsyncGenerator[tuple[int, GeneratedText | GenerationFailure], None]:
+        n_together = min(self._concurrency, len(prompts))
 
-        n_workers = min(self._concurrency, len(prompts))
-        tasks = enumerate(prompts)  # shared by the workers
-        refusals: list[UserError] = []
+        async def numbered(position: int, prompt: str) -> tuple[int, GeneratedText | GenerationFailure]:
+            return position, await self._answer(client, prompt, max_new_tokens, n_together)
+
         async with self._requests.client() as client:
             await self._meet(client)
-            async with create_task_group() as group:
-
-                async def work() -> None:
-                    try:
-                        for position, prompt in tasks:
-                            put((position, await self._answer(client, prompt, max_new_tokens, n_workers)))
-                    except UserError as refusal:
-                        refusals.append(refusal)
-                        group.cancel_scope.cancel()
-
-                for _ in range(n_workers):
-                    group.start_soon(work)
-        if refusals:
-            raise refusals[0]
+            waiting = (asyncio.create_task(numbered(*prompt)) for prompt in enumerate(prompts))
+            running = set(islice(waiting, n_together))
+            try:
+                while running:
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    if not any(task.exception() for task in done):
+                        running |= set(islice(waiting, len(done)))
+                    for task in sorted(done, key=lambda task: task.exception() is not None):  # keep what was answered
+                        yield task.result()
+            finally:
+                for task in running:
+                    task.cancel()
 
     async def _meet(self, client: AsyncOpenAI) -> None:
         """First contact: is somebody there, which models are there, and how much does ours take?"""
         if self._models is not None:
             return
-        timeout = min(self._requests.timeout, LIST_TIMEOUT)
-        models = await self._requests.persist(
-            client.models.with_raw_response.list,
-            read_models,
-            timeout,
-            # `transformers serve` never lists models where its cache has none; that is not worth waiting for.
-            again=lambda fault: fault.passing() and fault.status != 500,
-        )
-        if isinstance(models, Fault):
-            self._refusals.first_contact(models)
+
+        async def send() -> bytes:
+            return (await client.models.with_raw_response.list()).content
+
+        # `transformers serve` never lists models where its cache has none; that is not worth waiting for.
+        models = await self._requests.persist(send, read_models, LIST_TIMEOUT, lasting=500)
+        if isinstance(models, GenerationFailure):  # many servers answer prompts without listing models
+            if models.status is None:
+                self._refuse(models, "is not there", "start the server, or correct the base url")
+            if models.status == 401:
+                self._refuse_key(models)
             models = {}
         self._models = models
         stated = models.get(self._model)
@@ -200,37 +194,66 @@ class ServerGenerator:
 
     async def _answer(
         self, client: AsyncOpenAI, prompt: str, max_new_tokens: int, n_workers: int
-    ) -> Generation | NoGeneration:
+    ) -> GeneratedText | GenerationFailure:
+        async def send() -> bytes:
+            # Neither `n` nor `seed`: some servers refuse what they do not know, and greedy decoding needs neither.
+            self._n_sent += 1
+            reply = await client.chat.completions.with_raw_response.create(
+                model=self._model,
+                messages=[{"role": "user", "content": without_markers(prompt)}],
+                temperature=0,
+                extra_body={self._limit: max_new_tokens, **self._further},
+            )
+            return reply.content
+
         start = time.perf_counter()
-        limit, reply = self._limit, await self._complete(client, prompt, max_new_tokens)
-        if isinstance(reply, Fault) and reply.status == 400 and limit == LIMIT and NEW_LIMIT in reply.detail:
+        limit, reply = self._limit, await self._requests.persist(send, read_reply)
+        if (
+            isinstance(reply, GenerationFailure)
+            and reply.status == 400
+            and limit == LIMIT
+            and NEW_LIMIT in reply.detail
+        ):
             self._limit = NEW_LIMIT
-            reply = await self._complete(client, prompt, max_new_tokens)
-        if isinstance(reply, Fault):
-            self._refusals.unanswered(reply, self._model, self._models or ())
-            return NoGeneration(reply.reason)
-        self._refusals.answered()
-        return Generation(
-            reply.text,
-            self.count_tokens(prompt) if reply.prompt_tokens is None else reply.prompt_tokens,
-            self.count_tokens(reply.text) if reply.new_tokens is None else reply.new_tokens,
-            reply.finished,
-            (time.perf_counter() - start) / n_workers,
+            reply = await self._requests.persist(send, read_reply)
+        if isinstance(reply, GenerationFailure):
+            self._check_hope(reply)
+            return reply
+        self._n_unanswered = 0
+        return replace(
+            reply,
+            prompt_tokens=reply.prompt_tokens or self.count_tokens(prompt),
+            new_tokens=reply.new_tokens or self.count_tokens(reply.text),
+            seconds=(time.perf_counter() - start) / n_workers,
         )
 
-    async def _complete(self, client: AsyncOpenAI, prompt: str, max_new_tokens: int) -> Reply | Fault:
-        # Neither `n` nor `seed`: some servers refuse what they do not know, and greedy decoding needs neither.
-        request = {
-            "model": self._model,
-            "messages": [{"role": "user", "content": without_markers(prompt)}],
-            "temperature": 0,
-            self._limit: max_new_tokens,
-            "extra_body": self._further,
-        }
+    def _check_hope(self, failure: GenerationFailure) -> None:
+        """Refuse to go on after a failure that all other prompts would meet too."""
+        if failure.status in (401, 403):
+            self._refuse_key(failure)
+        if failure.status == 404:
+            models = sorted(self._models or ())
+            shown = f"it lists {', '.join(models[:20])}{', ...' if models[20:] else ''}" if models else "it lists none"
+            meant = did_you_mean(self._model, models, form=" ({})")
+            remedy = f"{shown}{meant}; most base urls end in /v1, check this one too"
+            self._refuse(failure, f"has no model {self._model!r}", remedy)
+        self._n_unanswered += 1
+        if self._n_unanswered > max(PATIENCE, 2 * self._concurrency):
+            self._refuse(
+                failure,
+                f"gave no answer to {self._n_unanswered} prompts in a row",
+                "what it wrote before is in the store, a rerun goes on from there; see the server's log, and"
+                " summarizer_timeout, summarizer_retries and summarizer_context",
+            )
 
-        def send() -> Awaitable[Any]:
-            self._report["requests"] += 1
-            create: Any = client.chat.completions.with_raw_response.create
-            return create(**request)
+    def _refuse_key(self, failure: GenerationFailure) -> NoReturn:
+        what = "refuses the key" if self._requests.has_key else "refuses requests without a key"
+        remedy = "put a valid one into the environment variable that summarizer_api_key_variable names"
+        self._refuse(failure, what, remedy)
 
-        return await self._requests.persist(send, read_reply)
+    def _refuse(self, failure: GenerationFailure, what: str, remedy: str) -> NoReturn:
+        proxy = proxy_of(self._url)
+        if proxy is not None:
+            what += f", asked through the proxy of {proxy},"
+            remedy += "; or correct the proxy, or add the server's host to NO_PROXY"
+        raise UserError(f"summarizer '{self.name}@{self._url}' {what} ({failure}): {remedy}")

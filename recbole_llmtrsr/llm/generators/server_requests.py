@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -9,11 +10,12 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.server_replies import Fault, read_error, read_wait
+from recbole_llmtrsr.llm.generators.generation import GenerationFailure
+from recbole_llmtrsr.llm.generators.server_replies import read_error, read_wait
 from recbole_llmtrsr.runtime.network import is_loopback, variables
 
 if TYPE_CHECKING:
@@ -23,19 +25,21 @@ T = TypeVar("T")
 
 FIRST_DELAY = 0.5  # seconds before the second attempt; doubles with each further one
 LONGEST_DELAY = 60.0  # seconds, also where a server asks for more
+PASSING = frozenset({408, 409, 425, 429})  # statuses below 500: time-out, conflict, too early, too many requests
 
 
 class Requests:
-    """Requests to one server, with time limits and retries. It alone knows the key.
+    """Requests through openai's client, which alone knows the key.
+
+    The client's own retries neither repeat a garbled reply nor count by cause, and its time limit is for each read,
+    which a server that drips never exceeds: so there is one loop for all of them, here.
 
     Args:
-        base_url: what comes before '/chat/completions'.
-        api_key: sent to the server, and shown nowhere.
-        timeout: most seconds of one attempt, from connecting to the last byte.
-        retries: further attempts per request.
+        base_url, api_key, timeout, retries: as of ``ServerGenerator``.
 
     Attributes:
         retried: number of repeated requests by the reason why.
+        has_key: whether there is one to send.
 
     Raises:
         UserError: the package `openai` is missing, or the key cannot be sent.
@@ -51,10 +55,8 @@ class Requests:
                 " environment variable that summarizer_api_key_variable names"
             )
         self.has_key = bool(self._key)
-        self.timeout = timeout
         self.retried: Counter[str] = Counter()
-        self._url = base_url
-        self._retries = retries
+        self._url, self._timeout, self._retries = base_url, timeout, retries
 
     def client(self) -> AsyncOpenAI:
         """A client, to be closed by the caller. It asks a server on this machine directly, whatever proxies there are.
@@ -71,13 +73,19 @@ class Requests:
         # the organization and the project that it takes from the environment.
         mine = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         try:
+            direct = None
+            if is_loopback(urlsplit(self._url).hostname or ""):
+                file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+                is_safe = self._url.startswith("https")
+                own = ssl.create_default_context(cafile=file, capath=folder) if is_safe else True
+                direct = openai.DefaultAsyncHttpxClient(trust_env=False, verify=own)
             return openai.AsyncOpenAI(
                 api_key=self._key or "none",
                 base_url=self._url,
                 max_retries=0,
-                timeout=self.timeout,
+                timeout=self._timeout,
                 default_headers=mine,  # type: ignore[arg-type]
-                http_client=self._direct() if is_loopback(urlsplit(self._url).hostname or "") else None,
+                http_client=direct,
             )
         except Exception as error:  # of several libraries: a scheme, a port, a package or a file of certificates
             raise UserError(
@@ -85,59 +93,45 @@ class Requests:
                 f" {variables(error)}: correct it or unset it"
             ) from error
 
-    def _direct(self) -> Any:
-        """A client of HTTP that reads of the environment nothing but certificates, for https."""
-        import openai
-
-        if not self._url.startswith("https"):
-            return openai.DefaultAsyncHttpxClient(trust_env=False)
-        own = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"), capath=os.environ.get("SSL_CERT_DIR"))
-        return openai.DefaultAsyncHttpxClient(trust_env=False, verify=own)
-
     async def persist(
         self,
-        send: Callable[[], Awaitable[Any]],
-        read: Callable[[str], T | Fault],
-        timeout: float | None = None,
-        again: Callable[[Fault], bool] = Fault.passing,
-    ) -> T | Fault:
-        """Make a request until there is a reply, a fault that stays, or no attempt left.
+        send: Callable[[], Awaitable[bytes]],
+        read: Callable[[str], T | GenerationFailure],
+        longest: float = float("inf"),
+        lasting: int = 0,
+    ) -> T | GenerationFailure:
+        """Make a request until there is a reply, a failure that stays, or no attempt left.
 
         Args:
-            send: makes it, with a method under openai's ``with_raw_response``.
-            read: reads the body of a success.
-            timeout: most seconds of one attempt, where fewer than usual.
-            again: whether a fault is worth another attempt.
+            send: makes it, and gives the body of a success.
+            read: reads the body.
+            longest: most seconds of one attempt, where fewer than usual.
+            lasting: a status that another attempt does not change, though it usually may.
         """
-        from anyio import sleep
+        import openai
 
+        timeout = min(longest, self._timeout)
         for attempt in range(self._retries + 1):
-            body = await self._attempt(send, timeout or self.timeout)
-            reply = body if isinstance(body, Fault) else read(body)
-            if not isinstance(reply, Fault) or not again(reply) or attempt == self._retries:
+            wait, is_passing = 0.0, True
+            try:
+                # A server's words, of success too, may repeat the key, which therefore ends here.
+                body = self._clean((await asyncio.wait_for(send(), timeout)).decode("utf-8", "replace"))
+                reply = read(body)
+            except (asyncio.TimeoutError, openai.APITimeoutError):
+                reply = GenerationFailure("timeout", f"no answer within {timeout:g} s")
+            except openai.APIConnectionError as error:
+                reply = GenerationFailure("connection", self._clean(str(error.__cause__ or error)))
+            except openai.APIStatusError as error:
+                status, wait = error.status_code, read_wait(error.response.headers)
+                reply = GenerationFailure(f"status {status}", self._clean(read_error(error.body)), status)
+                is_passing = (status in PASSING or status >= 500) and status != lasting
+            if not isinstance(reply, GenerationFailure) or not is_passing or attempt == self._retries:
                 break
             self.retried[reply.reason] += 1
-            delay = max(FIRST_DELAY * 2.0 ** min(attempt, 30), reply.wait or 0.0)
             # At random, so that requests that failed together do not come back together.
-            await sleep(min(delay, LONGEST_DELAY) * random.uniform(1.0, 1.5))
+            delay = min(max(FIRST_DELAY * 2.0 ** min(attempt, 30), wait), LONGEST_DELAY)
+            await asyncio.sleep(delay * random.uniform(1.0, 1.5))
         return reply
-
-    async def _attempt(self, send: Callable[[], Awaitable[Any]], timeout: float) -> str | Fault:
-        """The body of a reply. A server's words, of success too, may repeat the key, which therefore ends here."""
-        import openai
-        from anyio import fail_after
-
-        try:
-            with fail_after(timeout):  # openai's own limit is for each read, which a server that drips never exceeds
-                # Decoded here: a server may name an encoding that there is not, or one that is not its own.
-                return self._clean((await send()).http_response.content.decode("utf-8", "replace"))
-        except (TimeoutError, openai.APITimeoutError):
-            return Fault("timeout", f"no answer within {timeout:g} s")
-        except openai.APIConnectionError as error:
-            return Fault("connection", self._clean(str(error.__cause__ or error)))
-        except openai.APIStatusError as error:
-            status, said = error.status_code, self._clean(read_error(error.response.content.decode("utf-8", "replace")))
-            return Fault(f"status {status}", said, status, read_wait(error.response.headers))
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "<key>") if self._key else text

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
@@ -24,16 +23,15 @@ class PromptTokens:
         config: the model's.
         tokenizer: its tokenizer.
         name: what the user calls the model.
-        context: most tokens of prompt and answer together; None takes what config and tokenizer state.
 
     Raises:
         UserError: the chat template cannot be used.
     """
 
-    def __init__(self, config: Any, tokenizer: PreTrainedTokenizerBase, name: str, context: int | None = None) -> None:
+    def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.tokenizer = tokenizer
         self._plain_text = PlainText(tokenizer)
-        self.context = context or _stated_context(config, tokenizer)
+        self.context = _stated_context(config, tokenizer)
         self._name = name
         self._frame: tuple[list[int], list[int]] | None = None
         self._opened = ""
@@ -99,7 +97,7 @@ def _hidden_ids(tokenizer: PreTrainedTokenizerBase) -> set[int] | None:
     return (special | set(tokenizer.all_special_ids)) - shown if shown else None
 
 
-def _stated_context(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+def _stated_context(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     limits = [getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
     stated = [int(limit) for limit in limits if limit and 0 < limit < 1e9]  # tokenizers say 1e30 for "unknown"
     return min(stated, default=DEFAULT_CONTEXT)

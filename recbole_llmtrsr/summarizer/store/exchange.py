@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO, NoReturn, get_args
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer.jobs import KINDS, Answer, Finish
+from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
+from recbole_llmtrsr.summarizer.jobs import KINDS
 from recbole_llmtrsr.summarizer.keys import canonical
 from recbole_llmtrsr.summarizer.store.rows import REPLACED
-from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
-_BATCH = 500  # entries per transaction
+_BATCH = 500  # records per transaction
 _FAULTS_SHOWN = 20
 
 
@@ -43,9 +44,9 @@ def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
     writers = store.writers()
     keys = store.keys()
     n_lines = 0
-    for entry in store.entries(keys):
-        if entry.writer in writers:
-            stream.write(_line(entry, *writers[entry.writer]).encode() + b"\n")
+    for record in store.records(keys):
+        if record.writer in writers:
+            stream.write(_line(record, *writers[record.writer]).encode() + b"\n")
             n_lines += 1
     return n_lines, len(keys) - n_lines
 
@@ -75,7 +76,7 @@ def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Im
         )
     writers: dict[str, int] = {}
     counts = Imported()
-    batch: dict[bytes, Entry] = {}
+    batch: dict[bytes, Record] = {}
     for line in _lines(source, faults):
         writer = canonical(line["writer"])
         if writer not in writers:
@@ -85,53 +86,56 @@ def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Im
         if len(batch) == _BATCH or key in batch:
             _insert(store, batch, replace, counts)
             batch = {}
-        answer = Answer(**{field.name: line[field.name] for field in fields(Answer)})
-        record = Record(key, line["kind"], answer, tuple(line["inputs"]), line["attempt"])
-        batch[key] = Entry(record, writers[writer], line["created"], line["version"])
+        answer = GeneratedText(**{field.name: line[field.name] for field in fields(GeneratedText)})
+        made = (writers[writer], line["created"], line["version"])
+        batch[key] = Record(key, line["kind"], answer, tuple(line["inputs"]), line["attempt"], *made)
     _insert(store, batch, replace, counts)
     return counts
 
 
-def _insert(store: SummaryStore, batch: dict[bytes, Entry], replace: bool, counts: Imported) -> None:
+def _insert(store: SummaryStore, batch: dict[bytes, Record], replace: bool, counts: Imported) -> None:
     held = store.insert(list(batch.values()), replace)
-    n_equal = sum(answer.text == batch[key].record.answer.text for key, answer in held.items())
+    n_equal = sum(answer.text == batch[key].answer.text for key, answer in held.items())
     counts.new += len(batch) - len(held)
     counts.equal += n_equal
     counts.conflicting += len(held) - n_equal
 
 
-def _line(entry: Entry, name: str, settings: Any) -> str:
-    record = entry.record
+def _line(record: Record, name: str, settings: Mapping[str, object]) -> str:
     line = {
         "key": record.key.hex(),
         "kind": record.kind,
         "attempt": record.attempt,
-        **{field.name: getattr(record.answer, field.name) for field in fields(Answer)},
+        **{field.name: getattr(record.answer, field.name) for field in fields(GeneratedText)},
         "inputs": record.inputs,
-        "created": entry.created,
-        "version": entry.version,
+        "created": record.created,
+        "version": record.version,
         "writer": {"name": name, "settings": settings},
     }
     return json.dumps(line, ensure_ascii=False)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     # SQLite's integers have 64 bits.
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_input(value: Any) -> bool:
+def _is_duration(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and 0 <= value < math.inf
+
+
+def _is_input(value: object) -> bool:
     if not isinstance(value, str):
         return False
     return value == REPLACED or value[:5] == "item:" or (value[:5] == "call:" and _is_key(value[5:]))
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: object) -> bool:
     return isinstance(value, str) and len(value) == 32 and set(value) <= set("0123456789abcdef")
 
 
 # Field of a line -> whether a value is accepted, and which are.
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "key": (_is_key, "32 digits of 0-9a-f"),
     "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
     "attempt": (_is_count, "a whole number >= 0"),
@@ -139,7 +143,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "finish": (lambda value: value in get_args(Finish), f"one of {', '.join(get_args(Finish))}"),
     "prompt_tokens": (_is_count, "a whole number >= 0"),
     "new_tokens": (_is_count, "a whole number >= 0"),
-    "seconds": (lambda value: type(value) in (int, float) and 0 <= value < math.inf, "a number >= 0"),
+    "seconds": (_is_duration, "a number >= 0"),
     "inputs": (
         lambda value: isinstance(value, list) and all(map(_is_input, value)),
         "a list of 'item:<token>', 'call:<key>' and 'replaced'",
@@ -178,11 +182,11 @@ def _lines(source: Path, faults: list[str]) -> Iterator[dict[str, Any]]:
         raise UserError(f"can not read --source={source} ({fault}): give a file that 'export' wrote") from fault
 
 
-def _refuse(constant: str) -> Any:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _wrong(line: Any) -> list[str]:
+def _wrong(line: object) -> list[str]:
     if not isinstance(line, dict):
         return [f"must be a JSON object, got {str(line)[:40]!r}"]
     unknown = [f"unknown field {name!r}: accepted are {', '.join(_FIELDS)}" for name in line if name not in _FIELDS]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, cast
 
-from recbole_llmtrsr.summarizer.jobs import Answer, Finish, Kind
+from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
+from recbole_llmtrsr.summarizer.jobs import Kind
 from recbole_llmtrsr.summarizer.keys import canonical
 
 REPLACED = "replaced"  # an input that was written for one run, in place of an answer
@@ -18,7 +19,7 @@ _CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the c
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answered call.
+    """One answered call, as it lies in the store.
 
     Attributes:
         key: content address of the call, 16 bytes.
@@ -27,23 +28,19 @@ class Record:
         inputs: what the text was made from, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an
             earlier text that the store does not have.
         attempt: 0, or 1 where a faulty answer was asked for once more.
+        writer: its number in the store.
+        created: when it was put there, UTC.
+        version: of the release that put it there.
     """
 
     key: bytes
     kind: Kind
-    answer: Answer
+    answer: GeneratedText
     inputs: tuple[str, ...]
     attempt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record as it lies in the store: by which writer (its number there), when (UTC), by which release of ours."""
-
-    record: Record
-    writer: int
-    created: str
-    version: str
+    writer: int = 0
+    created: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Claims:
         busy: another living process works on them.
     """
 
-    found: dict[bytes, Answer]
+    found: dict[bytes, GeneratedText]
     mine: list[bytes]
     busy: list[bytes]
 
@@ -72,48 +69,45 @@ class Speed:
     cut_off: int = 0
 
 
-def writer_row(name: str, settings: Mapping[str, Any]) -> tuple[str, str, bytes]:
+def writer_row(name: str, settings: Mapping[str, object]) -> tuple[str, str, bytes]:
     """Name, settings and digest of a writer."""
     text = canonical(settings)
     return name, text, _digest(b"%b|%b" % (name.encode(), text.encode()), 16)
 
 
-def entry_row(entry: Entry) -> tuple[Any, ...]:
-    """The columns of an entry, and their checksum."""
-    record, answer = entry.record, entry.record.answer
+def record_row(record: Record) -> tuple[object, ...]:
+    """The columns of a record, and their checksum."""
+    answer = record.answer
     said = (record.kind, record.attempt, answer.text, answer.finish)
     cost = (answer.prompt_tokens, answer.new_tokens, float(answer.seconds))
     inputs = json.dumps(record.inputs, ensure_ascii=False, separators=(",", ":"))
-    row = (record.key, entry.writer, *said, *cost, inputs, entry.created, entry.version)
+    row = (record.key, record.writer, *said, *cost, inputs, record.created, record.version)
     return (*row, _digest(_CONTENT % tuple(value.encode() if isinstance(value, str) else value for value in row), 8))
 
 
-def is_sound(row: tuple[Any, ...]) -> bool:
+def is_sound(row: tuple[object, ...]) -> bool:
     """Whether a row of summaries, as read, with texts as bytes, is what was written."""
     return _is_sound(_CONTENT, row, 8)
 
 
-def is_sound_writer(row: tuple[Any, ...]) -> bool:
+def is_sound_writer(row: tuple[object, ...]) -> bool:
     """Whether a row of writers, as read, with texts as bytes, is what was written."""
     return _is_sound(b"%b|%b", row, 16)
 
 
-def row_answer(row: tuple[Any, ...]) -> Answer:
-    """The answer of a sound row."""
-    return Answer(row[4].decode(), row[6], row[7], row[8], cast(Finish, row[5].decode()))
-
-
-def row_entry(row: tuple[Any, ...]) -> Entry:
-    """The entry of a sound row."""
-    record = Record(row[0], cast(Kind, row[2].decode()), row_answer(row), tuple(json.loads(row[9])), row[3])
-    return Entry(record, row[1], row[10].decode(), row[11].decode())
+def row_record(row: tuple[Any, ...]) -> Record:
+    """The record of a sound row."""
+    key, writer, kind, attempt, text, finish, prompt_tokens, new_tokens, seconds, inputs, created, version, _ = row
+    answer = GeneratedText(text.decode(), prompt_tokens, new_tokens, seconds, cast(Finish, finish.decode()))
+    put = (attempt, writer, created.decode(), version.decode())
+    return Record(key, cast(Kind, kind.decode()), answer, tuple(json.loads(inputs)), *put)
 
 
 def _digest(content: bytes, size: int) -> bytes:
     return blake2b(content, digest_size=size).digest()
 
 
-def _is_sound(content: bytes, row: tuple[Any, ...], size: int) -> bool:
+def _is_sound(content: bytes, row: tuple[object, ...], size: int) -> bool:
     try:
         return _digest(content % row[:-1], size) == row[-1]
     except TypeError:  # a column of another type

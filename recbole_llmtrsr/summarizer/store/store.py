@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -16,24 +17,22 @@ from typing import Any
 
 from recbole_llmtrsr import __version__
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.store.file import file_faults, open_database
 from recbole_llmtrsr.summarizer.store.owners import Owner
 from recbole_llmtrsr.summarizer.store.rows import (
     COLUMNS,
     Claims,
-    Entry,
     Record,
     Speed,
-    entry_row,
     is_sound,
     is_sound_writer,
-    row_answer,
-    row_entry,
+    record_row,
+    row_record,
     writer_row,
 )
 
-__all__ = ["Claims", "Entry", "Record", "Speed", "SummaryStore"]
+__all__ = ["Claims", "Record", "Speed", "SummaryStore"]
 
 _CHUNK = 900  # SQLite takes 999 values per statement, or more
 
@@ -66,7 +65,7 @@ class SummaryStore:
         """Rows whose checksum did not match when they were asked for; they are never served."""
         return len(self._damaged)
 
-    def writer_id(self, name: str, settings: Mapping[str, Any]) -> int:
+    def writer_id(self, name: str, settings: Mapping[str, object]) -> int:
         """The number of a writer with these settings, registered if new."""
         row = writer_row(name, settings)
         with self._transaction():
@@ -78,16 +77,16 @@ class SummaryStore:
             )
             return int(self._database.execute("SELECT id FROM writers WHERE digest = ?", row[2:]).fetchone()[0])
 
-    def writers(self) -> dict[int, tuple[str, Mapping[str, Any]]]:
+    def writers(self) -> dict[int, tuple[str, Mapping[str, object]]]:
         """Number -> name and settings; damaged ones are left out."""
         with file_faults(self.path):
             rows = self._database.execute("SELECT id, name, settings, digest FROM writers").fetchall()
         return {row[0]: (row[1].decode(), json.loads(row[2])) for row in rows if is_sound_writer(row[1:])}
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, GeneratedText]:
         """What is there, by key."""
         with file_faults(self.path):
-            return {row[0]: row_answer(row) for row in self._sound_rows(keys)}
+            return {key: record.answer for key, record in self._sound(keys).items()}
 
     def claim(self, keys: Sequence[bytes]) -> Claims:
         """Take the calls that nobody has made or works on; those of processes that have died are free again."""
@@ -96,7 +95,7 @@ class SummaryStore:
             owners = [owner for (owner,) in self._database.execute("SELECT DISTINCT owner FROM claims")]
             dead = [(owner,) for owner in owners if not self._owner.is_alive(owner)]
             self._database.executemany("DELETE FROM claims WHERE owner = ?", dead)
-            found = {row[0]: row_answer(row) for row in self._sound_rows(keys)}
+            found = {key: record.answer for key, record in self._sound(keys).items()}
             wanted = [key for key in dict.fromkeys(keys) if key not in found]
             taken = dict(self._select("SELECT key, owner FROM claims", wanted))
             busy = [key for key in wanted if taken.get(key, self._owner.id) != self._owner.id]
@@ -106,34 +105,34 @@ class SummaryStore:
             )
             return Claims(found, mine, busy)
 
-    def put(self, writer_id: int, records: Sequence[Record]) -> dict[bytes, Answer]:
+    def put(self, writer_id: int, records: Sequence[Record]) -> dict[bytes, GeneratedText]:
         """Keep answers, all or none, and give back their claims.
 
         Returns:
             What the store holds for the keys now: the first writer of a key wins.
         """
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        held = self.insert([Entry(record, writer_id, created, __version__) for record in records])
-        now: dict[bytes, Answer] = {}
+        held = self.insert([replace(r, writer=writer_id, created=created, version=__version__) for r in records])
+        now: dict[bytes, GeneratedText] = {}
         for record in records:
             now.setdefault(record.key, held.get(record.key, record.answer))
         return now
 
-    def insert(self, entries: Sequence[Entry], replace: bool = False) -> dict[bytes, Answer]:
-        """Keep entries as they are, all or none, and give back their claims.
+    def insert(self, records: Sequence[Record], overwrite: bool = False) -> dict[bytes, GeneratedText]:
+        """Keep records as they are, all or none, and give back their claims.
 
         Args:
-            entries: where two have the same key, the first counts.
-            replace: overwrite what is there; otherwise only damaged rows are.
+            records: where two have the same key, the first counts.
+            overwrite: whether what is there is replaced; otherwise only damaged rows are.
 
         Returns:
             What the store held for the keys before.
         """
-        keys = list(dict.fromkeys(entry.record.key for entry in entries))
+        keys = list(dict.fromkeys(record.key for record in records))
         with self._transaction():
-            held = {row[0]: row_answer(row) for row in self._sound_rows(keys)}
-            new = {entry.record.key: entry for entry in reversed(entries) if replace or entry.record.key not in held}
-            rows = [entry_row(new[key]) for key in keys if key in new]
+            held = {key: record.answer for key, record in self._sound(keys).items()}
+            new = {record.key: record for record in reversed(records) if overwrite or record.key not in held}
+            rows = [record_row(new[key]) for key in keys if key in new]
             self._database.executemany(f"INSERT OR REPLACE INTO summaries VALUES ({','.join('?' * 13)})", rows)
             self._drop_claims(keys)
         return held
@@ -183,17 +182,17 @@ class SummaryStore:
                 key for (key,) in self._database.execute(f"SELECT key FROM summaries ORDER BY rowid DESC LIMIT {n}")
             ]
 
-    def entries(self, keys: Sequence[bytes]) -> Iterator[Entry]:
+    def records(self, keys: Sequence[bytes]) -> Iterator[Record]:
         """What is sound and readable of some keys, in their order."""
         for chunk in _chunks(keys):
-            rows: dict[bytes, Any] = {}
+            found: dict[bytes, Record] = {}
             try:
-                rows = {row[0]: row for row in self._sound_rows(chunk)}
+                found = self._sound(chunk)
             except sqlite3.DatabaseError:
                 for key in chunk:
                     with suppress(sqlite3.DatabaseError):
-                        rows |= {row[0]: row for row in self._sound_rows([key])}
-            yield from (row_entry(rows[key]) for key in chunk if key in rows)
+                        found |= self._sound([key])
+            yield from (found[key] for key in chunk if key in found)
 
     def check_file(self) -> list[str]:
         """What SQLite finds wrong with the file, and which writers are damaged; empty if nothing."""
@@ -229,12 +228,14 @@ class SummaryStore:
         rows = [(key, self._owner.id) for key in keys]
         self._database.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
 
-    def _sound_rows(self, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    def _sound(self, keys: Sequence[bytes]) -> dict[bytes, Record]:
+        found = {}
         for row in self._select(f"SELECT {COLUMNS}, checksum FROM summaries", keys):
             if is_sound(row):
-                yield row
+                found[row[0]] = row_record(row)
             else:
                 self._damaged.add(row[0])
+        return found
 
     def _select(self, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         for chunk in _chunks(keys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.keys import canonical
@@ -11,7 +10,7 @@ from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 _KEYS_SHOWN = 5
 
-Writers = Mapping[int, tuple[str, Mapping[str, Any]]]
+Writers = Mapping[int, tuple[str, Mapping[str, object]]]
 
 
 def show_latest(store: SummaryStore, n: int) -> Iterator[str]:
@@ -35,9 +34,9 @@ def show_chain(store: SummaryStore, prefix: str) -> Iterator[str]:
     writers = store.writers()
     for member in _chain(store, key):
         yield from _summary(store, member, writers)
-    for entry in store.entries([key]):
-        if entry.writer in writers:
-            yield f"settings of its writer: {canonical(writers[entry.writer][1])}"
+    for record in store.records([key]):
+        if record.writer in writers:
+            yield f"settings of its writer: {canonical(writers[record.writer][1])}"
 
 
 def count(store: SummaryStore) -> Iterator[str]:
@@ -60,7 +59,7 @@ def verify(store: SummaryStore) -> tuple[int, list[str]]:
     """Number of readable keys, and what is wrong with the file, its writers and its summaries."""
     wrong = store.check_file()
     keys = store.keys()
-    sound = {entry.record.key for entry in store.entries(keys)}
+    sound = {record.key for record in store.records(keys)}
     return len(keys), [*wrong, *(f"summary {key.hex()}: damaged" for key in keys if key not in sound)]
 
 
@@ -94,17 +93,17 @@ def _chain(store: SummaryStore, key: bytes) -> Sequence[bytes]:
 
 
 def _inputs(store: SummaryStore, key: bytes) -> tuple[str, ...]:
-    return next((entry.record.inputs for entry in store.entries([key])), ())
+    return next((record.inputs for record in store.records([key])), ())
 
 
 def _summary(store: SummaryStore, key: bytes, writers: Writers) -> Iterator[str]:
-    entry = next(store.entries([key]), None)
-    if entry is None:
+    record = next(store.records([key]), None)
+    if record is None:
         yield f"{key.hex()}  not in this store, or damaged\n"
         return
-    record, answer = entry.record, entry.record.answer
+    answer = record.answer
     attempt = f", attempt {record.attempt}" if record.attempt else ""
-    yield f"{key.hex()}  {record.kind}{attempt}, by {_name(entry.writer, writers)}, {entry.created}, {entry.version}"
+    yield f"{key.hex()}  {record.kind}{attempt}, by {_name(record.writer, writers)}, {record.created}, {record.version}"
     yield (
         f"  {answer.prompt_tokens:,} tokens read, {answer.new_tokens:,} written in {answer.seconds:.2f} s,"
         f" finish: {answer.finish}"

@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.summarizer import keys
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.catalogue import Catalogue
 from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, title
 
@@ -62,7 +62,7 @@ class ExtractiveWriter:
         self._parse = lru_cache(CACHED_DIGESTS)(self._digest_of_text)
         self._report = {"texts": 0, "words": 0, "empty": 0}
 
-    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
+    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
         """The catalogue, whose statistics weigh every text, and the version of the rules."""
         return {"writer": "extractive", "version": VERSION, "catalogue": self._catalogue_digest}
 
@@ -70,7 +70,7 @@ class ExtractiveWriter:
         """None: an extract cannot go wrong in the ways of a language model."""
         return ()
 
-    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, Answer | Failure]], None, None]:
+    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
         """Extract blocks, add blocks to earlier texts, add up earlier texts; all at once.
 
         A block of items without text gives ''. Of an earlier text in other words, the words are kept in front.
@@ -78,7 +78,7 @@ class ExtractiveWriter:
         start = time.perf_counter()
         texts = [self._text(self._digest(job)) for job in jobs]
         seconds = (time.perf_counter() - start) / max(1, len(jobs))
-        yield [(position, Answer(text, seconds=seconds)) for position, text in enumerate(texts)]
+        yield [(position, GeneratedText(text, seconds=seconds)) for position, text in enumerate(texts)]
 
     def count_tokens(self, text: str) -> int:
         """0: no model reads."""

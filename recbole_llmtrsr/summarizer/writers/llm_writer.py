@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.llm.generators.generation import NoGeneration
+from recbole_llmtrsr.errors import one_line
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure, TextGenerator
 from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
 
 if TYPE_CHECKING:
-    from recbole_llmtrsr.llm.generators.generation import Generation, TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
 CHARACTERS_PER_TOKEN = 16  # at most; a text beyond is of a server that does not keep its limit
@@ -43,7 +43,7 @@ class LLMWriter:
         self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens, self.name)
         self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0, "thoughts_removed": 0}
 
-    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
+    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
         """The generator, the wording of this kind of prompt, the rules by which it is filled and the answer's limit."""
         return {
             "writer": "llm",
@@ -60,18 +60,18 @@ class LLMWriter:
         templates = self._templates
         return {"block": templates.block, "update": templates.update, "merge": templates.merge}[kind], templates.retry
 
-    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, Answer | Failure]], None, None]:
+    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
         """One prompt per job; a merge without any text is '' without one, an update of '' asks for the block alone."""
         asked = [number for number, job in enumerate(jobs) if job.kind != "merge" or any(job.inputs)]
         if silent := set(range(len(jobs))).difference(asked):
-            yield [(number, Answer("")) for number in sorted(silent)]
+            yield [(number, GeneratedText("")) for number in sorted(silent)]
         if not asked:
             return
         prompts = [self.prompts.prompt(jobs[number]) for number in asked]
         self._report["prompts"] += len(prompts)
-        with closing(self._generator.generate(prompts, self._max_new_tokens)) as generations:
-            for position, generation in generations:
-                yield [(asked[position], self._answer(generation))]
+        with closing(self._generator.generate(prompts, self._max_new_tokens)) as answers:
+            for position, answer in answers:
+                yield [(asked[position], answer if isinstance(answer, GenerationFailure) else self._cleaned(answer))]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, as the generator counts them."""
@@ -81,20 +81,13 @@ class LLMWriter:
         """Prompts, tokens read and written, cuts, and what the generator went through."""
         return {**self._report, **self.prompts.cuts, **self._generator.report()}
 
-    def _answer(self, generation: Generation | NoGeneration) -> Answer | Failure:
-        if isinstance(generation, NoGeneration):
-            return Failure(generation.reason)
-        text, thoughts = without_thoughts(generation.text)
+    def _cleaned(self, answer: GeneratedText) -> GeneratedText:
+        """An answer without thoughts, on one line, and no longer than its limit allows."""
+        text, thoughts = without_thoughts(answer.text)
         # JSON can spell half a surrogate pair, which is no text and cannot be stored.
         text = one_line(text.encode("utf-8", "replace").decode("utf-8"))
         most = CHARACTERS_PER_TOKEN * self._max_new_tokens
         self._report["thoughts_removed"] += thoughts
-        self._report["prompt_tokens"] += generation.n_prompt_tokens
-        self._report["new_tokens"] += generation.n_new_tokens
-        return Answer(
-            text[:most],
-            generation.n_prompt_tokens,
-            generation.n_new_tokens,
-            generation.seconds,
-            "stop" if generation.finished and len(text) <= most else "length",
-        )
+        self._report["prompt_tokens"] += answer.prompt_tokens
+        self._report["new_tokens"] += answer.new_tokens
+        return replace(answer, text=text[:most], finish=answer.finish if len(text) <= most else "length")

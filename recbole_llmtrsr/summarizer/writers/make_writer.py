@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.llm.generators.generation import TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
-EXTRACTIVE, FILE, SERVER, VLLM = "extractive", "file:", "openai:", "vllm:"
+EXTRACTIVE, FILE, SERVER = "extractive", "file:", "openai:"
+_VLLM = "vllm:"  # what earlier releases took
 
 _registered: dict[str, Callable[[ItemText], SummaryWriter]] = {}
 
@@ -52,7 +52,7 @@ def is_registered(name: str) -> bool:
 
 def is_local(name: str) -> bool:
     """Whether the name is of a model that transformers loads here."""
-    return name != EXTRACTIVE and not is_registered(name) and not name.startswith((FILE, SERVER, VLLM))
+    return name != EXTRACTIVE and not is_registered(name) and not name.startswith((FILE, SERVER, _VLLM))
 
 
 def make_writer(
@@ -105,7 +105,13 @@ def check_summarizer(settings: SummarySettings) -> None:
             raise UserError(
                 f"summarizer: there is no file {path}: give the path of a file of JSON lines behind '{FILE}'"
             )
-    elif name != EXTRACTIVE and not name.startswith(VLLM):
+    elif name.startswith(_VLLM):
+        model = name.removeprefix(_VLLM) or "<model>"
+        raise UserError(
+            f"summarizer '{name}': vLLM is asked as a server: start it with `vllm serve {model}`, install"
+            f' `pip install "recbole_llmtrsr[server]"`, and set `summarizer: {SERVER}{model}@http://localhost:8000/v1`'
+        )
+    elif name != EXTRACTIVE:
         _check_name(name)
 
 
@@ -128,15 +134,6 @@ def _generator(
             request=settings.summarizer_request,
             context=settings.summarizer_context or DEFAULT_CONTEXT,
         )
-    if name.startswith(VLLM):
-        from recbole_llmtrsr.llm.generators.vllm_offline import load_vllm_generator
-
-        return load_vllm_generator(
-            name.removeprefix(VLLM),
-            dtype=dtype,
-            context=settings.summarizer_context,
-            trust_remote_code=trust_remote_code,
-        )
     from recbole_llmtrsr.llm.generators.local import load_generator
 
     return load_generator(
@@ -152,10 +149,9 @@ def _check_name(name: str) -> None:
     if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir():
         return
     name = name.partition("://")[0]  # what follows may hold a password
-    near = difflib.get_close_matches(name.lower(), [EXTRACTIVE, *_registered, FILE, SERVER, VLLM], n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name.lower(), [EXTRACTIVE, *_registered, FILE, SERVER])
     raise UserError(
         f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', a folder that exists,"
-        f" '{SERVER}<model>@<base url>', '{VLLM}<model>', '{FILE}<path>' or a writer that an imported file registers,"
+        f" '{SERVER}<model>@<base url>', '{FILE}<path>' or a writer that an imported file registers,"
         f" got {name!r}{hint}"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job, Kind
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.summarizer.jobs import Job, Kind
 
 
 class SummaryWriter(Protocol):
@@ -20,7 +21,7 @@ class SummaryWriter(Protocol):
         """What the user calls it."""
         ...
 
-    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, Any]:
+    def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
         """All that determines the answers to jobs of a kind, as JSON values: model, wording, limits, versions."""
         ...
 
@@ -28,7 +29,7 @@ class SummaryWriter(Protocol):
         """What a prompt says beside the history, for the checks of answers; empty where no answer needs a check."""
         ...
 
-    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, Answer | Failure]], None, None]:
+    def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
         """Yields (position in ``jobs``, answer) as soon as they are there, in any order, each position once.
 
         What is yielded together is stored together: only what is not yet yielded is lost with the process.

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.llm.generators.local import TransformersGenerator, load_generator
 from recbole_llmtrsr.llm.loading import source
 from recbole_llmtrsr.llm.loading.fingerprint import fingerprint
@@ -55,7 +55,7 @@ def load(folder: Path, batch_size: int = 16) -> TransformersGenerator:
     return load_generator(str(folder), dtype=torch.float32, device="cpu", batch_size=batch_size)
 
 
-def answers(generator: TransformersGenerator, prompts: list[str], max_new_tokens: int) -> list[Generation]:
+def answers(generator: TransformersGenerator, prompts: list[str], max_new_tokens: int) -> list[GeneratedText]:
     """In the order of the prompts, without times, which differ from run to run."""
     found = dict(generator.generate(prompts, max_new_tokens))
     assert all(answer.seconds > 0 for answer in found.values())
@@ -102,7 +102,7 @@ def test_answers_are_greedy(folder: Path) -> None:
         tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
     assert 0 not in tokens
     text = AutoTokenizer.from_pretrained(folder).decode(tokens[2:])
-    assert answers(generator, ["ab"], 6) == [Generation(text, 2, 6, False)]
+    assert answers(generator, ["ab"], 6) == [GeneratedText(text, 2, 6, finish="length")]
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
@@ -127,7 +127,7 @@ def test_an_answer_ends_at_the_end_token_which_is_counted_and_not_shown(folder: 
     (copied / "generation_config.json").write_text(json.dumps({**own, "eos_token_id": [0, ids[3]]}))
     tokenizer.add_special_tokens({"pad_token": tokenizer.convert_ids_to_tokens(ids[3])})
     tokenizer.save_pretrained(copied)
-    alone = Generation(tokenizer.decode(ids[:3]), 2, 4, True)
+    alone = GeneratedText(tokenizer.decode(ids[:3]), 2, 4)
     assert answers(load(copied), ["ab"], 6) == [alone]
     assert answers(load(copied), ["ab", "x y z"], 6)[0] == alone
 
@@ -137,7 +137,7 @@ def test_a_model_without_an_end_token_writes_to_the_limit(folder: Path, copied: 
         own = json.loads((copied / file).read_text())
         (copied / file).write_text(json.dumps({**own, "eos_token_id": None, "eos_token": None}))
     (answer,) = answers(load(copied), ["ab"], 6)
-    assert (answer.n_new_tokens, answer.finished) == (6, False)
+    assert (answer.new_tokens, answer.finish) == (6, "length")
 
 
 def test_tokens_are_counted_and_cut_between_characters(folder: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_not_cut(folder: Path) -> None:
     generator = load(folder)
     with pytest.raises(ValueError, match="takes 128 tokens, got a prompt of 120 and an answer of 9"):
         list(generator.generate(["a" * 120], 9))
-    assert answers(generator, ["a" * 120], 8)[0].n_prompt_tokens == 120
+    assert answers(generator, ["a" * 120], 8)[0].prompt_tokens == 120
 
 
 def test_no_prompt_gives_no_answer(folder: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators import server_refusals, server_requests
-from recbole_llmtrsr.llm.generators.generation import Generation, NoGeneration
+from recbole_llmtrsr.llm.generators import server as server_module
+from recbole_llmtrsr.llm.generators import server_requests
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
-from recbole_llmtrsr.llm.generators.server_replies import Reply, read_error, read_reply, read_wait
+from recbole_llmtrsr.llm.generators.server_replies import read_error, read_reply, read_wait
 from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
@@ -184,12 +186,12 @@ def generator(url: str, model: str = "tiny", **options: Any) -> ServerGenerator:
     return ServerGenerator(model, url, **{**usual, **options})
 
 
-def texts(answers: Iterator[tuple[int, Generation | NoGeneration]]) -> dict[int, str]:
+def texts(answers: Iterator[tuple[int, GeneratedText | GenerationFailure]]) -> dict[int, str]:
     """Text or reason by position; positions that come twice are an error."""
     found: dict[int, str] = {}
     for position, answer in answers:
         assert position not in found
-        found[position] = answer.text if isinstance(answer, Generation) else f"-> {answer.reason}"
+        found[position] = answer.text if isinstance(answer, GeneratedText) else f"-> {answer.reason}"
     return found
 
 
@@ -313,10 +315,10 @@ def test_tokens_are_the_servers_count_or_an_estimate_and_seconds_are_shared_out(
     asked = generator(server.url)
     prompts = ["counted|ab", "long|ab", "silent|ab"]
     answers = dict(asked.generate(prompts, 5))
-    assert [(a.text, a.n_prompt_tokens, a.n_new_tokens, a.finished) for _, a in sorted(answers.items())] == [
-        ("ab!", 7, 3, True),
-        ("ab!", 3, 1, False),
-        ("", 3, 0, True),
+    assert [(a.text, a.prompt_tokens, a.new_tokens, a.finish) for _, a in sorted(answers.items())] == [
+        ("ab!", 7, 3, "stop"),
+        ("ab!", 3, 1, "length"),
+        ("", 3, 0, "stop"),
     ]
     start = time.perf_counter()
     seconds = [answer.seconds for _, answer in asked.generate(["slow|0.2"] * 8, 5)]
@@ -415,7 +417,7 @@ def test_a_key_that_a_server_refuses_at_first_contact_is_told_at_once(server: Fa
 
 
 def test_a_success_that_echoes_the_key_does_not_show_it(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_refusals, "PATIENCE", 0)
+    monkeypatch.setattr(server_module, "PATIENCE", 0)
     asked = generator(server.url, api_key=KEY, retries=0, concurrency=1)
     with pytest.raises(UserError, match="no choices.*Bearer <key>") as fault:
         list(asked.generate([f"echo*9|{n}" for n in range(9)], 5))
@@ -443,7 +445,7 @@ def test_a_model_that_the_server_does_not_have_is_met_with_those_it_has(server: 
 def test_it_stops_when_nothing_is_answered_any_more_and_keeps_what_was(
     server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_refusals, "PATIENCE", 3)
+    monkeypatch.setattr(server_module, "PATIENCE", 3)
     asked = generator(server.url, concurrency=1, retries=0)
     prompts = ["500*9|a", "500*9|b", "500*9|c", "x", "500*9|d", "500*9|e"]
     assert len(texts(asked.generate(prompts, 5))) == 6  # three in a row, and two
@@ -606,7 +608,7 @@ def test_a_password_in_a_url_is_refused_unseen() -> None:
 )
 def test_thoughts_that_a_server_parses_away_are_no_answer(message: dict[str, Any], text: str) -> None:
     reply = read_reply(json.dumps({"choices": [{"message": message}]}))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, GeneratedText)
     assert without_thoughts(reply.text) == (text, not text and bool(message.keys() - {"content"}))
 
 
@@ -625,19 +627,30 @@ def test_json_of_another_shape_has_no_choices(body: str) -> None:
 
 
 def test_errors_are_read_from_every_place_that_servers_put_them() -> None:
-    said = ['{"error": {"message": "a"}}', '{"error": "a"}', '{"detail": "a"}', '{"message": "a"}', '"a"', " a\n"]
+    said = [{"error": {"message": "a"}}, {"error": "a"}, {"detail": "a"}, {"message": "a"}, "a", " a\n"]
     assert [read_error(body) for body in said] == ["a"] * 6
-    assert read_error('{"detail": [{"loc": 1}]}') == '[{"loc": 1}]'
+    assert read_error({"detail": [{"loc": 1}]}) == '[{"loc": 1}]'
 
 
 def test_the_time_to_wait_is_a_number_or_a_date() -> None:
-    values = ["2.5", "-1", "nan", "inf", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"]
-    assert [read_wait({"retry-after": value}) for value in values] == [2.5, 0.0, None, None, None, None, 0.0]
-    assert read_wait({}) is None
-    assert read_wait({"retry-after": "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"}) is None
-    assert (
-        read_reply('{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": -1}}').prompt_tokens is None
-    )
-    assert read_reply(
-        '{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1' + "0" * 30 + "}}"
-    ) == (read_reply('{"choices": [{"message": {"content": "a"}}]}'))
+    values = ["2.5", "soon", "", "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"]
+    assert [read_wait({"retry-after": value}) for value in values] == [2.5, 0.0, 0.0, 0.0]
+    assert read_wait({}) == 0.0
+    assert read_wait({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) < 0
+    assert 3000 < read_wait({"retry-after": formatdate(time.time() + 3600, usegmt=True)}) <= 3600
+
+
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1"])
+def test_a_time_to_wait_that_is_none_is_bounded(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    monkeypatch.setattr(server_requests, "LONGEST_DELAY", 0.1)
+    assert texts(generator(server.url).generate([f"429after{wait}*1|x"], 5)) == {0: "x!"}
+
+
+@pytest.mark.parametrize("count", ["-1", "1" + "0" * 30, '"7"', "null"])
+def test_a_count_that_is_none_is_left_to_the_estimate(count: str) -> None:
+    choice = '"choices": [{"message": {"content": "a"}}]'
+    counted = read_reply(f'{{{choice}, "usage": {{"prompt_tokens": {count}, "completion_tokens": 2}}}}')
+    assert counted == GeneratedText("a", 0, 2)
+    assert read_reply(f'{{{choice}, "usage": 7}}') == GeneratedText("a")

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.llm.generators.local import load_generator
 from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
 
@@ -99,10 +99,10 @@ def served(model: str | Path, url: str, **options: Any) -> ServerGenerator:
     return ServerGenerator(*parse_server(f"openai:{model}@{url}"), **{**usual, **options})
 
 
-def without_times(answers: dict[int, Any]) -> list[tuple[str, int, int, bool]]:
-    assert all(isinstance(answer, Generation) for answer in answers.values())
+def without_times(answers: dict[int, Any]) -> list[tuple[str, int, int, str]]:
+    assert all(isinstance(answer, GeneratedText) for answer in answers.values())
     in_order = [answers[position] for position in sorted(answers)]
-    return [(answer.text, answer.n_prompt_tokens, answer.n_new_tokens, answer.finished) for answer in in_order]
+    return [(answer.text, answer.prompt_tokens, answer.new_tokens, answer.finish) for answer in in_order]
 
 
 @pytest.mark.parametrize("max_new_tokens", [3, 24])

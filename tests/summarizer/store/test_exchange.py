@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.store.exchange import Imported, export_store, import_store
-from recbole_llmtrsr.summarizer.store.store import Entry, Record, SummaryStore
+from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
 A_LINE = (
@@ -38,11 +38,11 @@ def store() -> SummaryStore:
     """In memory; b was put before a, and the settings of a's writer are not in canonical order."""
     store = SummaryStore(None)
     made = ("2026-01-02T03:04:05+00:00", "0.1.0")
-    store.insert([Entry(Record(B, "block", Answer(""), ()), store.writer_id("extractive", {}), *made)])
+    store.insert([Record(B, "block", GeneratedText(""), (), 0, store.writer_id("extractive", {}), *made)])
     writer = store.writer_id("org/model", {"é": True, "a": [1, None]})
     inputs = (f"call:{B.hex()}", "item:ü 1")
-    answer = Answer("Likes “film noir” 😀", 40, 5, 0.125, "length")
-    store.insert([Entry(Record(A, "merge", answer, inputs, 1), writer, *made)])
+    answer = GeneratedText("Likes “film noir” 😀", 40, 5, 0.125, "length")
+    store.insert([Record(A, "merge", answer, inputs, 1, writer, *made)])
     return store
 
 
@@ -73,7 +73,7 @@ def test_what_was_imported_into_a_new_store_exports_the_identical_file(tmp_path:
     with SummaryStore(tmp_path / "new.sqlite") as store:
         assert import_store(store, source) == Imported(new=2, equal=0, conflicting=0)
         assert exported(store) == A_LINE + B_LINE
-        assert store.find([A]) == {A: Answer("Likes “film noir” 😀", 40, 5, 0.125, "length")}
+        assert store.find([A]) == {A: GeneratedText("Likes “film noir” 😀", 40, 5, 0.125, "length")}
 
 
 def test_a_second_import_finds_everything_there(store: SummaryStore, source: Path) -> None:
@@ -95,7 +95,7 @@ def test_of_two_lines_with_one_key_the_first_counts(source: Path) -> None:
     source.write_text(B_LINE + other(B_LINE, text="second") + B_LINE)
     with SummaryStore(None) as store:
         assert import_store(store, source) == Imported(new=1, equal=1, conflicting=1)
-        assert store.find([B]) == {B: Answer("")}
+        assert store.find([B]) == {B: GeneratedText("")}
 
 
 def test_more_lines_than_one_transaction_takes_are_all_taken(source: Path) -> None:

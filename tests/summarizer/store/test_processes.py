@@ -20,7 +20,7 @@ KEYS = [number.to_bytes(16, "big") for number in range(N_CALLS)]
 WORKER = """
 import os, random, sys, time
 from pathlib import Path
-from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 keys = [number.to_bytes(16, "big") for number in range(int(sys.argv[3]))]
@@ -33,7 +33,7 @@ with SummaryStore(Path(sys.argv[1])) as store:
             time.sleep(0.004)
             os.write(log, f"{os.getpid()} {int.from_bytes(key, 'big')}\\n".encode())
             time.sleep(0.001)
-            store.put(writer, [Record(key, "block", Answer(f"text of {int.from_bytes(key, 'big')}"), ())])
+            store.put(writer, [Record(key, "block", GeneratedText(f"text of {int.from_bytes(key, 'big')}"), ())])
         if claims.busy:
             time.sleep(0.02)
 """

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.summarizer.jobs import Answer
-from recbole_llmtrsr.summarizer.store.store import Entry, Record, Speed, SummaryStore
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
+from recbole_llmtrsr.summarizer.store.store import Record, Speed, SummaryStore
 
 ROOT = Path(__file__).parents[3]
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
-LIKES = Answer("Likes film noir.", 40, 5, 0.5)
-HATES = Answer("Hates westerns, ärgerlich 😀", 7, 3, 0.25, "length")
+LIKES = GeneratedText("Likes film noir.", 40, 5, 0.5)
+HATES = GeneratedText("Hates westerns, ärgerlich 😀", 7, 3, 0.25, "length")
 
 # A process that claims b and c and then waits for its end.
 CLAIMANT = """
@@ -33,11 +33,11 @@ time.sleep(60)
 """
 
 
-def record(key: bytes, answer: Answer, *inputs: str) -> Record:
+def record(key: bytes, answer: GeneratedText, *inputs: str) -> Record:
     return Record(key, "block", answer, inputs)
 
 
-def put(store: SummaryStore, *records: Record) -> dict[bytes, Answer]:
+def put(store: SummaryStore, *records: Record) -> dict[bytes, GeneratedText]:
     return store.put(store.writer_id("extractive", {"version": 1}), records)
 
 
@@ -124,8 +124,9 @@ def test_a_store_in_memory_keeps_answers_and_writes_no_file(tmp_path: Path, monk
 
 def test_an_entry_keeps_its_provenance(filled: Path) -> None:
     with SummaryStore(filled) as store:
-        (entry,) = store.entries([A])
-        assert entry.record == Record(A, "block", LIKES, ("item:i1", "item:i2"), 0)
+        (entry,) = store.records([A])
+        made = (entry.writer, entry.created, entry.version)
+        assert entry == Record(A, "block", LIKES, ("item:i1", "item:i2"), 0, *made)
         assert store.writers() == {entry.writer: ("extractive", {"version": 1})}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", entry.created)
 
@@ -133,7 +134,7 @@ def test_an_entry_keeps_its_provenance(filled: Path) -> None:
 def test_more_keys_than_one_statement_takes_are_found(path: Path) -> None:
     keys = [number.to_bytes(16, "big") for number in range(3000)]
     with SummaryStore(path) as store:
-        put(store, *(record(key, Answer(key.hex())) for key in keys))
+        put(store, *(record(key, GeneratedText(key.hex())) for key in keys))
         found = store.find(keys[::-1])
         assert {key: answer.text for key, answer in found.items()} == {key: key.hex() for key in keys}
         assert store.claim(keys).mine == []
@@ -168,11 +169,11 @@ def test_speed_totals_the_calls_of_the_writers_asked_for(filled: Path) -> None:
 
 def test_insert_replaces_only_when_told(filled: Path) -> None:
     with SummaryStore(filled) as store:
-        entry = Entry(record(A, HATES), 1, "2026-01-01T00:00:00+00:00", "9.9")
+        entry = Record(A, "block", HATES, (), 0, 1, "2026-01-01T00:00:00+00:00", "9.9")
         assert store.insert([entry]) == {A: LIKES}
         assert store.find([A]) == {A: LIKES}
-        assert store.insert([entry], replace=True) == {A: LIKES}
-        assert list(store.entries([A])) == [entry]
+        assert store.insert([entry], overwrite=True) == {A: LIKES}
+        assert list(store.records([A])) == [entry]
 
 
 # Claims.
@@ -231,13 +232,13 @@ def test_two_processes_that_put_the_same_calls_hold_the_same_answers(path: Path)
     # Both answer every call with a text of their own and report what the store then holds.
     code = """
 from pathlib import Path
-from recbole_llmtrsr.summarizer.jobs import Answer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 held = {}
 with SummaryStore(Path(sys.argv[1])) as store:
     writer = store.writer_id("w", {})
     for n in range(60):
         key = n.to_bytes(16, "big")
-        held |= store.put(writer, [Record(key, "block", Answer(f"{n} by {sys.argv[2]}"), ())])
+        held |= store.put(writer, [Record(key, "block", GeneratedText(f"{n} by {sys.argv[2]}"), ())])
 print(",".join(answer.text for answer in held.values()))
 """
     one, two = run_at_once(code, (str(path), "one"), (str(path), "two"))
@@ -297,7 +298,7 @@ def test_a_damaged_row_is_not_served_but_counted_and_put_anew(filled: Path, dama
     with SummaryStore(filled) as store:
         assert store.find([A, B]) == {B: HATES}
         assert store.damaged == 1
-        assert list(store.entries([A])) == []
+        assert list(store.records([A])) == []
         assert store.claim([A, B]).mine == [A]
         assert store.damaged == 1
         assert put(store, record(A, HATES)) == {A: HATES}
@@ -335,13 +336,13 @@ def spoil_pages(path: Path) -> None:
 def test_a_malformed_file_names_the_remedy_and_still_gives_what_is_readable(path: Path) -> None:
     keys = [(number * 7919).to_bytes(16, "big") for number in range(1000)]
     with SummaryStore(path) as store:
-        put(store, *(record(key, Answer(f"{key.hex()} " * 10)) for key in keys))
+        put(store, *(record(key, GeneratedText(f"{key.hex()} " * 10)) for key in keys))
     spoil_pages(path)
     with SummaryStore(path) as store:
         with pytest.raises(UserError, match=r"damaged; 'python -m recbole_llmtrsr.summarizer verify --store=.*import"):
             store.find(keys)
         assert store.check_file() != []
-        readable = [entry.record for entry in store.entries(store.keys())]
+        readable = list(store.records(store.keys()))
         assert 500 < len(readable) < 1000
         assert all(entry.answer.text == f"{entry.key.hex()} " * 10 for entry in readable)
 
@@ -405,7 +406,7 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_what_was_put_and_a_later_run_goes_on(filled: Path) -> None:
-    long = [record(bytes([number]) * 16, Answer("long " * 2000)) for number in range(20)]
+    long = [record(bytes([number]) * 16, GeneratedText("long " * 2000)) for number in range(20)]
     with SummaryStore(filled) as store:
         pages = store._database.execute("PRAGMA page_count").fetchone()[0]
         store._database.execute(f"PRAGMA max_page_count = {pages + 8}")

@@ -8,9 +8,9 @@ import pytest
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Generation, NoGeneration
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
-from recbole_llmtrsr.summarizer.jobs import Answer, Failure, Job
+from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 from recbole_llmtrsr.summarizer.writers.writing_prompts import fair_limits
@@ -43,14 +43,17 @@ class EchoGenerator:
     def trim(self, text: str, n_tokens: int) -> str:
         return " ".join(text.split()[:n_tokens])
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Iterator[tuple[int, Generation | NoGeneration]]:
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int
+    ) -> Iterator[tuple[int, GeneratedText | GenerationFailure]]:
         for position, prompt in enumerate(prompts):
             self.prompts.append(prompt)
             text = self._answer.format(n=len(self.prompts))
             if text == "fail":
-                yield position, NoGeneration("timeout")
+                yield position, GenerationFailure("timeout")
             else:
-                yield position, Generation(text, len(prompt.split()), len(text.split()), len(text) < 20, 0.5)
+                counts = len(prompt.split()), len(text.split())
+                yield position, GeneratedText(text, *counts, 0.5, "stop" if len(text) < 20 else "length")
 
     def report(self) -> dict[str, int]:
         return {"retries": 3}
@@ -131,7 +134,7 @@ def test_nothing_to_update_is_a_block_and_nothing_to_merge_is_no_prompt() -> Non
 def test_an_answer_becomes_one_line_with_its_tokens_time_and_end() -> None:
     llm, _ = writer(answer=" likes\n\n* noir\t and   more of it ")
     ((pair,),) = llm.run([Job("block", tuple(items("Heat")))])
-    assert pair == (0, Answer("likes * noir and more of it", 3, 7, 0.5, "length"))
+    assert pair == (0, GeneratedText("likes * noir and more of it", 3, 7, 0.5, "length"))
     assert llm.report() == {
         "prompts": 1, "prompt_tokens": 3, "new_tokens": 7, "thoughts_removed": 0, "retries": 3,
         "trimmed_items": 0, "trimmed_summaries": 0, "dropped_summaries": 0,
@@ -140,7 +143,7 @@ def test_an_answer_becomes_one_line_with_its_tokens_time_and_end() -> None:
 
 def test_a_prompt_without_an_answer_is_a_failure_with_its_reason() -> None:
     llm, _ = writer(answer="fail")
-    assert list(llm.run([Job("block", tuple(items("Heat")))])) == [[(0, Failure("timeout"))]]
+    assert list(llm.run([Job("block", tuple(items("Heat")))])) == [[(0, GenerationFailure("timeout"))]]
 
 
 def test_thoughts_are_no_part_of_an_answer_and_are_counted() -> None:

@@ -34,8 +34,18 @@ def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
         make(name)
     assert str(fault.value) == (
         "summarizer must be 'extractive', a model of the hub as 'organisation/model', a folder that exists,"
-        f" 'openai:<model>@<base url>', 'vllm:<model>', 'file:<path>' or a writer that an imported file registers,"
+        f" 'openai:<model>@<base url>', 'file:<path>' or a writer that an imported file registers,"
         f" got '{name}'; did you mean 'extractive'?"
+    )
+
+
+@pytest.mark.parametrize(("given", "model"), [("vllm:Qwen/Qwen3-8B", "Qwen/Qwen3-8B"), ("vllm:", "<model>")])
+def test_vllm_is_asked_as_a_server(given: str, model: str) -> None:
+    with pytest.raises(UserError) as fault:
+        make(given)
+    assert str(fault.value) == (
+        f"summarizer '{given}': vLLM is asked as a server: start it with `vllm serve {model}`, install"
+        f' `pip install "recbole_llmtrsr[server]"`, and set `summarizer: openai:{model}@http://localhost:8000/v1`'
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
-from recbole_llmtrsr.llm.generators.generation import Generation
+from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.llm.generators.server import ServerGenerator
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.prompt.templates import templates_for
-from recbole_llmtrsr.summarizer.jobs import Answer, Job
+from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.writers import extractive, llm_writer
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
@@ -51,16 +51,16 @@ class Deaf:
         self.max_prompt_tokens = self._server.max_prompt_tokens
         self.count_tokens, self.trim, self.report = self._server.count_tokens, self._server.trim, self._server.report
 
-    async def _create(self, **request: Any) -> Any:
-        self._sent.append(request)
-        return SimpleNamespace(http_response=SimpleNamespace(content=b"{}"))
+    async def _create(self, extra_body: dict[str, Any], **request: Any) -> Any:
+        self._sent.append({**request, **extra_body, "extra_body": {}})  # what is sent, in the form of the digest below
+        return SimpleNamespace(content=b"{}")
 
     def generate(self, prompts: Any, max_new_tokens: int) -> Any:
         raw = SimpleNamespace(with_raw_response=SimpleNamespace(create=self._create))
         client: Any = SimpleNamespace(chat=SimpleNamespace(completions=raw))
         for position, prompt in enumerate(prompts):
-            asyncio.run(self._server._complete(client, prompt, max_new_tokens))
-            yield position, Generation(ANSWERS[position % len(ANSWERS)], 1, 1, True)
+            asyncio.run(self._server._answer(client, prompt, max_new_tokens, 1))
+            yield position, GeneratedText(ANSWERS[position % len(ANSWERS)], 1, 1)
 
 
 def of_llm() -> Any:
@@ -84,7 +84,7 @@ def of_extracts() -> Any:
 
 
 def text(answer: Any) -> list[str]:
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, GeneratedText)
     return [answer.text, answer.finish]
 
 
