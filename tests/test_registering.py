@@ -9,7 +9,7 @@ from recbole_llmtrsr import registry
 from recbole_llmtrsr.config import config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
-from recbole_llmtrsr.llm.generators.generation import GeneratedText
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.quick_start import compare, compared_runs
 from recbole_llmtrsr.recommend import Recommender
@@ -152,3 +152,10 @@ def test_a_writers_name_is_a_word_that_is_not_taken(name):
     register_writer("titles", Titles)
     with pytest.raises(UserError, match="cannot be registered: choose a name of small letters"):
         register_writer(name, Titles)
+
+
+def test_a_writer_of_the_version_before_finds_its_types_and_is_told_their_names(caplog):
+    from recbole_llmtrsr.summarizer import jobs
+
+    assert (jobs.Answer, jobs.Failure) == (GeneratedText, GenerationFailure)
+    assert "jobs.Answer is now called recbole_llmtrsr.llm.generators.generation.GeneratedText" in caplog.messages[0]
