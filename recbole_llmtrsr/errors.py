@@ -6,7 +6,8 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Callable, Iterable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
 
 DISK_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 # Joiners and direction marks (Unicode Cf) stay: emoji, Persian and Indic scripts are spelled with them.
@@ -79,3 +80,22 @@ def exit_code(work: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+def command_line(parser: Callable[[], ArgumentParser], run: Callable[[Namespace], int]) -> Callable[..., int]:
+    """The ``main`` of a command.
+
+    Args:
+        parser: makes the parser of its flags.
+        run: does the work, and returns the exit code.
+
+    Returns:
+        a function of the command line without the program's name (None: the process's own), which returns what ``run``
+        does, or 2 when the user can mend the fault, whose text is then on stderr.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        options = parser().parse_args(arguments)
+        return exit_code(lambda: run(options))
+
+    return main

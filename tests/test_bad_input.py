@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import toy
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -40,11 +41,7 @@ SMALL = {
     "state": "WARNING",
     "epochs": 1,
     "eval_args": {"mode": "uni2"},
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
+    **toy.SMALL,
 }
 
 

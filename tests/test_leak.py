@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import toy
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -17,15 +18,8 @@ LENGTHS = [3, 7, 12, 23]
 
 
 def write(folder, sequences):
-    (folder / "toy").mkdir(parents=True, exist_ok=True)
-    events = [f"{u}\t{i}\t{t}" for u, items in sequences.items() for t, i in enumerate(items)]
-    (folder / "toy" / "toy.inter").write_text(
-        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
-    )
     items = [f"i{n}\tname{n}\tkind{n % 5}" for n in range(N_ITEMS)]
-    (folder / "toy" / "toy.item").write_text(
-        "item_id:token\ttitle:token_seq\tkind:token\n" + "\n".join(items) + "\n", encoding="utf-8"
-    )
+    toy.write_atomic(folder / "toy", toy.events_of(sequences), items, of_items="\tkind:token")
 
 
 class Words:

@@ -8,6 +8,7 @@ from itertools import combinations
 import pandas as pd
 import pytest
 import torch
+import toy
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -29,22 +30,11 @@ from recbole_llmtrsr.evaluation.comparison.runs import load_runs
 from recbole_llmtrsr.quick_start import compare, objective_function, run_recbole_llmtrsr
 from recbole_llmtrsr.registry import get_dataset, get_model
 
+OF_LLMTRSR = {name for name in toy.TINY if name.startswith("builtin_")} | {"train_neg_sample_args"}
 TINY = {
-    "data_path": "data",
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 1,
+    **{f"LLMTRSR.{name}" if name in OF_LLMTRSR else name: value for name, value in toy.TINY.items()},
     "train_batch_size": 64,
     "eval_batch_size": 64,
-    "eval_args": {"mode": "uni3"},
-    "candidate_exclusion": "target",
-    "max_prompt_tokens": 400,
-    "LLMTRSR.builtin_hidden_size": 16,
-    "LLMTRSR.builtin_n_layers": 1,
-    "LLMTRSR.builtin_n_heads": 2,
-    "LLMTRSR.builtin_vocab_size": 400,
-    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
 }
 SMALL_ML = {
     **TINY,
@@ -60,15 +50,8 @@ def toy_in_empty_folder(tmp_path, monkeypatch):
     """Eight users, thirteen items with titles and kinds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-    (tmp_path / "data" / "toy").mkdir(parents=True)
-    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(4 + u)]
-    (tmp_path / "data" / "toy" / "toy.inter").write_text(
-        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
-    )
-    items = [f"i{n}\tThe title of {n}\t{'drama' if n % 2 else 'comedy'}" for n in range(13)]
-    (tmp_path / "data" / "toy" / "toy.item").write_text(
-        "item_id:token\ttitle:token_seq\tkind:token\n" + "\n".join(items) + "\n", encoding="utf-8"
-    )
+    items = [f"{title}\t{'drama' if n % 2 else 'comedy'}" for n, title in enumerate(toy.TITLES)]
+    toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*range(4, 12)), items, of_items="\tkind:token")
     return tmp_path
 
 
@@ -220,9 +203,7 @@ def test_after_a_split_by_user_each_test_user_has_one_target_but_all_impressions
 
 def test_an_impression_is_as_known_as_its_most_clicked_target(tmp_path):
     chosen = {f"u{u}": [*(f"i{(3 * u + 7 * t) % 13}" for t in range(4 + u)), "i4"] for u in range(8)}
-    events = [f"{user}\t{item}\t{t}" for user, items in chosen.items() for t, item in enumerate(items)]
-    header = "user_id:token\titem_id:token\ttimestamp:float"
-    (tmp_path / "data" / "toy" / "toy.inter").write_text("\n".join([header, *events]) + "\n")
+    toy.write_atomic(tmp_path / "data" / "toy", toy.events_of(chosen))
     clicked = {(user, n): {items[n], "i4"} for user, items in chosen.items() for n in (1, 3)}
     rows = [(*row, sorted(both), [i for i in ("i0", "i1", "i2") if i not in both]) for row, both in clicked.items()]
     write_candidate_file(tmp_path / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
@@ -378,7 +359,7 @@ def test_the_command_line_prints_the_table_and_where_the_results_lie(tmp_path, m
     assert main(flags) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "results: out"
-    assert any(line.startswith("| LLMTRSR |") for line in printed)
+    assert any(line.startswith("| LLMTRSR ") for line in printed)
     assert any("recall@10" in line and "mrr@10" in line for line in printed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import toy
 from recbole.model.sequential_recommender.sasrec import SASRec
 
 from recbole_llmtrsr import registry
@@ -23,11 +24,7 @@ SMALL = {
     "state": "ERROR",
     "epochs": 1,
     "eval_args": {"mode": "uni2"},
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
+    **toy.SMALL,
     "result_dir": "out",
 }
 

@@ -9,10 +9,9 @@ from recbole.utils import EvaluatorType
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode, impression_faults
 from recbole_llmtrsr.config.metric_names import result_names
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.errors import did_you_mean
 
-# What a model of RecBole's reads though its property file does not list it: FEARec, HRM.
-_READ_UNLISTED = {"tau", "reg_weight"}
 _KEYS = {
     "eval_args": ("split", "order", "group_by", "mode"),
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
@@ -100,10 +99,10 @@ def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterat
     """
     if any(config.model_class.__module__.partition(".")[0] not in ("recbole", "recbole_llmtrsr") for config in configs):
         return  # what a model of one's own reads stands in no property file
-    given = {name for config in configs for name in config.given} & {*of_models} - _READ_UNLISTED
+    given = {name for config in configs for name in config.given} & {*of_models} - {*options_of("unlisted")}
     read = {name for config in configs for name in config.internal_config_dict}
     if any(config["transform"] for config in configs):
-        read |= {"mask_ratio", "ft_ratio", "eta", "beta"}
+        read |= {*options_of("transform")}
     labels = ", ".join(dict.fromkeys(config.label for config in configs))
     yield from (f"option '{name}' has no effect: {labels} does not read it" for name in sorted(given - read))
     # Property files may serve several comparisons; a flag is meant for this one.

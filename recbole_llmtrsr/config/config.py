@@ -32,6 +32,7 @@ from recbole.utils import (
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.config.metric_names import register_metrics
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
 from recbole_llmtrsr.config.renamed_options import accepted_options, current_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
@@ -229,7 +230,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             for file, columns in loaded.items()
         }
 
-    def _tell_beaten(self, name: str, before: Any, after: Any) -> None:
+    def _tell_beaten(self, name: str, before: object, after: object) -> None:
         if before != after:
             getLogger().warning(
                 f"{name}: {after} speaks to every model, {self.label} too, whose own {name}: {before} came before it"
@@ -388,18 +389,7 @@ def _recbole_options() -> set[str]:
     for file in _recbole_properties().glob("**/*.yaml"):
         if file.name != "url.yaml":
             names |= _names_in(file)
-    return names | {
-        "encoding",
-        "nproc",
-        "ip",
-        "port",
-        "world_size",
-        "offset",
-        "local_rank",
-        "save_step",
-        "eta",
-        "ft_ratio",
-    }
+    return names | {*options_of("undeclared")}
 
 
 def model_options() -> set[str]:
@@ -432,14 +422,14 @@ def _literal(text: str) -> Any:
     return text
 
 
-def _is_utf8(encoding: Any) -> bool:
+def _is_utf8(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name == "utf-8"
     except (LookupError, TypeError):  # told where a file is read
         return False
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):

@@ -9,15 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Kind = Literal["free", "seed", "place"]
+"""In what runs may differ by an option: 'free' changes no result (where files lie, patience, what is shown or kept);
+in 'seed', as in what is free, the seeds of one model may differ; of a 'place' a run that is loaded may get another
+(where things are and how fast they go)."""
+
 
 def option(
-    default: Any,
+    default: object,
     doc: str,
     *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     is_id: bool = False,
     names: Literal["", "text", "model", "read", "written"] = "",
+    kinds: tuple[Kind, ...] = (),
 ) -> Any:
     """A dataclass field that explains and bounds itself.
 
@@ -29,8 +35,9 @@ def option(
         is_id: a name from the user's files, where digits are text.
         names: what free text names, which a run folder from elsewhere may not decide: a model (a folder, or a name on
             the hub or of a server), a file or folder that is read or written, or nothing of the kind ('text').
+        kinds: see ``Kind``.
     """
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id, "names": names}
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id, "names": names, "kinds": kinds}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -89,15 +96,23 @@ class SummarySettings:
         "Who writes: extractive (no model), a transformers model name or folder, openai:<model>@<base url> (any"
         " OpenAI-compatible server, such as vLLM's), or file:<path> (summaries written elsewhere).",
         names="model",
+        kinds=("place",),
     )
     summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
     summarizer_batch_size: int = option(
-        16, "Prompts per generate call of a local LLM; halved when memory runs out.", minimum=1
+        16, "Prompts per generate call of a local LLM; halved when memory runs out.", minimum=1, kinds=("seed", "place")
     )
-    summarizer_concurrency: int = option(16, "Requests to a server at the same time.", minimum=1)
-    summarizer_timeout: float = option(120.0, "Seconds that a server has for one answer.", minimum=0.1)
+    summarizer_concurrency: int = option(
+        16, "Requests to a server at the same time.", minimum=1, kinds=("free", "place")
+    )
+    summarizer_timeout: float = option(
+        120.0, "Seconds that a server has for one answer.", minimum=0.1, kinds=("free", "place")
+    )
     summarizer_retries: int = option(
-        5, "Further attempts after a time-out, a lost connection, garbage or the status 429 or 5xx.", minimum=0
+        5,
+        "Further attempts after a time-out, a lost connection, garbage or the status 429 or 5xx.",
+        minimum=0,
+        kinds=("free", "place"),
     )
     summarizer_context: int | None = option(
         None,
@@ -114,6 +129,7 @@ class SummarySettings:
         "SUMMARIZER_API_KEY",
         "Environment variable that holds the key for a server, which is sent there and kept nowhere.",
         names="text",
+        kinds=("free", "place"),
     )
     faulty_summaries: str = option(
         "keep",
@@ -126,6 +142,7 @@ class SummarySettings:
         "saved/summaries.sqlite",
         "File that keeps every text ever written, for all runs; ~ keeps them for the runs of one command.",
         names="written",
+        kinds=("free", "place"),
     )
     summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")
     dry_run: bool = option(False, "Tell how many calls, tokens and hours the summaries would take, and stop.")
@@ -168,6 +185,7 @@ class BackboneSettings:
         "builtin",
         "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder.",
         names="model",
+        kinds=("place",),
     )
     builtin_hidden_size: int = option(128, "Width of the builtin LM.", minimum=8)
     builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
@@ -196,12 +214,14 @@ class BackboneSettings:
         " tensor operations), cached_prefix (not in training), plain (not at all); auto: the first that the probe at"
         " load finds exact.",
         choices=("auto", "flash", "flex", "split", "cached_prefix", "plain"),
+        kinds=("seed", "place"),
     )
     max_tokens_per_batch: int | None = option(
         None,
         "Tokens per forward pass, in training and evaluation; only a single history in training, or a candidate with"
         " its prefix, may have more; ~ is 4,096 on a CPU and 32,768 elsewhere; halved when memory runs out.",
         minimum=1,
+        kinds=("seed", "place"),
     )
     precision: str = option(
         "auto",
@@ -215,7 +235,9 @@ class BackboneSettings:
         choices=("8bit", "4bit"),
     )
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
-    trust_remote_code: bool = option(False, "Let transformers run code that comes with a model.")
+    trust_remote_code: bool = option(
+        False, "Let transformers run code that comes with a model.", kinds=("seed", "place")
+    )
 
 
 @dataclass(frozen=True)
@@ -251,6 +273,7 @@ class TrainingSettings:
         "LLMTRSR, TALLRec: shares of a batch whose gradients are summed; ~ is the number of processes. One process that"
         " is given 2 ends with the same weights as two.",
         minimum=1,
+        kinds=("seed",),
     )
     lr_scheduler: str = option(
         "cosine", "Learning rate over all epochs, after the warm-up.", choices=("cosine", "linear", "constant")
@@ -268,6 +291,7 @@ class TextVectorSettings:
         "Who makes vectors of item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (reduced word counts,"
         " no download) or a transformers name or folder (mean of its last hidden states).",
         names="model",
+        kinds=("place",),
     )
     text_init: str | None = option(
         None,
@@ -278,7 +302,9 @@ class TextVectorSettings:
     text_init_frozen: bool = option(
         False, "Do not train the item embeddings of text_init, those of items without text neither."
     )
-    vector_dir: str = option("saved/vectors", "Folder that keeps vectors made by a model.", names="written")
+    vector_dir: str = option(
+        "saved/vectors", "Folder that keeps vectors made by a model.", names="written", kinds=("free", "place")
+    )
 
 
 @dataclass(frozen=True)
@@ -304,6 +330,7 @@ class RetrievalSettings:
         " checkpoint (.pth) of a model of RecBole's that was trained here, or the name of one that is compared before;"
         " ~ lets the language model score every item.",
         names="read",
+        kinds=("place",),
     )
     rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
     hard_negative_ratio: float = option(
@@ -329,14 +356,19 @@ class ResumeSettings:
         "Go on with a run that was stopped: its result folder, or auto (the one in result_dir, else the latest of"
         " results/runs, that the same options began; a new run if there is none).",
         names="written",
+        kinds=("free",),
     )
     checkpoint_minutes: float | None = option(
         10.0,
         "Minutes of training between two saved states, from which a run is resumed; 0: as often as can be, ~: never.",
         minimum=0,
+        kinds=("free",),
     )
     keep_states: int = option(
-        2, "Latest states of training that are kept while a run trains; removed when it has finished.", minimum=1
+        2,
+        "Latest states of training that are kept while a run trains; removed when it has finished.",
+        minimum=1,
+        kinds=("free",),
     )
 
 
@@ -349,6 +381,7 @@ class EvaluationSettings:
         "Seed of the split by users and of the candidates; ~ takes `seed`, or the first of `seeds`, so that all seeds"
         " meet on one set.",
         minimum=0,
+        kinds=("seed",),
     )
     catalogue: str = option(
         "interactions",
@@ -370,25 +403,33 @@ class EvaluationSettings:
         "Further candidate modes (pop20, match20, cat20, impressions, file:<path>) in which the trained model is tested"
         " too, each with a comparison of its own in the folder also/.",
         names="read",
+        kinds=("seed",),
     )
-    candidate_dir: str = option("saved/candidates", "Folder that keeps the candidate sets.", names="written")
+    candidate_dir: str = option(
+        "saved/candidates", "Folder that keeps the candidate sets.", names="written", kinds=("free",)
+    )
     seeds: tuple[int, ...] | None = option(
-        None, "Train and test once with each seed (1,2,3): means, spreads and intervals over all; ~ is `seed` alone."
+        None,
+        "Train and test once with each seed (1,2,3): means, spreads and intervals over all; ~ is `seed` alone.",
+        kinds=("seed",),
     )
     n_resamples: int = option(
         2_000,
         "Bootstrap resamples of users behind every interval, and the least random sign flips behind every p value"
         " (1,000 for each pair of models where that is more).",
         minimum=100,
+        kinds=("free",),
     )
     ablations: bool = option(
         False,
         "Test the trained LLM again with parts of its prompts taken away or changed, and tell what each is worth.",
+        kinds=("seed",),
     )
     report: bool = option(
         False,
         "Write report.html, a page with plots, beside the tables (comparison.md, .csv, .tex) that several runs get"
         " anyway.",
+        kinds=("free",),
     )
     exclude_seen: str = option(
         "auto",
@@ -397,10 +438,16 @@ class EvaluationSettings:
         choices=("auto", "yes", "no"),
     )
     max_full_sort_scores: int = option(
-        5_000_000, "Most scores (histories x items) that full ranking may cost in one evaluation.", minimum=1
+        5_000_000,
+        "Most scores (histories x items) that full ranking may cost in one evaluation.",
+        minimum=1,
+        kinds=("free",),
     )
     result_dir: str | None = option(
-        None, "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>.", names="written"
+        None,
+        "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>.",
+        names="written",
+        kinds=("free",),
     )
     checkpoint: str | None = option(
         None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated.", names="read"
@@ -410,7 +457,10 @@ class EvaluationSettings:
         "User id whose ranking is shown as explain-<id>.html in the result folder: blocks, calls, prompt, scores.",
         is_id=True,
         names="text",
+        kinds=("free",),
     )
     trust_checkpoint: bool = option(
-        False, "Un-pickle checkpoints that this run did not write; they can run any code, so only your own."
+        False,
+        "Un-pickle checkpoints that this run did not write; they can run any code, so only your own.",
+        kinds=("free", "place"),
     )

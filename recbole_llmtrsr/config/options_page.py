@@ -42,7 +42,7 @@ def options_page() -> str:
     return "".join([*parts, _BEHIND])
 
 
-def _row(spec: dataclasses.Field[Any], kind: Any) -> str:
+def _row(spec: dataclasses.Field[Any], kind: object) -> str:
     accepts = " \\| ".join(choice_names(spec, kind)) or type_name(kind)
     if spec.metadata["minimum"] is not None:
         accepts += f" >= {spec.metadata['minimum']}"

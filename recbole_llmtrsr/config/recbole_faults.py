@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from accelerate.utils.memory import should_reduce_batch_size
 
 from recbole_llmtrsr.config.config import Config
-from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.errors import DISK_FAULTS, UserError
 
 _LONGEST = 60  # characters of a value
@@ -54,6 +54,7 @@ def _is_of_host(error: BaseException) -> bool:
 
 
 def _told_options(config: Config) -> str:
-    told = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in FREE_OPTIONS}
+    free = options_of("free")
+    told = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in free}
     given = ", ".join(f"{name}: {value}" for name, value in sorted(told.items())) or "none, so its defaults do not fit"
     return f"correct what it names; options that were set: {given}"

@@ -21,7 +21,7 @@ _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
 _CLIP_KEYS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 
 
-def is_interval(value: Any) -> bool:
+def is_interval(value: object) -> bool:
     """Whether RecBole reads the value, which it makes a text of, as intervals of numbers.
 
     >>> [is_interval(value) for value in ("[5,inf)", "(0, 1];[3,4)", [5, 9], "[5,inf", "[5;inf)", "[4,3]", 5)]
@@ -54,7 +54,7 @@ def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -71,11 +71,11 @@ def _word(*words: str) -> _Accepted:
     return _Accepted(lambda value: isinstance(value, str) and value.lower() in words, f"one of {', '.join(words)}")
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
 
 
-def _is_mapping(value: Any, of: Callable[[Any], bool]) -> bool:
+def _is_mapping(value: object, of: Callable[[object], bool]) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) and of(one) for key, one in value.items())
 
 
@@ -259,7 +259,7 @@ def _faults_of_protocol(arguments: Mapping[str, Any]) -> Iterator[str]:
         yield f"eval_args split LS must be one of {', '.join(_LEAVE_OUT)}, got {split['LS']!r}"
 
 
-def _faults_of_negatives(arguments: Any) -> Iterator[str]:
+def _faults_of_negatives(arguments: object) -> Iterator[str]:
     if not isinstance(arguments, Mapping) or arguments.get("distribution") in (None, "none", "None"):
         return
     accepted = {"sample_num": _whole(1), "alpha": _number(0), "dynamic": _FLAG, "candidate_num": _whole(0)}

@@ -102,7 +102,7 @@ class Settings:
         return merged
 
 
-def all_options() -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+def all_options() -> Iterator[tuple[str, dataclasses.Field[Any], object]]:
     """Yields (group name, field, type) of every option, in the order of the documentation."""
     for name, group in get_type_hints(Settings).items():
         hints = get_type_hints(group)
@@ -135,7 +135,7 @@ def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str
     return faults, strangers
 
 
-def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[str]) -> Any:
+def _checked(spec: dataclasses.Field[Any], kind: object, value: object, faults: list[str]) -> Any:
     if spec.metadata["is_id"] and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     try:
@@ -152,7 +152,7 @@ def _checked(spec: dataclasses.Field[Any], kind: Any, value: Any, faults: list[s
     return value
 
 
-def _as_type(kind: Any, value: Any) -> Any:
+def _as_type(kind: object, value: object) -> Any:
     """The value as the type; what YAML and flags leave open (one string for a list, 1 for 1.0) is settled here."""
     arguments = get_args(kind)
     if type(None) in arguments:
@@ -184,18 +184,19 @@ def _as_type(kind: Any, value: Any) -> Any:
         return "no"
     if kind is str and value is True:
         return "yes"
+    assert isinstance(kind, type)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError
     return value
 
 
-def choice_names(spec: dataclasses.Field[Any], kind: Any) -> tuple[str, ...]:
+def choice_names(spec: dataclasses.Field[Any], kind: object) -> tuple[str, ...]:
     """The accepted words of an option that has some, ~ included where it may be left empty."""
     choices: tuple[str, ...] = spec.metadata["choices"]
     return (*choices, "~") if choices and type(None) in get_args(kind) else choices
 
 
-def type_name(kind: Any) -> str:
+def type_name(kind: object) -> str:
     """The type in words, as messages and the options table print it."""
     arguments = get_args(kind)
     if type(None) in arguments:
@@ -204,7 +205,8 @@ def type_name(kind: Any) -> str:
         return f"list of {type_name(arguments[0])}"
     if get_origin(kind) is dict:
         return "mapping" if arguments[1] is Any else "mapping of str to str"
-    return str(kind.__name__)
+    assert isinstance(kind, type)
+    return kind.__name__
 
 
 def _request_faults(summary: SummarySettings) -> Iterator[str]:

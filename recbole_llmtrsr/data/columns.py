@@ -10,22 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
 from recbole_llmtrsr.errors import did_you_mean
 
 _NUMBERS = ("float", "float_seq")
-# Options whose value names columns: a list of them, a mapping by them, or one.
-_NAMING = (
-    "val_interval",
-    "threshold",
-    "normalize_field",
-    "numerical_features",
-    "discretization",
-    "alias_of_user_id",
-    "alias_of_item_id",
-)
-_OF_MODELS = ("selected_features", "item_attribute")  # which others of a comparison may not read
-_OF_NUMBERS = ("threshold", "numerical_features", "discretization")
 
 
 def faults_of_columns(config: Config) -> Iterator[str]:
@@ -42,12 +31,13 @@ def faults_of_columns(config: Config) -> Iterator[str]:
         for name, kind in columns.items()
         if _is_loaded(config, file, name)
     }
-    read = [*_NAMING, *(option for option in _OF_MODELS if option in config.internal_config_dict)]
+    of_models = (option for option in options_of("columns of models") if option in config.internal_config_dict)
+    read, of_numbers = [*options_of("columns"), *of_models], options_of("columns of numbers")
     for option in read:
         for name in _named(config[option]):
             if name not in loaded:
                 yield f"{option} names the column '{name}', which is not loaded: {_remedy(name, option, files, loaded)}"
-            elif option in _OF_NUMBERS and loaded[name] not in _NUMBERS:
+            elif option in of_numbers and loaded[name] not in _NUMBERS:
                 yield f"{option} names the column '{name}' of type {loaded[name]}: it must be float"
     everywhere = {name for columns in files.values() for name in columns}
     for name in _named(config["seq_len"]):

@@ -26,12 +26,11 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
-from recbole_llmtrsr.data.item_text import item_tokens
+from recbole_llmtrsr.data.item_text import LEAST_SHARE, item_tokens
 from recbole_llmtrsr.data.user_split import split_by_user
 from recbole_llmtrsr.errors import UserError
 
 HISTORY_ID = "history_id"
-_LEAST_SHARE = 0.05  # of the events
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,16 @@ class _Rows:
             return
         told = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
         remedy = "complete it, take it out of load_col, or set filter_inter_by_user_or_item: False"
-        if n - n_lost < _LEAST_SHARE * n:
+        if n - n_lost < LEAST_SHARE * n:
             raise UserError(f"{told}: {remedy}")
         self.logger.warning(f"{told} and are left out: {remedy}")
+
+    def _change_feat_format(self: Any) -> None:
+        sort_by_exact_time(self)
+        super()._change_feat_format()  # type: ignore[misc]
+        if self.config["benchmark_filename"] is not None:
+            self.histories = _benchmark_histories(self)
+            self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
 
     def _split(self: Any) -> list[Any]:
         """The splits of ``eval_args``, US among them."""
@@ -163,13 +169,6 @@ class SequentialRows(_Rows):
         self.inter_feat[HISTORY_ID] = torch.from_numpy(targets)
         self.histories = Histories(items, begin, np.arange(len(items)), items)
 
-    def _change_feat_format(self: Any) -> None:
-        sort_by_exact_time(self)
-        super()._change_feat_format()  # type: ignore[misc]
-        if self.config["benchmark_filename"] is not None:
-            self.histories = _benchmark_histories(self)
-            self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
-
     def _benchmark_presets(self: Any) -> None:
         self.item_id_list_field = _history_column(self)  # RecBole knows it by this name, whatever items are called
         super()._benchmark_presets()  # type: ignore[misc]
@@ -189,11 +188,8 @@ class GeneralRows(_Rows):
     """For all other models: the rows and splits of the sequential view, and of training users the first event."""
 
     def _change_feat_format(self: Any) -> None:
-        sort_by_exact_time(self)
-        super()._change_feat_format()  # type: ignore[misc]
+        super()._change_feat_format()
         if self.config["benchmark_filename"] is not None:
-            self.histories = _benchmark_histories(self)
-            self.inter_feat[HISTORY_ID] = torch.arange(len(self.inter_feat))
             return
         users, items, begin = _sorted_events(self)
         ids = np.arange(len(users))

@@ -67,7 +67,9 @@ class ItemText:
         return [token for token in tokens if token not in self.items or not self.items[token].fields]
 
 
-_LEAST_SHARE = 0.05  # of the items; with fewer a run reads placeholders, whatever its options say
+# Of items with a text, and of events whose user and item have a row: with fewer the files do not belong together, or
+# a run would read placeholders, whatever its options say.
+LEAST_SHARE = 0.05
 
 
 def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str], what: str, option: str) -> None:
@@ -83,7 +85,7 @@ def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str]
     Raises:
         UserError: with an id of either file where these do not match, else naming the columns that are empty.
     """
-    if not tokens or len(tokens) - len(without) >= _LEAST_SHARE * len(tokens):
+    if not tokens or len(tokens) - len(without) >= LEAST_SHARE * len(tokens):
         return
     known = len(tokens) - len(without)
     told = f"{known:,} of {len(tokens):,} items have {what}"

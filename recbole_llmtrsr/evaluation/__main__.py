@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.candidates.candidate_file import read_candidate_file
-from recbole_llmtrsr.errors import exit_code
+from recbole_llmtrsr.errors import command_line
 from recbole_llmtrsr.evaluation.comparison.runs import check_label
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
 
 _METRICS, _TOPK = ("recall", "mrr", "ndcg"), (3, 5, 10)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure another program's scores on a candidate file.
-
-    Args:
-        arguments: command line without the program's name; None takes the process's own.
-
-    Returns:
-        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
-    """
-    options = _parser().parse_args(arguments)
-    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -87,6 +73,8 @@ def _number(text: str) -> int:
             f"must be a whole number, got '{text}': write 0, or leave it out for that"
         ) from None
 
+
+main = command_line(_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import Register
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.metrics import EXPECTED, Floats, expected_ranks, mean_values, row_values
@@ -43,7 +45,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         n_positives: of each row. [n_rows]
     """
 
-    def __init__(self, config: Any, score_resolution: float | None = None) -> None:
+    def __init__(self, config: Config, score_resolution: float | None = None) -> None:
         super().__init__(config)
         if score_resolution is not None and not score_resolution > 0:
             raise ValueError(f"score_resolution must be > 0, got {score_resolution}")
@@ -62,7 +64,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self.n_positives: Ints = np.zeros(0, dtype=np.int64)
 
     def eval_batch_collect(
-        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor | None, positive_i: Tensor | None
+        self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor | None, positive_i: Tensor | None
     ) -> None:
         """Collect one batch.
 
@@ -95,7 +97,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
             }
         )
 
-    def get_data_struct(self) -> Any:
+    def get_data_struct(self) -> DataStruct:
         """What the evaluator reads of this evaluation; the next one begins anew.
 
         Deviation:
@@ -117,7 +119,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         return struct
 
 
-def _check_candidates(scores: Tensor, interaction: Any, config: Any) -> None:
+def _check_candidates(scores: Tensor, interaction: Interaction | None, config: Config) -> None:
     """Refuse -inf for a candidate, which would leave its list unseen.
 
     In full ranking there is one row of the interaction for each of the scores, its target, which was looked at already.
@@ -141,7 +143,7 @@ class ExpectedEvaluator(Evaluator):  # type: ignore[misc]
         config: our Config.
     """
 
-    def evaluate(self, dataobject: Any) -> OrderedDict[str, float]:
+    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """All metrics in the order of `metrics`, rounded as RecBole does."""
         values = dataobject.get("rec.values")
         means = mean_values(values, dataobject.get("rec.n_positives"))

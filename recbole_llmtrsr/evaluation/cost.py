@@ -170,8 +170,8 @@ def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[st
 
 
 def peak_memory_gib(cost: Mapping[str, Any]) -> float | None:
-    """The most of any stage; None where it is not known."""
-    peaks = [cost[name]["peak_memory_gib"] for name in STAGES]
+    """The most of any stage; None where it is not known, as others' programs may not tell it."""
+    peaks = [(cost.get(name) or {}).get("peak_memory_gib") for name in STAGES]
     return max((peak for peak in peaks if peak is not None), default=None)
 
 

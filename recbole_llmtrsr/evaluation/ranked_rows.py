@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.catalogue_text import item_file, read_catalogue
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.item_text import ItemText
@@ -48,7 +50,7 @@ class RankedRows:
         return np.maximum.reduceat(of_targets, self.begins) if len(self.begins) else of_targets
 
 
-def ranked_rows(loader: Any) -> RankedRows:
+def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
     """The rows of a loader.
 
     RecBole's full ranking for models that are not sequential ranks users, not histories: a user's row is then the one
@@ -80,7 +82,7 @@ def ranked_rows(loader: Any) -> RankedRows:
     )
 
 
-def target_words(config: Any, dataset: Any, targets: npt.NDArray[np.int64]) -> list[int] | None:
+def target_words(config: Config, dataset: Dataset, targets: npt.NDArray[np.int64]) -> list[int] | None:
     """Words in the text of every target, for models that read texts and models that do not; None without texts.
 
     Args:
@@ -101,7 +103,7 @@ def target_words(config: Any, dataset: Any, targets: npt.NDArray[np.int64]) -> l
     return [words[place] for place in places.tolist()]
 
 
-def _tokens(dataset: Any, items: npt.NDArray[np.int64]) -> list[str]:
+def _tokens(dataset: Dataset, items: npt.NDArray[np.int64]) -> list[str]:
     return [str(token) for token in dataset.field2id_token[dataset.iid_field][items]]
 
 

@@ -97,7 +97,7 @@ def _new_folder(path: Path) -> Path:
     raise AssertionError("unreachable: count never ends")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

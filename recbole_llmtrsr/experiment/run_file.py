@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
@@ -173,7 +173,7 @@ def differences(begun: Runs, now: Runs) -> list[str]:
         was = {**{option: default for option, default in _DEFAULTS.items() if option in new}, **old}
         faults += [
             f"{name} began with {option}: {was.get(option)}, not {new.get(option)}"
-            for option in sorted({*was, *new} - set(FREE_OPTIONS))
+            for option in sorted({*was, *new} - set(options_of("free")))
             if was.get(option) != new.get(option)
         ]
     return faults

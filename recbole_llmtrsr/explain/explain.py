@@ -9,8 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.settings import Settings
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
@@ -31,9 +36,16 @@ class Summaries(Protocol):
         ...
 
 
+class Trained(Protocol):
+    """A trainer of a language model that is ready."""
+
+    model: Any
+    accelerator: Accelerator
+
+
 def explain(
     user: str,
-    dataset: Any,
+    dataset: LLMTRSRDataset,
     summaries: Summaries | None,
     prompts: PromptBuilder | None = None,
     scores: Mapping[int, float] | None = None,
@@ -73,7 +85,7 @@ def explain(
 
 
 def explain_history(
-    config: Any,
+    config: Config,
     item: Callable[[int], ExplainedItem],
     history: Sequence[int],
     shown: int,
@@ -130,7 +142,7 @@ def explain_history(
     )
 
 
-def find_row(user: str, dataset: Any) -> tuple[int, int]:
+def find_row(user: str, dataset: LLMTRSRDataset) -> tuple[int, int]:
     """Where a user's latest target stands in a split.
 
     Returns:
@@ -158,13 +170,13 @@ def find_row(user: str, dataset: Any) -> tuple[int, int]:
     return int(rows[np.argmax(dataset.inter_feat[HISTORY_ID].numpy()[rows])]), len(rows)
 
 
-def history_of(user: str, dataset: Any) -> int:
+def history_of(user: str, dataset: LLMTRSRDataset) -> int:
     """The history id of a user's latest target in a split; errors as for ``find_row``."""
     return int(dataset.inter_feat[HISTORY_ID][find_row(user, dataset)[0]])
 
 
 @torch.no_grad()
-def candidate_scores(trainer: Any, loader: Any, user: str) -> dict[int, float] | None:
+def candidate_scores(trainer: Trained, loader: AbstractDataLoader, user: str) -> dict[int, float] | None:
     """Scores of the candidates that the evaluation ranks for a user's latest target, in the evaluation's precision.
 
     Args:
@@ -222,7 +234,7 @@ def _note(section: PromptSection, item: Callable[[int], ExplainedItem]) -> str:
     return "; ".join(notes)
 
 
-def _options(settings: Any) -> tuple[tuple[str, str], ...]:
+def _options(settings: Settings) -> tuple[tuple[str, str], ...]:
     """The options of summary and prompt, and the backbone."""
     values = {**dataclasses.asdict(settings.summary), **dataclasses.asdict(settings.prompt)}
     del values["summarizer_api_key_variable"]

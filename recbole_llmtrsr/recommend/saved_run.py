@@ -17,7 +17,7 @@ from recbole.utils import init_seed
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.config import Config, SavedConfig
-from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.settings import all_options
 from recbole_llmtrsr.data.candidates.given import given
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
@@ -42,40 +42,11 @@ from recbole_llmtrsr.summarizer.writers.make_writer import FILE, is_local
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
-# Options that say where things are and how fast they go; all others decide what a score is, and stay the run's.
-PLACES = (
-    "data_path",
-    "use_gpu",
-    "gpu_id",
-    "backbone",
-    "retriever",
-    "text_encoder",
-    "summarizer",
-    "summary_store",
-    "summarizer_api_key_variable",
-    "summarizer_batch_size",
-    "summarizer_concurrency",
-    "summarizer_retries",
-    "summarizer_timeout",
-    "vector_dir",
-    "attention",
-    "max_tokens_per_batch",
-    "trust_checkpoint",
-    "trust_remote_code",
-)
+PLACES = options_of("place")  # all others decide what a score is, and stay the run's
 # What options name, where that is a model or a place; 'model', 'read' or 'written'.
 NAMING = {
     spec.name: spec.metadata["names"] for _, spec, _ in all_options() if spec.metadata["names"] not in ("", "text")
 }
-# Options of RecBole's by which it writes files or asks a server.
-_WRITING = (
-    "checkpoint_dir",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "log_wandb",
-    "save_dataloaders",
-    "save_dataset",
-)
 _OF_VECTORS = ("text_encoder", "vector_dir")
 _PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
 
@@ -254,7 +225,7 @@ def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, A
 def read_options(saved: Mapping[str, Any], model_class: type) -> dict[str, Any]:
     """Options of a checkpoint's run; of those that name a model or a place only what a loaded run reads."""
     own = SavedConfig.options_of(saved)
-    unread = {*_WRITING, *(set(NAMING) - _read_names(model_class, own))}
+    unread = {*options_of("writes"), *(set(NAMING) - _read_names(model_class, own))}
     return {name: value for name, value in own.items() if name not in unread}
 
 
@@ -320,7 +291,7 @@ def _is_outside(path: str) -> bool:
 def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Refuse the checkpoint of another run of the same model."""
     of_result = result.get("options", {})
-    compared = sorted(set(of_result) - set(FREE_OPTIONS))
+    compared = sorted(set(of_result) - set(options_of("free")))
     other = [name for name in compared if of_result[name] != saved.get(name)]
     if other:
         named = ", ".join(f"{name}: {saved.get(name)}, not {of_result[name]}" for name in other[:3])

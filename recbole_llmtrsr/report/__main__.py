@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from recbole_llmtrsr.config.options import EvaluationSettings
-from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.errors import UserError, command_line
 from recbole_llmtrsr.evaluation.comparison.comparison import Run, load_runs, make_comparison
 from recbole_llmtrsr.evaluation.comparison.runs import check_label
 from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
 from recbole_llmtrsr.report.page import write_report
 
 _N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare runs that were made apart, and write the comparison's files and the report.
-
-    Args:
-        arguments: command line without the program's name; None takes the process's own.
-
-    Returns:
-        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
-    """
-    options = _parser().parse_args(arguments)
-    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -94,6 +80,8 @@ def _enough(text: str) -> int:
         )
     return number
 
+
+main = command_line(_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

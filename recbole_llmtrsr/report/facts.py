@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.options import (
     BackboneSettings,
     ItemModelSettings,
@@ -31,8 +32,6 @@ _OF_LANGUAGE_MODELS = {
     )
     for option in fields(group)
 }
-# RecBole's TRADITIONAL models (Pop, ItemKNN, EASE) go once through the data without a gradient, whatever these say.
-_OF_GRADIENTS = {"epochs", "stopping_step", "learner", "learning_rate", "weight_decay", "clip_grad_norm"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
     named = look_up(result, "options") or {}
     unread = set() if look_up(result, "summaries") is not None else set(_OF_LANGUAGE_MODELS)
     if named.get("MODEL_TYPE") == "ModelType.TRADITIONAL":
-        unread |= _OF_GRADIENTS
+        unread |= set(options_of("gradients"))
     return {name: value for name, value in named.items() if name not in unread}
 
 

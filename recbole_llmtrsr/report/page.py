@@ -16,6 +16,7 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     STRANGE_PROMPTS,
     correction,
     figure,
+    interval,
     metrics_of,
     places,
     short,
@@ -92,7 +93,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         correction=correction(comparison),
         figure=figure,
         short=short,
-        interval=numbers.interval,
+        interval=interval,
         missing=MISSING,
         canvas=plot,
     )

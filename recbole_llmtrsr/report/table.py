@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recbole_llmtrsr.evaluation.comparison.cells import MISSING, RANDOM, chance_of_groups, figure, places, short
+from recbole_llmtrsr.evaluation.comparison.cells import (
+    MISSING,
+    RANDOM,
+    chance_of_groups,
+    figure,
+    interval,
+    places,
+    short,
+)
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, GroupEstimate, PairTest
-from recbole_llmtrsr.report.numbers import interval, is_number
+from recbole_llmtrsr.report.numbers import is_number
 
 LEVEL = 0.05  # of significance
 
@@ -93,13 +101,8 @@ def group_tables(comparison: Comparison, metrics: Sequence[str]) -> dict[str, di
 
 def find_test(tests: Iterable[PairTest], first: str, second: str, metric: str) -> PairTest | None:
     """The test of two rows, turned so that its difference is first minus second."""
-    for test in tests:
-        if test.metric == metric and {test.first, test.second} == {first, second}:
-            if test.first == first:
-                return test
-            d = test.difference
-            return PairTest(first, second, metric, Estimate(-d.mean, -d.high, -d.low, d.spread), test.p, test.p_holm)
-    return None
+    found = (test for test in tests if test.metric == metric and {test.first, test.second} == {first, second})
+    return next((test.seen_from(first) for test in found), None)
 
 
 def _marks(rows: Sequence[Mapping[str, Estimate]], metrics: Iterable[str]) -> list[dict[str, str]]:

@@ -7,23 +7,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 
-from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.errors import UserError, command_line
 
 TOKEN_VARIABLE = "RECOMMENDER_TOKEN"
 _MIN_TOKEN = 16  # characters
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve a run until the process is told to end.
-
-    Returns:
-        exit code: 0, or 2 for a fault in the user's input.
-    """
-    options = _parser().parse_args(arguments)
-    return exit_code(lambda: _serve(options))
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -104,7 +94,7 @@ def _place(text: str) -> tuple[str, object]:
         raise UserError(f"--option {name}: the value is no YAML ({error})") from error
 
 
-def _at_least(least: float, kind: type) -> object:
+def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
     def checked(text: str) -> float:
         try:
             value = kind(text)
@@ -112,7 +102,7 @@ def _at_least(least: float, kind: type) -> object:
             value = None
         if value is None or not value >= least:
             raise argparse.ArgumentTypeError(f"must be a number >= {least:g}, got '{text}'")
-        return value  # type: ignore[no-any-return]
+        return value
 
     return checked
 
@@ -141,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         " summary_store=~; may be given several times; options that decide scores are refused",
     )
     add("--host", default="127.0.0.1", help="address to bind to (127.0.0.1); any that is no loopback needs a token")
-    add("--port", type=_at_least(0, int), default=8000, help="port to bind to (8000); 0 takes a free one")  # type: ignore[arg-type]
+    add("--port", type=_at_least(0, int), default=8000, help="port to bind to (8000); 0 takes a free one")
     add(
         "--token_variable",
         default=TOKEN_VARIABLE,
@@ -150,47 +140,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--max_waiting",
-        type=count,  # type: ignore[arg-type]
+        type=count,
         default=64,
         help="requests that may wait for the model (64); more are answered 503 with Retry-After, and connections are"
         " bounded by four times as many and 64",
     )
     add(
         "--max_batch_prompts",
-        type=count,  # type: ignore[arg-type]
+        type=count,
         default=256,
         help="prompts of waiting requests that are scored together (256); a single request may have more",
     )
-    add("--max_body_bytes", type=count, default=2**18, help="of a request (262144); larger ones are answered 413")  # type: ignore[arg-type]
+    add("--max_body_bytes", type=count, default=2**18, help="of a request (262144); larger ones are answered 413")
     add(
         "--body_seconds",
-        type=seconds,  # type: ignore[arg-type]
+        type=seconds,
         default=10.0,
         help="for a request's header to arrive, and for an answer to be read (10), then the connection is closed; and"
         " as many for its body, then 408",
     )
     add(
         "--answer_seconds",
-        type=seconds,  # type: ignore[arg-type]
+        type=seconds,
         default=60.0,
         help="for a question to be answered, its time in line and its summary included (60); then 504. What still waits"
         " is dropped, what the model works on finishes, and its result is discarded",
     )
     add(
         "--most_prompts",
-        type=count,  # type: ignore[arg-type]
+        type=count,
         default=1000,
         help="largest catalogue that /recommend searches without a retriever, a prompt for each item (1000)",
     )
     add(
         "--shutdown_seconds",
-        type=count,  # type: ignore[arg-type]
+        type=count,
         default=30,
         help="for requests under way, after the signal to end (30); what the model works on then has as long again",
     )
     add("--access_log", action="store_true", help="log a line for every request")
     return parser
 
+
+main = command_line(_parser, _serve)
 
 if __name__ == "__main__":
     sys.exit(main())

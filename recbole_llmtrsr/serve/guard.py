@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import time
-from typing import Any
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_llmtrsr.serve.metrics import Metrics
@@ -64,29 +63,31 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         foreign = refusal(headers, self._only_loopback)
         if foreign is not None:
-            await _refuse(send, 403, foreign)
+            await _refusal(403, foreign)(scope, receive, send)
             return
         given = headers.get(b"authorization", b"")
         scope[TRUSTED] = self._authorization is None or hmac.compare_digest(given, self._authorization)
         if not scope[TRUSTED] and scope["path"] not in _OPEN:
             refused = "a token is asked for: send it as 'Authorization: Bearer <token>'"
-            await _refuse(send, 401, refused, [(b"www-authenticate", b"Bearer")])
+            await _refusal(401, refused, **{"www-authenticate": "Bearer"})(scope, receive, send)
             return
         too_large = f"the body may have {self._max_body:,} bytes: send fewer or shorter items"
         try:
             body = await asyncio.wait_for(self._body(receive), self._body_seconds)
         except asyncio.TimeoutError:  # its name before Python 3.11
-            await _refuse(send, 408, f"the body did not arrive within {self._body_seconds:g} seconds")
+            late = f"the body did not arrive within {self._body_seconds:g} seconds"
+            await _refusal(408, late)(scope, receive, send)
             return
         if body is None:
             return  # the client left
         if len(body) > self._max_body:
-            await _refuse(send, 413, too_large)
+            await _refusal(413, too_large)(scope, receive, send)
             return
         kind = headers.get(b"content-type", b"")
         if scope["method"] == "POST" and kind.partition(b";")[0].strip().lower() != _JSON:
             told = f"Content-Type is '{kind.decode('latin-1')[:60]}'" if kind else "there is no Content-Type"
-            await _refuse(send, 415, f"{told}: send JSON with the header 'Content-Type: application/json'")
+            wanted = f"{told}: send JSON with the header 'Content-Type: application/json'"
+            await _refusal(415, wanted)(scope, receive, send)
             return
         messages = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -111,10 +112,6 @@ class Guard:
                 return bytes(body)
 
 
-async def _refuse(send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    """Answer without reading on; the connection is closed, as a body may still be on its way."""
-    body = json.dumps({"detail": detail}).encode()
-    always: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    always.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": [*always, *(headers or [])]})
-    await send({"type": "http.response.body", "body": body})
+def _refusal(status: int, detail: str, **headers: str) -> JSONResponse:
+    """An answer without reading on; the connection is closed, as a body may still be on its way."""
+    return JSONResponse({"detail": detail}, status, {"connection": "close", **headers})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from h11 import Connection
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -18,7 +18,7 @@ class _Backpressure(FlowControl):
     a request of 36 bytes.
     """
 
-    def __init__(self, transport: Any, connection: Any) -> None:
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         super().__init__(transport)
         self._connection = connection
 
@@ -43,7 +43,7 @@ def impatient(seconds: float) -> type[asyncio.Protocol]:
         header_timer: asyncio.TimerHandle | None = None
         answer_timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.flow = _Backpressure(transport, self.conn)
             self.expect_header(seconds)

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.errors import UserError, command_line
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 from recbole_llmtrsr.summarizer.store import view
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 _LATEST = 5
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Look into a summary store, check it, or carry its summaries to and from a file.
-
-    Args:
-        arguments: command line without the program's name; None takes the process's own.
-
-    Returns:
-        Exit code: 0; 1 where ``verify`` finds damage; 2 when the user can mend the fault, whose text is then on stderr.
-    """
-    options = _parser().parse_args(arguments)
-    return exit_code(lambda: _opened(options))
 
 
 def _opened(options: argparse.Namespace) -> int:
@@ -105,6 +91,8 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be >= 1, got {text}")
     return number
 
+
+main = command_line(_parser, _opened)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import toy
 
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
@@ -65,28 +65,26 @@ def test_leave_one_out_takes_each_users_last_targets(make_config, split, valid, 
     assert parts == [ALL - valid - test, valid, test]
 
 
-def test_a_ratio_by_user_cuts_each_users_rows_in_time(make_config):
-    config = make_config(eval_args={"split": {"RS": [0.5, 0.25, 0.25]}, "group_by": "user"})
-    train, valid, test = (rows(part) for part in LLMTRSRDataset(config).build())
-    assert test == {("six", 5), ("ties", 4), ("unix", 6), ("thrice", 2)}
-    assert valid == {("six", 4), ("ties", 3), ("unix", 5)}
-    assert train == ALL - valid - test
+LATER = {("unix", n) for n in range(2, 7)}
+SPLITS = {
+    "each user's rows in time": (
+        {"split": {"RS": [0.5, 0.25, 0.25]}, "group_by": "user"},
+        {("six", 4), ("ties", 3), ("unix", 5)},
+        LAST,
+    ),
+    "all rows at one time": ({"split": {"RS": [0.6, 0.1, 0.3]}, "group_by": "none"}, {("unix", 1)}, LATER),
+    "at a boundary in time": (
+        {"split": {"TS": [0.4, 0.2, 0.4]}},
+        {("six", 4), ("six", 5), ("ties", 3), ("ties", 4), ("thrice", 2)},
+        {("twice", 1), ("unix", 1), *LATER},
+    ),
+}
 
 
-def test_a_ratio_over_all_rows_cuts_at_one_time(make_config):
-    config = make_config(eval_args={"split": {"RS": [0.6, 0.1, 0.3]}, "group_by": "none"})
-    train, valid, test = (rows(part) for part in LLMTRSRDataset(config).build())
-    assert test == {("unix", n) for n in range(2, 7)}
-    assert valid == {("unix", 1)}
-    assert train == ALL - valid - test
-
-
-def test_a_split_by_time_tests_on_what_lies_after_the_boundary(make_config):
-    config = make_config(eval_args={"split": {"TS": [0.4, 0.2, 0.4]}})
-    train, valid, test = (rows(part) for part in LLMTRSRDataset(config).build())
-    assert test == {("twice", 1), *(("unix", n) for n in range(1, 7))}
-    assert valid == {("six", 4), ("six", 5), ("ties", 3), ("ties", 4), ("thrice", 2)}
-    assert train == ALL - valid - test
+@pytest.mark.parametrize(("eval_args", "valid", "test"), SPLITS.values(), ids=SPLITS)
+def test_a_ratio_or_a_time_cuts(make_config, eval_args, valid, test):
+    parts = [rows(part) for part in LLMTRSRDataset(make_config(eval_args=eval_args)).build()]
+    assert parts == [ALL - valid - test, valid, test]
 
 
 def test_a_random_order_keeps_every_history(make_config):
@@ -110,20 +108,8 @@ PRE_SPLIT = {
 }
 
 
-def write_pre_split(folder: Path, parts: dict[str, str] = PRE_SPLIT) -> dict[str, Any]:
-    header = "user_id:token\titem_id:token\titem_id_list:token_seq\n"
-    for name, lines in parts.items():
-        text = lines.replace(" ", "\t").replace(",", " ")
-        (folder / "tiny" / f"tiny.{name}.inter").write_text(f"{header}{text}\n")
-    return {
-        "benchmark_filename": list(parts),
-        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
-        "alias_of_item_id": ["item_id_list"],
-    }
-
-
 def test_pre_split_files_bring_their_own_histories(make_config, atomic_folder):
-    dataset = LLMTRSRDataset(make_config(**write_pre_split(atomic_folder)))
+    dataset = LLMTRSRDataset(make_config(**toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT)))
     found = []
     for part in dataset.build():
         ids = part.inter_feat[HISTORY_ID].tolist()
@@ -137,7 +123,7 @@ def test_pre_split_files_bring_their_own_histories(make_config, atomic_folder):
 
 
 def test_pre_split_files_may_call_items_by_another_name(make_config, atomic_folder):
-    write_pre_split(atomic_folder)
+    toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT)
     for path in (atomic_folder / "tiny").iterdir():
         path.write_text(path.read_text().replace("item_id", "product"))
     dataset = LLMTRSRDataset(
@@ -153,13 +139,13 @@ def test_pre_split_files_may_call_items_by_another_name(make_config, atomic_fold
 
 
 def test_pre_split_histories_must_share_the_items_numbers(make_config, atomic_folder):
-    options = write_pre_split(atomic_folder)
+    options = toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT)
     with pytest.raises(UserError, match=r"set alias_of_item_id: \[item_id_list\]"):
         LLMTRSRDataset(make_config(**{**options, "alias_of_item_id": None})).build()
 
 
 def test_pre_split_files_without_histories_name_the_column(make_config, atomic_folder):
-    options = {**write_pre_split(atomic_folder), "alias_of_item_id": None}
+    options = {**toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT), "alias_of_item_id": None}
     options["load_col"] = {"inter": ["user_id", "item_id"]}
     with pytest.raises(UserError, match=r"benchmark_filename needs the column 'item_id_list'"):
         LLMTRSRDataset(make_config(**options)).build()
@@ -262,21 +248,14 @@ def test_without_times_the_order_is_unknown(make_config):
         LLMTRSRDataset(config).build()
 
 
-@pytest.mark.parametrize("model", ["LLMTRSR", "TALLRec", "HLLM", "LiteLLM4Rec"])
+@pytest.mark.parametrize("model", ["LLMTRSR", "TALLRec", "HLLM", "LiteLLM4Rec", "SASRec"])
 def test_items_of_which_none_has_a_text_are_refused_whatever_reads_them(make_config, atomic_folder, model):
     path = atomic_folder / "tiny" / "tiny.item"
     path.write_text(path.read_text().replace("\ni", "\nI"))
-    config = make_config(model)
+    config = make_config(model, text_init="any" if model == "SASRec" else None)
     with pytest.raises(UserError, match=r"0 of 9 items have a text.*'i\d' and 'I1'"):
-        load_dataset(get_dataset(config.model_class), config)
-
-
-def test_text_vectors_of_no_text_are_refused(make_config, atomic_folder):
-    path = atomic_folder / "tiny" / "tiny.item"
-    path.write_text(path.read_text().replace("\ni", "\nI"))
-    config = make_config("SASRec", text_init="any")
-    with pytest.raises(UserError, match="0 of 9 items have a text"):
-        item_vectors(config, load_dataset(get_dataset(config.model_class), config), "text_init")
+        dataset = load_dataset(get_dataset(config.model_class), config)
+        item_vectors(config, dataset, "text_init")  # of a model of ids, which reads texts for its first embeddings
 
 
 @pytest.mark.parametrize("model", ["LLMTRSR", "SASRec", "Pop"])

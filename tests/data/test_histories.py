@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.utils import init_seed
 
@@ -83,15 +84,8 @@ def test_general_models_train_on_the_first_event_too(make_config):
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_pre_split_files_give_every_model_the_same_rows(make_config, atomic_folder, model):
-    header = "user_id:token\titem_id:token\titem_id_list:token_seq\n"
-    lines = {"train": "a\ti1\ti2\na\ti3\ti2 i1\n", "valid": "b\ti2\t\n", "test": "a\ti4\ti2 i1 i3\n"}
-    for name, text in lines.items():
-        (atomic_folder / "tiny" / f"tiny.{name}.inter").write_text(header + text)
-    options = {
-        "benchmark_filename": list(lines),
-        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
-        "alias_of_item_id": ["item_id_list"],
-    }
+    parts = {"train": "a i1 i2\na i3 i2,i1", "valid": "b i2 ", "test": "a i4 i2,i1,i3"}
+    options = toy.write_pre_split(atomic_folder / "tiny", parts)
     assert [seen(part) for part in built(make_config(model, **options))] == [
         [("a", "i1", 0, ["i2"]), ("a", "i3", 1, ["i2", "i1"])],
         [("b", "i2", 2, [])],
@@ -100,14 +94,8 @@ def test_pre_split_files_give_every_model_the_same_rows(make_config, atomic_fold
 
 
 def test_popularity_of_pre_split_files_counts_each_row_once(make_config, atomic_folder):
-    header = "user_id:token\titem_id:token\titem_id_list:token_seq\n"
-    for name, text in {"train": "a\ti1\ti2\n", "valid": "a\ti3\ti2 i1\n", "test": "a\ti3\ti2 i1 i3\n"}.items():
-        (atomic_folder / "tiny" / f"tiny.{name}.inter").write_text(header + text)
-    options = {
-        "benchmark_filename": ["train", "valid", "test"],
-        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
-        "alias_of_item_id": ["item_id_list"],
-    }
+    parts = {"train": "a i1 i2", "valid": "a i3 i2,i1", "test": "a i3 i2,i1,i3"}
+    options = toy.write_pre_split(atomic_folder / "tiny", parts)
     part = built(make_config("Pop", **options))[2]
     assert [str(part.field2id_token["item_id"][i]) for i in part.histories.events] == ["i1", "i3", "i3"]
 

@@ -7,6 +7,7 @@ import logging
 import pandas as pd
 import pytest
 import torch
+import toy
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 
@@ -15,11 +16,7 @@ from recbole_llmtrsr.evaluation.once_per_history import FEWEST_HISTORIES, OncePe
 from recbole_llmtrsr.quick_start import compare
 
 SMALL = {
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
+    **toy.SMALL,
     "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
 }
 # Histories 7, 3 and 5, whose rows do not stand together, with candidates among 4 items.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import toy
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
@@ -29,11 +30,7 @@ TINY = {
     "topk": [1, 5, 10],
     "metrics": ["Recall", "MRR", "NDCG"],
     "train_batch_size": 64,
-    "LLMTRSR.builtin_hidden_size": 16,
-    "LLMTRSR.builtin_n_layers": 1,
-    "LLMTRSR.builtin_n_heads": 2,
-    "LLMTRSR.builtin_vocab_size": 400,
-    "LLMTRSR.max_prompt_tokens": 400,
+    **{f"LLMTRSR.{name}": value for name, value in toy.SMALL.items()},
     "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
     "LLMTRSR.rerank_top_k": 5,
 }
@@ -49,12 +46,8 @@ def toy_in_empty_folder(tmp_path, monkeypatch):
 
 
 def write(name, events, columns=""):
-    folder = Path("data") / name
-    folder.mkdir(parents=True)
-    lines = [f"user_id:token\titem_id:token\ttimestamp:float{columns}", *events]
-    (folder / f"{name}.inter").write_text("\n".join(lines) + "\n")
-    items = ["item_id:token\ttitle:token_seq", *(f"i{n}\tThe title of {n}" for n in range(N_ITEMS))]
-    (folder / f"{name}.item").write_text("\n".join(items) + "\n")
+    items = [f"i{n}\tThe title of {n}" for n in range(N_ITEMS)]
+    toy.write_atomic(Path("data") / name, events, items, of_events=columns)
 
 
 def run(model, dataset="toy", **options):

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+import toy
 
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.model.vector_sequences import joined
 from recbole_llmtrsr.registry import get_dataset, get_model
 
-SMALL = {
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
-    "targets_per_prompt": 3,
-    "n_shared_negatives": 4,
-    "eval_args": {"mode": "full"},
-}
+SMALL = {**toy.SMALL, "targets_per_prompt": 3, "n_shared_negatives": 4, "eval_args": {"mode": "full"}}
 
 
 def built(make_config, **options):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import toy
 from recbole.data.interaction import Interaction
 
 from recbole_llmtrsr.config.config import Config
@@ -11,36 +12,14 @@ from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
 
-TINY = {
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
-    "summary": "none",
-    "show_progress": False,
-    "use_gpu": False,
-    "eval_args": {"mode": "uni5"},
-    "epochs": 1,
-    "state": "ERROR",
-    "candidate_exclusion": "target",
-}
+TINY = {**toy.TINY, "summary": "none", "eval_args": {"mode": "uni5"}, "state": "ERROR"}
+del TINY["train_neg_sample_args"]
 
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-
-
-def write_dataset(folder, sequences, texts):
-    """Sequences of item tokens by user, texts by item token, as atomic files named 'toy'."""
-    (folder / "toy").mkdir(parents=True)
-    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
-    lines += [f"{u}\t{i}\t{t}" for u, items in sequences.items() for t, i in enumerate(items)]
-    (folder / "toy" / "toy.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    lines = ["item_id:token\ttitle:token_seq"] + [f"{i}\t{text}" for i, text in texts.items()]
-    (folder / "toy" / "toy.item").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def built(folder, **options):
@@ -59,7 +38,8 @@ def twelve_items(tmp_path):
     texts = {f"i{n}": f"item number {n} of colour {'red' if n % 2 else 'blue'}" for n in range(12)}
     texts["i3"] = "a much longer text than the other items have, so that slots are padded"
     sequences = {f"u{n}": [f"i{(n * 5 + k * 7) % 12}" for k in range(4 + n)] for n in range(6)}
-    write_dataset(tmp_path / "data", sequences, texts)
+    items = [f"{item}\t{text}" for item, text in texts.items()]
+    toy.write_atomic(tmp_path / "data" / "toy", toy.events_of(sequences), items)
     return tmp_path / "data"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import toy
 import yaml
 
 from recbole_llmtrsr.config.config import Config, properties_dir
@@ -15,18 +16,8 @@ from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.model.sequential_recommender.tallrec import TALLRec
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
-TINY = {
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
-    "show_progress": False,
-    "use_gpu": False,
-    "eval_args": {"mode": "uni2"},
-    "candidate_exclusion": "target",
-    "state": "ERROR",
-}
+TINY = {**toy.SMALL, "show_progress": False, "use_gpu": False, "eval_args": {"mode": "uni2"}, "state": "ERROR"}
+TINY["candidate_exclusion"] = "target"
 
 
 @pytest.fixture

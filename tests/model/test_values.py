@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -29,11 +30,7 @@ TINY = {
     "eval_args": {"mode": "labeled"},
     "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
     "train_neg_sample_args": None,
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "max_prompt_tokens": 400,
+    **toy.SMALL,
     "train_batch_size": 40,
     "result_dir": "out",
 }
@@ -46,16 +43,17 @@ def rated_by_colour(tmp_path, monkeypatch):
     """Red items are rated 5, blue ones 2, whoever rates them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-    folder = Path("data/toy")
-    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    for user in range(60):
-        for time, item in enumerate(rng.permutation(20)[:8]):
-            rows.append(f"u{user}\ti{item}\t{5 if item % 2 else 2}\t{time}")
-    (folder / "toy.inter").write_text("\n".join(rows) + "\n")
+    write(
+        f"u{user}\ti{item}\t{time}\t{5 if item % 2 else 2}"
+        for user in range(60)
+        for time, item in enumerate(rng.permutation(20)[:8])
+    )
+
+
+def write(events):
     items = [f"i{n}\t{'red' if n % 2 else 'blue'} thing" for n in range(20)]
-    (folder / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
+    toy.write_atomic(Path("data/toy"), events, items, of_events="\trating:float")
 
 
 def run(**options):
@@ -79,10 +77,8 @@ def test_ratings_are_learned_on_their_own_scale(n):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_the_range_is_that_of_all_ratings_whatever_the_groups(n):
-    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    for user in range(12):  # the range is reached in one place of each history alone
-        rows += [f"u{user}\ti{(user + time) % 20}\t{[3, 3, 1, 5, 3, 3, 3, 3][time]}\t{time}" for time in range(8)]
-    Path("data/toy/toy.inter").write_text("\n".join(rows) + "\n")
+    ratings = [3, 3, 1, 5, 3, 3, 3, 3]  # the range is reached in one place of each history alone
+    write(f"u{user}\ti{(user + time) % 20}\t{time}\t{ratings[time]}" for user in range(12) for time in range(8))
     config = Config(LLMTRSR, "toy", [], {**TINY, **RMSE, "targets_per_prompt": n})
     train = make_loaders(config, LLMTRSRDataset(config))[0][0]
     assert Values.of(config, train._dataset) == Values((1.0, 5.0))

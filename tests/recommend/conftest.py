@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy
 
 import recbole_llmtrsr.experiment.pipeline as pipeline
 from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
@@ -18,23 +19,9 @@ from recbole_llmtrsr.quick_start import compare
 N_USERS, N_EVENTS, N_ITEMS = 12, 9, 23
 KINDS, THINGS = ("red", "blue", "old", "silk", "oak"), ("kettle", "lamp", "desk", "rug", "chair")
 TINY = {
-    "data_path": "data",
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 2,
-    "learning_rate": 0.02,
-    "block_size": 2,
-    "eval_args": {"mode": "uni5"},
-    "metrics": ["Recall", "MRR"],
-    "topk": [1, 5],
-    "valid_metric": "MRR@5",
-    "max_prompt_tokens": 400,
-    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 500,
+    **{name: value for name, value in toy.TINY.items() if name != "candidate_exclusion"},
+    **{"epochs": 2, "learning_rate": 0.02, "block_size": 2, "builtin_vocab_size": 500, "eval_args": {"mode": "uni5"}},
+    **{"metrics": ["Recall", "MRR"], "topk": [1, 5], "valid_metric": "MRR@5"},
 }
 
 
@@ -52,23 +39,16 @@ class Trained:
 
 def write_toy(folder: Path, name: str = "toy", titles: dict[str, str] | None = None) -> None:
     """12 users with nine events each, of 23 items."""
-    (folder / name).mkdir(parents=True, exist_ok=True)
     events = [
-        f"u{u}\ti{(5 * u + t * (1 + u % 3)) % N_ITEMS}\t{1 + (u + t) % 5}\t{t}"
+        f"u{u}\ti{(5 * u + t * (1 + u % 3)) % N_ITEMS}\t{t}\t{1 + (u + t) % 5}"
         for u in range(N_USERS)
         for t in range(N_EVENTS)
     ]
-    events.append("once\ti1\t3\t0")
-    (folder / name / f"{name}.inter").write_text(
-        "\n".join(["user_id:token\titem_id:token\trating:float\ttimestamp:float", *events]) + "\n"
-    )
-    lines = [
+    items = [
         f"i{n}\t{(titles or {}).get(f'i{n}', f'{KINDS[n % 5]} {THINGS[n // 5]}')}\t{('Oslo', 'Graz', 'Turku')[n % 3]}"
         for n in range(N_ITEMS)
     ]
-    (folder / name / f"{name}.item").write_text(
-        "\n".join(["item_id:token\ttitle:token_seq\tmaker:token", *lines]) + "\n"
-    )
+    toy.write_atomic(folder / name, [*events, "once\ti1\t0\t3"], items, "\trating:float", "\tmaker:token")
 
 
 @pytest.fixture(scope="session")

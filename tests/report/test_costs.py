@@ -28,4 +28,5 @@ def test_peak_memory_is_the_most_of_all_stages_and_seeds_as_in_the_other_tables(
     of_seeds = replace(comparison, rows=(row, *comparison.rows[1:]))
     assert costs(of_seeds)["peak memory (GiB; CPU: whole process)"] == ["7.25", "1.50", "-"]
     header, _, line = comparison_table(of_seeds).splitlines()[2:5]
-    assert dict(zip(header.split(" | "), line.split(" | ")))["peak memory (GiB; CPU: whole process)"] == "7.25"
+    names, values = ([cell.strip() for cell in cells.split("|")] for cells in (header, line))
+    assert dict(zip(names, values))["peak memory (GiB; CPU: whole process)"] == "7.25"

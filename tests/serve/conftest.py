@@ -13,41 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy
 
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
 
-N_USERS, N_EVENTS, N_ITEMS = 8, 6, 13
-TINY = {
-    "data_path": "data",
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 1,
-    "learning_rate": 0.02,
-    "block_size": 2,
-    "eval_args": {"mode": "uni3"},
-    "candidate_exclusion": "target",
-    "max_prompt_tokens": 400,
-    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "result_dir": "out",
-}
+TINY = {**toy.TINY, "learning_rate": 0.02, "block_size": 2, "result_dir": "out"}
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the run was started."""
     home = tmp_path_factory.mktemp("home")
-    folder = home / "data" / "toy"
-    folder.mkdir(parents=True)
-    events = [f"u{u}\ti{(3 * u + 7 * t) % N_ITEMS}\t{t}" for u in range(N_USERS) for t in range(N_EVENTS)]
-    (folder / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *events]) + "\n")
-    items = [f"i{n}\t{('Red', 'Blue', 'Old')[n % 3]} {('kettle', 'lamp', 'desk')[n // 5]}" for n in range(N_ITEMS)]
-    (folder / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
+    items = [f"i{n}\t{('Red', 'Blue', 'Old')[n % 3]} {('kettle', 'lamp', 'desk')[n // 5]}" for n in range(toy.N_ITEMS)]
+    toy.write_atomic(home / "data" / "toy", toy.toy_events(*[6] * 8), items)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setattr("sys.argv", ["test"])

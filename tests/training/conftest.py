@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import toy
 
 _OPTIONS: dict[str, Any] = {
     "data_path": "data",
@@ -146,16 +147,7 @@ def toy_in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Eight users, thirteen items with titles."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-    folder = tmp_path
-    (folder / "data" / "toy").mkdir(parents=True)
-    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(7)]
-    (folder / "data" / "toy" / "toy.inter").write_text(
-        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
-    )
-    items = [f"i{n}\tThe title of {n}" for n in range(13)]
-    (folder / "data" / "toy" / "toy.item").write_text(
-        "item_id:token\ttitle:token_seq\n" + "\n".join(items) + "\n", encoding="utf-8"
-    )
+    toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*[7] * 8))
 
 
 @pytest.fixture

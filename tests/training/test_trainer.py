@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+import toy
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
@@ -12,38 +13,15 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
-TINY = {
-    "data_path": "data",
-    "use_gpu": False,
-    "show_progress": False,
-    "summary": "none",
-    "state": "WARNING",
-    "epochs": 1,
-    "eval_args": {"mode": "uni3"},
-    "candidate_exclusion": "target",
-    "max_prompt_tokens": 400,
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1},
-    "train_batch_size": 8,
-}
+NEGATIVE = {"distribution": "uniform", "sample_num": 1}
+TINY = {**toy.TINY, "summary": "none", "train_neg_sample_args": NEGATIVE, "train_batch_size": 8}
 
 
 @pytest.fixture(autouse=True)
 def toy_in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-    (tmp_path / "data" / "toy").mkdir(parents=True)
-    events = [f"u{u}\ti{(3 * u + 7 * t) % 13}\t{t}" for u in range(8) for t in range(5)]
-    (tmp_path / "data" / "toy" / "toy.inter").write_text(
-        "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(events) + "\n", encoding="utf-8"
-    )
-    items = [f"i{n}\tThe title of {n}" for n in range(13)]
-    (tmp_path / "data" / "toy" / "toy.item").write_text(
-        "item_id:token\ttitle:token_seq\n" + "\n".join(items) + "\n", encoding="utf-8"
-    )
+    toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*[5] * 8))
 
 
 def prepared(**options):

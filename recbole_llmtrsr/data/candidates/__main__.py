@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
-from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.errors import UserError, command_line
 
 _FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Look into a candidate file, or carry one to and from lines of JSON.
-
-    Args:
-        arguments: command line without the program's name; None takes the process's own.
-
-    Returns:
-        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
-    """
-    options = _parser().parse_args(arguments)
-    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -67,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
             )
     return parser
 
+
+main = command_line(_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ from recbole.evaluator.register import smaller_metrics
 
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, GroupEstimate, Row
 from recbole_llmtrsr.evaluation.comparison.groups import LEAST_USERS
-from recbole_llmtrsr.evaluation.cost import STAGES
+from recbole_llmtrsr.evaluation.cost import peak_memory_gib
 
 RANDOM = "random ranking"
 MISSING = "-"
@@ -77,20 +77,27 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
     """
     if estimate is None or not math.isfinite(estimate.mean):
         return MISSING
-    spread = "" if estimate.spread is None else f" ±{short(estimate.spread)}"
-    interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
-    return figure(estimate.mean, spec) + spread + interval
+    spread = "" if estimate.spread is None else f"±{short(estimate.spread)}"
+    return " ".join(filter(None, (figure(estimate.mean, spec), spread, interval(estimate))))
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval alone; empty where there is none, as for what is no mean over users.
+
+    >>> interval(Estimate(0.5, 0.4, 0.6125, None)), interval(Estimate(0.5, math.nan, math.nan, None))
+    ('[.400, .613]', '')
+    """
+    return f"[{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
 
 
 def costs_of(result: Mapping[str, Any]) -> dict[str, float | None]:
     """What a seed cost, by column; others' programs may not tell. Memory is the most that any stage held."""
     cost = result.get("cost") or {}
-    peaks = [(cost.get(stage) or {}).get("peak_memory_gib") for stage in STAGES]
     return {
         EPOCHS: result.get("epochs_trained"),
         TRAINING: (result.get("seconds") or {}).get("training"),
         RANKING: (cost.get("evaluation") or {}).get("seconds_per_1000_users"),
-        PEAK_MEMORY: max((peak for peak in peaks if peak is not None), default=None),
+        PEAK_MEMORY: peak_memory_gib(cost),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -44,6 +44,13 @@ class PairTest:
     difference: Estimate
     p: float
     p_holm: float
+
+    def seen_from(self, label: str) -> PairTest:
+        """The same test with one of its labels as the first."""
+        if label == self.first:
+            return self
+        d = self.difference
+        return replace(self, first=label, second=self.first, difference=Estimate(-d.mean, -d.high, -d.low, d.spread))
 
 
 def estimates(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import dataset_arguments, evaluation_arguments
 
-from recbole_llmtrsr.config.free_options import FREE_OPTIONS
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.comparison.statistics import Floats
@@ -19,40 +19,15 @@ from recbole_llmtrsr.evaluation.per_history import metric_names
 
 _KEY = ["user_id", "n_events"]
 _SET = ["n_positives", "n_candidates"]
-# Of RecBole's options of data and evaluation those in which models may differ: what they read of a user or an item,
-# names of columns that RecBole makes, how many rows are scored at once, what is measured, what chooses the epochs.
-_OF_A_MODEL = {
-    *("load_col", "unload_col", "unused_col", "additional_feat_suffix", "preload_weight", "seq_len"),
-    *("NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"),
-    *("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD"),
-    *("alias_of_entity_id", "alias_of_relation_id"),
-    *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger", "metric_decimal_place"),
-}
-_OF_LABELS = (
-    "threshold",
-    "LABEL_FIELD",
-    "RATING_FIELD",
-    "normalize_field",
-    "normalize_all",
-)  # of models of ratings, in ranking
-_OF_FULL_RANKING = ("repeatable",)  # by kind of model; see `_excludes_seen`
 # All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
+_NO_PROTOCOL = {*options_of("model"), *options_of("labels"), *options_of("model type"), "eval_args"}
 _PROTOCOL = [
-    name
-    for name in (*dataset_arguments, *evaluation_arguments, "encoding", "catalogue")
-    if name not in {*_OF_A_MODEL, *_OF_LABELS, *_OF_FULL_RANKING, "eval_args"}
+    name for name in (*dataset_arguments, *evaluation_arguments, "encoding", "catalogue") if name not in _NO_PROTOCOL
 ]
-# Options in which the seeds of one model may differ beside those that change no result: whose seed it is, the machine,
-# and what is measured. Where a seed's own files lie may differ too.
-_OF_A_SEED = {
-    *("seed", "seeds", "data_seed"),
-    *("use_gpu", "device", "worker", "attention", "max_tokens_per_batch", "eval_batch_size", "gradient_shards"),
-    *("summarizer_batch_size", "trust_remote_code", "log_wandb", "wandb_project"),
-    *("metrics", "topk", "probe", "also_test"),
-    *FREE_OPTIONS,
-}
+_OF_A_SEED = {*options_of("free"), *options_of("seed")}  # where a seed's own files lie may differ too
 _SHARED_FILES = (".inter", ".impressions.npz")  # those that decide the rows of every model
 _UNKNOWN = object()
+_Options = Mapping[str, Any] | None  # effective ones; None or empty of another program's run
 
 
 @dataclass(frozen=True)
@@ -211,7 +186,7 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
             )
 
 
-def _without_place(value: Any) -> Any:
+def _without_place(value: object) -> object:
     """What an option says but for where a file lies, as a seed's own backbone or retriever does."""
     return Path(value).suffix if isinstance(value, str) and len(Path(value).parts) > 1 else value
 
@@ -255,14 +230,13 @@ def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
     return faults
 
 
-def _protocol(options: Any, kind: Any) -> dict[str, Any]:
+def _protocol(options: _Options, kind: object) -> dict[str, Any]:
     """What must agree, by name.
 
     Args:
-        options: effective ones; None or empty of another program's run.
         kind: of test: "candidates", "full" or "labeled".
     """
-    names = [*_PROTOCOL, *(_OF_LABELS if kind == "labeled" else ())]
+    names = [*_PROTOCOL, *(options_of("labels") if kind == "labeled" else ())]
     return {
         **{f"eval_args.{key}": _option(options, ("eval_args", key)) for key in ("split", "order", "group_by")},
         "eval_args.mode": kind,
@@ -272,13 +246,13 @@ def _protocol(options: Any, kind: Any) -> dict[str, Any]:
     }
 
 
-def _kind(options: Any) -> Any:
+def _kind(options: _Options) -> Any:
     """What the test is: the ranking of candidates, of all items, or labels that are predicted."""
     mode = _option(options, ("eval_args", "mode", "test"))
     return mode if mode in (_UNKNOWN, "full", "labeled") else "candidates"
 
 
-def _excludes_seen(options: Any) -> Any:
+def _excludes_seen(options: _Options) -> Any:
     """Whether full ranking leaves out the items of the history."""
     rule, kind = (_option(options, (name,)) for name in ("exclude_seen", "MODEL_TYPE"))
     if rule != "auto":
@@ -286,22 +260,23 @@ def _excludes_seen(options: Any) -> Any:
     return _UNKNOWN if kind is _UNKNOWN else "no" if kind == "ModelType.SEQUENTIAL" else "yes"
 
 
-def _seed_of_split(options: Any) -> Any:
+def _seed_of_split(options: _Options) -> Any:
     """Of a split that is drawn; the split by time and the last events of each user need none."""
     split, order = (_option(options, ("eval_args", key)) for key in ("split", "order"))
-    if split is _UNKNOWN or not ("US" in split or order == "RO"):
+    if not options or split is _UNKNOWN or not ("US" in split or order == "RO"):
         return _UNKNOWN
     seed = options.get("data_seed")
     return options.get("seed", _UNKNOWN) if seed is None else seed
 
 
-def _option(options: Any, path: Sequence[str]) -> Any:
+def _option(options: _Options, path: Sequence[str]) -> Any:
+    found: Any = options
     for name in path:
-        options = options.get(name, _UNKNOWN) if isinstance(options, dict) else _UNKNOWN
-    return options
+        found = found.get(name, _UNKNOWN) if isinstance(found, dict) else _UNKNOWN
+    return found
 
 
-def _tied_events(options: Any) -> Any:
+def _tied_events(options: _Options) -> Any:
     """Whose order ties have; before there was a choice it was the file's."""
     if not options:
         return _UNKNOWN
@@ -310,7 +285,7 @@ def _tied_events(options: Any) -> Any:
     return drawn if options.get("tied_events") == "random" else "file"
 
 
-def _sorted(table: Any) -> pd.DataFrame:
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     """In the order of the keys; several rows with one key, which pre-split files may hold, in that of their targets."""
     return table.sort_values([*_KEY, *_SET, "target"], kind="stable", ignore_index=True)
 

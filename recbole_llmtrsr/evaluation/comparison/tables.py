@@ -30,7 +30,7 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     short,
     told_seeds,
 )
-from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, PairTest, Row, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row, to_json
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv, marked_metrics
 from recbole_llmtrsr.evaluation.comparison.text_table import TextTable, one_line
 from recbole_llmtrsr.evaluation.result import write_json, write_text
@@ -107,8 +107,9 @@ def _differences(comparison: Comparison) -> TextTable:
     tests: dict[str, dict[str, str]] = {}
     for test in comparison.tests:
         if best in (test.first, test.second):
-            other = test.second if test.first == best else test.first
-            tests.setdefault(other, {})[test.metric] = _difference(test, 1 if test.first == best else -1)
+            turned = test.seen_from(best)
+            p = "p<.001" if test.p_holm < 0.001 else f"p={short(test.p_holm)}"
+            tests.setdefault(turned.second, {})[test.metric] = f"{cell(turned.difference, '+.4f')} {p}"
     metrics = [name for name in metrics_of(comparison) if any(name in found for found in tests.values())]
     lines = [[other, *(found.get(name, MISSING) for name in metrics)] for other, found in tests.items()]
     caption = (
@@ -202,12 +203,6 @@ def _best(comparison: Comparison) -> str:
     metric = next(iter([*chosen_by(comparison), *metrics]), "")
     placed = places([row.metrics for row in comparison.rows], metric)
     return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
-
-
-def _difference(test: PairTest, sign: int) -> str:
-    d = test.difference
-    turned = d if sign == 1 else Estimate(-d.mean, -d.high, -d.low, d.spread)
-    return f"{cell(turned, '+.4f')} {'p<.001' if test.p_holm < 0.001 else f'p={short(test.p_holm)}'}"
 
 
 def _section(title: str, content: str, note: str = "") -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _LATEX = {
@@ -39,19 +41,26 @@ class TextTable:
 
     def markdown(self) -> str:
         """Without the caption; a pipe in a name starts no column, a break no line."""
-        rows = [self.header, self._sides("---", "---:"), *self.lines]
-        return "".join("| " + " | ".join(one_line(text).replace("|", "\\|") for text in row) + " |\n" for row in rows)
+        frame = self._frame(lambda text: one_line(text).replace("|", "\\|"))
+        return f"{frame.to_markdown(index=False, disable_numparse=True, colalign=self._sides('left', 'right'))}\n"
 
     def latex(self, note: str = "") -> str:
         """A tabular with booktabs, its caption and a note comments above."""
-        header, *lines = (latex_line(map(escaped, row)) for row in (self.header, *self.lines))
         above = "".join(f"% {one_line(line)}\n" for line in (self.caption, note) if line)
-        return above + tabular("".join(self._sides("l", "r")), [header, r"\midrule", *lines])
+        return above + tabular(self._frame(escaped), "".join(self._sides("l", "r")))
+
+    def _frame(self, text: Callable[[str], str]) -> pd.DataFrame:
+        return pd.DataFrame([list(map(text, line)) for line in self.lines], columns=list(map(text, self.header)))
 
     def _sides(self, left: str, right: str) -> list[str]:
         """A mark for each column. [n_columns]"""
         n_numbers = len(self.header) - self.n_names - self.is_last_text
         return [left] * self.n_names + [right] * n_numbers + [left] * self.is_last_text
+
+
+def tabular(frame: pd.DataFrame, columns: str) -> str:
+    """A table of LaTeX as a tabular with booktabs."""
+    return str(frame.to_latex(index=False, escape=False, column_format=columns))
 
 
 def one_line(text: str) -> str:
@@ -63,26 +72,13 @@ def one_line(text: str) -> str:
     return _BREAKS.sub(" ", text)
 
 
-def tabular(columns: str, lines: Sequence[str]) -> str:
-    """Lines of LaTeX between rules."""
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def latex_line(cells: Iterable[str]) -> str:
-    """Cells as a line of a tabular; a bracket or a star that begins one is no argument of the line before.
-
-    >>> print(latex_line(["Pop", "0.5"]))
-    Pop & 0.5 \\\\
-    """
-    line = " & ".join(cells) + r" \\"
-    return "{}" + line if line[0] in "[*" else line
-
-
 def escaped(text: str) -> str:
     r"""A text as LaTeX prints it, a minus before a number as a minus.
 
-    >>> print(escaped("a_b -.050 ±.010 p<.001"))
-    a\_b $-$.050 $\pm$.010 p$<$.001
+    A bracket or a star at its beginning is no argument of the line before.
+
+    >>> print(escaped("a_b -.050 ±.010 p<.001"), escaped("[Ours]"))
+    a\_b $-$.050 $\pm$.010 p$<$.001 {}[Ours]
     """
     printed = "".join(_LATEX.get(character, character) for character in one_line(text))
-    return re.sub(r"(?<!\w)-(?=[.\d])", "$-$", printed)
+    return re.sub(r"^(?=[\[*])", "{}", re.sub(r"(?<!\w)-(?=[.\d])", "$-$", printed))

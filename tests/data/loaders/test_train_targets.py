@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import toy
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
@@ -19,17 +20,6 @@ NEGATIVES = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
 def loader(make_config, n, **options):
     config = make_config("LLMTRSR", targets_per_prompt=n, train_neg_sample_args=NEGATIVES, **options)
     return make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))[0][0]
-
-
-def write_pre_split(folder):
-    for name, lines in PRE_SPLIT.items():
-        text = "user_id:token\titem_id:token\titem_id_list:token_seq\n" + lines.replace(" ", "\t").replace(",", " ")
-        (folder / "tiny" / f"tiny.{name}.inter").write_text(text + "\n")
-    return {
-        "benchmark_filename": [*PRE_SPLIT],
-        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
-        "alias_of_item_id": ["item_id_list"],
-    }
 
 
 def asked(batches, dataset):
@@ -129,7 +119,7 @@ def test_a_group_may_be_larger_than_there_are_rows():
 
 
 def test_rows_without_an_order_are_asked_about_one_by_one(make_config, atomic_folder):
-    options = {**write_pre_split(atomic_folder), "candidate_exclusion": "target"}
+    options = {**toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT), "candidate_exclusion": "target"}
     with pytest.raises(UserError, match="targets_per_prompt: 2 takes a user's targets in the order of time"):
         loader(make_config, 2, **options)
     assert loader(make_config, 1, **options).n_targets == 3

@@ -116,20 +116,21 @@ def test_options_are_those_of_the_converter_s_own_arguments() -> None:
             assert option.is_required == (arguments[option.name].default is inspect.Parameter.empty)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "five", ""])
-def test_a_core_that_is_no_number_is_refused_with_what_is_accepted(
-    text: str, capsys: pytest.CaptureFixture[str]
+CORE, SHARE = "a whole number >= 1, or ~ for none", "a share from 0 to 1, such as 0.1 for one row in ten"
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "text", "wanted"),
+    [
+        *(("amazon-reviews", "k_core", text, CORE) for text in ("0", "-1", "five", "")),
+        *(("mind", "max_lost", text, SHARE) for text in ("-0.1", "1.1", "5%", "nan", "")),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_what_is_accepted(
+    name: str, option: str, text: str, wanted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["amazon-reviews", "--source=a", "--out=b", f"--k_core={text}"]) == 2
-    wanted = f"--k_core must be a whole number >= 1, or ~ for none, got '{text}'"
-    assert capsys.readouterr().err == f"error: {wanted}\n"
-
-
-@pytest.mark.parametrize("text", ["-0.1", "1.1", "5%", "nan", ""])
-def test_a_share_that_is_none_is_refused_with_what_is_accepted(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["mind", "--source=a", "--out=b", f"--max_lost={text}"]) == 2
-    wanted = f"--max_lost must be a share from 0 to 1, such as 0.1 for one row in ten, got '{text}'"
-    assert capsys.readouterr().err == f"error: {wanted}\n"
+    assert main([name, "--source=a", "--out=b", f"--{option}={text}"]) == 2
+    assert capsys.readouterr().err == f"error: --{option} must be {wanted}, got '{text}'\n"
 
 
 def test_every_converter_has_the_options_of_all() -> None:

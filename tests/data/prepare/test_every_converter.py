@@ -272,6 +272,33 @@ def test_blank_lines_at_the_end_are_told_and_lose_nothing(name: str, place: int,
 
 
 @pytest.mark.parametrize("name", RAW)
+def test_windows_line_ends_and_a_byte_order_mark_change_nothing(name: str, tmp_path: Path) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "unix" / "tiny", **options)
+    for path in paths:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert CONVERTERS[name].convert(tmp_path / "raw", tmp_path / "windows" / "tiny", **options).faults == {}
+    assert contents(tmp_path / "windows" / "tiny") == contents(tmp_path / "unix" / "tiny")
+
+
+MISSING = {
+    **{"All.jsonl": "file of reviews", "meta_All.jsonl": r"file meta_All\.json or \.jsonl"},
+    "ratings.dat": r"ratings\.csv and no movies\.csv",  # of the newest layout
+}
+
+
+@pytest.mark.parametrize(("name", "place"), FILES)
+def test_a_missing_file_or_folder_is_named_with_what_to_give(name: str, place: int, tmp_path: Path) -> None:
+    options, paths = raw_files(name, tmp_path / "raw")
+    paths[place].unlink()
+    missing = MISSING.get(paths[place].name, paths[place].name)
+    for source, told in (("raw", f"no {missing} in .*raw"), ("nowhere", "no source folder .*nowhere")):
+        with pytest.raises(UserError, match=f"^{told}.*: (give the folder of|check the file's name)"):
+            CONVERTERS[name].convert(tmp_path / source, tmp_path / "tiny", **options)
+    assert contents(tmp_path / "tiny") == {}
+
+
+@pytest.mark.parametrize("name", RAW)
 def test_another_encoding_gives_the_same_files_where_it_is_named(name: str, tmp_path: Path) -> None:
     options, paths = raw_files(name, tmp_path / "raw")
     texts = {path: path.read_text().replace("kettle", "Café’s") for path in paths}

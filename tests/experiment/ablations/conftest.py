@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import toy
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -54,7 +54,10 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         ) -> tuple[LLMTRSRTrainer, Any, Any]:
             folder = tmp_path_factory.mktemp("run")
             patch.chdir(folder)
-            write_atomic_files(folder / "data" / "toy", walks)
+            items = {user: [f"no{n}" for n in walk] for user, walk in walks.items()}
+            toy.write_atomic(
+                folder / "data" / "toy", toy.events_of(items), [f"no{n}\t{colour}" for n, colour in enumerate(COLOURS)]
+            )
             config = Config(LLMTRSR, "toy", [], {**OPTIONS, "data_path": str(folder / "data"), **options})
             dataset = LLMTRSRDataset(config)
             (train, _, test), *_ = make_loaders(config, dataset)
@@ -68,12 +71,3 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             return trainer, train, test
 
         yield made
-
-
-def write_atomic_files(folder: Path, walks: Mapping[str, list[int]]) -> None:
-    folder.mkdir(parents=True)
-    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
-    lines += [f"{user}\tno{place}\t{time}" for user, walk in walks.items() for time, place in enumerate(walk)]
-    (folder / "toy.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    lines = ["item_id:token\ttitle:token_seq", *(f"no{place}\t{colour}" for place, colour in enumerate(COLOURS))]
-    (folder / "toy.item").write_text("\n".join(lines) + "\n", encoding="utf-8")

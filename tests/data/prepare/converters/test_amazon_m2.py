@@ -132,9 +132,3 @@ def test_a_locale_that_no_session_has_is_an_error_that_names_those_there_are(tmp
     with pytest.raises(UserError, match=r"no session of uk; its sessions are UK \(3\), DE \(1\)"):
         convert_amazon_m2(write_raw(tmp_path / "raw"), tmp_path / "m2", ["uk"])
     assert not (tmp_path / "m2").exists()
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "products_train.csv").write_text(PRODUCTS)
-    with pytest.raises(UserError, match=r"^no sessions_train\.csv in .*: give the folder of the official KDD Cup 2023"):
-        convert_amazon_m2(tmp_path, tmp_path / "m2")

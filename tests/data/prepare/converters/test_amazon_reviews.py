@@ -252,13 +252,6 @@ def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Pat
     assert report.counts["texts with HTML entities or tags (made plain)"] == 5
 
 
-def test_missing_metadata_is_named(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path / "raw", 2018)
-    (raw / "meta_Home.json.gz").unlink()
-    with pytest.raises(UserError, match=r"no file meta_Home\.json or \.jsonl in "):
-        convert_amazon_reviews(raw, tmp_path / "home")
-
-
 def test_a_file_of_neither_collection_is_an_error_that_names_its_fields(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", 2018, [{"user": "u1", "item": "p1"}])
     with pytest.raises(UserError, match="neither reviewerID, asin, .*only user, item: give the folder"):
