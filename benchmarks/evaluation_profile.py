@@ -35,7 +35,7 @@ from recbole_llmtrsr.runtime.device import device_name
 from recbole_llmtrsr.training import trainer as training
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
-Loop = Callable[[Iterable[Any], Callable[[Any], object]], Iterator[Any]]
+Loop = Callable[[Iterable[Any], Callable[[Any], Any]], Iterator[Any]]
 FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         trainer = LLMTRSRTrainer(run.config, model)
     warm_up, _ = test_prompts(run, model.prompts, 4)
     budget = TokenBudget(None, model.device, "warm-up")
-    scorer.Scorer(model.eval().backbone, model.yes_id, model.no_id, budget).scores(warm_up.prefixes, warm_up.candidates)
+    scorer.Scorer(model.eval().backbone, model.yes_id, model.no_id, budget).scores(warm_up.grouped())
     clock = Clock(model.device)
     watch(clock, trainer, model)
     print(f"{device_name(model.device)}; {versions()}")
@@ -75,18 +75,16 @@ def measured(clock: Clock, model: Any, loop: Loop, call: Callable[[], Any]) -> N
     """Run a call with such a loop over batches, from prompts not yet made, on a clock at zero."""
     for module in (prefetch, training):
         module.prefetched = loop  # type: ignore[attr-defined]
-        clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, prefixes")
+        clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, grouping, prompts")
     model.prompts._prefixes.clear()
     clock.seconds.clear()
     with clock.part():
         call()
 
 
-def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], object]) -> Iterator[Any]:
+def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], Any]) -> Iterator[Any]:
     """`prefetched` without its thread."""
-    for batch in batches:
-        prepare(batch)
-        yield batch
+    return map(prepare, batches)
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -101,9 +99,8 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
 
 def watch(clock: Clock, trainer: Any, model: Any) -> None:
     """Give the functions of evaluation and training to their parts."""
-    clock.wrap(model, "predict", "grouping by history")
-    clock.wrap(model, "micro_batches", "grouping by history")
-    clock.wrap(model, "_sections", "looking up prompts")
+    clock.wrap(model, "predict", "division into passes")
+    clock.wrap(model, "micro_batches", "division into passes")
     for module in (scorer, scoring):
         clock.wrap(module, "shared_prefix_rows", "layout of rows")
     clock.wrap(scorer.Scorer, "scores", "answer head and scores")

@@ -24,6 +24,7 @@ from common.machine import processor, versions
 from common.runs import Run, load_run
 from common.timing import by_turns, timed
 
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.llm.make_backbone import weights_dtype
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime.device import device_name
@@ -93,11 +94,12 @@ def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
     ids = [int(i) for rows in rows_of(run, n) for i in rows["history_id"]]
     prefixes = [model._prefix(i) for i in ids]
     candidates = [[model.prompts.candidate(1)] for _ in ids]
+    prompts = GroupedPrompts(prefixes, candidates)
     n_tokens = statistics.fmean(len(p) + len(own[0]) for p, own in zip(prefixes, candidates))
 
     def call(_: int) -> None:
         with numbers(run):
-            model.log_odds(prefixes, candidates)
+            model.log_odds(prompts)
 
     return call, n_tokens
 

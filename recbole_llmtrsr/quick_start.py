@@ -25,7 +25,7 @@ from recbole_llmtrsr.experiment.fit import STATES, remove_states
 from recbole_llmtrsr.experiment.pipeline import checked_config, run_pipeline
 from recbole_llmtrsr.experiment.rehearsal import rehearse
 from recbole_llmtrsr.experiment.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
-from recbole_llmtrsr.experiment.retrieval_stage import faults_of_retrievers, use_retriever
+from recbole_llmtrsr.experiment.retrieval_stage import faults_of_retrievers, with_retriever
 from recbole_llmtrsr.experiment.run_file import RunFile
 from recbole_llmtrsr.recommend import load_data_and_model
 from recbole_llmtrsr.report import write_report
@@ -182,8 +182,8 @@ def _run_all(
         if _name(config) in record.finished:
             runs.append(load_run(own_folder, {mode: folder_name(mode) for mode in settings.also_test}))
         else:
-            use_retriever(config, runs)
-            run = partial(run_pipeline, config, saved, own_folder, _candidate_hashes(runs), summaries)
+            resolved = with_retriever(config, runs)
+            run = partial(run_pipeline, resolved, saved, own_folder, _candidate_hashes(runs), summaries)
             is_divided = processes.count() == 1 or getattr(config.model_class, "divides_batches", False)
             if not is_divided:
                 getLogger().warning(f"{config.label} runs in one process, for which the others wait")

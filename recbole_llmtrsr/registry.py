@@ -8,6 +8,7 @@ from pathlib import Path
 
 import recbole
 import recbole.utils
+from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import TraditionalTrainer
 from recbole.utils import ModelType
@@ -97,7 +98,7 @@ def model_names() -> list[str]:
     return sorted({*MODELS, *(file.stem for file in files)})
 
 
-def get_dataset(model_class: type[AbstractRecommender]) -> type:
+def get_dataset(model_class: type[AbstractRecommender]) -> type[Dataset]:
     """The data set class of a model; its rows carry history ids whatever the model."""
     if model_class.__name__ in DATASETS:
         return DATASETS[model_class.__name__]

@@ -10,6 +10,7 @@ from itertools import chain
 from common.runs import Run
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
@@ -42,6 +43,10 @@ class Prompts:
     def chosen(self, histories: Sequence[int]) -> Prompts:
         """These histories, in this order."""
         return Prompts([self.prefixes[i] for i in histories], [self.candidates[i] for i in histories])
+
+    def grouped(self) -> GroupedPrompts:
+        """The same prompts, as the engine takes them."""
+        return GroupedPrompts(self.prefixes, self.candidates)
 
     def row_lengths(self) -> list[int]:
         """Tokens of every prefix with each of its candidates."""

@@ -13,11 +13,10 @@ from common.baselines import Passes, cached_passes, plain_passes, work_of_cached
 from common.prompts import Prompts
 from torch import Tensor
 
-from recbole_llmtrsr.engine.cached_prefix import padded_chunks
 from recbole_llmtrsr.engine.operations import Work, shared_prefix_work
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import scores_with_gradients
-from recbole_llmtrsr.engine.token_batches import token_batches, tokens_of_history
+from recbole_llmtrsr.engine.token_batches import candidate_chunks, token_batches
 from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
@@ -75,7 +74,7 @@ def work_of_own_cache(prompts: Prompts, size: int, dense: bool) -> Work:
     for prefix, own in zip(prompts.prefixes, prompts.candidates):
         total += shared_prefix_work(len(prefix), ())
         lengths = list(map(len, own))
-        for chunk in padded_chunks(lengths, len(prefix), size):
+        for chunk in candidate_chunks(lengths, len(prefix), size, padded=True):
             total += work_over_cache(len(prefix), len(chunk), max(lengths[i] for i in chunk), dense)
     return total
 
@@ -89,14 +88,13 @@ def _scorer_passes(backend: str, budget: TokenBudget, parts: PromptedBackbone, p
     """All passes together: a Scorer divides them itself, within a budget that it lowers itself."""
     parts.backbone.attention = backend  # type: ignore[assignment]
     scorer = Scorer(parts.backbone, parts.yes_id, parts.no_id, budget)
-    yield scorer.scores(prompts.prefixes, prompts.candidates).flatten(), range(len(prompts))
+    yield scorer.scores(prompts.grouped()).flatten(), range(len(prompts))
 
 
 def _training_passes(backend: str, parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
     parts.backbone.attention = backend  # type: ignore[assignment]
-    pairs = zip(prompts.prefixes, prompts.candidates)
-    n_tokens, n = [tokens_of_history(p, own, rows_apart=False) for p, own in pairs], len(prompts.candidates[0])
+    n_tokens, n = prompts.grouped().sizes(rows_apart=False), len(prompts.candidates[0])
     for batch in token_batches(n_tokens, size):
-        part = prompts.chosen(batch)
-        scores = scores_with_gradients(parts.backbone, part.prefixes, part.candidates, parts.yes_id, parts.no_id)
+        part = prompts.grouped().chosen(batch)
+        scores = scores_with_gradients(parts.backbone, part, parts.yes_id, parts.no_id)
         yield scores.flatten(), [i * n + candidate for i in batch for candidate in range(n)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import copy
 import importlib.util
 import re
 import sys
@@ -81,7 +82,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     Attributes:
         settings: our options, validated.
-        identity: digests of what ids mean and of what is held out, once the data are read.
+        identity: digests of what ids mean and of what is held out, from `describe_data`.
         data_files: SHA-256 of the files that were read, by name, likewise.
 
     Raises:
@@ -317,6 +318,28 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def given(self) -> Mapping[str, Any]:
         """The options that the user set for this model, by name, before any is completed."""
         return self._given
+
+    def describe_data(self, identity: Mapping[str, str], files: Mapping[str, str] | None = None) -> None:
+        """Say which data were read with these options, for checkpoints to tell.
+
+        Args:
+            identity: digests of what ids mean and of what is held out.
+            files: SHA-256 of the files, by name.
+        """
+        self.identity, self.data_files = identity, files or {}
+
+    def changed(self, settings: Settings, **options: Any) -> Config:
+        """The same options in an object of its own, but for these; RecBole writes to the one that it is given.
+
+        Args:
+            settings: all of ours.
+            options: of RecBole's, by name.
+        """
+        own = copy.copy(self)
+        own.final_config_dict = {**copy.deepcopy(self.final_config_dict), **options}
+        own.settings = settings
+        own.describe_data({})
+        return own
 
     def checkpoint_parts(self) -> dict[str, Any]:
         """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""

@@ -8,48 +8,41 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from recbole_llmtrsr.engine.rows import Section, checked_counts, pad_right
+from recbole_llmtrsr.engine.rows import GroupedPrompts, Section, pad_right
 from recbole_llmtrsr.engine.scoring import log_odds
+from recbole_llmtrsr.engine.token_batches import candidate_chunks
 from recbole_llmtrsr.llm.backbone import Backbone
 
 
 def score_cached_prefix(
-    backbone: Backbone,
-    prefixes: Sequence[Section],
-    candidates: Sequence[Sequence[Section]],
-    yes_id: int,
-    no_id: int,
-    max_tokens: int,
+    backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int, max_tokens: int
 ) -> Tensor:
     """Score every candidate, reading each prefix once.
 
     One history at a time, so that no cache holds padding: windows, states and ALiBi would count it as tokens.
 
     Args:
-        prefixes: token ids of each of the B prefixes.
-        candidates: for each history the token ids of its candidates, answer slot included.
+        prompts: of B histories.
         max_tokens: bound on (prefix + longest candidate) x candidates in one forward; one candidate always fits.
 
     Returns:
         float32 [B, C]; -inf where a history has fewer candidates.
 
     Raises:
-        ValueError: as for `shared_prefix_rows`.
+        ValueError: as `GroupedPrompts.counts`.
         RuntimeError: gradients are enabled, or the backbone keeps nothing of what it read.
     """
     if torch.is_grad_enabled():
         raise RuntimeError("a cached prefix passes no gradients: score under torch.no_grad(), or train on plain rows")
-    counts = checked_counts(prefixes, candidates)
-    hidden = [
-        _hidden_at_answers(backbone, prefix, own, max_tokens) for prefix, own in zip(prefixes, candidates) if len(own)
-    ]
+    counts, pairs = prompts.counts, zip(prompts.prefixes, prompts.candidates)
+    hidden = [_hidden_at_answers(backbone, prefix, own, max_tokens) for prefix, own in pairs if len(own)]
     scores = log_odds(backbone, torch.cat(hidden), yes_id, no_id)
     valid = torch.arange(int(counts.max())) < torch.from_numpy(counts)[:, None]
     table = scores.new_full(valid.shape, float("-inf"))
@@ -60,7 +53,7 @@ def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence
     """Hidden states at the last token of each candidate of one history, [C, H]."""
     kept = _read(backbone, prefix) if len(prefix) else {}
     parts, order = [], []
-    for chunk in padded_chunks(list(map(len, candidates)), len(prefix), max_tokens):
+    for chunk in candidate_chunks(list(map(len, candidates)), len(prefix), max_tokens, padded=True):
         # Right padding is invisible to causal layers and comes after every state that is read.
         ids, lengths = pad_right([candidates[i] for i in chunk], backbone.pad_id)
         hidden = backbone.decoder(
@@ -72,21 +65,6 @@ def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence
         parts.append(hidden[torch.arange(len(chunk)), torch.from_numpy(lengths - 1)])
         order += chunk
     return torch.cat(parts)[torch.tensor(order).argsort()]
-
-
-def padded_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
-    """Indices of candidates that share a forward, shortest first, so that those of a chunk differ little in length.
-
-    >>> list(padded_chunks([5, 1, 4, 2], prefix_length=10, max_tokens=24))
-    [[1, 3], [2], [0]]
-    """
-    chunk: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if chunk and (len(chunk) + 1) * (prefix_length + lengths[i]) > max_tokens:
-            yield chunk
-            chunk = []
-        chunk.append(i)
-    yield chunk
 
 
 def _read(backbone: Backbone, prefix: Section) -> dict[str, Any]:
@@ -106,7 +84,7 @@ def _positions(backbone: Backbone, positions: range) -> dict[str, Tensor]:
     return {"position_ids": torch.tensor([list(positions)], device=backbone.device)}
 
 
-def _expanded(cache: Any, n: int) -> Any:
+def _expanded(cache: Cache, n: int) -> Any:
     """A copy for n candidates; the decoder writes into the one it gets."""
     cache = copy.deepcopy(cache)
     first = torch.zeros(n, dtype=torch.long)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX, backends_for
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import score_plain, scores_with_gradients
 from recbole_llmtrsr.engine.token_budget import TokenBudget
@@ -90,12 +90,12 @@ class _Exact:
         self._backbone, self._ids = backbone, (yes_id, no_id)
         self._prompts = _random_prompts(backbone, longest_prompt)
         # Gradients of a long prompt would take more memory than the run itself.
-        self._short: Prompts = (self._prompts[0][1:], self._prompts[1][1:])
+        self._short = self._prompts.chosen(range(1, len(self._prompts)))
         backbone.attention = "plain"
         try:
             self._scores = self._plain()  # the first pass goes by way of the decoder, which divided weights need
             with torch.no_grad():
-                reference, scale = _reference(backbone, *self._prompts, yes_id, no_id)
+                reference, scale = _reference(backbone, self._prompts, yes_id, no_id)
             self._gradients = self._gradients_now()
         except torch.OutOfMemoryError as error:
             raise UserError(
@@ -132,7 +132,7 @@ class _Exact:
         try:
             found = [
                 Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe"), shares_out=False).scores(
-                    *self._prompts
+                    self._prompts
                 )
                 for n in _BUDGETS
             ]  # the same passes in all processes
@@ -159,7 +159,7 @@ class _Exact:
 
     @torch.no_grad()
     def _plain(self, batch_size: int = 4) -> Tensor:
-        return score_plain(self._backbone, plain_rows(*self._prompts, self._backbone.pad_id), *self._ids, batch_size)
+        return score_plain(self._backbone, plain_rows(self._prompts, self._backbone.pad_id), *self._ids, batch_size)
 
     def _gradients_now(self) -> list[Tensor]:
         """Of the sum of all scores, for some trained weights; nothing is accumulated."""
@@ -167,7 +167,7 @@ class _Exact:
         if not weights:
             return []
         with torch.enable_grad():
-            scores = scores_with_gradients(self._backbone, *self._short, *self._ids)
+            scores = scores_with_gradients(self._backbone, self._short, *self._ids)
             gradients = torch.autograd.grad(scores[scores != float("-inf")].sum(), weights, allow_unused=True)
         return [torch.zeros_like(w) if g is None else g.float() for w, g in zip(weights, gradients, strict=True)]
 
@@ -193,10 +193,7 @@ def _cannot_share(backbone: Backbone) -> str | None:
     return None
 
 
-Prompts = tuple[list[list[int]], list[list[list[int]]]]
-
-
-def _random_prompts(backbone: Backbone, longest_prompt: int) -> Prompts:
+def _random_prompts(backbone: Backbone, longest_prompt: int) -> GroupedPrompts:
     config = backbone.config
     generator = torch.Generator().manual_seed(0)
     n_ids = backbone.transformer.get_input_embeddings().num_embeddings
@@ -208,18 +205,16 @@ def _random_prompts(backbone: Backbone, longest_prompt: int) -> Prompts:
     longest = getattr(config, "max_position_embeddings", None) or 2**31
     beyond = window + 2 if window < min(longest_prompt, longest - 16) else 0
     lengths = (max(PREFIX_LENGTHS[0], beyond), *PREFIX_LENGTHS[1:])
-    return [ids(n) for n in lengths], [[ids(n) for n in own] for own in CANDIDATE_LENGTHS]
+    return GroupedPrompts([ids(n) for n in lengths], [[ids(n) for n in own] for own in CANDIDATE_LENGTHS])
 
 
-def _reference(
-    backbone: Backbone, prefixes: list[list[int]], candidates: list[list[list[int]]], yes_id: int, no_id: int
-) -> tuple[Tensor, float]:
+def _reference(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int) -> tuple[Tensor, float]:
     """Log-odds [B, C] read from the model's own logits, one unpadded prompt at a time, and their largest logit."""
-    table = torch.full((len(prefixes), max(map(len, candidates))), float("-inf"), device=backbone.device)
+    table = torch.full((len(prompts), int(prompts.counts.max())), float("-inf"), device=backbone.device)
     scale = 0.0
-    for b, (prefix, own) in enumerate(zip(prefixes, candidates)):
+    for b, (prefix, own) in enumerate(zip(prompts.prefixes, prompts.candidates)):
         for c, section in enumerate(own):
-            input_ids = torch.tensor([prefix + section], device=backbone.device)
+            input_ids = torch.tensor([[*prefix, *section]], device=backbone.device)
             logits = (
                 backbone.lm(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False)
                 .logits[0, -1]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recbole_llmtrsr.engine.rows import PlainRows, Section, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, PlainRows, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.engine.scoring import HeadScale, plain_states, shared_prefix_states
 from recbole_llmtrsr.llm.backbone import Backbone
 
@@ -38,18 +38,12 @@ class NextTokens:
     weight: Tensor
 
 
-def language_loss(
-    backbone: Backbone,
-    prefixes: Sequence[Section],
-    candidates: Sequence[Sequence[Section]],
-    answer_ids: Sequence[Sequence[int]],
-) -> Tensor:
+def language_loss(backbone: Backbone, prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> Tensor:
     """Mean cross-entropy of every next token of every prompt, the answer included.
 
     Args:
         backbone: the model; `attention` tells whether prompts of a history are read together or apart.
-        prefixes: token ids of each of the B prefixes.
-        candidates: for each history the token ids of its candidates, answer slot included.
+        prompts: of B histories.
         answer_ids: the right answer's token of each candidate; what stands behind a history's candidates is unused.
 
     Returns:
@@ -59,11 +53,11 @@ def language_loss(
         the paper's training loss, which Zheng et al. write over prompt and answer.
     """
     if backbone.is_unpacked:
-        rows = plain_rows(prefixes, candidates, backbone.pad_id)
-        answers = torch.tensor([answer for own, ids in zip(candidates, answer_ids) for _, answer in zip(own, ids)])
+        rows, pairs = plain_rows(prompts, backbone.pad_id), zip(prompts.candidates, answer_ids)
+        answers = torch.tensor([answer for own, ids in pairs for _, answer in zip(own, ids)])
         return _cross_entropy(backbone, plain_states(backbone, rows).flatten(0, 1), _next_in_rows(rows, answers))
-    states = shared_prefix_states(backbone, shared_prefix_rows(prefixes, candidates).to(backbone.device))
-    return _cross_entropy(backbone, states, next_tokens(prefixes, candidates, answer_ids))
+    states = shared_prefix_states(backbone, shared_prefix_rows(prompts).to(backbone.device))
+    return _cross_entropy(backbone, states, next_tokens(prompts, answer_ids))
 
 
 def _next_in_rows(rows: PlainRows, answers: Tensor) -> NextTokens:
@@ -73,10 +67,9 @@ def _next_in_rows(rows: PlainRows, answers: Tensor) -> NextTokens:
     return NextTokens(token, targets.flatten()[token], torch.ones(len(token)))
 
 
-def next_tokens(
-    prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]], answer_ids: Sequence[Sequence[int]]
-) -> NextTokens:
+def next_tokens(prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> NextTokens:
     """What follows the tokens of shared-prefix rows; the last of a prefix is followed by each of its candidates."""
+    prefixes, candidates = prompts.prefixes, prompts.candidates
     tokens, targets, weights = [], [], []
     begin = 0
     last_of_prefix = []

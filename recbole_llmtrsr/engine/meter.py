@@ -13,7 +13,7 @@ Only what the rows need is counted: no padding, and no second forward pass of gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from recbole_llmtrsr.engine.operations import OperationCosts, Work, plain_work, shared_prefix_work
-from recbole_llmtrsr.engine.rows import Section
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.llm.backbone import Backbone
 
 MeteredStage = Literal["train", "evaluation"]
@@ -112,14 +112,13 @@ def training_costs(forward: OperationCosts, backbone: Backbone) -> OperationCost
     )
 
 
-def shared_rows_work(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Work:
-    """Forward work of histories whose candidates share their prefix; arguments as for `shared_prefix_rows`."""
-    return sum(
-        (shared_prefix_work(len(prefix), [len(c) for c in own]) for prefix, own in zip(prefixes, candidates)), Work()
-    )
+def shared_rows_work(prompts: GroupedPrompts) -> Work:
+    """Forward work of histories whose candidates share their prefix."""
+    pairs = zip(prompts.prefixes, prompts.candidates)
+    return sum((shared_prefix_work(len(prefix), [len(c) for c in own]) for prefix, own in pairs), Work())
 
 
-def separate_rows_work(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Work:
-    """Forward work of one row per candidate; arguments as for `plain_rows`."""
-    rows = (plain_work(1, len(prefix) + len(c)) for prefix, own in zip(prefixes, candidates) for c in own)
-    return sum(rows, Work())
+def separate_rows_work(prompts: GroupedPrompts) -> Work:
+    """Forward work of one row per candidate."""
+    pairs = zip(prompts.prefixes, prompts.candidates)
+    return sum((plain_work(1, len(prefix) + len(c)) for prefix, own in pairs for c in own), Work())

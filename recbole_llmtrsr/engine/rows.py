@@ -1,13 +1,14 @@
 """Token sections of histories and candidates, laid out for one forward pass.
 
-Shared: every history once, its prefix and then all its candidates, packed without padding. Plain: one padded row per
-(history, candidate), the reference that the shared layout must reproduce.
+`GroupedPrompts` are what is scored. Shared: every history once, its prefix and then all its candidates, packed without
+padding. Plain: one padded row per (history, candidate), the reference that the shared layout must reproduce.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -19,6 +20,56 @@ from torch import Tensor, nn
 Section = Sequence[int] | npt.NDArray[np.integer[Any]]
 KeysAndValues = tuple[Tensor, Tensor]  # [1, H_kv, tokens, d] each
 _Rows = TypeVar("_Rows", "SharedPrefixRows", "PlainRows")
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedPrompts:
+    """B histories: of each the prefix that its prompts share, and the candidates that they end with.
+
+    Attributes:
+        prefixes: token ids of each of the B prefixes.
+        candidates: for each history the token ids of its up to C candidates, answer slot included.
+    """
+
+    prefixes: Sequence[Section]
+    candidates: Sequence[Sequence[Section]]
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Candidates per history. [B]
+
+        Raises:
+            ValueError: the lists do not match, a candidate is empty, or there is no candidate at all.
+        """
+        if len(self.prefixes) != len(self.candidates):
+            raise ValueError(
+                f"{len(self.prefixes)} prefixes but {len(self.candidates)} lists of candidates: give one list each"
+            )
+        counts = _lengths(self.candidates)
+        if counts.sum() == 0:
+            raise ValueError("no candidate to score: give at least one history with at least one candidate")
+        if not all(map(len, chain.from_iterable(self.candidates))):
+            raise ValueError("a candidate has no tokens: its section must hold at least the answer slot")
+        return counts
+
+    def chosen(self, histories: Iterable[int]) -> GroupedPrompts:
+        """These histories, in this order."""
+        histories = list(histories)
+        return GroupedPrompts([self.prefixes[i] for i in histories], [self.candidates[i] for i in histories])
+
+    def sizes(self, *, rows_apart: bool) -> list[int]:
+        """Tokens that each history takes of a forward pass of its own; 0 without candidates. [B]
+
+        Args:
+            rows_apart: every candidate has a padded row of its own, with the prefix in it.
+        """
+        if rows_apart:
+            pairs = zip(self.prefixes, self.candidates)
+            return [len(own) * (len(prefix) + max(map(len, own))) if own else 0 for prefix, own in pairs]
+        return [len(p) + sum(map(len, own)) if own else 0 for p, own in zip(self.prefixes, self.candidates)]
 
 
 @dataclass(frozen=True)
@@ -112,22 +163,17 @@ class PlainRows:
         return _moved(self, device)
 
 
-def shared_prefix_rows(
-    prefixes: Sequence[Section],
-    candidates: Sequence[Sequence[Section]],
-    kept: dict[nn.Module, KeysAndValues] | None = None,
-) -> SharedPrefixRows:
+def shared_prefix_rows(prompts: GroupedPrompts, kept: dict[nn.Module, KeysAndValues] | None = None) -> SharedPrefixRows:
     """Lay out every history once.
 
     Args:
-        prefixes: token ids of each of the B prefixes.
-        candidates: for each history the token ids of its candidates, answer slot included.
-        kept: keys and values of these prefixes, to be filled or used; see `SharedPrefixRows`.
+        prompts: of B histories.
+        kept: keys and values of their prefixes, to be filled or used; see `SharedPrefixRows`.
 
     Raises:
-        ValueError: the lists do not match, a candidate is empty, or there is no candidate at all.
+        ValueError: as `GroupedPrompts.counts`.
     """
-    counts = checked_counts(prefixes, candidates)
+    prefixes, candidates, counts = prompts.prefixes, prompts.candidates, prompts.counts
     prefix_lengths = _lengths(prefixes)
     sections = list(chain.from_iterable(candidates))
     lengths = _lengths(sections)  # [S], of all candidates
@@ -158,10 +204,10 @@ def shared_prefix_rows(
     )
 
 
-def plain_rows(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]], pad_id: int) -> PlainRows:
+def plain_rows(prompts: GroupedPrompts, pad_id: int) -> PlainRows:
     """Lay out one row per (history, candidate), padded on the right with `pad_id`; errors as `shared_prefix_rows`."""
-    counts = checked_counts(prefixes, candidates)
-    rows = [[*prefix, *section] for prefix, own in zip(prefixes, candidates) for section in own]
+    counts = prompts.counts
+    rows = [[*prefix, *section] for prefix, own in zip(prompts.prefixes, prompts.candidates) for section in own]
     input_ids, lengths = pad_right(rows, pad_id)
     history, candidate = np.nonzero(np.arange(counts.max()) < counts[:, None])
     return PlainRows(
@@ -170,25 +216,9 @@ def plain_rows(prefixes: Sequence[Section], candidates: Sequence[Sequence[Sectio
         answer_positions=torch.from_numpy(lengths - 1),
         history=torch.from_numpy(history),
         candidate=torch.from_numpy(candidate),
-        n_histories=len(prefixes),
+        n_histories=len(prompts),
         n_slots=int(counts.max()),
     )
-
-
-def checked_counts(prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> np.ndarray:
-    """Candidates per history. [B]
-
-    Raises:
-        ValueError: as `shared_prefix_rows`.
-    """
-    if len(prefixes) != len(candidates):
-        raise ValueError(f"{len(prefixes)} prefixes but {len(candidates)} lists of candidates: give one list each")
-    counts = _lengths(candidates)
-    if counts.sum() == 0:
-        raise ValueError("no candidate to score: give at least one history with at least one candidate")
-    if not all(map(len, chain.from_iterable(candidates))):
-        raise ValueError("a candidate has no tokens: its section must hold at least the answer slot")
-    return counts
 
 
 def pad_right(sections: Sequence[Section], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

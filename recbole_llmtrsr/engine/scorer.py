@@ -10,9 +10,9 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from recbole_llmtrsr.engine.cached_prefix import score_cached_prefix
-from recbole_llmtrsr.engine.rows import KeysAndValues, Section, checked_counts, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, KeysAndValues, Section, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.engine.scoring import score_plain, score_shared_prefix
-from recbole_llmtrsr.engine.token_batches import candidate_chunks, dealt, token_batches, tokens_of_history
+from recbole_llmtrsr.engine.token_batches import candidate_chunks, dealt, token_batches
 from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
@@ -41,52 +41,44 @@ class Scorer:
         self.budget, self._shares_out = budget, shares_out
 
     @torch.no_grad()
-    def scores(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+    def scores(self, prompts: GroupedPrompts) -> Tensor:
         """Log-odds of all candidates of every history.
-
-        Args:
-            prefixes: token ids of each of the B prefixes.
-            candidates: for each history the token ids of its candidates, answer slot included.
 
         Returns:
             float32 [B, C]; -inf where a history has fewer candidates.
 
         Raises:
-            ValueError: as `shared_prefix_rows`.
+            ValueError: as `GroupedPrompts.counts`.
             UserError: the memory does not hold a single candidate.
         """
-        counts = checked_counts(prefixes, candidates)
-        table = torch.full((len(counts), int(counts.max())), float("-inf"), device=self._backbone.device)
-        sizes = [self._n_tokens(prefix, own) if own else 0 for prefix, own in zip(prefixes, candidates)]
+        table = torch.full((len(prompts), int(prompts.counts.max())), float("-inf"), device=self._backbone.device)
+        sizes = self._sizes(prompts)
         n, rank = (processes.count(), processes.rank()) if self._shares_out else (1, 0)
         shares = [[i for i in share if sizes[i]] for share in dealt(sizes, n)]
         with self._backbone.in_step() if n > 1 else nullcontext():
-            self._fill(table, shares[rank], prefixes, candidates)
+            self._fill(table, shares[rank], prompts, sizes)
         if n > 1:
             for share, scores in zip(shares, processes.all_gather(table[shares[rank]].cpu()), strict=True):
                 table[share] = scores.to(table.device)
         return table
 
-    def _fill(
-        self, table: Tensor, waiting: list[int], prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]
-    ) -> None:
+    def _fill(self, table: Tensor, waiting: list[int], prompts: GroupedPrompts, sizes: list[int]) -> None:
         """Enter the scores of some histories. [B, C]"""
         while waiting:
-            sizes = [self._n_tokens(prefixes[i], candidates[i]) for i in waiting]
             done: set[int] = set()
-            for batch in token_batches(sizes, self.budget.max_tokens):
+            for batch in token_batches([sizes[i] for i in waiting], self.budget.max_tokens):
                 chosen = [waiting[i] for i in batch]
-                scores = self._tried([prefixes[i] for i in chosen], [candidates[i] for i in chosen])
+                scores = self._tried(prompts.chosen(chosen))
                 if scores is None:
                     break
                 table[chosen, : scores.shape[1]] = scores
                 done.update(chosen)
             waiting = [i for i in waiting if i not in done]
 
-    def _tried(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor | None:
+    def _tried(self, prompts: GroupedPrompts) -> Tensor | None:
         """Scores [b, C] of a batch, or None when memory ran out."""
         try:
-            return self._batch(prefixes, candidates)
+            return self._batch(prompts)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -96,32 +88,32 @@ class Scorer:
                 f"process {processes.rank()} of {processes.count()} is out of memory in a pass that all must make,"
                 f" since weights are divided: set max_tokens_per_batch to less (it was {self.budget.max_tokens})"
             )
-        least = max(map(self._n_least, prefixes, candidates))
-        self.budget.halve(sum(map(self._n_tokens, prefixes, candidates)), least)
+        self.budget.halve(sum(self._sizes(prompts)), max(map(self._n_least, prompts.prefixes, prompts.candidates)))
         return None
 
-    def _batch(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
+    def _batch(self, prompts: GroupedPrompts) -> Tensor:
         ids = (self._yes_id, self._no_id)
         if self._backbone.attention == "cached_prefix":
-            return score_cached_prefix(self._backbone, prefixes, candidates, *ids, self.budget.max_tokens)
+            return score_cached_prefix(self._backbone, prompts, *ids, self.budget.max_tokens)
         if self._backbone.attention == "plain":
-            rows = plain_rows(prefixes, candidates, self._backbone.pad_id)
+            rows = plain_rows(prompts, self._backbone.pad_id)
             return score_plain(self._backbone, rows, *ids, max(1, self.budget.max_tokens // rows.input_ids.shape[1]))
-        if len(prefixes) > 1 or self._n_tokens(prefixes[0], candidates[0]) <= self.budget.max_tokens:
-            return score_shared_prefix(self._backbone, shared_prefix_rows(prefixes, candidates), *ids)
-        return self._chunked(prefixes[0], candidates[0])
+        if len(prompts) > 1 or self._sizes(prompts)[0] <= self.budget.max_tokens:
+            return score_shared_prefix(self._backbone, shared_prefix_rows(prompts), *ids)
+        return self._chunked(prompts)
 
-    def _chunked(self, prefix: Section, candidates: Sequence[Section]) -> Tensor:
+    def _chunked(self, prompts: GroupedPrompts) -> Tensor:
         """Scores [1, C] of one history; only its first chunk reads the prefix."""
+        (prefix,), (candidates,) = prompts.prefixes, prompts.candidates
         kept: dict[nn.Module, KeysAndValues] = {}
         scores = torch.empty(1, len(candidates), device=self._backbone.device)
         for chunk in candidate_chunks(list(map(len, candidates)), len(prefix), self.budget.max_tokens):
-            rows = shared_prefix_rows([prefix], [[candidates[i] for i in chunk]], kept)
+            rows = shared_prefix_rows(GroupedPrompts([prefix], [[candidates[i] for i in chunk]]), kept)
             scores[:, chunk] = score_shared_prefix(self._backbone, rows, self._yes_id, self._no_id)
         return scores
 
-    def _n_tokens(self, prefix: Section, candidates: Sequence[Section]) -> int:
-        return tokens_of_history(prefix, candidates, rows_apart=self._backbone.is_unpacked)
+    def _sizes(self, prompts: GroupedPrompts) -> list[int]:
+        return prompts.sizes(rows_apart=self._backbone.is_unpacked)
 
     def _n_least(self, prefix: Section, candidates: Sequence[Section]) -> int:
         """Tokens of the largest pass of a history that cannot be divided further."""

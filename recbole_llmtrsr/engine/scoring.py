@@ -11,16 +11,16 @@ Source: Zheng et al. (WWW 2024), the score of a candidate: the two-way softmax o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from recbole_llmtrsr.engine.attention.prefix_attention import PrefixAttention
-from recbole_llmtrsr.engine.rows import PlainRows, Section, SharedPrefixRows, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, PlainRows, SharedPrefixRows, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.llm.backbone import Backbone
 
 
@@ -32,7 +32,7 @@ class HeadScale:
     softcap: float | None = None
 
     @classmethod
-    def of(cls, config: Any) -> HeadScale:
+    def of(cls, config: PretrainedConfig) -> HeadScale:
         """Read it from a transformers config: Granite divides, Cohere multiplies, Gemma 2 squashes."""
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
@@ -88,22 +88,16 @@ def shared_prefix_states(backbone: Backbone, rows: SharedPrefixRows) -> Tensor:
     return states[0]
 
 
-def scores_with_gradients(
-    backbone: Backbone,
-    prefixes: Sequence[Section],
-    candidates: Sequence[Sequence[Section]],
-    yes_id: int,
-    no_id: int,
-) -> Tensor:
+def scores_with_gradients(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int) -> Tensor:
     """Scores to learn from, in one pass, by the layout that `backbone.attention` allows.
 
     Returns:
         float32 [B, C]; -inf where a history has fewer candidates.
     """
     if backbone.is_unpacked:
-        rows = plain_rows(prefixes, candidates, backbone.pad_id)
+        rows = plain_rows(prompts, backbone.pad_id)
         return score_plain(backbone, rows, yes_id, no_id, batch_size=len(rows.input_ids))
-    return score_shared_prefix(backbone, shared_prefix_rows(prefixes, candidates), yes_id, no_id)
+    return score_shared_prefix(backbone, shared_prefix_rows(prompts), yes_id, no_id)
 
 
 def score_plain(backbone: Backbone, rows: PlainRows, yes_id: int, no_id: int, batch_size: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_llmtrsr.config.options import BackboneSettings
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import plain_states
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
@@ -146,7 +146,7 @@ def _size(weights: Collection[torch.Tensor]) -> int:
 
 def _idle_pass(backbone: Backbone) -> None:
     with torch.no_grad():
-        plain_states(backbone, plain_rows([[0]], [[[0]]], backbone.pad_id))
+        plain_states(backbone, plain_rows(GroupedPrompts([[0]], [[[0]]]), backbone.pad_id))
 
 
 class _InStep:
@@ -170,7 +170,7 @@ class _InStep:
         while any(processes.all_gather(False)):
             self._idle_pass()
 
-    def before_pass(self, *_: Any) -> None:
+    def before_pass(self, *_: object) -> None:
         """Tell the others that there is one more."""
         if self._announces:
             processes.all_gather(True)

@@ -5,20 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 
-from recbole_llmtrsr.engine.rows import Section
-
-
-def tokens_of_history(prefix: Section, candidates: Sequence[Section], *, rows_apart: bool) -> int:
-    """What a history takes of a forward pass.
-
-    Args:
-        prefix: its token ids.
-        candidates: token ids of its candidates.
-        rows_apart: every candidate has a padded row of its own, with the prefix in it.
-    """
-    if rows_apart:
-        return len(candidates) * (len(prefix) + max(map(len, candidates)))
-    return len(prefix) + sum(map(len, candidates))
+from recbole_llmtrsr.runtime.packing import packed
 
 
 def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
@@ -29,7 +16,7 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
     >>> list(token_batches([3, 9, 4, 2], max_tokens=8))
     [[1], [2, 0], [3]]
     """
-    return _packed(sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]), n_tokens, max_tokens)
+    return packed(sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]), n_tokens, max_tokens)
 
 
 def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
@@ -67,26 +54,25 @@ def even_batches(n_tokens: Sequence[int], max_tokens: int, n: int) -> list[list[
         n_batches += n
 
 
-def candidate_chunks(lengths: Sequence[int], prefix_length: int, max_tokens: int) -> Iterator[list[int]]:
-    """Indices of candidates of one history that go together; the first chunk has the prefix's tokens besides.
+def candidate_chunks(
+    lengths: Sequence[int], prefix_length: int, max_tokens: int, *, padded: bool = False
+) -> Iterator[list[int]]:
+    """Indices of candidates of one history that go together.
 
     Candidates of like length share a chunk. One candidate always fits.
 
+    Args:
+        lengths: tokens of every candidate.
+        prefix_length: tokens of the prefix, which the first chunk has besides.
+        max_tokens: of a chunk.
+        padded: every candidate has a row of its own, behind the prefix, padded to the longest of its chunk.
+
     >>> list(candidate_chunks([5, 1, 4, 2], prefix_length=3, max_tokens=6))
     [[1, 3], [2], [0]]
+    >>> list(candidate_chunks([5, 1, 4, 2], prefix_length=10, max_tokens=24, padded=True))
+    [[1, 3], [2], [0]]
     """
-    return _packed(sorted(range(len(lengths)), key=lengths.__getitem__), lengths, max_tokens, prefix_length)
-
-
-def _packed(order: Sequence[int], sizes: Sequence[int], most: int, begun: int = 0) -> Iterator[list[int]]:
-    """Indices in their order, together as long as their sizes come to no more than `most`; the first have `begun`."""
-    pack: list[int] = []
-    total = begun
-    for i in order:
-        if pack and total + sizes[i] > most:
-            yield pack
-            pack, total = [], 0
-        pack.append(i)
-        total += sizes[i]
-    if pack:
-        yield pack
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    if padded:
+        return packed(order, [prefix_length + n for n in lengths], max_tokens, padded=True)
+    return packed(order, lengths, max_tokens, begun=prefix_length)

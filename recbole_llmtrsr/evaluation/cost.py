@@ -10,10 +10,9 @@ Deviation: the peak is that of matrix products measured on the device, not the o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import wraps
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +28,6 @@ from recbole_llmtrsr.runtime.device import (
 
 GIB = 2**30
 STAGES = ("training", "validation", "evaluation")
-# RecBole's trainers call these from `fit`; the second is that of decision trees.
-_HOOKS = {"_train_epoch": "training", "_train_at_once": "training", "_valid_epoch": "validation"}
 
 
 class Counts(Protocol):
@@ -110,28 +107,12 @@ class StageCosts:
         for counter, total in self._totals().items():
             stage.counted[counter] = stage.counted.get(counter, 0) + total - before.get(counter, 0)
 
-    def watch(self, trainer: Any, counts: Counts | None) -> None:
-        """Measure a trainer's epochs and validations apart, which its `fit` runs in turn.
-
-        Args:
-            trainer: any of RecBole's.
-            counts: of its model; RecBole's own count nothing.
-        """
+    def watch(self, counts: Counts | None) -> None:
+        """Read what a model counts from now on; RecBole's own count nothing."""
         self._counts = counts
-        for hook, stage in _HOOKS.items():
-            if hasattr(trainer, hook):
-                setattr(trainer, hook, self._measured(getattr(trainer, hook), stage))
 
     def _totals(self) -> Mapping[str, int]:
         return {} if self._counts is None else self._counts.totals()
-
-    def _measured(self, hook: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        @wraps(hook)
-        def measured(*args: Any, **kwargs: Any) -> Any:
-            with self(stage):
-                return hook(*args, **kwargs)
-
-        return measured
 
     def report(self, n_users: Mapping[str, int]) -> dict[str, Any]:
         """The `cost` of result.json.

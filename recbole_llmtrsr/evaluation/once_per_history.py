@@ -9,6 +9,7 @@ and a model whose scores differ is asked row by row from then on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from logging import getLogger
 from typing import Any
 
@@ -25,17 +26,40 @@ MOST_SCORES = 2**22  # of all items at once
 FEWEST_HISTORIES = 16  # at once: with fewer, more passes would be made and not fewer; and equal vectors would not tie
 
 
-def score_once_per_history(model: Any) -> None:
-    """Let a model's `predict` read each history once, where that is less work.
+@cache
+def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
+    """A model class whose `predict` reads each history once, where that is less work.
 
     Left as they are: models of other kinds, those that look vectors up and read nothing, those that score all items in
     another class than rows (one of them was changed), and catalogues above `MOST_SCORES / FEWEST_HISTORIES` items.
+
+    Args:
+        host: a model class of RecBole's.
     """
-    if not isinstance(model, SequentialRecommender) or not _reads(model):
-        return
-    at_once = MOST_SCORES // model.n_items
-    if _defining(model, "predict") is _defining(model, "full_sort_predict") and at_once >= FEWEST_HISTORIES:
-        model.predict = OncePerHistory(model.predict, model.full_sort_predict, model.ITEM_ID, at_once)
+    is_read = issubclass(host, SequentialRecommender)
+    if not is_read or _defining(host, "predict") is not _defining(host, "full_sort_predict"):
+        return host
+
+    class OnceScored(host):  # type: ignore[misc, valid-type]
+        """The host; `once_per_history` is how it scores, None where by row."""
+
+        once_per_history: OncePerHistory | None = None
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            at_once = MOST_SCORES // self.n_items
+            if at_once >= FEWEST_HISTORIES and _reads(self):
+                self.once_per_history = OncePerHistory(
+                    super().predict, super().full_sort_predict, self.ITEM_ID, at_once
+                )
+
+        def predict(self, interaction: Interaction) -> Tensor:
+            """Scores of rows. [n_rows]"""
+            score = super().predict if self.once_per_history is None else self.once_per_history
+            return score(interaction)
+
+    OnceScored.__name__ = OnceScored.__qualname__ = host.__name__  # by which logs speak of it
+    return OnceScored
 
 
 def _reads(model: nn.Module) -> bool:
@@ -44,8 +68,8 @@ def _reads(model: nn.Module) -> bool:
     return any(True for part in parts for _ in part.parameters(recurse=False))
 
 
-def _defining(model: Any, method: str) -> type:
-    return next(kind for kind in type(model).__mro__ if method in vars(kind))
+def _defining(model_class: type, method: str) -> type:
+    return next(kind for kind in model_class.__mro__ if method in vars(kind))
 
 
 class OncePerHistory:

@@ -17,6 +17,7 @@ from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_his
 from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
 from recbole_llmtrsr.evaluation.result import write_json
 from recbole_llmtrsr.experiment.ablations import run_ablations
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 
 
 class FinalTest:
@@ -36,7 +37,7 @@ class FinalTest:
         if not len(self._trainer.eval_collector.ranks):
             return None
         rows, dataset = ranked_rows(loader), loader._dataset
-        reads_prompts = self._reads_prompts
+        reads_prompts = reads_candidates(self._trainer.model)
         trimmed = self._trainer.model.prompts.trimmed if reads_prompts else ()
         words = target_words(self._config, dataset, rows.targets)
         features = {
@@ -76,7 +77,7 @@ class FinalTest:
 
     def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by probe, and what result.json tells of the probes."""
-        if not self._reads_prompts:
+        if not reads_candidates(self._trainer.model):
             getLogger().info("probe: only models that read prompts have some to change")
             return {}, {}
         probes = run_ablations(
@@ -86,10 +87,6 @@ class FinalTest:
         tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
         changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
         return tables, {"changed": changed, "left_out": dict(probes.left_out)}
-
-    @property
-    def _reads_prompts(self) -> bool:
-        return getattr(self._trainer.model, "reads_candidates", False)
 
     def _table(self, rows: RankedRows, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
         found = self._trainer.eval_collector

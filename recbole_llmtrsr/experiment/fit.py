@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils.memory import should_reduce_batch_size
+from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
 
 from recbole_llmtrsr.config.config import Config
@@ -19,9 +19,8 @@ from recbole_llmtrsr.config.recbole_faults import setting_up
 from recbole_llmtrsr.data.identity import differences
 from recbole_llmtrsr.data.location import changed_files
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.evaluation.cost import StageCosts
-from recbole_llmtrsr.evaluation.once_per_history import OncePerHistory, score_once_per_history
+from recbole_llmtrsr.evaluation.once_per_history import scoring_once_per_history
 from recbole_llmtrsr.experiment.run_data import RunData
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
@@ -33,6 +32,7 @@ from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
 from recbole_llmtrsr.runtime.clock import Clock
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.training.resumable import Part, ResumableTraining
+from recbole_llmtrsr.training.run_trainer import run_trainer
 from recbole_llmtrsr.training.state_folder import StateFolder
 
 STATES = "training-states"  # below the run's folder, until it has finished
@@ -44,9 +44,12 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
     Raises:
         UserError: the model does not fit into memory, or cannot be made of these options and data.
     """
+    model_class = config.model_class
+    if config["eval_type"] == EvaluatorType.RANKING and not issubclass(model_class, LanguageModelRecommender):
+        model_class = scoring_once_per_history(model_class)
     try:
         with setting_up(config, "the model"):
-            model = config.model_class(config, data.train._dataset).to(config["device"])
+            model = model_class(config, data.train._dataset).to(config["device"])
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
@@ -54,28 +57,20 @@ def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Re
         remedy = of_backbone if data.has_texts else "lower the sizes of its layers and embeddings"
         raise UserError(f"{config.label} does not fit into the memory of {config['device']}: {remedy}") from error
     if reranking is not None:
-        model.reranking = reranking
+        model.rerank_with(reranking)
     texts = config.settings.text
     if texts.text_init is not None and not data.has_texts:
         initialise_items(model, item_vectors(config, data.train._dataset, "text_init"), texts.text_init_frozen)
     getLogger().info(model)
     with setting_up(config, "the trainer"):
-        trainer: Any = get_trainer(config.model_class)(config, model)
-    # RecBole names the file by model and second, which seeds, variants and runs side by side share.
-    number = processes.broadcast(uuid.uuid4().hex[:8])
-    own_name = f"{config.label}-seed-{config['seed']}-{number}.pth"
-    trainer.saved_model_file = str(Path(trainer.saved_model_file).with_name(own_name))
-    trainer.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
-    trainer.evaluator = ExpectedEvaluator(config)
-    if config["eval_type"] == EvaluatorType.RANKING and not isinstance(model, LanguageModelRecommender):
-        score_once_per_history(model)
-    costs.watch(trainer, getattr(model, "meter", None))
+        trainer = run_trainer(get_trainer(config.model_class))(config, model, costs)
+    costs.watch(getattr(model, "meter", None))
     return trainer
 
 
 def fit(
     config: Config,
-    trainer: Any,
+    trainer: Trainer,
     data: RunData,
     summaries: SummaryResult,
     costs: StageCosts,
@@ -104,8 +99,8 @@ def fit(
     """
     options = config.settings.resume
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
-    if isinstance(trainer.model.predict, OncePerHistory):
-        parts["predict"] = trainer.model.predict
+    if (once := getattr(trainer.model, "once_per_history", None)) is not None:
+        parts["predict"] = once
     states = StateFolder(folder / STATES, options.keep_states)
     training = ResumableTraining(trainer, data.train, states, options.checkpoint_minutes, parts)
     is_restored = training.restore(saved)
@@ -204,7 +199,7 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
         )
 
 
-def _begin_from(trainer: Any, checkpoint: str) -> None:
+def _begin_from(trainer: Trainer, checkpoint: str) -> None:
     """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one it reads."""
     own_file = trainer.saved_model_file
     trainer.resume_checkpoint(checkpoint)

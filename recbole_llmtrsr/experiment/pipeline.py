@@ -31,6 +31,7 @@ from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_
 from recbole_llmtrsr.llm.loading.quantized import n_weights
 from recbole_llmtrsr.llm.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.model.assembly import check_prompts
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime import processes, recbole_patches
@@ -100,7 +101,7 @@ def run_pipeline(
     with _logging(config) as logger, _wandb_run(config):
         logger.info(config)
         data = load_run_data(config, clock, candidate_hashes or {})
-        has_prompts = _reads_candidates(config)
+        has_prompts = reads_candidates(config.model_class)
         if explained is not None and (stage.dry_run or not has_prompts):
             logger.warning(
                 f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
@@ -223,14 +224,13 @@ def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     return Run(config.label, config["seed"], result, None, {})
 
 
-def _reads_candidates(config: Config) -> bool:
-    """Whether the model reads a prompt for each candidate, which can be counted, changed and explained."""
-    return getattr(config.model_class, "reads_candidates", False)
-
-
 def _counted_format(config: Config) -> torch.dtype | None:
     """Number format of the matrix products of a model that counts them."""
-    return weights_dtype(config.settings.backbone.precision, config["device"]) if _reads_candidates(config) else None
+    return (
+        weights_dtype(config.settings.backbone.precision, config["device"])
+        if reads_candidates(config.model_class)
+        else None
+    )
 
 
 def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[s
             "ragged_item_lines": len(data.dataset.item_text.ragged_lines),
             "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
         }
-    if getattr(model, "reads_candidates", False):
+    if reads_candidates(model):
         report |= {
             "tokens": model.meter.tokens,
             "trims": dict(model.prompts.trims),

@@ -8,7 +8,6 @@ models of language no weights are read: they are looked for, with their tokenize
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import tempfile
@@ -120,16 +119,9 @@ def _perform(config: Config) -> None:
 
 
 def _aside(config: Config, folder: Path) -> Config:
-    """The same options on the CPU, in an object of its own, since RecBole writes to the one that it is given.
-
-    Candidates go to the folder.
-    """
-    own = copy.copy(config)
-    own.final_config_dict = {**copy.deepcopy(config.final_config_dict), "device": torch.device("cpu")}
-    own.identity = {}
+    """The same options on the CPU, with candidates in the folder."""
     evaluation = dataclasses.replace(config.settings.evaluation, also_test=(), candidate_dir=str(folder / "candidates"))
-    own.settings = dataclasses.replace(config.settings, evaluation=evaluation)
-    return own
+    return config.changed(dataclasses.replace(config.settings, evaluation=evaluation), device=torch.device("cpu"))
 
 
 def _first_events(config: Config, path: Path) -> list[str]:
@@ -159,11 +151,10 @@ def _in_small(config: Config, events: Mapping[Path, Sequence[str]], folder: Path
     arguments = config["eval_args"]
     modes = {phase: mode if mode in ("full", "labeled") else "uni1" for phase, mode in arguments["mode"].items()}
     protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": modes}
-    config.final_config_dict |= {"data_path": str(folder), "eval_args": {**arguments, **protocol}}
-    config.final_config_dict |= dict.fromkeys(_UNFILTERED)
     evaluation = dataclasses.replace(config.settings.evaluation, catalogue="interactions")
-    config.settings = dataclasses.replace(config.settings, evaluation=evaluation)
-    return config
+    settings = dataclasses.replace(config.settings, evaluation=evaluation)
+    options = {"data_path": str(folder), "eval_args": {**arguments, **protocol}, **dict.fromkeys(_UNFILTERED)}
+    return config.changed(settings, **options)
 
 
 @contextmanager

@@ -11,22 +11,29 @@ from typing import Any
 
 import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
+from recbole.trainer import Trainer
 from tqdm import tqdm
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.full_ranking import MOST_SCORES, excludes_seen, history_places
+from recbole_llmtrsr.data.loaders.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
 from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_model, faults_of_rule, trained_retriever
+from recbole_llmtrsr.runtime.packing import groups
 
 _RULES = ("Pop", "text")
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
 
-def faults_of_retrievers(configs: Sequence[Any], saved: bool) -> list[str]:
+def faults_of_retrievers(configs: Sequence[Config], saved: bool) -> list[str]:
     """What can be told of the retrievers before anything is trained.
 
     Args:
@@ -34,9 +41,9 @@ def faults_of_retrievers(configs: Sequence[Any], saved: bool) -> list[str]:
         saved: they keep their checkpoints.
     """
     faults: list[str] = []
-    before: dict[tuple[str, Any], Any] = {}
+    before: dict[tuple[str, int], Config] = {}
     for config in configs:
-        if _reads_candidates(config):
+        if reads_candidates(config.model_class):
             faults += _faults_of_negatives(config)
         if _reranks(config):
             faults += _faults_of_retriever(config, before, saved)
@@ -44,8 +51,8 @@ def faults_of_retrievers(configs: Sequence[Any], saved: bool) -> list[str]:
     return faults
 
 
-def use_retriever(config: Any, runs: Sequence[Run]) -> None:
-    """Let a ``retriever`` that names a model of the comparison be its checkpoint, of the same seed.
+def with_retriever(config: Config, runs: Sequence[Run]) -> Config:
+    """The options under which a ``retriever`` that names a model of the comparison is its checkpoint, of the same seed.
 
     Args:
         config: of the run that comes next.
@@ -53,12 +60,13 @@ def use_retriever(config: Any, runs: Sequence[Run]) -> None:
     """
     name = config.settings.retrieval.retriever
     found = [run.result.get("checkpoint") for run in runs if (run.label, run.seed) == (name, config["seed"])]
-    if _reranks(config) and name not in _RULES and found and found[0] is not None:
-        retrieval = replace(config.settings.retrieval, retriever=found[0])
-        config.settings = replace(config.settings, retrieval=retrieval)
+    if not (_reranks(config) and name not in _RULES and found and found[0] is not None):
+        return config
+    retrieval = replace(config.settings.retrieval, retriever=found[0])
+    return config.changed(replace(config.settings, retrieval=retrieval))
 
 
-def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
+def make_reranking(config: Config, train: Dataset, n_valid: int) -> Reranking | None:
     """The re-ranking that the options ask for; None where a model scores every item.
 
     Args:
@@ -86,7 +94,7 @@ def make_reranking(config: Any, train: Any, n_valid: int) -> Reranking | None:
     return reranking
 
 
-def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
+def retrieve_negatives(config: Config, train: TargetTrainDataLoader, reranking: Reranking) -> None:
     """Let training meet what the re-ranking will: of its negatives, the share ``hard_negative_ratio`` is retrieved.
 
     Args:
@@ -98,15 +106,15 @@ def retrieve_negatives(config: Any, train: Any, reranking: Reranking) -> None:
     if not share:
         return
     rows = train.prompted
-    found, step = [], max(1, MOST_SCORES // rows.item_num)
-    for begin in tqdm(range(0, len(rows), step), desc="retrieved negatives", disable=not config["show_progress"]):
-        batch = train.transform(rows, rows[np.arange(begin, min(begin + step, len(rows)))])
+    found, batches = [], list(groups(range(len(rows)), max(1, MOST_SCORES // rows.item_num)))
+    for places in tqdm(batches, desc="retrieved negatives", disable=not config["show_progress"]):
+        batch = train.transform(rows, rows[np.array(places)])
         found.append(reranking.top(batch)[1].cpu().numpy())
     train.set_retrieved(np.concatenate(found), share)
 
 
 def finish_reranking(
-    reranking: Reranking, trainer: Any, loaders: Mapping[str, Any], load_best_model: bool
+    reranking: Reranking, trainer: Trainer, loaders: Mapping[str, AbstractDataLoader], load_best_model: bool
 ) -> dict[str, Any]:
     """Tune the share of the re-ranker if ``blend`` asks for it, and report.
 
@@ -131,7 +139,9 @@ def finish_reranking(
     return {**tuned, "reranking": {**report, "blend": reranking.blend, "recall_ceiling": ceilings}}
 
 
-def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: bool) -> dict[float, dict[str, float]]:
+def tune_blend(
+    reranking: Reranking, trainer: Trainer, valid: AbstractDataLoader, load_best_model: bool
+) -> dict[float, dict[str, float]]:
     """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
 
     Args:
@@ -155,7 +165,7 @@ def tune_blend(reranking: Reranking, trainer: Any, valid: Any, load_best_model: 
     return found
 
 
-def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[str, float]:
+def recall_ceilings(reranking: Reranking, loaders: Mapping[str, AbstractDataLoader]) -> dict[str, float]:
     """Share of the targets among the retriever's best items, which no re-ranking can exceed; by split.
 
     Args:
@@ -175,7 +185,7 @@ def recall_ceilings(reranking: Reranking, loaders: Mapping[str, Any]) -> dict[st
     return ceilings
 
 
-def _faults_of_negatives(config: Any) -> list[str]:
+def _faults_of_negatives(config: Config) -> list[str]:
     if not config.settings.retrieval.hard_negative_ratio:
         return []
     if config.settings.retrieval.retriever is None:
@@ -185,8 +195,9 @@ def _faults_of_negatives(config: Any) -> list[str]:
     return []
 
 
-def _faults_of_retriever(config: Any, before: Mapping[tuple[str, Any], Any], saved: bool) -> list[str]:
+def _faults_of_retriever(config: Config, before: Mapping[tuple[str, int], Config], saved: bool) -> list[str]:
     name = config.settings.retrieval.retriever
+    assert name is not None
     if name in _RULES:
         return faults_of_rule(name, config) if name == "Pop" else []
     own = before.get((name, config["seed"]))
@@ -204,17 +215,14 @@ def _faults_of_retriever(config: Any, before: Mapping[tuple[str, Any], Any], sav
     ]
 
 
-def _reads_candidates(config: Any) -> bool:
-    return getattr(config.model_class, "reads_candidates", False)
-
-
-def _reranks(config: Any) -> bool:
+def _reranks(config: Config) -> bool:
     """Whether a model reads candidates, and a retriever is to choose them."""
-    return config.settings.retrieval.retriever is not None and _reads_candidates(config)
+    return config.settings.retrieval.retriever is not None and reads_candidates(config.model_class)
 
 
-def _retriever(config: Any, train: Any) -> Retriever:
+def _retriever(config: Config, train: Dataset) -> Retriever:
     name = config.settings.retrieval.retriever
+    assert name is not None
     if name == "Pop":
         return PopularityRetriever(train.popularity, config["device"])
     if name == "text":

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.recbole_faults import setting_up
+from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.identity import identity
-from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
+from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader, make_loaders
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.full_sort import check_full_sort_cost
@@ -33,12 +36,12 @@ class RunData:
         files: digests of the files that were read, by name.
     """
 
-    dataset: Any
-    train: Any
-    valid: Any
-    test: Any
-    candidates: Mapping[str, Any]
-    also: Mapping[str, Any]
+    dataset: Dataset
+    train: AbstractDataLoader
+    valid: AbstractDataLoader
+    test: AbstractDataLoader
+    candidates: Mapping[str, CandidateSet]
+    also: Mapping[str, CandidateEvalDataLoader]
     files: Mapping[str, str]
 
     @property
@@ -47,7 +50,7 @@ class RunData:
         return isinstance(self.dataset, LLMTRSRDataset)
 
     @property
-    def loaders(self) -> list[Any]:
+    def loaders(self) -> list[AbstractDataLoader]:
         """All of them."""
         return [self.train, self.valid, self.test, *self.also.values()]
 
@@ -76,18 +79,18 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
     """
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     with clock("data"):
-        config.data_files = files = file_digests(config)
+        files = file_digests(config)
         with setting_up(config, "the data"):
             dataset = load_dataset(get_dataset(config.model_class), config)
             getLogger().info(dataset)
             (train, valid, test), candidates, also = make_loaders(config, dataset)
-        config.identity = identity(dataset)
+        config.describe_data(identity(dataset), files)
     _check_same_candidates(candidates, candidate_hashes)
-    check_full_sort_cost(config, config.model_class, {"valid": valid, "test": test})
+    check_full_sort_cost(config, {"valid": valid, "test": test})
     return RunData(dataset, train, valid, test, candidates, also, files)
 
 
-def _check_same_candidates(candidates: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+def _check_same_candidates(candidates: Mapping[str, CandidateSet], expected: Mapping[str, str]) -> None:
     for split, digest in expected.items():
         found = candidates[split].digest if split in candidates else "none"
         if found != digest:

@@ -78,8 +78,9 @@ class Backbone(nn.Module):
 
     def before_head(self, states: torch.Tensor) -> torch.Tensor:
         """What the output head is given for these last hidden states: BERT's kind transforms them first. [..., H]"""
-        path = next((name for name, module in self.transformer.named_modules() if module is self.output_head), "")
-        transform = getattr(self.transformer.get_submodule(path.rpartition(".")[0]), "transform", None)
+        transformer, head = self.transformer, self.output_head
+        path = next((name for name, module in transformer.named_modules() if module is head), "")
+        transform = getattr(transformer.get_submodule(path.rpartition(".")[0]), "transform", None)
         return transform(states) if isinstance(transform, nn.Module) else states
 
     @property

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from recbole_llmtrsr.config.options import BackboneSettings
 from recbole_llmtrsr.config.settings import Settings
@@ -99,20 +98,19 @@ def check_weights_format(settings: Settings, device: torch.device) -> None:
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
 
 
-def check_backbone(settings: Settings, device: torch.device) -> None:
+def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
     """Refuse a backbone that cannot be loaded, before summaries are written; of its weights the names alone are read.
+
+    Returns:
+        its config and tokenizer; None for the builtin one, which has none yet.
 
     Raises:
         UserError: no such backbone, no tokenizer, weights of another architecture, or a ``load_in`` that cannot work.
     """
-    check_weights_format(settings, device)
-    if settings.backbone.backbone != BUILTIN:
-        checked_tokenizer(settings)
-
-
-def checked_tokenizer(settings: Settings) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Config and tokenizer of a backbone that is not the builtin one; errors as for ``check_backbone``."""
     options = settings.backbone
+    check_weights_format(settings, device)
+    if options.backbone == BUILTIN:
+        return None
     source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
     config, tokenizer = source.load_tokenizer()
     source.check_names(config)

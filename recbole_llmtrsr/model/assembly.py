@@ -7,24 +7,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from recbole_llmtrsr.config.settings import Settings
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.engine.exactness import probe
 from recbole_llmtrsr.engine.sharding import WeightDivider, check_can_divide
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.make_backbone import (
-    autocast,
-    check_weights_format,
-    checked_tokenizer,
-    choose_weights,
-    make_backbone,
-)
+from recbole_llmtrsr.llm.make_backbone import autocast, check_backbone, choose_weights, make_backbone
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
@@ -44,7 +38,7 @@ class PromptedBackbone:
     attention_refused: Mapping[str, str]  # back-ends faster than the one in use, and why they are not
 
 
-def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) -> PromptedBackbone:
+def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, seed: int) -> PromptedBackbone:
     """Load or make the backbone, choose its trainable weights, and find how it scores exactly.
 
     Args:
@@ -79,7 +73,7 @@ def assemble(settings: Settings, dataset: Any, device: torch.device, seed: int) 
     return PromptedBackbone(backbone, prompts, yes_id, no_id, refused)
 
 
-def check_prompts(settings: Settings, dataset: Any) -> None:
+def check_prompts(settings: Settings, dataset: LLMTRSRDataset) -> None:
     """Refuse a backbone that cannot be loaded or asked, before summaries are written.
 
     Of its weights the names alone are read.
@@ -89,10 +83,9 @@ def check_prompts(settings: Settings, dataset: Any) -> None:
             a prompt limit too small, a `load_in` that cannot work, or weights that cannot be divided as the launcher
             was told.
     """
-    check_weights_format(settings, dataset.config["device"])
     check_can_divide(settings.backbone)
-    if settings.backbone.backbone != BUILTIN:
-        config, tokenizer = checked_tokenizer(settings)
+    if (checked := check_backbone(settings, dataset.config["device"])) is not None:
+        config, tokenizer = checked
         _check_context(settings, config.get_text_config())
         _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
 
@@ -116,7 +109,9 @@ def recommender_templates(settings: Settings) -> Templates:
     return templates.without_summary()
 
 
-def prompt_builder(settings: Settings, templates: Templates, tokenizer: Any, catalogue: Sequence[str]) -> PromptBuilder:
+def prompt_builder(
+    settings: Settings, templates: Templates, tokenizer: PreTrainedTokenizerBase, catalogue: Sequence[str]
+) -> PromptBuilder:
     """A maker of prompts that has made none.
 
     Args:
@@ -132,13 +127,15 @@ def prompt_builder(settings: Settings, templates: Templates, tokenizer: Any, cat
     return PromptBuilder(tokenizer, templates, settings.prompt, catalogue, with_summary=with_summary)
 
 
-def _prompts(settings: Settings, tokenizer: Any, catalogue: list[str]) -> tuple[PromptBuilder, int, int]:
+def _prompts(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, catalogue: list[str]
+) -> tuple[PromptBuilder, int, int]:
     prompts = prompt_builder(settings, recommender_templates(settings), tokenizer, catalogue)
     first, second = settings.prompt.answers
     return prompts, *answer_token_ids(tokenizer, prompts.slot_text, (first, second), prompts.separator)
 
 
-def _check_context(settings: Settings, config: Any) -> None:
+def _check_context(settings: Settings, config: PretrainedConfig) -> None:
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and settings.prompt.max_prompt_tokens > longest:
         raise UserError(

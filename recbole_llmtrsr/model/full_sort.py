@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 
 
-def check_full_sort_cost(config: Any, model_class: Any, loaders: Mapping[str, Any]) -> None:
+def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoader]) -> None:
     """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate.
 
     Args:
         config: our Config.
-        model_class: the model that would rank.
         loaders: evaluation loader by split.
 
     Raises:
         UserError: with the cost in scores, and the remedies.
     """
-    if not getattr(model_class, "reads_candidates", False):
+    if not reads_candidates(config.model_class):
         return
     limit, retrieval = config.settings.evaluation.max_full_sort_scores, config.settings.retrieval
     for split, loader in loaders.items():

@@ -17,6 +17,7 @@ from recbole_llmtrsr.engine.token_batches import token_batches
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
+from recbole_llmtrsr.runtime.packing import groups
 
 _ITEMS_AT_ONCE = 10_000
 _ITEMS_A_PART = 4096
@@ -41,8 +42,8 @@ class ItemEncoder(nn.Module):
         self._plain_text = PlainText(backbone.tokenizer)
         self._file: Path | None = None
         self._tokens: list[np.ndarray] = []
-        for begin in range(0, len(texts), _ITEMS_AT_ONCE):
-            self._tokens += self._tokenized(texts[begin : begin + _ITEMS_AT_ONCE], max_tokens)
+        for part in groups(texts, _ITEMS_AT_ONCE):
+            self._tokens += self._tokenized(part, max_tokens)
         self.n_cut = sum(len(ids) == max_tokens for ids in self._tokens)
         if self.n_cut:
             getLogger().warning(f"{self.n_cut:,} of {len(texts):,} item texts have {max_tokens} tokens and may be cut")

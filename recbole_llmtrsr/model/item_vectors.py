@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.catalogue_text import catalogue_texts
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
@@ -17,7 +18,7 @@ from recbole_llmtrsr.llm.make_backbone import weights_dtype
 _ROWS_AT_ONCE = 65_536  # in double precision
 
 
-def item_vectors(config: Any, dataset: Any, role: str) -> Tensor:
+def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
     """Text vectors by RecBole's item id, of length 1; of zeros for the padding and items without text.
 
     Args:
@@ -46,7 +47,7 @@ def item_vectors(config: Any, dataset: Any, role: str) -> Tensor:
     return table
 
 
-def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
+def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
     """Give a model of item ids the texts' principal components as first item embeddings.
 
     They are scaled to the deviation of the model's own first weights, which layers behind expect. Items without text,
@@ -76,7 +77,7 @@ def initialise_items(model: Any, vectors: Tensor, frozen: bool) -> None:
     embedding.weight.requires_grad_(not frozen)
 
 
-def item_embedding(model: Any, n_items: int) -> nn.Embedding:
+def item_embedding(model: nn.Module, n_items: int) -> nn.Embedding:
     """The table of a model of item ids, a row an item.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from torch import Tensor
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
+
+
+def reads_candidates(model: object) -> bool:
+    """Whether a model, or a class of models, reads a prompt for each candidate, which can be counted and changed."""
+    return getattr(model, "reads_candidates", False)
 
 
 class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
@@ -31,8 +36,9 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         loss: Tensor = self.calculate_loss(interaction)
         return loss
 
-    def prepare(self, interaction: Interaction) -> None:
-        """What can be done for a batch ahead of its turn, on another thread: nothing."""
+    def prepare(self, interaction: Interaction) -> Interaction:
+        """The batch with what can be done for it ahead of its turn, on another thread: as it is."""
+        return interaction
 
     def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
         """Parts of a training batch that fit into memory, each with its share in the loss: the batch as it is."""
@@ -66,7 +72,7 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         names = self.trainable_weights()
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in names}
 
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Load what ``state_dict`` gave; frozen weights come from the backbone itself.
 
         Raises:

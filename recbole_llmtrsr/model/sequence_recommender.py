@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
@@ -31,7 +30,7 @@ class SequenceRecommender(LanguageModelRecommender):
     window: int
 
     @classmethod
-    def check_config(cls, config: Any) -> None:
+    def check_config(cls, config: Config) -> None:
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
@@ -57,7 +56,7 @@ class SequenceRecommender(LanguageModelRecommender):
             raise UserError(faults)
 
     @classmethod
-    def window_of(cls, config: Any) -> int:
+    def window_of(cls, config: Config) -> int:
         """Most recent events that are read."""
         return int(config["MAX_ITEM_LIST_LENGTH"])
 

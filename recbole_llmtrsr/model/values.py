@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.errors import UserError
 
 
@@ -27,7 +28,7 @@ class Values:
     span: tuple[float, float] | None
 
     @classmethod
-    def of(cls, config: Any, train: Any) -> Values:
+    def of(cls, config: Config, train: LLMTRSRDataset) -> Values:
         """By the options and the labels of all training rows.
 
         Raises:
@@ -52,7 +53,7 @@ class Values:
         return low + (high - low) * log_odds.sigmoid()
 
 
-def check_labels(config: Any) -> None:
+def check_labels(config: Config) -> None:
     """Refuse options under which labels cannot be learned.
 
     Raises:

@@ -33,6 +33,7 @@ from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.prompt.recent_items import recent_items
 from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
+from recbole_llmtrsr.runtime.packing import groups
 
 Ids = npt.NDArray[np.int32]
 
@@ -307,8 +308,8 @@ class PromptBuilder:
         limit = self._settings.max_item_tokens
         self._items_cut: dict[int, int] = {}
         items: list[array[int]] = []
-        for begin in range(0, len(catalogue), _ITEMS_AT_ONCE):
-            for ids in self._plain_text.ids(catalogue[begin : begin + _ITEMS_AT_ONCE]):
+        for texts in groups(catalogue, _ITEMS_AT_ONCE):
+            for ids in self._plain_text.ids(texts):
                 if len(ids) > limit:
                     self._items_cut[len(items)] = len(ids) - limit
                 items.append(array("i", ids[:limit]))

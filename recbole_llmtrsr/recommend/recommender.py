@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.explain import Explanation
 from recbole_llmtrsr.explain.explain import explain_history
 from recbole_llmtrsr.explain.explanation import ExplainedItem
@@ -217,7 +218,7 @@ class Recommender:
         if not any(sections):  # the history holds the whole catalogue
             return scored
         with autocast(self._config.settings.backbone.precision, self._model.device):
-            table = self._model.log_odds(prefixes, sections).float().cpu()
+            table = self._model.log_odds(GroupedPrompts(prefixes, sections)).float().cpu()
         return [replace(one, log_odds=row[: len(one.candidates)].tolist()) for one, row in zip(scored, table)]
 
     def _ranking(self, query: Query, found: Found | None, scored: _Scored) -> Ranking:

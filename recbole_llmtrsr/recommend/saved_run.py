@@ -33,7 +33,7 @@ from recbole_llmtrsr.llm.generators.server import PREFIX as SERVER
 from recbole_llmtrsr.llm.generators.server import parse_server
 from recbole_llmtrsr.llm.loading.source import is_hub_name
 from recbole_llmtrsr.llm.make_backbone import backbone_digest
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
@@ -113,16 +113,16 @@ def _loaded(
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
     dataset = load_dataset(get_dataset(model_class), config)
     train, valid, test = dataset.build()
-    config.identity = identity(dataset)
+    config.describe_data(identity(dataset))
     _check_data(file, saved["identity"], config)
     _check_events(file, result, config)
     model = model_class(config, train)
     _check_prompts(file, saved, model)
     model.load_state_dict(saved["state_dict"])
-    model.reranking = make_reranking(config, train, len(valid))
-    if model.reranking is not None:
-        _check_retriever(file, result["reranking"], model.reranking.retriever.report())
-        model.reranking.blend = float(result["reranking"]["blend"])
+    if (reranking := make_reranking(config, train, len(valid))) is not None:
+        _check_retriever(file, result["reranking"], reranking.retriever.report())
+        reranking.blend = float(result["reranking"]["blend"])
+    model.rerank_with(reranking)
     model.to(config["device"]).eval().requires_grad_(False)
     label = str(result.get("label", result["model"]))
     return SavedRun(label, config, dataset, _tested(config, test), model)
@@ -154,8 +154,8 @@ def _read_result(folder: Path) -> dict[str, Any]:
 
 def _model_class(folder: Path, result: Mapping[str, Any]) -> Any:
     model_class: Any = get_model(result["model"])
-    if not getattr(model_class, "reads_candidates", False):
-        able = [name for name, one in MODELS.items() if getattr(one, "reads_candidates", False)]
+    if not reads_candidates(model_class):
+        able = [name for name, one in MODELS.items() if reads_candidates(one)]
         raise UserError(
             f"{folder} is a run of {result['model']}, which reads no prompts with candidates: accepted are runs of"
             f" {' and '.join(able)}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -53,7 +53,7 @@ class Reranking:
         self._resolution, self._left_out = resolution, left_out
         self._known: dict[int, tuple[Tensor, Tensor]] | None = None
 
-    def top(self, interaction: Any) -> tuple[Tensor, Tensor]:
+    def top(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """The retriever's scores [B, n_items] and its best items, in no particular order [B, top_k].
 
         Raises:
@@ -65,7 +65,7 @@ class Reranking:
             ranked = scores.index_put((rows, items), scores.new_tensor(-torch.inf))
         return scores, top_items(ranked, self.top_k, self.order)
 
-    def checked_scores(self, interaction: Any) -> Tensor:
+    def checked_scores(self, interaction: Interaction) -> Tensor:
         """The retriever's scores. [B, n_items]
 
         Raises:
@@ -78,7 +78,7 @@ class Reranking:
             raise UserError("the retriever's scores hold nan or infinite ones: it diverged in training; train it anew")
         return scores
 
-    def scores(self, interaction: Any, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
+    def scores(self, interaction: Interaction, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
         """The order of the catalogue, as scores.
 
         Args:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, init_seed
 from torch import Tensor
 
-from recbole_llmtrsr.config.config import SavedConfig
+from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
@@ -29,13 +31,13 @@ class TrainedRetriever:
         path: of its checkpoint; None for a model that is not trained.
     """
 
-    def __init__(self, model: Any, path: Path | None) -> None:
+    def __init__(self, model: AbstractRecommender, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
         self._resolution: float | None = getattr(model, "score_resolution", None)
         self._digest = None if path is None else _digest(path)  # of now: a file may change or go while a run trains
 
     @torch.no_grad()
-    def scores(self, interaction: Any) -> Tensor:
+    def scores(self, interaction: Interaction) -> Tensor:
         """What the model's full ranking gives, in its own precision. [batch_size, n_items]"""
         device = self._model.device
         with torch.autocast(device.type, enabled=False):
@@ -56,7 +58,7 @@ def _digest(path: Path) -> str:
 
 
 def trained_retriever(
-    path: Path, config: Any, dataset: Any, get_model: Callable[[str], Any], get_dataset: Callable[[Any], Any]
+    path: Path, config: Config, dataset: Dataset, get_model: Callable[[str], Any], get_dataset: Callable[[Any], Any]
 ) -> TrainedRetriever:
     """Load a checkpoint that a run of RecBole's model saved here.
 
@@ -100,7 +102,7 @@ def trained_retriever(
     return TrainedRetriever(model, path)
 
 
-def faults_of_model(retriever: str, model_class: Any, window: int, config: Any) -> list[str]:
+def faults_of_model(retriever: str, model_class: type[AbstractRecommender], window: int, config: Config) -> list[str]:
     """What keeps a model from retrieving for a run.
 
     Args:
@@ -126,7 +128,7 @@ def faults_of_model(retriever: str, model_class: Any, window: int, config: Any) 
     return faults
 
 
-def faults_of_rule(name: str, config: Any) -> list[str]:
+def faults_of_rule(name: str, config: Config) -> list[str]:
     """A retriever that would fill its top with what the user already chose.
 
     Args:
@@ -141,7 +143,9 @@ def faults_of_rule(name: str, config: Any) -> list[str]:
     ]
 
 
-def _faults_of_encoder(path: Path, model_class: Any, options: Mapping[str, Any], config: Any) -> list[str]:
+def _faults_of_encoder(
+    path: Path, model_class: type[AbstractRecommender], options: Mapping[str, Any], config: Config
+) -> list[str]:
     """A model that the checkpoint alone names, which may come from elsewhere, and the model from the hub."""
     encoder = options.get("text_encoder", _NO_MODEL)
     if model_class.__name__ != "LLMSeqSim" or encoder in (_NO_MODEL, config.settings.text.text_encoder):
@@ -152,7 +156,7 @@ def _faults_of_encoder(path: Path, model_class: Any, options: Mapping[str, Any],
     ]
 
 
-def _faults_of_data(path: Path, checkpoint: Mapping[str, Any], config: Any, dataset: Any) -> list[str]:
+def _faults_of_data(path: Path, checkpoint: Mapping[str, Any], config: Config, dataset: Dataset) -> list[str]:
     remedy = "train the retriever with the data and the options of this run"
     theirs = checkpoint["config"]["dataset"]
     if theirs != config["dataset"]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,15 +43,15 @@ class ResumableTraining:
 
     A state is saved when the best checkpoint was, when training has ended, and besides at most every so many minutes:
     before and after an epoch, and between two steps if the trainer's epochs can begin in the middle (those that have
-    `begin_at` and `after_step`). Batches before that place are made again and left out, so that random numbers and
-    order are those of a run that was not stopped.
+    `begin_at`). Batches before that place are made again and left out, so that random numbers and order are those of a
+    run that was not stopped.
 
     What cannot be saved is told in the log, and a run that was stopped trains it anew: trainers with a loop or an epoch
     of their own (knowledge graphs, decision trees, pretraining), models whose `other_parameter` holds more than
     tensors and plain values, and those that keep a state elsewhere, as a few of RecBole's do.
 
     Args:
-        trainer: one of RecBole's, or ours.
+        trainer: of a run; this becomes the hook of its epochs.
         loader: training batches.
         folder: where states are kept.
         minutes: between two states; None saves none and goes on from none.
@@ -65,7 +64,12 @@ class ResumableTraining:
     """
 
     def __init__(
-        self, trainer: Any, loader: Any, folder: StateFolder, minutes: float | None, parts: Mapping[str, Part]
+        self,
+        trainer: Trainer,
+        loader: AbstractDataLoader,
+        folder: StateFolder,
+        minutes: float | None,
+        parts: Mapping[str, Part],
     ) -> None:
         self.facts: dict[str, Any] = {}
         self.validations: list[dict[str, Any]] = []
@@ -77,13 +81,12 @@ class ResumableTraining:
         self._state: dict[str, Any] | None = None
         self._epoch_began: dict[str, Any] = {}
         self._can_be_saved = self._is_on
-        if self._is_on and not (_has_known_loop(trainer) and isinstance(loader, AbstractDataLoader)):
+        if self._is_on and not (_has_known_loop(trainer.host) and isinstance(loader, AbstractDataLoader)):
             self._give_up(f"{type(trainer).__name__} has a loop of its own")
         elif self._is_on and any(one.__name__ in _STATE_ELSEWHERE for one in type(trainer.model).__mro__):
             self._give_up("it keeps a state that no checkpoint has")
         if self._can_be_saved:
-            self._original = trainer._train_epoch
-            trainer._train_epoch = self._train_epoch
+            trainer.epoch_hook = self
 
     @property
     def seconds(self) -> float:
@@ -125,7 +128,7 @@ class ResumableTraining:
         getLogger().info(f"resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")
         return True
 
-    def begin(self, **facts: Any) -> None:
+    def begin(self, **facts: object) -> None:
         """Say that training begins, and what to keep of what came before it."""
         self.facts = facts
         if self._is_on:
@@ -173,12 +176,13 @@ class ResumableTraining:
         else:
             self._state = state  # its random numbers are put back when its epoch begins
 
-    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+    def train_epoch(self, epoch: int, run: Callable[[], Any]) -> Any:
+        """The losses of an epoch: of one that runs, from where the latest state lies in it, or of that state."""
         state, self._state = self._state, None
         generator = self._loader.generator
         if state is None:
             if self._is_due():
-                self._save("epoch", epoch_idx, data=data_randomness(generator))
+                self._save("epoch", epoch, data=data_randomness(generator))
             self._epoch_began = data_randomness(generator)
         else:
             restore_data_randomness(state["data"], generator)
@@ -188,14 +192,13 @@ class ResumableTraining:
             self._epoch_began = state["data"]
             if state["phase"] == "step":
                 self._trainer.begin_at(*state["loss"])
-        if hasattr(self._trainer, "after_step"):
-            self._trainer.after_step = partial(self._stepped, epoch_idx)
-        loss = self._original(train_data, epoch_idx, *args, **kwargs)
+        loss = run()
         if self._is_due():
-            self._save("validation", epoch_idx, loss=loss, data=data_randomness(generator))
+            self._save("validation", epoch, loss=loss, data=data_randomness(generator))
         return loss
 
-    def _stepped(self, epoch: int, n_batches: int, loss: torch.Tensor) -> None:
+    def after_step(self, epoch: int, n_batches: int, loss: torch.Tensor) -> None:
+        """Save a state in the middle of an epoch, if it is time."""
         if self._is_due():
             self._save("step", epoch, loss=(n_batches, loss), data=self._epoch_began)
 
@@ -203,7 +206,7 @@ class ResumableTraining:
         """Whether the main process wants a state, which all make together."""
         return processes.broadcast(time.monotonic() - self._saved_at >= self._seconds_between)
 
-    def _save(self, phase: str, epoch: int, *, with_weights: bool = True, **more: Any) -> None:
+    def _save(self, phase: str, epoch: int, *, with_weights: bool = True, **more: object) -> None:
         if not self._can_be_saved:
             return
         trainer = self._trainer
@@ -263,8 +266,7 @@ class ResumableTraining:
             trainer.restore_schedule(state["scheduler"])
 
 
-def _has_known_loop(trainer: Any) -> bool:
-    own = type(trainer)
+def _has_known_loop(own: type[Trainer]) -> bool:
     return own.fit is Trainer.fit and (own._train_epoch is Trainer._train_epoch or hasattr(own, "begin_at"))
 
 

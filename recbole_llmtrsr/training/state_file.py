@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
             raise OSError(f"{path}: {error}") from error
 
 
-def check_state(value: Any) -> None:
+def check_state(value: object) -> None:
     """Refuse what cannot be saved.
 
     Raises:
@@ -80,7 +80,7 @@ def read_state(path: Path) -> dict[str, Any]:
     return found
 
 
-def _encoded(value: Any, tensors: _Tensors) -> Any:
+def _encoded(value: object, tensors: _Tensors) -> Any:
     """JSON of a value; its tensors are added to those.
 
     >>> _encoded({"a": (1, None), 2: [True]}, _Tensors())
@@ -99,7 +99,7 @@ def _encoded(value: Any, tensors: _Tensors) -> Any:
     raise TypeError(f"a saved state cannot hold a {type(value).__name__}")
 
 
-def _decoded(value: Any, tensor: Any) -> Any:
+def _decoded(value: object, tensor: Callable[[str], torch.Tensor]) -> Any:
     if isinstance(value, list):
         return [_decoded(own, tensor) for own in value]
     if not isinstance(value, dict):

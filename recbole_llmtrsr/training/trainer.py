@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils.memory import should_reduce_batch_size
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from safetensors import SafetensorError
@@ -21,16 +24,18 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from transformers import get_scheduler
 
-from recbole_llmtrsr.data.loaders.prefetch import Prefetched, groups, prefetched
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
 from recbole_llmtrsr.engine.sharding import hide_divided_weights
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, unwritable, write_checkpoint
+from recbole_llmtrsr.runtime.packing import groups
 from recbole_llmtrsr.training.gradient_sum import GradientSum, own_randomness
 
-_Parts = list[tuple[Any, float]]  # of batches, with their shares in the loss
+_Parts = list[tuple[Interaction, float]]  # of batches, with their shares in the loss
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -44,16 +49,12 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         config: our Config.
         model: a LanguageModelRecommender.
 
-    Attributes:
-        after_step: called after every optimizer step with the epoch's batches so far and the sum of their losses [];
-            not where the loader asks the model for negatives, since its batches cannot be made again.
     """
 
     saved_model_file: str
     optimizer: Any
-    after_step: Callable[[int, torch.Tensor], None] | None = None
 
-    def __init__(self, config: Any, model: Any) -> None:
+    def __init__(self, config: Config, model: SequentialRecommender) -> None:
         self._settings = config.settings.training
         Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole's way fails where two come at once
         with nullcontext() if processes.is_main() else mock.patch("recbole.trainer.trainer.get_tensorboard"):
@@ -74,7 +75,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self._scheduler_state: dict[str, Any] | None = None
         self._begin_at: tuple[int, torch.Tensor] | None = None
 
-    def _distributed(self, model: Any) -> Any:
+    def _distributed(self, model: SequentialRecommender) -> torch.nn.Module:
         """The model as it is trained; of several processes in a wrapper that sums gradients."""
         prepared = self.accelerator.prepare_model(model, evaluation_mode=True)  # whose own wrapper refuses DTensors
         if processes.count() == 1:
@@ -87,7 +88,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Let the next epoch begin behind these batches.
 
         Args:
-            n_batches: are done, as `after_step` told.
+            n_batches: are done, as `_after_step` was told.
             total: the sum of their losses. []
         """
         self._begin_at = n_batches, total
@@ -100,15 +101,16 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Put the schedule back, which is made when training goes on."""
         self._scheduler_state = state
 
-    def _build_optimizer(self, **kwargs: Any) -> Any:
+    def _build_optimizer(self, **kwargs: object) -> Any:
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
         if self.learner.lower() in ("adam", "adamw"):
             kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
-            return kind(params, lr=self.learning_rate, betas=self._settings.adam_betas, weight_decay=self.weight_decay)
+            first, second = self._settings.adam_betas
+            return kind(params, lr=self.learning_rate, betas=(first, second), weight_decay=self.weight_decay)
         return super()._build_optimizer(params=params, **kwargs)
 
     def _train_epoch(
-        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+        self, train_data: AbstractDataLoader, epoch_idx: int, loss_func: object = None, show_progress: bool = False
     ) -> float:
         """One pass over the training rows.
 
@@ -135,8 +137,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             scheduler.step()
             self.optimizer.zero_grad()
             n_done += len(group)
-            if self.after_step is not None and not self._asks_model:
-                self.after_step(n_done, total)
+            if not self._asks_model:  # whose batches cannot be made again
+                self._after_step(epoch_idx, n_done, total)
         mean = total.item() / n_batches
         if mean != mean:
             raise UserError(
@@ -145,18 +147,21 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             )
         return float(mean)
 
+    def _after_step(self, epoch: int, n_batches: int, loss: torch.Tensor) -> None:
+        """Told after every optimizer step: the epoch's batches so far, and the sum of their losses. []"""
+
     @property
     def _asks_model(self) -> bool:
         """Whether the loader asks the model as it is for negatives."""
         return bool(self.config["train_neg_sample_args"].get("dynamic"))
 
-    def _batches(self, train_data: Any, n_done: int = 0) -> Iterable[Any]:
+    def _batches(self, train_data: Iterable[Interaction], n_done: int = 0) -> Iterable[Interaction]:
         """Those that are not done yet; prefetched, unless the loader asks the model."""
         if self._asks_model:
             return train_data  # type: ignore[no-any-return]
         return prefetched(islice(train_data, n_done, None), self.model.prepare)
 
-    def _gradients(self, group: Sequence[Any]) -> torch.Tensor:
+    def _gradients(self, group: Sequence[Interaction]) -> torch.Tensor:
         """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
 
         Returns:
@@ -183,7 +188,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 )
             self.model.halve_training_budget(group)
 
-    def _backward(self, group: Sequence[Any]) -> torch.Tensor:
+    def _backward(self, group: Sequence[Interaction]) -> torch.Tensor:
         parts = [part for one in group for part in self.model.micro_batches(one, self._n_shards)]
         shards = [parts[number :: self._n_shards] for number in range(self._n_shards)]
         if len(shards) == 1:
@@ -260,14 +265,14 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return self._scheduler
 
     @torch.no_grad()
-    def evaluate(self, eval_data: Any, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, eval_data: AbstractDataLoader | None, *args: object, **kwargs: object) -> Any:
         """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
         if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
-            eval_data = Prefetched(eval_data, lambda batch: self.model.prepare(batch[0]))
+            eval_data = Prefetched(eval_data, lambda batch: (self.model.prepare(batch[0]), *batch[1:]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: str) -> None:
         """Save trainable weights and training state as tensors and plain values, and the backbone's own format."""
         if epoch < 0 < self.start_epoch:
             return  # nothing left to train: the checkpoint resumed from is already there
@@ -296,7 +301,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
-    def resume_checkpoint(self, resume_file: Any) -> None:
+    def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
 
         Raises:

@@ -6,7 +6,7 @@ import transformers
 from packaging.version import Version
 
 from recbole_llmtrsr.engine.cached_prefix import score_cached_prefix
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import score_plain
 from recbole_llmtrsr.llm.lora import apply_lora
 
@@ -41,11 +41,11 @@ RAGGED = sections([11, 1, 8], [[3, 5, 1], [4], [7, 2]])
 
 
 def cached(backbone, prefixes, candidates, max_tokens=1000):
-    return score_cached_prefix(backbone, prefixes, candidates, YES, NO, max_tokens)
+    return score_cached_prefix(backbone, GroupedPrompts(prefixes, candidates), YES, NO, max_tokens)
 
 
 def plain(backbone, prefixes, candidates):
-    return score_plain(backbone, plain_rows(prefixes, candidates, 0), YES, NO, batch_size=1)
+    return score_plain(backbone, plain_rows(GroupedPrompts(prefixes, candidates), 0), YES, NO, batch_size=1)
 
 
 @pytest.fixture

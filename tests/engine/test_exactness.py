@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX, shared_prefix_attention
 from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.exactness import probe
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import score_plain
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.lora import apply_lora
@@ -75,7 +75,7 @@ def test_a_backbone_that_cannot_share_keeps_its_own_attention_and_caches_prefixe
 
 def test_a_backbone_that_keeps_nothing_is_scored_plainly(tiny, caplog):
     backbone = tiny("rwkv")
-    rows = plain_rows([[20, 30, 40]], [[[80], [81, 82]]], 0)
+    rows = plain_rows(GroupedPrompts([[20, 30, 40]], [[[80], [81, 82]]]), 0)
     before = score_plain(backbone, rows, YES, NO, 2)
 
     with caplog.at_level(logging.WARNING):

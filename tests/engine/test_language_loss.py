@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from recbole_llmtrsr.engine import language_loss as module
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX
 from recbole_llmtrsr.engine.language_loss import language_loss, next_tokens
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 
 YES, NO = 5, 6
 ANSWERS = [[YES, NO, NO], [NO, YES, YES], [NO, NO, NO], [YES, YES, NO]]  # of `ragged`; some slots are dummies
@@ -29,7 +30,7 @@ def expected_loss(backbone, prefixes, candidates, answers):
 def loss_of(backbone, attention, prompts, answers=ANSWERS):
     backbone.transformer.set_attn_implementation(SHARED_PREFIX if attention in BACKENDS else "eager")
     backbone.attention = attention
-    return language_loss(backbone, *prompts, answers)
+    return language_loss(backbone, GroupedPrompts(*prompts), answers)
 
 
 def gradients(backbone, loss):
@@ -131,7 +132,7 @@ def test_arrays_are_read_like_lists(tiny, ragged):
 
 
 def test_a_prefixs_tokens_count_for_each_candidate_and_its_last_is_followed_by_each():
-    following = next_tokens([[11, 12], [21]], [[[31, 32], [33]], [[41]]], [[YES, NO], [NO, NO]])
+    following = next_tokens(GroupedPrompts([[11, 12], [21]], [[[31, 32], [33]], [[41]]]), [[YES, NO], [NO, NO]])
 
     # Laid out as 11 12 21 31 32 33 41; the pairs of a token and its target, and how many prompts hold them.
     pairs = zip(following.token.tolist(), following.target.tolist(), following.weight.tolist())
@@ -148,7 +149,7 @@ def test_a_prefixs_tokens_count_for_each_candidate_and_its_last_is_followed_by_e
 
 
 def test_without_a_prefix_nothing_precedes_a_candidate_and_without_candidates_nothing_counts():
-    following = next_tokens([[], [21, 22]], [[[31, 32]], []], [[YES], [NO]])
+    following = next_tokens(GroupedPrompts([[], [21, 22]], [[[31, 32]], []]), [[YES], [NO]])
 
     # Laid out as 21 22 31 32.
     pairs = [p for p in zip(following.token.tolist(), following.target.tolist(), following.weight.tolist()) if p[2]]

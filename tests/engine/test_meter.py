@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recbole_llmtrsr.engine.meter import Meter, separate_rows_work, shared_rows_work, training_costs
 from recbole_llmtrsr.engine.operations import OperationCosts, Work, plain_work
+from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.llm.lora import apply_lora
 
 FORWARD = OperationCosts(per_token=30_720, per_pair=256, per_logit=64)  # of the tiny llama
@@ -76,12 +77,12 @@ PREFIXES, CANDIDATES = [[1, 2, 3, 4], [5]], [[[6, 7], [8, 9, 10]], [[11]]]
 
 def test_candidates_that_share_a_prefix_read_it_once():
     # 4 + 2 + 3 tokens with 10 + 11 + 18 pairs, and 1 + 1 with 1 + 2
-    assert shared_rows_work(PREFIXES, CANDIDATES) == Work(tokens=11, pairs=42, logits=6)
+    assert shared_rows_work(GroupedPrompts(PREFIXES, CANDIDATES)) == Work(tokens=11, pairs=42, logits=6)
 
 
 def test_separate_rows_read_it_each_and_hold_no_padding():
     # rows of 6, 7 and 2 tokens with 21, 28 and 3 pairs
-    assert separate_rows_work(PREFIXES, CANDIDATES) == Work(tokens=15, pairs=52, logits=6)
+    assert separate_rows_work(GroupedPrompts(PREFIXES, CANDIDATES)) == Work(tokens=15, pairs=52, logits=6)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bloom", "mamba2", "rwkv", "gpt_oss", "deepseek_v3"])

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llmtrsr.engine.rows import Extent, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import Extent, GroupedPrompts, plain_rows, shared_prefix_rows
 
 PREFIXES = [[11, 12, 13], [21]]
 CANDIDATES = [[[31, 32], [33]], [[41]]]
 
 
 def test_a_shared_row_is_all_prefixes_and_then_all_candidates_without_padding():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+    rows = shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES))
 
     assert rows.input_ids.tolist() == [[11, 12, 13, 21, 31, 32, 33, 41]]
     assert rows.n_prefix_tokens == 4
@@ -23,13 +23,13 @@ def test_a_shared_row_is_all_prefixes_and_then_all_candidates_without_padding():
 
 
 def test_positions_restart_at_the_prefixs_own_length():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+    rows = shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES))
 
     assert rows.position_ids.tolist() == [[0, 1, 2, 0, 3, 4, 3, 1]]
 
 
 def test_extents_tell_where_a_history_lies_and_slots_where_its_candidates_do():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+    rows = shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES))
 
     assert rows.extents == (
         Extent(slice(0, 3), slice(0, 3), n_slots=2, slot_width=2, is_even=False),
@@ -40,14 +40,14 @@ def test_extents_tell_where_a_history_lies_and_slots_where_its_candidates_do():
 
 
 def test_candidates_of_one_length_are_even():
-    rows = shared_prefix_rows([[11], [21]], [[[31, 32], [33, 34]], [[41], [42], [43, 44]]])
+    rows = shared_prefix_rows(GroupedPrompts([[11], [21]], [[[31, 32], [33, 34]], [[41], [42], [43, 44]]]))
 
     assert [extent.is_even for extent in rows.extents] == [True, False]
     assert rows.slots.tolist() == [0, 1, 2, 3, 0, 2, 4, 5]
 
 
 def test_histories_without_candidates_or_without_a_prefix_keep_their_place():
-    rows = shared_prefix_rows([[11], [21, 22], []], [[[31]], [], [[51, 52], [53]]])
+    rows = shared_prefix_rows(GroupedPrompts([[11], [21, 22], []], [[[31]], [], [[51, 52], [53]]]))
 
     assert rows.input_ids.tolist() == [[11, 21, 22, 31, 51, 52, 53]]
     assert rows.position_ids.tolist() == [[0, 0, 1, 1, 0, 1, 0]]
@@ -61,16 +61,18 @@ def test_histories_without_candidates_or_without_a_prefix_keep_their_place():
 
 
 def test_arrays_are_laid_out_like_lists():
-    rows = shared_prefix_rows([np.array(x) for x in PREFIXES], [[np.array(x) for x in own] for own in CANDIDATES])
+    rows = shared_prefix_rows(
+        GroupedPrompts([np.array(x) for x in PREFIXES], [[np.array(x) for x in own] for own in CANDIDATES])
+    )
 
-    assert rows.input_ids.tolist() == shared_prefix_rows(PREFIXES, CANDIDATES).input_ids.tolist()
+    assert rows.input_ids.tolist() == shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES)).input_ids.tolist()
     assert rows.input_ids.dtype == torch.int64
 
 
 def test_keys_still_to_be_kept_need_the_prefixs_tokens():
     kept = {}
 
-    rows = shared_prefix_rows([[11, 12, 13]], [[[31, 32], [33]]], kept)
+    rows = shared_prefix_rows(GroupedPrompts([[11, 12, 13]], [[[31, 32], [33]]]), kept)
 
     assert rows.input_ids.tolist() == [[11, 12, 13, 31, 32, 33]]
     assert rows.kept is kept
@@ -79,7 +81,7 @@ def test_keys_still_to_be_kept_need_the_prefixs_tokens():
 def test_kept_keys_stand_in_for_the_prefixs_tokens_and_move_no_position():
     kept = {nn.Identity(): (torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2))}
 
-    rows = shared_prefix_rows([[11, 12, 13]], [[[31, 32], [33]]], kept)
+    rows = shared_prefix_rows(GroupedPrompts([[11, 12, 13]], [[[31, 32], [33]]]), kept)
 
     assert rows.input_ids.tolist() == [[31, 32, 33]]
     assert rows.position_ids.tolist() == [[3, 4, 3]]
@@ -89,7 +91,7 @@ def test_kept_keys_stand_in_for_the_prefixs_tokens_and_move_no_position():
 
 
 def test_a_plain_row_is_one_history_and_one_candidate():
-    rows = plain_rows(PREFIXES, CANDIDATES, pad_id=0)
+    rows = plain_rows(GroupedPrompts(PREFIXES, CANDIDATES), pad_id=0)
 
     assert rows.input_ids.tolist() == [[11, 12, 13, 31, 32], [11, 12, 13, 33, 0], [21, 41, 0, 0, 0]]
     assert rows.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
@@ -99,7 +101,7 @@ def test_a_plain_row_is_one_history_and_one_candidate():
 
 
 def test_a_part_of_plain_rows_is_padded_no_further_than_it_needs():
-    part = plain_rows(PREFIXES, CANDIDATES, pad_id=0).part(slice(1, 3))
+    part = plain_rows(GroupedPrompts(PREFIXES, CANDIDATES), pad_id=0).part(slice(1, 3))
 
     assert part.input_ids.tolist() == [[11, 12, 13, 33], [21, 41, 0, 0]]
     assert part.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -109,22 +111,25 @@ def test_a_part_of_plain_rows_is_padded_no_further_than_it_needs():
 
 
 @pytest.mark.parametrize(
-    "layout", [shared_prefix_rows, lambda *sections: plain_rows(*sections, pad_id=0)], ids=["shared", "plain"]
+    "layout", [shared_prefix_rows, lambda prompts: plain_rows(prompts, pad_id=0)], ids=["shared", "plain"]
 )
 def test_faulty_sections_are_refused(layout):
     with pytest.raises(ValueError, match="2 prefixes but 1 lists of candidates: give one list each"):
-        layout([[1], [2]], [[[3]]])
+        layout(GroupedPrompts([[1], [2]], [[[3]]]))
     with pytest.raises(ValueError, match="no candidate to score: give at least one history"):
-        layout([[1]], [[]])
+        layout(GroupedPrompts([[1]], [[]]))
     with pytest.raises(ValueError, match="no candidate to score"):
-        layout([], [])
+        layout(GroupedPrompts([], []))
     with pytest.raises(ValueError, match="a candidate has no tokens: its section must hold at least the answer slot"):
-        layout([[1]], [[[3], []]])
+        layout(GroupedPrompts([[1]], [[[3], []]]))
 
 
 @pytest.mark.parametrize(
     ("rows", "n_tensors"),
-    [(shared_prefix_rows(PREFIXES, CANDIDATES), 5), (plain_rows(PREFIXES, CANDIDATES, 0), 5)],
+    [
+        (shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES)), 5),
+        (plain_rows(GroupedPrompts(PREFIXES, CANDIDATES), 0), 5),
+    ],
     ids=["shared", "plain"],
 )
 def test_moving_rows_moves_every_tensor_and_nothing_else(rows, n_tensors):
@@ -138,7 +143,7 @@ def test_moving_rows_moves_every_tensor_and_nothing_else(rows, n_tensors):
 
 
 def test_moved_rows_do_not_take_what_was_derived_for_another_device():
-    rows = shared_prefix_rows(PREFIXES, CANDIDATES)
+    rows = shared_prefix_rows(GroupedPrompts(PREFIXES, CANDIDATES))
     rows.derived["mask"] = torch.zeros(1)
 
     assert "mask" not in rows.to("meta").derived

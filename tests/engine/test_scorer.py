@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import score_plain
 from recbole_llmtrsr.engine.token_budget import TokenBudget
@@ -27,7 +27,7 @@ def scorer(backbone, attention="split", max_tokens=EVERYTHING):
 @torch.no_grad()
 def expected_scores(backbone, prefixes, candidates):
     backbone.transformer.set_attn_implementation("eager")
-    return score_plain(backbone, plain_rows(prefixes, candidates, 0), YES, NO, batch_size=1)
+    return score_plain(backbone, plain_rows(GroupedPrompts(prefixes, candidates), 0), YES, NO, batch_size=1)
 
 
 def calls_of(backbone, limit=EVERYTHING, error=None):
@@ -56,7 +56,7 @@ def test_no_budget_changes_a_score(tiny, prompts, architecture, attention):
 
     assert expected[expected.isfinite()].std() > 0.05  # otherwise equal scores would mean little
     for max_tokens in (EVERYTHING, 40, 17, 1):
-        scores = scorer(backbone, attention, max_tokens).scores(*given)
+        scores = scorer(backbone, attention, max_tokens).scores(GroupedPrompts(*given))
         torch.testing.assert_close(scores, expected, atol=2e-5, rtol=0)
 
 
@@ -65,8 +65,10 @@ def test_the_order_of_histories_and_candidates_moves_scores_along(tiny, prompts,
     backbone = tiny("llama")
     prefixes, candidates = prompts([11, 4, 8], [[3, 5, 1], [4, 2, 2], [7, 7, 1]])
 
-    scores = scorer(backbone, attention, 30).scores(prefixes, candidates)
-    turned = scorer(backbone, attention, 30).scores(prefixes[::-1], [own[::-1] for own in candidates[::-1]])
+    scores = scorer(backbone, attention, 30).scores(GroupedPrompts(prefixes, candidates))
+    turned = scorer(backbone, attention, 30).scores(
+        GroupedPrompts(prefixes[::-1], [own[::-1] for own in candidates[::-1]])
+    )
 
     torch.testing.assert_close(turned.flip(0, 1), scores, atol=1e-5, rtol=0)
 
@@ -76,7 +78,7 @@ def test_a_history_without_a_prefix_is_scored_at_any_budget(tiny, prompts, max_t
     backbone = tiny("llama")
     given = prompts([0], [[3, 5, 1]])
 
-    scores = scorer(backbone, "split", max_tokens).scores(*given)
+    scores = scorer(backbone, "split", max_tokens).scores(GroupedPrompts(*given))
 
     torch.testing.assert_close(scores, expected_scores(backbone, *given), atol=1e-5, rtol=0)
 
@@ -87,13 +89,15 @@ def test_arrays_are_scored_like_lists_and_prefixes_may_differ_in_type(tiny, prom
 
     for max_tokens in (EVERYTHING, 1):
         judge = scorer(tiny("llama"), "split", max_tokens)
-        torch.testing.assert_close(judge.scores(*given), judge.scores(prefixes, candidates))
+        torch.testing.assert_close(
+            judge.scores(GroupedPrompts(*given)), judge.scores(GroupedPrompts(prefixes, candidates))
+        )
 
 
 def test_scores_are_float32_without_gradients_and_dummies_rank_last(tiny, prompts):
     backbone = tiny("llama").to(torch.bfloat16)
 
-    scores = scorer(backbone).scores(*prompts([3, 3], [[1, 2], [2]]))
+    scores = scorer(backbone).scores(GroupedPrompts(*prompts([3, 3], [[1, 2], [2]])))
 
     assert scores.dtype == torch.float32
     assert not scores.requires_grad
@@ -107,7 +111,7 @@ def test_scores_are_float32_without_gradients_and_dummies_rank_last(tiny, prompt
 @pytest.mark.parametrize("attention", ["flash", "cached_prefix", "plain"])
 def test_faulty_sections_are_refused_before_anything_is_read(tiny, attention, prefixes, candidates, message):
     with pytest.raises(ValueError, match=message):
-        scorer(tiny("llama"), attention).scores(prefixes, candidates)
+        scorer(tiny("llama"), attention).scores(GroupedPrompts(prefixes, candidates))
 
 
 @pytest.mark.parametrize("attention", [*BACKENDS, "plain"])
@@ -117,7 +121,7 @@ def test_no_pass_has_more_tokens_than_the_budget(tiny, prompts, attention, max_t
     given = prompts([11, 6, 4, 8, 13], [[3, 5, 1, 6], [1], [4, 2], [7, 7], [3] * 30])
     calls = calls_of(backbone)
 
-    scorer(backbone, attention, max_tokens).scores(*given)
+    scorer(backbone, attention, max_tokens).scores(GroupedPrompts(*given))
 
     assert max(sizes(calls)) <= max_tokens
 
@@ -127,7 +131,7 @@ def test_histories_of_like_length_share_a_pass_the_longest_first(tiny, prompts):
     calls = calls_of(backbone)
     prefixes, candidates = prompts([4, 11, 8, 5], [[1, 2], [3, 5], [7, 6], [1, 1]])  # 7, 19, 21, 7 tokens
 
-    scorer(backbone, "split", 40).scores(prefixes, candidates)
+    scorer(backbone, "split", 40).scores(GroupedPrompts(prefixes, candidates))
 
     assert sizes(calls) == [40, 14]
     assert calls[0][0] == [*prefixes[2], *prefixes[1], *chain(*candidates[2], *candidates[1])]
@@ -139,7 +143,7 @@ def test_a_history_above_the_budget_reads_its_prefix_once(tiny, prompts, attenti
     calls = calls_of(backbone)
     (prefix,), (candidates,) = prompts([10], [[3, 5, 1, 4]])
 
-    scorer(backbone, attention, 14).scores([prefix], [candidates])
+    scorer(backbone, attention, 14).scores(GroupedPrompts([prefix], [candidates]))
 
     assert calls == [[[*prefix, *candidates[2], *candidates[0]]], [[*candidates[3], *candidates[1]]]]
 
@@ -150,7 +154,7 @@ def test_hundreds_of_candidates_pass_a_budgetful_at_a_time(tiny, prompts, attent
     calls = calls_of(backbone)
     given = prompts([30], [[1 + i % 5 for i in range(400)]])  # 30 + 1200 tokens
 
-    scores = scorer(backbone, attention, 50).scores(*given)
+    scores = scorer(backbone, attention, 50).scores(GroupedPrompts(*given))
 
     assert sum(sizes(calls)) == 1230
     assert max(sizes(calls)) <= 50
@@ -161,7 +165,7 @@ def test_a_prefix_above_the_budget_passes_with_a_single_candidate(tiny, prompts)
     backbone = tiny("llama")
     calls = calls_of(backbone)
 
-    scorer(backbone, "split", 4).scores(*prompts([10], [[3, 1, 2, 2]]))
+    scorer(backbone, "split", 4).scores(GroupedPrompts(*prompts([10], [[3, 1, 2, 2]])))
 
     assert sizes(calls) == [11, 4, 3]
 
@@ -182,7 +186,7 @@ def test_when_memory_runs_out_it_goes_on_with_half_and_the_same_scores(tiny, pro
     judge = scorer(backbone, attention, 200)
 
     with caplog.at_level(logging.WARNING):
-        scores = judge.scores(*given)
+        scores = judge.scores(GroupedPrompts(*given))
 
     torch.testing.assert_close(scores, expected, atol=2e-5, rtol=0)
     assert max(sizes(calls)) <= 20
@@ -197,7 +201,9 @@ def test_the_budget_is_halved_once_per_failure_and_what_was_scored_is_not_scored
     judge = scorer(backbone, "split", 30)
 
     with caplog.at_level(logging.WARNING):
-        judge.scores(*prompts([9, 9, 9], [[7], [7], [3, 2]]))  # 16, 16 and 14 tokens: 16 | 16 + 14 | ...
+        judge.scores(
+            GroupedPrompts(*prompts([9, 9, 9], [[7], [7], [3, 2]]))
+        )  # 16, 16 and 14 tokens: 16 | 16 + 14 | ...
 
     assert [record.getMessage() for record in caplog.records] == [
         "evaluation is out of memory with 30 tokens at a time: going on with 15 (set max_tokens_per_batch: 15)"
@@ -210,11 +216,11 @@ def test_the_budget_learned_holds_for_the_next_call(tiny, prompts, caplog):
     calls_of(backbone, limit=25)
     judge = scorer(backbone)
     given = prompts([9, 9, 9], [[7], [7], [3, 2]])
-    judge.scores(*given)
+    judge.scores(GroupedPrompts(*given))
     caplog.clear()
 
     with caplog.at_level(logging.WARNING):
-        judge.scores(*given)
+        judge.scores(GroupedPrompts(*given))
 
     assert not caplog.records
     assert judge.budget.halved == 1
@@ -227,7 +233,7 @@ def test_memory_may_run_out_in_a_later_chunk(tiny, prompts):
     calls = calls_of(backbone, limit=13)
     judge = scorer(backbone, "split", 14)
 
-    scores = judge.scores(*given)
+    scores = judge.scores(GroupedPrompts(*given))
 
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
     assert sizes(calls) == [12, 5, 7, 7, 7]  # the first was of the pass that failed
@@ -242,7 +248,7 @@ def test_when_a_single_candidate_does_not_fit_it_gives_up_with_remedies(tiny, pr
     with pytest.raises(
         UserError, match=f"out of memory with {least} tokens, which cannot be divided: lower max_prompt_tok"
     ):
-        scorer(backbone, attention).scores(*prompts([9], [[6, 1]]))
+        scorer(backbone, attention).scores(GroupedPrompts(*prompts([9], [[6, 1]])))
 
 
 def test_real_exhaustion_of_a_cpus_memory_counts(tiny, prompts):
@@ -257,7 +263,7 @@ def test_real_exhaustion_of_a_cpus_memory_counts(tiny, prompts):
     decoder.register_forward_pre_hook(exhaust, with_kwargs=True)
     judge = scorer(backbone)
 
-    torch.testing.assert_close(judge.scores(*given), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(judge.scores(GroupedPrompts(*given)), expected, atol=1e-5, rtol=0)
     assert judge.budget.halved == 1
 
 
@@ -268,7 +274,7 @@ def test_other_errors_pass_through_at_once(tiny, prompts, attention):
     judge = scorer(backbone, attention)
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        judge.scores(*prompts([9, 9], [[7], [7]]))
+        judge.scores(GroupedPrompts(*prompts([9, 9], [[7], [7]])))
 
     assert not calls
     assert (judge.budget.halved, judge.budget.max_tokens) == (0, EVERYTHING)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX
-from recbole_llmtrsr.engine.rows import plain_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import HeadScale, answer_log_odds, score_plain, scores_with_gradients
 
 WEIGHT = torch.tensor([[9.0, 9.0], [1.0, 2.0], [0.5, -1.0]])
@@ -47,7 +47,7 @@ def test_two_rows_of_the_head_give_what_all_logits_give(tiny, architecture):
     backbone = tiny(architecture)
     prompts = [[20, 30, 40, 50], [60, 70]]
 
-    scores = score_plain(backbone, plain_rows(prompts, [[[80]], [[90, 91, 92]]], 0), 5, 6, batch_size=8)
+    scores = score_plain(backbone, plain_rows(GroupedPrompts(prompts, [[[80]], [[90, 91, 92]]]), 0), 5, 6, batch_size=8)
 
     for score, ids in zip(scores[:, 0], ([20, 30, 40, 50, 80], [60, 70, 90, 91, 92])):
         logits = backbone.lm(torch.tensor([ids])).logits[0, -1]
@@ -59,7 +59,7 @@ def test_two_rows_of_the_head_give_what_all_logits_give(tiny, architecture):
 @torch.no_grad()
 def test_the_batch_size_changes_no_plain_score_and_dummies_rank_last(tiny, batch_size):
     backbone = tiny("llama")
-    rows = plain_rows([[20, 30, 40], [60]], [[[80], [81, 82]], [[90]]], 0)
+    rows = plain_rows(GroupedPrompts([[20, 30, 40], [60]], [[[80], [81, 82]], [[90]]]), 0)
 
     scores = score_plain(backbone, rows, 5, 6, batch_size)
 
@@ -84,12 +84,12 @@ def test_the_scale_of_a_head_is_read_from_the_config(config, expected):
 def test_scores_to_learn_from_are_plain_scores_with_gradients_whatever_the_attention(tiny, ragged, attention):
     backbone = tiny("gemma2")
     with torch.no_grad():
-        expected = score_plain(backbone, plain_rows(*ragged, 0), 5, 6, batch_size=8)
+        expected = score_plain(backbone, plain_rows(GroupedPrompts(*ragged), 0), 5, 6, batch_size=8)
     backbone.attention = attention
     if attention in BACKENDS:
         backbone.transformer.set_attn_implementation(SHARED_PREFIX)
 
-    scores = scores_with_gradients(backbone, *ragged, 5, 6)
+    scores = scores_with_gradients(backbone, GroupedPrompts(*ragged), 5, 6)
 
     torch.testing.assert_close(scores.detach(), expected, atol=1e-5, rtol=0)
     scores[expected.isfinite()].sum().backward()
@@ -103,4 +103,4 @@ def test_the_output_head_itself_is_never_run(tiny, ragged, attention):
     backbone.transformer.set_attn_implementation(SHARED_PREFIX)
     backbone.attention = attention
 
-    scores_with_gradients(backbone, *ragged, 5, 6)
+    scores_with_gradients(backbone, GroupedPrompts(*ragged), 5, 6)

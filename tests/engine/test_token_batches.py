@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_llmtrsr.engine.token_batches import candidate_chunks, token_batches, tokens_of_history
+from recbole_llmtrsr.engine.rows import GroupedPrompts
+from recbole_llmtrsr.engine.token_batches import candidate_chunks, token_batches
 
 
 def test_a_history_in_a_shared_row_takes_its_prefix_once_and_its_real_tokens():
-    assert tokens_of_history([1, 2, 3], [[4], [5, 6]], rows_apart=False) == 6
+    assert GroupedPrompts([[1, 2, 3], [1]], [[[4], [5, 6]], []]).sizes(rows_apart=False) == [6, 0]
 
 
 def test_a_history_in_rows_apart_takes_its_prefix_and_padding_per_candidate():
-    assert tokens_of_history([1, 2, 3], [[4], [5, 6]], rows_apart=True) == 10
+    assert GroupedPrompts([[1, 2, 3], [1]], [[[4], [5, 6]], []]).sizes(rows_apart=True) == [10, 0]
 
 
 def test_the_longest_histories_go_first_and_like_lengths_go_together():

@@ -77,32 +77,16 @@ def test_a_stage_that_never_ran_divides_nothing_by_nothing(n_users):
     assert found["seconds_per_1000_users"] is found["tokens_per_second"] is found["share_of_peak"] is None
 
 
-class Trainer:
-    """Trains two epochs with a validation each, as RecBole's do."""
-
-    def __init__(self, counts: Counted) -> None:
-        self.counts = counts
-
-    def fit(self) -> list[str]:
-        return [told for epoch in range(2) for told in (self._train_epoch(epoch), self._valid_epoch(valid_data="v"))]
-
-    def _train_epoch(self, epoch: int) -> str:
-        self.counts.counts["tokens"] += 100
-        return f"trained {epoch}"
-
-    def _valid_epoch(self, valid_data: str) -> str:
-        self.counts.counts["tokens"] += 7
-        return f"validated {valid_data}"
-
-
 def test_epochs_validations_and_the_test_are_told_apart(measure):
     resets = measure(
         ticks=[0.0, 10.0, 20.0, 21.0, 30.0, 42.0, 50.0, 51.5, 60.0, 64.0], peaks=[GIB, 5, 3 * GIB, 4, None]
     )
     counts = Counted(tokens=1000)
-    trainer, costs = Trainer(counts), StageCosts(CPU)
-    costs.watch(trainer, counts)
-    assert trainer.fit() == ["trained 0", "validated v", "trained 1", "validated v"]
+    costs = StageCosts(CPU)
+    costs.watch(counts)
+    for stage, n_tokens in [("training", 100), ("validation", 7)] * 2:
+        with costs(stage):
+            counts.counts["tokens"] += n_tokens
     with costs("evaluation"):
         counts.counts["tokens"] += 40
     assert costs.stages == {
@@ -113,20 +97,11 @@ def test_epochs_validations_and_the_test_are_told_apart(measure):
     assert resets == [CPU] * 5
 
 
-def test_a_trainer_of_decision_trees_is_watched_by_its_own_hook(measure):
-    measure(ticks=[1.0, 3.0], peaks=[GIB])
-    trainer = SimpleNamespace(_train_at_once=lambda train, valid: (train, valid))
-    costs = StageCosts(CPU)
-    costs.watch(trainer, None)
-    assert trainer._train_at_once(1, valid=2) == (1, 2)
-    assert costs.stages["training"] == Stage(passes=1, seconds=2.0, peak_memory=GIB)
-
-
 def test_the_report_names_the_device_its_peak_and_the_number_format(measure):
     measure(ticks=[0.0, 4.0], peaks=[GIB])
     counts = Counted(tokens=0, operations=0, histories=0, candidates=0)
     costs = StageCosts(CPU, torch.bfloat16)
-    costs.watch(SimpleNamespace(), counts)
+    costs.watch(counts)
     with costs("evaluation"):
         counts.counts = {"tokens": 3000, "operations": 8 * 10**9, "histories": 8, "candidates": 32}
     found = costs.report({"evaluation": 8})
@@ -148,7 +123,7 @@ def test_the_report_names_the_device_its_peak_and_the_number_format(measure):
 def test_a_model_of_recbole_has_time_and_memory_and_says_why_not_more(measure):
     measure(ticks=[0.0, 1.0, 2.0, 4.5], peaks=[2 * GIB, GIB])
     costs = StageCosts(CPU)
-    costs.watch(SimpleNamespace(), None)
+    costs.watch(None)
     for stage in ("training", "evaluation"):
         with costs(stage):
             pass
@@ -166,7 +141,7 @@ def test_why_operations_are_not_counted_is_the_models_word(measure):
     counts = Counted(tokens=0)
     counts.not_counted = "experts"
     costs = StageCosts(CPU, torch.float32)
-    costs.watch(SimpleNamespace(), counts)
+    costs.watch(counts)
     found = costs.report({})
     assert found["operations_not_counted"] == "experts"
     assert peak_memory_gib(found) is None

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender, SequentialRecommender
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
-from recbole_llmtrsr.evaluation.once_per_history import FEWEST_HISTORIES, OncePerHistory, score_once_per_history
+from recbole_llmtrsr.evaluation.once_per_history import FEWEST_HISTORIES, OncePerHistory, scoring_once_per_history
 from recbole_llmtrsr.quick_start import compare
 
 SMALL = {
@@ -130,21 +130,23 @@ class OfUsers(GeneralRecommender):
 
 
 @pytest.mark.parametrize(
-    ("model", "is_wrapped"),
+    ("host", "made_of", "is_once"),
     [
-        (AllAtOnce(), True),
-        (AllAtOnce(encoder=torch.nn.GRU(2, 2)), True),
-        (AllAtOnce(encoder=torch.nn.Embedding(3, 2)), False),
-        (AllAtOnce(n_items=2**18), True),
-        (AllAtOnce(n_items=2**18 + 1), False),
-        (OneAtATime(), False),
-        (OtherPredict(), False),
-        (OfUsers(), False),
+        (AllAtOnce, {}, True),
+        (AllAtOnce, {"encoder": torch.nn.GRU(2, 2)}, True),
+        (AllAtOnce, {"encoder": torch.nn.Embedding(3, 2)}, False),
+        (AllAtOnce, {"n_items": 2**18}, True),
+        (AllAtOnce, {"n_items": 2**18 + 1}, False),
+        (OneAtATime, {}, False),
+        (OtherPredict, {}, False),
+        (OfUsers, {}, False),
     ],
 )
-def test_models_are_wrapped_that_read_histories_and_can_score_all_items_of_several_at_once(model, is_wrapped):
-    score_once_per_history(model)
-    assert isinstance(model.predict, OncePerHistory) == is_wrapped
+def test_models_score_once_that_read_histories_and_can_score_all_items_of_several_at_once(host, made_of, is_once):
+    model = scoring_once_per_history(host)(**made_of)
+    assert isinstance(getattr(model, "once_per_history", None), OncePerHistory) == is_once
+    assert isinstance(model, host)
+    assert type(model).__name__ == host.__name__
 
 
 def ranks(model: str, folder: str) -> pd.DataFrame:
@@ -167,13 +169,15 @@ def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_con
         once = ranks(model, "once")
     assert len(wrapped) == 3  # two validations and the test, a batch each
     assert wrapped[-1].state()["is_same"] is is_same
-    monkeypatch.setattr("recbole_llmtrsr.experiment.fit.score_once_per_history", lambda model: None)
+    monkeypatch.setattr("recbole_llmtrsr.experiment.fit.scoring_once_per_history", lambda host: host)
     pd.testing.assert_frame_equal(ranks(model, "by-row"), once)
 
 
 def test_language_models_are_not_wrapped(make_config, monkeypatch):
     wrapped: list[object] = []
-    monkeypatch.setattr("recbole_llmtrsr.experiment.fit.score_once_per_history", wrapped.append)
+    monkeypatch.setattr(
+        "recbole_llmtrsr.experiment.fit.scoring_once_per_history", lambda host: wrapped.append(host) or host
+    )
     for name, n in {"LLMTRSR": 0, "LiteLLM4Rec": 0, "SASRec": 1}.items():
         ranks(name, name)
         assert len(wrapped) == n

@@ -150,7 +150,7 @@ def cases():
     return shown
 
 before = cases()
-from recbole_llmtrsr import compat
+from recbole_llmtrsr.runtime import recbole_patches as compat
 applied, again = compat.apply(), compat.apply()
 left = [patch() for patch in compat.PATCHES]
 print(json.dumps({"before": before, "after": cases(), "applied": applied, "again": again, "left": left,
@@ -298,7 +298,7 @@ def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_tur
             sys.executable,
             "-c",
             "import torch, recbole.model.sequential_recommender; print(torch.is_anomaly_enabled())\n"
-            "from recbole_llmtrsr import compat; compat.apply(); print(torch.is_anomaly_enabled())\n"
+            "from recbole_llmtrsr.runtime import recbole_patches as compat; compat.apply(); print(torch.is_anomaly_enabled())\n"
             "torch.autograd.set_detect_anomaly(True); compat.apply(); print(torch.is_anomaly_enabled())",
         ],
         capture_output=True,

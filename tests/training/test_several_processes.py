@@ -218,7 +218,8 @@ fsdp_config:
 FAULTY = """
 import os, sys, time
 import torch
-from recbole_llmtrsr import __main__, quick_start, trainer
+from recbole_llmtrsr import __main__, quick_start
+from recbole_llmtrsr.training import trainer
 from recbole_llmtrsr.errors import UserError
 
 __main__._SECONDS_TO_TELL = 3.0

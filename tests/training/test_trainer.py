@@ -10,6 +10,7 @@ import toy
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.model.grouped_rows import GroupedRows
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
@@ -218,6 +219,19 @@ def test_prompts_are_made_on_another_thread():
     trainer._train_epoch(batches, 0)
     assert len(threads) == 1
     assert threading.main_thread() not in threads
+
+
+def test_a_batch_is_grouped_once_in_training_and_in_a_test(monkeypatch):
+    trainer, batches = prepared(max_tokens_per_batch=300)
+    grouped, of = [], GroupedRows.of
+    monkeypatch.setattr(GroupedRows, "of", lambda *given: grouped.append(1) or of(*given))
+    trainer._train_epoch(batches, 0)
+    assert len(grouped) == len(batches)
+    assert len(trainer.model.micro_batches(batches[0])) > 1
+    grouped.clear()
+    (_, _, test), *_ = make_loaders(trainer.config, get_dataset(get_model("LLMTRSR"))(trainer.config))
+    trainer.evaluate(test, load_best_model=False)
+    assert len(grouped) == len(test) > 0
 
 
 def test_a_last_short_group_of_batches_is_not_lost():

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from logging import getLogger
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
+from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llmtrsr.config.candidate_modes import US, CandidateMode, candidate_mode, impression_faults
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -25,6 +27,7 @@ from recbole_llmtrsr.data.loaders.train_impressions import impression_loader
 from recbole_llmtrsr.data.loaders.train_sequences import SequenceTrainDataLoader
 from recbole_llmtrsr.data.loaders.train_targets import TargetTrainDataLoader
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime.packing import packed
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
@@ -40,7 +43,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         in this process, whatever ``worker`` says.
     """
 
-    def __init__(self, config: Any, dataset: Any, candidates: CandidateSet) -> None:
+    def __init__(self, config: Config, dataset: Dataset, candidates: CandidateSet) -> None:
         self.candidates = candidates
         self.sample_size = len(dataset)
         self.label_field = config["LABEL_FIELD"]
@@ -51,8 +54,8 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         # Lists differ in length, so RecBole's fixed number of histories would leave most batches nearly empty. A batch
         # of more rows than RecBole's trainer scores at once it would cut in two; that is left to a history which alone
         # has more, and changes no score.
-        ids = self._dataset.inter_feat[HISTORY_ID].tolist()
-        self._batches = packed([len(self.candidates[i][0]) for i in ids], self.config["eval_batch_size"])
+        lengths = [len(self.candidates[i][0]) for i in self._dataset.inter_feat[HISTORY_ID].tolist()]
+        self._batches = list(packed(range(len(lengths)), lengths, self.config["eval_batch_size"]))
         self.step = 1
         self.set_batch_size(self.config["eval_batch_size"])
 
@@ -62,7 +65,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
     def __iter__(self) -> Iterator[tuple[Interaction, torch.Tensor, torch.Tensor, torch.Tensor]]:
         return map(self.collate_fn, self._batches)
 
-    def collate_fn(self, index: Any) -> tuple[Interaction, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def collate_fn(self, index: Sequence[int]) -> tuple[Interaction, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows of all candidates, history by history.
 
         Returns:
@@ -80,24 +83,13 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         return rows, history, history[is_positive], items[is_positive]
 
 
-def packed(lengths: Sequence[int], most: int) -> list[range]:
-    """Neighbours together as long as their lengths add up to at most so many; one that is longer stands alone.
-
-    >>> packed([3, 4, 9, 2, 2], 7)
-    [range(0, 2), range(2, 3), range(3, 5)]
-    """
-    begins, total = [0], 0
-    for i, length in enumerate(lengths):
-        total += length
-        if total > most and i > begins[-1]:
-            begins.append(i)
-            total = length
-    return [range(*ends) for ends in pairwise([*begins, len(lengths)])] if lengths else []
-
-
 def make_loaders(
-    config: Any, dataset: Any
-) -> tuple[tuple[Any, Any, Any], Mapping[str, CandidateSet], Mapping[str, CandidateEvalDataLoader]]:
+    config: Config, dataset: Dataset
+) -> tuple[
+    tuple[AbstractDataLoader, AbstractDataLoader, AbstractDataLoader],
+    Mapping[str, CandidateSet],
+    Mapping[str, CandidateEvalDataLoader],
+]:
     """Split a data set and make its loaders.
 
     Returns:
@@ -145,7 +137,7 @@ def make_loaders(
     return (loaders[0], loaders[1], loaders[2]), candidates, further
 
 
-def _check_labels(config: Any, built: Sequence[Any]) -> None:
+def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
     """Refuse labels that are all alike: nothing is learned of them, and an AUC of them has no value.
 
     Raises:
@@ -170,7 +162,7 @@ def _check_labels(config: Any, built: Sequence[Any]) -> None:
             )
 
 
-def _count_training_alone(sampler: Any, train: Any) -> None:
+def _count_training_alone(sampler: AbstractSampler, train: Dataset) -> None:
     """Let training draw its negatives by the popularity that it may know.
 
     Raises:
@@ -191,7 +183,7 @@ def _count_training_alone(sampler: Any, train: Any) -> None:
     sampler._build_alias_table()
 
 
-def _check_modes(config: Any, dataset: Any) -> None:
+def _check_modes(config: Config, dataset: Dataset) -> None:
     modes = config["eval_args"]["mode"]
     every = [*modes.values(), *config.settings.evaluation.also_test]
     if _trains_on_impressions(config, dataset):
@@ -222,11 +214,11 @@ def _check_modes(config: Any, dataset: Any) -> None:
         raise UserError(faults)
 
 
-def _trains_on_impressions(config: Any, dataset: Any) -> bool:
+def _trains_on_impressions(config: Config, dataset: Dataset) -> bool:
     return config.settings.training.train_on == "impressions" and isinstance(dataset, LLMTRSRDataset)
 
 
-def _train_loader(config: Any, dataset: Any, train: Any, sampler: Any) -> Any:
+def _train_loader(config: Config, dataset: Dataset, train: Dataset, sampler: AbstractSampler) -> AbstractDataLoader:
     if _trains_on_impressions(config, dataset):
         return impression_loader(config, train)
     if getattr(config.model_class, "learns_sequences", False):
@@ -240,7 +232,7 @@ def _train_loader(config: Any, dataset: Any, train: Any, sampler: Any) -> Any:
     return get_dataloader(config, "train")(*arguments, shuffle=config["shuffle"])
 
 
-def _candidate_loader(config: Any, part: Any, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:
+def _candidate_loader(config: Config, part: Dataset, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:
     # Impressions tell themselves which events are targets: the first clicks.
     targets = part if mode.kind == "impressions" else _targets(config, part)
     candidates = candidate_set(config, targets, split, mode)
@@ -249,7 +241,7 @@ def _candidate_loader(config: Any, part: Any, split: str, mode: CandidateMode) -
     return CandidateEvalDataLoader(config, ranked, candidates)
 
 
-def _targets(config: Any, part: Any) -> Any:
+def _targets(config: Config, part: Dataset) -> Dataset:
     """The rows to rank: after a split by user each user's latest one, as in the paper, else all."""
     if US not in config["eval_args"]["split"] or config["benchmark_filename"] is not None:
         return part

@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any, TypeVar
 
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+
 _Batch = TypeVar("_Batch")
+_Prepared = TypeVar("_Prepared")
 _END: Any = object()
 
 
-def prefetched(batches: Iterable[_Batch], prepare: Callable[[_Batch], object], ahead: int = 2) -> Iterator[_Batch]:
-    """The batches in their order, some of them made and prepared before they are asked for.
+def prefetched(
+    batches: Iterable[_Batch], prepare: Callable[[_Batch], _Prepared], ahead: int = 2
+) -> Iterator[_Prepared]:
+    """The batches as they are prepared, in their order; some of them before they are asked for.
 
     One thread makes all, one after another, and the first before anything is returned: so a loader draws its random
     numbers as in a plain loop, unless the loop is left early.
 
     Args:
         batches: a loader.
-        prepare: called with every batch, on that thread.
+        prepare: makes of a batch what is returned, on that thread.
         ahead: batches in stock.
     """
     iterator = iter(batches)
 
-    def make() -> _Batch:
+    def make() -> _Prepared:
         batch = next(iterator, _END)
-        if batch is not _END:
-            prepare(batch)
-        return batch  # type: ignore[no-any-return]
+        return batch if batch is _END else prepare(batch)  # type: ignore[no-any-return]
 
     thread = ThreadPoolExecutor(max_workers=1)
     try:
@@ -48,10 +50,10 @@ class Prefetched:
 
     Args:
         loader: RecBole's or ours.
-        prepare: called with every batch, on another thread.
+        prepare: makes of a batch what is returned, on another thread.
     """
 
-    def __init__(self, loader: Any, prepare: Callable[[Any], object]) -> None:
+    def __init__(self, loader: AbstractDataLoader, prepare: Callable[[_Batch], _Batch]) -> None:
         self._loader, self._prepare = loader, prepare
 
     def __iter__(self) -> Iterator[Any]:
@@ -62,14 +64,3 @@ class Prefetched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
-
-
-def groups(items: Iterable[_Batch], size: int) -> Iterator[list[_Batch]]:
-    """Lists of `size` items; the last may be shorter.
-
-    >>> list(groups("abcde", 2))
-    [['a', 'b'], ['c', 'd'], ['e']]
-    """
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group

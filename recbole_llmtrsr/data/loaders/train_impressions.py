@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
 from recbole_llmtrsr.data.candidates.make import candidate_set
 from recbole_llmtrsr.data.histories import HISTORY_ID, latest_rows
@@ -32,7 +34,7 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         n_targets: clicks of an epoch.
     """
 
-    def __init__(self, config: Any, dataset: Any, candidates: CandidateSet) -> None:
+    def __init__(self, config: Config, dataset: Dataset, candidates: CandidateSet) -> None:
         self.candidates = candidates
         self.sample_size = len(dataset)
         self.n_clicks = config.settings.training.targets_per_prompt
@@ -47,7 +49,7 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         self.step = max(1, self.config["train_batch_size"] // (1 + self.n_negatives))
         self.set_batch_size(self.step * (1 + self.n_negatives))
 
-    def collate_fn(self, index: Any) -> Interaction:
+    def collate_fn(self, index: Sequence[int]) -> Interaction:
         """Labelled rows, history by history. [n_rows]"""
         targets = self.transform(self._dataset, self._dataset[np.array(index)])
         items, labels, history = [], [], []
@@ -64,7 +66,7 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         return rows
 
 
-def impression_loader(config: Any, train: Any) -> ImpressionTrainDataLoader:
+def impression_loader(config: Config, train: Dataset) -> ImpressionTrainDataLoader:
     """The loader of the training rows that begin an impression; the others are left out, counted and logged.
 
     Args:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_targets import rows_in_a_row
 
@@ -29,7 +31,7 @@ class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         n_targets: in all rows.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         feat = dataset.inter_feat
         users, ids, items = (feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field))
         self._n = config.settings.training.targets_per_prompt
@@ -42,7 +44,7 @@ class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
         self.step = max(1, self.config["train_batch_size"] // self._n)
         self.set_batch_size(self.step)
 
-    def collate_fn(self, index: Any) -> Interaction:
+    def collate_fn(self, index: Sequence[int]) -> Interaction:
         """Rows with their targets. [n_rows]"""
         rows = self.transform(self._dataset, self._dataset[np.array(index)])
         rows.update(Interaction({TARGETS: torch.from_numpy(self._targets[np.array(index)])}))

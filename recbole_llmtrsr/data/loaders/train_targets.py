@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.data.dataloader.general_dataloader import TrainDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
+from recbole.sampler.sampler import AbstractSampler
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.hard_negatives import RetrievedNegatives, without_later_targets
 
@@ -37,7 +40,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         ``train_batch_size`` counts is a target and its negatives a prompt.
     """
 
-    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+    def __init__(self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False) -> None:
         feat = dataset.inter_feat
         self._rows = users, ids, items = tuple(
             feat[name].numpy() for name in (dataset.uid_field, HISTORY_ID, dataset.iid_field)
@@ -50,7 +53,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         super().__init__(config, dataset.copy(feat[self._first]), sampler, shuffle=shuffle)
 
     @property
-    def prompted(self) -> Any:
+    def prompted(self) -> Dataset:
         """Rows of the first targets, whose histories the prompts tell."""
         return self._dataset
 
@@ -59,7 +62,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         allowed = without_later_targets(top, self._first, *self._rows)
         self._retrieved = RetrievedNegatives(self._rows[1][self._first], allowed, share)
 
-    def collate_fn(self, index: Any) -> Interaction:
+    def collate_fn(self, index: Sequence[int]) -> Interaction:
         """Labelled rows: all first targets, then all negatives, then all further targets. [n_rows]"""
         rows = super().collate_fn(index)
         positions = self._further[np.array(index)]  # [n, most]

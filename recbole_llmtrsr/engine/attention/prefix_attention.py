@@ -61,7 +61,7 @@ def shared_prefix_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attention function in the signature of transformers' attention interface.
 

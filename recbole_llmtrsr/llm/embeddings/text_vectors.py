@@ -18,6 +18,7 @@ from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
+from recbole_llmtrsr.runtime.packing import groups
 
 Vectors = npt.NDArray[np.float32]
 
@@ -91,8 +92,7 @@ def text_vectors(
             n_cut += sum(len(ids) == max_tokens for ids in tokens)
             vectors = np.empty((len(part), file.rows.shape[1]), dtype=np.float32)
             order = sorted(range(len(part)), key=lambda i: -len(tokens[i]))
-            for begin in range(0, len(order), _TEXTS_AT_ONCE):
-                chosen = order[begin : begin + _TEXTS_AT_ONCE]
+            for chosen in groups(order, _TEXTS_AT_ONCE):
                 vectors[chosen] = _encoded(model, [tokens[i] for i in chosen])
                 bar.update(len(chosen))
             if not np.isfinite(vectors).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.engine.token_budget import TokenBudget
@@ -60,7 +63,7 @@ class HLLM(SequenceRecommender):
 
     score_resolution = 2.0**-20  # cosines of one text are equal, however their products were rounded
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
         self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
@@ -97,7 +100,7 @@ class HLLM(SequenceRecommender):
                 model.enable_gradient_checkpointing()
 
     @classmethod
-    def check_config(cls, config: Any) -> None:
+    def check_config(cls, config: Config) -> None:
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
@@ -116,7 +119,7 @@ class HLLM(SequenceRecommender):
             self._forget()
         return super().train(mode)
 
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Load what ``state_dict`` gave; vectors of items that change are made anew."""
         self._forget()
         return super().load_state_dict(state_dict, strict, assign)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.llm.make_backbone import choose_weights, make_backbone
@@ -49,7 +49,7 @@ class LiteLLM4Rec(SequenceRecommender):
         is LLM-TRSR's.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
         self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
@@ -75,7 +75,7 @@ class LiteLLM4Rec(SequenceRecommender):
         self._summary = dataset.summary
 
     @classmethod
-    def window_of(cls, config: Any) -> int:
+    def window_of(cls, config: Config) -> int:
         """Most recent events that are read: ``n_recent_items``, and no more than ``MAX_ITEM_LIST_LENGTH``."""
         return min(super().window_of(config), config.settings.prompt.n_recent_items)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.model.item_vectors import item_vectors
 
 
@@ -32,7 +32,7 @@ class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
     input_type = InputType.POINTWISE
     score_resolution = 2.0**-20  # items of one text are equal, however their products were rounded
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self._n_recent = config.settings.prompt.n_recent_items
         vectors = item_vectors(config, dataset, "text_encoder")

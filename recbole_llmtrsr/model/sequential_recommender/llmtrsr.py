@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,20 +14,29 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.engine.language_loss import language_loss
 from recbole_llmtrsr.engine.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
-from recbole_llmtrsr.engine.rows import Section
+from recbole_llmtrsr.engine.rows import GroupedPrompts, Section
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import scores_with_gradients
-from recbole_llmtrsr.engine.token_batches import even_batches, token_batches, tokens_of_history
+from recbole_llmtrsr.engine.token_batches import even_batches, token_batches
 from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble, recommender_templates
+from recbole_llmtrsr.model.grouped_rows import GroupedInteraction, GroupedRows
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.model.values import Values, check_labels
 from recbole_llmtrsr.prompt.builder import PromptBuilder
-from recbole_llmtrsr.retrieval.reranking import Reranking
+
+
+class Reranker(Protocol):
+    """How full ranking retrieves first."""
+
+    def scores(self, interaction: Interaction, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
+        """The order of the catalogue, as scores, of which `rank` gives those of some items. fp32 [B, n_items]"""
 
 
 class LLMTRSR(LanguageModelRecommender):
@@ -43,7 +52,7 @@ class LLMTRSR(LanguageModelRecommender):
             another back-end); the evaluation takes them as equal.
         meter: what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
-        reranking: how full ranking retrieves first; None scores every item.
+        reranking: how full ranking retrieves first, from `rerank_with`; None scores every item.
         values: what log-odds stand for where labels are predicted; leaves them as they are in rankings.
         attention_refused: why attention back-ends faster than the one in use are not, by name.
 
@@ -58,7 +67,7 @@ class LLMTRSR(LanguageModelRecommender):
     reads_candidates = True
     divides_batches = True
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
         self.check_config(config)
         super().__init__(config, dataset)
         self.settings = config.settings
@@ -72,13 +81,13 @@ class LLMTRSR(LanguageModelRecommender):
         max_tokens = self.settings.backbone.max_tokens_per_batch
         self.budgets = {stage: TokenBudget(max_tokens, self.device, stage) for stage in ("training", "evaluation")}
         self._scorer = Scorer(self.backbone, self.yes_id, self.no_id, self.budgets["evaluation"])
-        self.reranking: Reranking | None = None
+        self.reranking: Reranker | None = None
         # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
-        self._history = dataset.histories.__getitem__
-        self._summary = dataset.summary
+        self._history: Callable[[int], Sequence[int]] = dataset.histories.__getitem__  # type: ignore[assignment]
+        self._summary: Callable[[int], str] = dataset.summary
 
     @classmethod
-    def check_config(cls, config: Any) -> None:
+    def check_config(cls, config: Config) -> None:
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
@@ -106,6 +115,10 @@ class LLMTRSR(LanguageModelRecommender):
                 f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
                 " {distribution: uniform, sample_num: 8}"
             )
+
+    def rerank_with(self, reranking: Reranker | None) -> None:
+        """Let full ranking score what is retrieved first; None scores every item."""
+        self.reranking = reranking
 
     def resumable_parts(self) -> dict[str, Any]:
         """Counts of tokens and of what was trimmed, and how many tokens the memory held."""
@@ -139,16 +152,15 @@ class LLMTRSR(LanguageModelRecommender):
         Returns:
             loss, shape [].
         """
-        grouped = _Grouped.of(interaction, self.ITEM_ID)
-        labels = grouped.table(interaction[self.label_field].float().cpu())  # [B, C]
-        sections = self._sections(grouped)
+        rows = self._grouped(interaction)
+        labels = rows.table(interaction[self.label_field].float().cpu())  # [B, C]
         if self.settings.training.loss_on == "full":
             answers = torch.where(labels > 0, self.yes_id, self.no_id)
-            loss = language_loss(self.backbone, *sections, answers.tolist())
-            self._count("train", *sections)
+            loss = language_loss(self.backbone, rows.prompts, answers.tolist())
+            self._count("train", rows.prompts)
             return loss
-        scores = scores_with_gradients(self.backbone, *sections, self.yes_id, self.no_id)  # [B, C]
-        self._count("train", *sections)
+        scores = scores_with_gradients(self.backbone, rows.prompts, self.yes_id, self.no_id)  # [B, C]
+        self._count("train", rows.prompts)
         labels = labels.to(scores.device)
         if self.settings.training.objective == "regression":
             real = scores != float("-inf")
@@ -173,15 +185,15 @@ class LLMTRSR(LanguageModelRecommender):
         Returns:
             each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
         """
-        grouped = _Grouped.of(interaction, self.ITEM_ID)
-        prefixes, candidates = self._sections(grouped)
-        sizes, most = self._sizes(prefixes, candidates), self.budgets["training"].max_tokens
+        rows = self._grouped(interaction)
+        sizes, most = self._sizes(rows.prompts), self.budgets["training"].max_tokens
         parts = list(token_batches(sizes, most) if n_shards == 1 else even_batches(sizes, most, n_shards))
         if len(parts) == 1:
-            return [(interaction, 1.0)]
-        terms = np.array([self._n_terms(prefix, own) for prefix, own in zip(prefixes, candidates)])
-        histories = grouped.history.numpy()
-        return [(interaction[np.isin(histories, part)], terms[part].sum() / terms.sum()) for part in parts]
+            return [(GroupedInteraction(interaction, rows), 1.0)]
+        terms = np.array([self._n_terms(*one) for one in zip(rows.prompts.prefixes, rows.prompts.candidates)])
+        divided = [rows.part(part) for part in parts]
+        shares = [terms[part].sum() / terms.sum() for part in parts]
+        return [(GroupedInteraction(interaction[own], one), share) for (own, one), share in zip(divided, shares)]
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
         """Learn that the parts of these batches were too large.
@@ -189,19 +201,17 @@ class LLMTRSR(LanguageModelRecommender):
         Raises:
             UserError: each was a single history.
         """
-        grouped = [_Grouped.of(interaction, self.ITEM_ID) for interaction in interactions]
-        sizes = [self._sizes(*self._sections(one)) for one in grouped]
+        sizes = [self._sizes(self._grouped(interaction).prompts) for interaction in interactions]
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
-    def prepare(self, interaction: Interaction) -> None:
-        """Make the prompts of a batch ahead of its turn, on another thread."""
-        for history_id in np.unique(_history_ids(interaction)).tolist():
-            self._prefix(history_id)
+    def prepare(self, interaction: Interaction) -> GroupedInteraction:
+        """Group a batch and make its prompts ahead of its turn, on another thread."""
+        return GroupedInteraction(interaction, self._grouped(interaction))
 
     def predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of yes for every row; where labels are predicted, P(yes) or the rating. [batch_size]"""
-        grouped = _Grouped.of(interaction, self.ITEM_ID)
-        return self.values(self.log_odds(*self._sections(grouped))[grouped.history, grouped.slot])
+        rows = self._grouped(interaction)
+        return self.values(self.log_odds(rows.prompts)[rows.history, rows.slot])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
@@ -210,35 +220,31 @@ class LLMTRSR(LanguageModelRecommender):
         history_ids = _history_ids(interaction).tolist()
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
         scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
-        scores[:, 1:] = self.log_odds([self._prefix(i) for i in history_ids], [items] * len(history_ids))
+        prefixes = [self._prefix(i) for i in history_ids]
+        scores[:, 1:] = self.log_odds(GroupedPrompts(prefixes, [items] * len(history_ids)))
         return scores.view(-1)
 
     def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
         """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
         candidates = [[self.prompts.candidate(item) for item in own] for own in items.tolist()]
-        return self.log_odds([self._prefix(i) for i in history_ids], candidates)
+        return self.log_odds(GroupedPrompts([self._prefix(i) for i in history_ids], candidates))
 
-    def log_odds(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> Tensor:
-        """fp32 log-odds of candidates behind prefixes, wherever these were made; -inf where there are fewer. [B, C]
-
-        Args:
-            prefixes: token ids of each of the B prefixes.
-            candidates: for each history the token ids of its candidates, answer slot included.
-        """
-        scores = self._scorer.scores(prefixes, candidates)
-        self._count("evaluation", prefixes, candidates)
+    def log_odds(self, prompts: GroupedPrompts) -> Tensor:
+        """fp32 log-odds of prompts, wherever these were made; -inf where a history has fewer candidates. [B, C]"""
+        scores = self._scorer.scores(prompts)
+        self._count("evaluation", prompts)
         return scores
 
-    def _sizes(self, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> list[int]:
+    def _sizes(self, prompts: GroupedPrompts) -> list[int]:
         """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
         if not self.backbone.is_unpacked:
-            return [tokens_of_history(*one, rows_apart=False) for one in zip(prefixes, candidates)]
-        width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prefixes, candidates))
-        return [len(own) * width for own in candidates]
+            return prompts.sizes(rows_apart=False)
+        width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prompts.prefixes, prompts.candidates))
+        return [len(own) * width for own in prompts.candidates]
 
     def count_training(self, interaction: Interaction) -> None:
         """Count a part of a training batch, whichever process learns from it."""
-        self._count("train", *self._sections(_Grouped.of(interaction, self.ITEM_ID)))
+        self._count("train", self._grouped(interaction).prompts)
 
     def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
         """Of how many terms of the mean loss a history makes."""
@@ -246,51 +252,22 @@ class LLMTRSR(LanguageModelRecommender):
             return sum(len(prefix) + len(section) for section in candidates)
         return 1 if self.settings.training.objective == "listwise" else len(candidates)
 
-    def _sections(self, grouped: _Grouped) -> tuple[list[Section], list[list[Section]]]:
-        """Prefix ids of every history and the ids of its candidates."""
-        prefixes = [self._prefix(history_id) for history_id in grouped.history_ids]
-        return prefixes, [[self.prompts.candidate(item) for item in items] for items in grouped.items]
+    def _grouped(self, interaction: Interaction) -> GroupedRows:
+        """The rows of a batch by history; those of a batch that was prepared are grouped already."""
+        if isinstance(interaction, GroupedInteraction):
+            return interaction.grouped
+        items = interaction[self.ITEM_ID].cpu().numpy()
+        return GroupedRows.of(_history_ids(interaction), items, self._prefix, self.prompts.candidate)
 
     def _prefix(self, history_id: int) -> Section:
         return self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
 
-    def _count(self, stage: MeteredStage, prefixes: Sequence[Section], candidates: Sequence[Sequence[Section]]) -> None:
+    def _count(self, stage: MeteredStage, prompts: GroupedPrompts) -> None:
         is_apart = self.backbone.attention == "plain" or (stage == "train" and self.backbone.is_unpacked)
-        work = (separate_rows_work if is_apart else shared_rows_work)(prefixes, candidates)
+        work = (separate_rows_work if is_apart else shared_rows_work)(prompts)
         if stage == "train" and self.settings.training.loss_on == "full":
             work = replace(work, logits=work.tokens * self.backbone.vocab_size)
-        self.meter.count(stage, work, len(prefixes), sum(map(len, candidates)))
-
-
-class _Grouped:
-    """Rows of a batch, grouped by history: one prompt prefix and its candidates.
-
-    Attributes:
-        history_ids: the distinct histories. [B]
-        items: candidates of each history, in the order of the rows.
-        history: which history a row belongs to. [n_rows]
-        slot: which candidate of its history a row is. [n_rows]
-    """
-
-    def __init__(self, history_ids: np.ndarray, items: list[np.ndarray], history: Tensor, slot: Tensor) -> None:
-        self.history_ids: list[int] = history_ids.tolist()
-        self.items: list[list[int]] = [own.tolist() for own in items]
-        self.history, self.slot = history, slot
-
-    @classmethod
-    def of(cls, interaction: Interaction, item_field: str) -> _Grouped:
-        ids, rows = np.unique(_history_ids(interaction), return_inverse=True)
-        order = np.argsort(rows, kind="stable")
-        begins = np.searchsorted(rows[order], np.arange(len(ids)))
-        slot = np.empty_like(rows)
-        slot[order] = np.arange(len(rows)) - begins[rows[order]]
-        items = np.split(interaction[item_field].cpu().numpy()[order], begins[1:])
-        return cls(ids, items, torch.from_numpy(rows), torch.from_numpy(slot))
-
-    def table(self, values: Tensor) -> Tensor:
-        """Values of the rows by history and candidate, 0 where a history has fewer. [B, C]"""
-        width = max(map(len, self.items))
-        return values.new_zeros(len(self.items), width).index_put((self.history, self.slot), values)
+        self.meter.count(stage, work, len(prompts), int(prompts.counts.sum()))
 
 
 def _history_ids(interaction: Interaction) -> np.ndarray:

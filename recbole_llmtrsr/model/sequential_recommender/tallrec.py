@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 
@@ -27,7 +26,7 @@ class TALLRec(LLMTRSR):
     """
 
     @classmethod
-    def check_config(cls, config: Any) -> None:
+    def check_config(cls, config: Config) -> None:
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:

@@ -18,6 +18,7 @@ from typing import Any
 from recbole_llmtrsr import __version__
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
+from recbole_llmtrsr.runtime.packing import groups
 from recbole_llmtrsr.summarizer.store.file import file_faults, open_database
 from recbole_llmtrsr.summarizer.store.owners import Owner
 from recbole_llmtrsr.summarizer.store.rows import (
@@ -184,7 +185,7 @@ class SummaryStore:
 
     def records(self, keys: Sequence[bytes]) -> Iterator[Record]:
         """What is sound and readable of some keys, in their order."""
-        for chunk in _chunks(keys):
+        for chunk in groups(keys, _CHUNK):
             found: dict[bytes, Record] = {}
             try:
                 found = self._sound(chunk)
@@ -238,11 +239,6 @@ class SummaryStore:
         return found
 
     def _select(self, query: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        for chunk in _chunks(keys):
+        for chunk in groups(keys, _CHUNK):
             marks = ",".join("?" * len(chunk))
             yield from self._database.execute(f"{query} WHERE key IN ({marks})", chunk).fetchall()
-
-
-def _chunks(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(keys), _CHUNK):
-        yield keys[start : start + _CHUNK]

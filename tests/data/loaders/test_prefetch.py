@@ -12,7 +12,12 @@ from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
 
 def test_batches_come_in_order_each_prepared_once():
     seen = []
-    assert list(prefetched(range(7), seen.append)) == list(range(7))
+
+    def prepare(batch):
+        seen.append(batch)
+        return 10 * batch
+
+    assert list(prefetched(range(7), prepare)) == list(range(0, 70, 10))
     assert seen == list(range(7))
 
 
@@ -22,7 +27,12 @@ def test_nothing_in_gives_nothing_out():
 
 def test_some_batches_are_made_before_they_are_asked_for_but_not_all():
     made = []
-    batches = prefetched(range(10), made.append, ahead=2)
+
+    def prepare(batch):
+        made.append(batch)
+        return batch
+
+    batches = prefetched(range(10), prepare, ahead=2)
     assert next(batches) == 0
     deadline = time.monotonic() + 5
     while len(made) < 3 and time.monotonic() < deadline:
@@ -36,7 +46,7 @@ def test_an_error_of_the_loader_reaches_the_caller_at_its_batch():
         yield 1
         raise ValueError("row 2 is damaged")
 
-    batches = prefetched(broken(), print)
+    batches = prefetched(broken(), abs)
     assert next(batches) == 1
     with pytest.raises(ValueError, match="row 2 is damaged"):
         next(batches)
@@ -55,12 +65,12 @@ def test_a_shuffled_loader_draws_as_in_a_plain_loop():
         torch.manual_seed(5)
         return [(batch.tolist(), torch.rand(1).item()) for batch in wrap(DataLoader(range(20), 4, shuffle=True))]
 
-    assert drawn(lambda loader: prefetched(loader, id)) == drawn(iter)
+    assert drawn(lambda loader: prefetched(loader, torch.clone)) == drawn(iter)
 
 
 def test_a_prefetched_loader_has_the_length_and_attributes_of_its_own():
     loader = DataLoader(range(20), 4)
-    wrapped = Prefetched(loader, id)
+    wrapped = Prefetched(loader, torch.clone)
     assert len(wrapped) == 5
     assert wrapped.batch_size == 4
     assert [batch.tolist() for batch in wrapped] == [batch.tolist() for batch in loader]

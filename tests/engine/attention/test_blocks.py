@@ -6,12 +6,12 @@ import torch
 
 from recbole_llmtrsr.engine.attention.blocks import Labels, meeting_blocks
 from recbole_llmtrsr.engine.attention.flex import block_mask
-from recbole_llmtrsr.engine.rows import shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, shared_prefix_rows
 
 
 def rows_of(prefix_lengths, candidate_lengths, kept=None):
     return shared_prefix_rows(
-        [[7] * n for n in prefix_lengths], [[[8] * n for n in own] for own in candidate_lengths], kept
+        GroupedPrompts([[7] * n for n in prefix_lengths], [[[8] * n for n in own] for own in candidate_lengths]), kept
     )
 
 

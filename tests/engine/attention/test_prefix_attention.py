@@ -15,7 +15,7 @@ from recbole_llmtrsr.engine.attention.prefix_attention import (
     shared_prefix_attention,
 )
 from recbole_llmtrsr.engine.attention.terms import States, Terms
-from recbole_llmtrsr.engine.rows import plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.engine.scoring import score_plain, score_shared_prefix
 from recbole_llmtrsr.llm.lora import apply_lora
 
@@ -34,12 +34,12 @@ needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), 
 def shared(backbone, prefixes, candidates, backend):
     backbone.transformer.set_attn_implementation(SHARED_PREFIX)
     backbone.attention = backend
-    return score_shared_prefix(backbone, shared_prefix_rows(prefixes, candidates), YES, NO)
+    return score_shared_prefix(backbone, shared_prefix_rows(GroupedPrompts(prefixes, candidates)), YES, NO)
 
 
 def plain(backbone, prefixes, candidates, attention="eager"):
     backbone.transformer.set_attn_implementation(attention)
-    return score_plain(backbone, plain_rows(prefixes, candidates, 0), YES, NO, batch_size=4)
+    return score_plain(backbone, plain_rows(GroupedPrompts(prefixes, candidates), 0), YES, NO, batch_size=4)
 
 
 def gradients(backbone, scores):
@@ -274,7 +274,7 @@ SEEN_IN_A_WINDOW_OF_TWO = [
 def weights(backend, **arguments):
     """Attention weights [N, N] of equal scores: values are one-hot. Keys of another head would show as well."""
     sections, n = ROWS
-    rows = shared_prefix_rows(*sections)
+    rows = shared_prefix_rows(GroupedPrompts(*sections))
     zeros, one_hot = torch.zeros(1, 2, n, n), torch.eye(n).expand(1, 2, n, n)
     out, _ = shared_prefix_attention(
         nn.Module(), zeros, zeros, one_hot, None, shared_prefix=PrefixAttention(rows, backend), **arguments
@@ -303,7 +303,7 @@ def test_a_sink_takes_weight_like_one_more_key_that_gives_nothing(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_sinks_belong_to_heads(backend):
-    rows = shared_prefix_rows([[1]], [[[2]]])
+    rows = shared_prefix_rows(GroupedPrompts([[1]], [[[2]]]))
     zeros, ones = torch.zeros(1, 2, 2, 4), torch.ones(1, 2, 2, 4)
 
     out, _ = shared_prefix_attention(
@@ -330,7 +330,7 @@ def test_a_weight_is_dropped_or_scaled_up(backend):
 
 
 def weights_with_dropout(backend):
-    rows = shared_prefix_rows([[]], [[[2]]])
+    rows = shared_prefix_rows(GroupedPrompts([[]], [[[2]]]))
     zeros, ones = torch.zeros(1, 4, 1, 2), torch.ones(1, 4, 1, 2)
     layout = PrefixAttention(rows, backend)
     return shared_prefix_attention(nn.Module(), zeros, zeros, ones, None, dropout=0.75, shared_prefix=layout)[0][..., 0]
@@ -352,7 +352,7 @@ def states(rows, *, last_dimension_strided, n_key_heads):
 @pytest.mark.parametrize("n_key_heads", [4, 2])
 @pytest.mark.parametrize("backend", LEARNING)
 def test_the_memory_layout_of_states_does_not_matter(ragged, backend, n_key_heads):
-    rows = shared_prefix_rows(*ragged)
+    rows = shared_prefix_rows(GroupedPrompts(*ragged))
     found = []
 
     for strided in (False, True):
@@ -375,7 +375,7 @@ def test_attention_that_looks_ahead_is_refused():
 
 
 def test_a_key_value_cache_is_refused_with_the_remedy():
-    rows = shared_prefix_rows([[1, 2]], [[[3]]])
+    rows = shared_prefix_rows(GroupedPrompts([[1, 2]], [[[3]]]))
     query, key = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 5, 4)
 
     with pytest.raises(NotImplementedError, match="reads no key-value cache: pass use_cache=False"):
@@ -385,8 +385,10 @@ def test_a_key_value_cache_is_refused_with_the_remedy():
 
 
 def test_flash_attention_is_refused_off_the_cpu():
-    rows = shared_prefix_rows([[1, 2]], [[[3]]]).to("meta")
-    given, _ = states(shared_prefix_rows([[1, 2]], [[[3]]]), last_dimension_strided=False, n_key_heads=4)
+    rows = shared_prefix_rows(GroupedPrompts([[1, 2]], [[[3]]])).to("meta")
+    given, _ = states(
+        shared_prefix_rows(GroupedPrompts([[1, 2]], [[[3]]])), last_dimension_strided=False, n_key_heads=4
+    )
     elsewhere = States(given.query.to("meta"), given.prefix, given.own)
 
     with pytest.raises(NotImplementedError, match="runs on a CPU, not on meta"):

@@ -1,0 +1,49 @@
+"""Lists cut into parts: by number, or by what their elements add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+
+
+def groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Lists of `size` items; the last may be shorter.
+
+    >>> list(groups("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def packed(
+    order: Iterable[int], sizes: Sequence[int], most: int, *, begun: int = 0, padded: bool = False
+) -> Iterator[list[int]]:
+    """Indices in their order, together as long as their sizes come to no more than `most`; a larger one stands alone.
+
+    Args:
+        order: the indices.
+        sizes: of every index.
+        most: of a pack.
+        begun: what the first pack has besides.
+        padded: each counts as the latest of its pack, the largest if the order ascends.
+
+    >>> list(packed(range(5), [3, 4, 9, 2, 2], 7))
+    [[0, 1], [2], [3, 4]]
+    >>> list(packed(range(4), [3, 4, 5, 9], 10, padded=True))
+    [[0, 1], [2], [3]]
+    """
+    pack: list[int] = []
+    total = begun
+    for i in order:
+        total = (len(pack) + 1) * sizes[i] if padded else total + sizes[i]
+        if pack and total > most:
+            yield pack
+            pack, total = [], sizes[i]
+        pack.append(i)
+    if pack:
+        yield pack

@@ -1,0 +1,90 @@
+"""The trainer of a run: RecBole's or ours, ranked with exact ties, measured, and stopped and resumed where asked."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer import AbstractTrainer
+from torch import Tensor
+
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
+from recbole_llmtrsr.runtime import processes
+
+
+class EpochHook(Protocol):
+    """What stands around the epochs of training and is told of their steps."""
+
+    def train_epoch(self, epoch: int, run: Callable[[], Any]) -> Any:
+        """The losses of an epoch, by way of `run` or from elsewhere."""
+
+    def after_step(self, epoch: int, n_batches: int, loss: Tensor) -> None:
+        """The epoch's batches so far, and the sum of their losses []; trainers tell it that can begin in the middle."""
+
+
+@cache
+def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
+    """A trainer class as runs have it.
+
+    Args:
+        host: a trainer class of RecBole's, or ours.
+    """
+
+    class RunTrainer(host):  # type: ignore[misc, valid-type]
+        """The host, with the collector and the evaluator of exact ties, and a file of its own for the checkpoint.
+
+        Args:
+            config: our Config.
+            model: to be trained.
+            measured: called with 'training' or 'validation'; stands around every epoch and validation, which `fit` runs
+                in turn.
+
+        Attributes:
+            host: the class that it is otherwise.
+            epoch_hook: stands around the epochs, their measuring included; None where training cannot be resumed.
+        """
+
+        epoch_hook: EpochHook | None = None
+        saved_model_file: str
+
+        def __init__(
+            self, config: Config, model: AbstractRecommender, measured: Callable[[str], AbstractContextManager[None]]
+        ) -> None:
+            super().__init__(config, model)
+            self._measured = measured
+            # RecBole names the file by model and second, which seeds, variants and runs side by side share.
+            number = processes.broadcast(uuid.uuid4().hex[:8])
+            own_name = f"{config.label}-seed-{config['seed']}-{number}.pth"
+            self.saved_model_file = str(Path(self.saved_model_file).with_name(own_name))
+            self.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
+            self.evaluator = ExpectedEvaluator(config)
+
+        def _train_epoch(self, train_data: Iterable[Interaction], epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+            def run() -> Any:
+                with self._measured("training"):
+                    return super(RunTrainer, self)._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
+            return run() if self.epoch_hook is None else self.epoch_hook.train_epoch(epoch_idx, run)
+
+        def _train_at_once(self, *args: Any) -> Any:  # what decision trees have instead
+            with self._measured("training"):
+                return super()._train_at_once(*args)
+
+        def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
+            with self._measured("validation"):
+                return super()._valid_epoch(*args, **kwargs)
+
+        def _after_step(self, epoch: int, n_batches: int, loss: Tensor) -> None:
+            if self.epoch_hook is not None:
+                self.epoch_hook.after_step(epoch, n_batches, loss)
+
+    RunTrainer.host = host
+    RunTrainer.__name__ = RunTrainer.__qualname__ = host.__name__  # by which messages speak of it
+    return RunTrainer
