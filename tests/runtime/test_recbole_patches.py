@@ -150,9 +150,9 @@ def cases():
     return shown
 
 before = cases()
-from recbole_llmtrsr.runtime import recbole_patches as compat
-applied, again = compat.apply(), compat.apply()
-left = [patch() for patch in compat.PATCHES]
+from recbole_llmtrsr.runtime import recbole_patches
+applied, again = recbole_patches.apply(), recbole_patches.apply()
+left = [patch() for patch in recbole_patches.PATCHES]
 print(json.dumps({"before": before, "after": cases(), "applied": applied, "again": again, "left": left,
                   "ray": "ray" in sys.modules}))
 """
@@ -298,8 +298,8 @@ def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_tur
             sys.executable,
             "-c",
             "import torch, recbole.model.sequential_recommender; print(torch.is_anomaly_enabled())\n"
-            "from recbole_llmtrsr.runtime import recbole_patches as compat; compat.apply(); print(torch.is_anomaly_enabled())\n"
-            "torch.autograd.set_detect_anomaly(True); compat.apply(); print(torch.is_anomaly_enabled())",
+            "from recbole_llmtrsr.runtime.recbole_patches import apply; apply(); print(torch.is_anomaly_enabled())\n"
+            "torch.autograd.set_detect_anomaly(True); apply(); print(torch.is_anomaly_enabled())",
         ],
         capture_output=True,
         text=True,
