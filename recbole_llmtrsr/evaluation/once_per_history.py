@@ -45,7 +45,7 @@ def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
 
         once_per_history: OncePerHistory | None = None
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
             at_once = MOST_SCORES // self.n_items
             if at_once >= FEWEST_HISTORIES and _reads(self):

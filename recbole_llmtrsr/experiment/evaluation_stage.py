@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.trainer import Trainer
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.evaluation.comparison.runs import ALSO, Run
+from recbole_llmtrsr.evaluation.metrics import Floats
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_history, write_per_history
 from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
 from recbole_llmtrsr.evaluation.result import write_json
@@ -28,11 +31,11 @@ class FinalTest:
         trainer: holds the model, with the weights to test, and a RankingCollector.
     """
 
-    def __init__(self, config: Config, trainer: Any) -> None:
+    def __init__(self, config: Config, trainer: Trainer) -> None:
         self._config = config
         self._trainer = trainer
 
-    def table(self, loader: Any) -> pd.DataFrame | None:
+    def table(self, loader: AbstractDataLoader) -> pd.DataFrame | None:
         """The ranked histories of the latest evaluation, which was this loader's; None where nothing was ranked."""
         if not len(self._trainer.eval_collector.ranks):
             return None
@@ -48,7 +51,7 @@ class FinalTest:
         found = self._trainer.eval_collector
         return self._table(rows, found.values, found.ranks, features)
 
-    def among(self, loader: Any, mode: str, result: Mapping[str, Any], folder: Path) -> Run:
+    def among(self, loader: AbstractDataLoader, mode: str, result: Mapping[str, Any], folder: Path) -> Run:
         """Test among other candidates, written to a folder of its own below the run's.
 
         Args:
@@ -75,7 +78,7 @@ class FinalTest:
         write_json(own / "result.json", found)
         return Run(self._config.label, self._config["seed"], found, table, {})
 
-    def probed(self, loader: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    def probed(self, loader: AbstractDataLoader) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by probe, and what result.json tells of the probes."""
         if not reads_candidates(self._trainer.model):
             getLogger().info("probe: only models that read prompts have some to change")
@@ -88,7 +91,9 @@ class FinalTest:
         changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
         return tables, {"changed": changed, "left_out": dict(probes.left_out)}
 
-    def _table(self, rows: RankedRows, values: Any, ranks: Any, features: Mapping[str, Any]) -> pd.DataFrame:
+    def _table(
+        self, rows: RankedRows, values: Mapping[str, Floats], ranks: Floats, features: Mapping[str, Any]
+    ) -> pd.DataFrame:
         found = self._trainer.eval_collector
         counts = (found.n_candidates, found.n_positives)
         return per_history(rows.users, rows.n_events, rows.target_tokens, values, ranks, *counts, features)

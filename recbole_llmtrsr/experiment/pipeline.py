@@ -14,6 +14,9 @@ from typing import Any
 
 import pandas as pd
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer import Trainer
 from recbole.utils import init_logger, init_seed, set_color
 
 from recbole_llmtrsr.config.config import Config
@@ -192,7 +195,12 @@ def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord |
 
 
 def _explain(
-    logger: logging.Logger, folder: Path, user: str, test_data: Any, summaries: SummaryResult, trainer: Any
+    logger: logging.Logger,
+    folder: Path,
+    user: str,
+    test_data: AbstractDataLoader,
+    summaries: SummaryResult,
+    trainer: Trainer | None,
 ) -> None:
     """Write and log how a user's ranking came about; without a trainer, as far as the summary."""
     dataset = test_data._dataset
@@ -233,7 +241,7 @@ def _counted_format(config: Config) -> torch.dtype | None:
     )
 
 
-def _model_report(model: Any, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
+def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
     report: dict[str, Any] = {
         "weights": {
             "total": sum(n_weights(p) for p in model.parameters()),
@@ -285,7 +293,7 @@ def _wandb_run(config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def _logging(config: Any) -> Iterator[logging.Logger]:
+def _logging(config: Config) -> Iterator[logging.Logger]:
     """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
 
     So does the layer for colours that RecBole lays around the output, else every run of a process adds one, until

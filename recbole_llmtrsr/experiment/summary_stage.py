@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.item_text import ItemText
@@ -50,7 +51,7 @@ class _Wanted:
 
 
 def make_summaries(
-    config: Any,
+    config: Config,
     dataset: LLMTRSRDataset,
     loaders: Sequence[Any],
     traced: Sequence[int] = (),
@@ -111,7 +112,7 @@ def make_summaries(
     return result
 
 
-def summary_cost(config: Any, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> str:
+def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> str:
     """What the summaries would take, in words; nothing is written.
 
     Raises:
@@ -169,7 +170,7 @@ def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:
     return _Wanted(ids.tolist(), [str(tokens[user]) for user in users[first]], n_events.tolist())
 
 
-def _from_file(config: Any, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
+def _from_file(config: Config, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
     if config["benchmark_filename"] is not None:
         raise UserError(
             "summarizer: file:<path> knows a history by its user's first events, which histories of pre-split files"
@@ -181,7 +182,7 @@ def _from_file(config: Any, wanted: _Wanted) -> tuple[dict[int, str], dict[str, 
     return texts, {**counts, "identical_lines": summaries.n_identical, "empty_summaries": summaries.n_empty}
 
 
-def _check_found(config: Any, counts: Mapping[str, int], n_histories: int) -> None:
+def _check_found(config: Config, counts: Mapping[str, int], n_histories: int) -> None:
     """Refuse a file that has no history's summary, and warn of one that has few.
 
     Args:
@@ -227,7 +228,7 @@ def _check_texts(result: SummaryResult, block_size: int) -> None:
         )
 
 
-def run_writer(config: Any, item_text: ItemText) -> SummaryWriter:
+def run_writer(config: Config, item_text: ItemText) -> SummaryWriter:
     """The writer of a run's summaries.
 
     Args:

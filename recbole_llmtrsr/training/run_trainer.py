@@ -66,18 +66,20 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
             self.eval_collector = RankingCollector(config, getattr(model, "score_resolution", None))
             self.evaluator = ExpectedEvaluator(config)
 
-        def _train_epoch(self, train_data: Iterable[Interaction], epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        def _train_epoch(
+            self, train_data: Iterable[Interaction], epoch_idx: int, *args: object, **kwargs: object
+        ) -> Any:
             def run() -> Any:
                 with self._measured("training"):
                     return super(RunTrainer, self)._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
             return run() if self.epoch_hook is None else self.epoch_hook.train_epoch(epoch_idx, run)
 
-        def _train_at_once(self, *args: Any) -> Any:  # what decision trees have instead
+        def _train_at_once(self, *args: object) -> Any:  # what decision trees have instead
             with self._measured("training"):
                 return super()._train_at_once(*args)
 
-        def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        def _valid_epoch(self, *args: object, **kwargs: object) -> Any:
             with self._measured("validation"):
                 return super()._valid_epoch(*args, **kwargs)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.ablations.other_users import others_texts
 from recbole_llmtrsr.model.assembly import prompt_builder, recommender_templates
+from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
@@ -48,7 +49,7 @@ class TrainedModel:
         users: by row of the split.
     """
 
-    def __init__(self, model: Any, dataset: Any, seed: int) -> None:
+    def __init__(self, model: LLMTRSR, dataset: LLMTRSRDataset, seed: int) -> None:
         self.dataset, self.seed, self.settings = dataset, seed, model.settings
         self.history_ids: list[int] = dataset.inter_feat[HISTORY_ID].tolist()
         self.users: list[int] = dataset.inter_feat[dataset.uid_field].tolist()
@@ -74,7 +75,8 @@ class TrainedModel:
             self._tokenizer,
             texts or [self.dataset.item(i).line for i in range(self.dataset.item_num)],
         )
-        return Prompts(builder, summary or self.dataset.summary, history or self.dataset.histories.__getitem__)
+        own: Callable[[int], Sequence[int]] = self.dataset.histories.__getitem__  # type: ignore[assignment]
+        return Prompts(builder, summary or self.dataset.summary, history or own)
 
     @property
     def has_summary(self) -> bool:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.trainer import Trainer
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.ablations.changes import PROBES, TrainedModel
@@ -50,7 +51,9 @@ class Ablations:
     left_out: Mapping[str, str]
 
 
-def run_ablations(trainer: Any, test_data: Any, seed: int, *, show_progress: bool = False) -> Ablations:
+def run_ablations(
+    trainer: Trainer, test_data: AbstractDataLoader, seed: int, *, show_progress: bool = False
+) -> Ablations:
     """Test a trained model once more with each change of its prompts.
 
     A probe that has nothing to change (no summary to take away), or for which the prompts have no room, is left out.
