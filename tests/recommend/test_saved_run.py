@@ -125,11 +125,11 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
         file.write_text("".join(line for line in file.open() if not line.startswith("u7\t")))
 
     def other_test(file):  # u8's last event, which the test holds out
-        file.write_text(file.read_text().replace("u8\ti18\t2\t8\n", "u8\ti3\t2\t8\n"))
+        file.write_text(file.read_text().replace("u8\ti18\t8\t2\n", "u8\ti3\t8\t2\n"))
 
     def other_training(file):  # u8's third event, which every history of u8 in the test holds
-        assert "u8\ti0\t1\t2\n" in file.read_text()
-        file.write_text(file.read_text().replace("u8\ti0\t1\t2\n", "u8\ti6\t1\t2\n"))
+        assert "u8\ti0\t2\t1\n" in file.read_text()
+        file.write_text(file.read_text().replace("u8\ti0\t2\t1\n", "u8\ti6\t2\t1\n"))
 
     def other_texts(file):
         pass
