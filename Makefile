@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: install format lint test bench docs audit
+.PHONY: install format lint test test-all bench docs audit
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -15,7 +15,10 @@ lint:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2
+
+test-all:  # the slow ones, too
+	$(PYTHON) -m pytest -n 2 -m ""
 
 audit:  # known vulnerabilities of what is installed
 	$(PYTHON) -m pip install --quiet pip-audit

@@ -22,6 +22,8 @@ TUNING = "hyperopt>=0.2.7"  # for RecBole's HyperTuning
 SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
 TEST = [
     "pytest>=8.2",
+    "pytest-xdist>=3.6",
+    "pytest-random-order>=1.1",
     "hypothesis>=6.100",
     QUANTIZED,
     PARQUET,

@@ -1,19 +1,23 @@
-"""A tiny data set of 6 users and 9 items, and a Config over it."""
+"""What all tests share: seeds, a tiny data set of 6 users and 9 items, a Config over it, and a Python that is warm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from recbole_llmtrsr.config.config import Config
-from recbole_llmtrsr.registry import get_model
+if TYPE_CHECKING:  # the process that hands tests out to others reads this file, too, and need not load torch
+    from recbole_llmtrsr.config.config import Config
 
-# Models of a few thousand weights gain nothing from threads, and lose much where other programs use the cores.
-torch.set_num_threads(1)
+# Models of a few thousand weights gain nothing from threads, and lose much where other programs use the cores. Before
+# torch is imported, and for the processes that tests start, too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # The lines are out of order. 'once', 'twice' and 'thrice' have 1, 2 and 3 events; all of 'ties' happen at one time and
 # keep the order of the lines; those of 'unix' are seconds apart, which float32 cannot tell, and hold one item twice.
@@ -58,6 +62,54 @@ i9|Oak chair|Oslo|9.5
 """
 
 
+def _seed() -> None:
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """What tests share is the same, whichever test makes it."""
+    if fixturedef.scope != "function":
+        _seed()
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """No test draws what the tests before it left; shared fixtures are made before this one."""
+    _seed()
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a ``python`` and a ``torchrun`` that need not import first; see warm_python.py."""
+    folder, script = tmp_path_factory.mktemp("warm"), Path(__file__).with_name("warm_python.py")
+    start = f'#!/bin/sh\nexport WARM_PYTHON="{folder}/python"\nexec "{sys.executable}" -IS "{script}" "{folder}/socket"'
+    for name, arguments in (("python", ""), ("torchrun", "-m torch.distributed.run")):
+        (folder / name).write_text(f'{start} {arguments} "$@"\n')
+        (folder / name).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    serve = [sys.executable, str(script), "serve", f"{folder}/socket"]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment) as server,
+    ):
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n", (folder / "log").read_text()
+        yield folder
+
+
+@pytest.fixture
+def warm_python(warm: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That ``python``; it stands for sys.executable, and first on PATH."""
+    monkeypatch.setenv("PATH", f"{warm}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("sys.executable", str(warm / "python"))
+    return str(warm / "python")
+
+
 @pytest.fixture
 def atomic_folder(tmp_path: Path) -> Path:
     """A data_path that holds the data set 'tiny'."""
@@ -71,6 +123,9 @@ def atomic_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_config(tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
     """Makes a Config of a model over a data set of ``atomic_folder``; what it leaves behind lies in ``tmp_path``."""
+    from recbole_llmtrsr.config.config import Config
+    from recbole_llmtrsr.registry import get_model
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["x"])
 

@@ -123,7 +123,7 @@ def test_memory_is_that_which_the_evaluation_adds(run):
 
 @needs_a_peak_that_can_be_reset
 @pytest.mark.slow
-def test_each_number_of_users_is_evaluated_in_a_process_of_its_own(run, monkeypatch):
+def test_each_number_of_users_is_evaluated_in_a_process_of_its_own(run, warm_python, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))  # for the processes, which the test's path does not reach
     printed = run(
         "engine_scaling.py", "--candidates", "--n_events=4", "--topk=[3]", "--valid_metric=MRR@3", "--users", "2", "4"
@@ -328,7 +328,7 @@ def test_whole_catalogues_are_ranked_by_every_model(run):
 
 
 @pytest.mark.slow
-def test_a_stopped_encoding_of_many_items_is_continued(tmp_path, monkeypatch, capfd):
+def test_a_stopped_encoding_of_many_items_is_continued(warm_python, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
     monkeypatch.setattr(
         sys, "argv", [script := str(BENCHMARKS / "million_items.py"), "--n_items=9000", f"--out={tmp_path}"]
@@ -457,7 +457,7 @@ def test_beside_equal_counts_a_run_decides(model, precision, clicks_per_show, at
         clicks_per_show.main()
 
 
-def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
+def test_a_crowd_is_served_and_every_score_is_the_trainers(run, warm_python):
     printed = run("serving_load.py", "--n_requests=40", "--concurrency=8", "--max_prompt_tokens=400")
 
     assert re.search(r"tiny: 40 requests, 8 at once, \d+ a second", printed)
@@ -468,7 +468,8 @@ def test_a_crowd_is_served_and_every_score_is_the_trainers(run):
     assert [row[0] for row in rows(printed, "p")] == ["p50", "p95"]
 
 
-def test_two_processes_end_with_what_one_ends_with(run):
+@pytest.mark.slow
+def test_two_processes_end_with_what_one_ends_with(run, warm_python):
     printed = run("several_processes.py", "--repetitions=1", "--max_prompt_tokens=400", "--candidate_exclusion=target")
 
     assert "results equal: True\nper-history tables equal: True\nlargest difference of a weight: 0.0e+00\n" in printed

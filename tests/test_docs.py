@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,15 +32,15 @@ LEFT = {
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Path:
     """An empty folder in which the first tutorial was followed to its end."""
     folder = tmp_path_factory.mktemp("first")
-    follow(FIRST, folder)
+    follow(FIRST, folder, warm)
     return folder
 
 
-def follow(tutorial: Path, folder: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def follow(tutorial: Path, folder: Path, warm: Path) -> None:
+    path = f"{warm}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for kind, title, text in BLOCK.findall(tutorial.read_text(encoding="utf-8")):
         if title:
@@ -59,11 +58,12 @@ def test_the_first_tutorial_leads_to_a_comparison_and_a_page(first):
     assert all((first / page).is_file() for page in pages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tutorial", [path for path in TUTORIALS if path != FIRST], ids=lambda path: path.stem)
-def test_a_tutorial_runs_to_its_end_with_the_data_of_the_first(tutorial, first, tmp_path):
+def test_a_tutorial_runs_to_its_end_with_the_data_of_the_first(tutorial, first, warm, tmp_path):
     shutil.copytree(first / "dataset", tmp_path / "dataset")
     shutil.copy(first / "shop.yaml", tmp_path)
-    follow(tutorial, tmp_path)
+    follow(tutorial, tmp_path, warm)
     told, expected = LEFT[tutorial.stem]
     assert expected in (tmp_path / told).read_text(encoding="utf-8")
 

@@ -1,5 +1,6 @@
 """Nothing at or after a target reaches its summary or its prompt."""
 
+from itertools import zip_longest
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,14 +73,18 @@ def test_changing_a_target_or_anything_after_it_changes_no_summary_and_no_prefix
     write(tmp_path / "before", sequences)
     before = prefixes(tmp_path / "before", paradigm, monkeypatch)
     compared = 0
-    for length in LENGTHS:
-        for target in {1, 2, length // 2, length - 1}:
-            changed = {**sequences, f"u{length}": list(sequences[f"u{length}"])}
+    # In each round all users have another target; what one user's change did to another would show as well.
+    for targets in zip_longest(*(sorted({1, 2, length // 2, length - 1}) for length in LENGTHS)):
+        changed = {user: list(items) for user, items in sequences.items()}
+        of_user = {length: target for length, target in zip(LENGTHS, targets, strict=True) if target is not None}
+        for length, target in of_user.items():
             for position in range(target, length):
                 old = int(changed[f"u{length}"][position][1:])
                 changed[f"u{length}"][position] = f"i{(old + 7) % N_ITEMS}"
-            write(tmp_path / f"{length}-{target}", changed)
-            after = prefixes(tmp_path / f"{length}-{target}", paradigm, monkeypatch)
+        folder = tmp_path / "-".join(map(str, of_user.values()))
+        write(folder, changed)
+        after = prefixes(folder, paradigm, monkeypatch)
+        for length, target in of_user.items():
             for events in range(1, target + 1):
                 assert after[f"u{length}", events] == before[f"u{length}", events]
                 compared += 1

@@ -43,6 +43,7 @@ class Words:
         return ids
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.skipif(not RAW.is_dir(), reason=f"real data missing: {RAW}")
 @pytest.mark.parametrize("paradigm", ["hierarchical", "recurrent"])

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,16 @@ def write_text(path: Path, text: str) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    found = {"python": platform.python_version(), "recbole_llmtrsr": recbole_llmtrsr.__version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    own = {"python": platform.python_version(), "recbole_llmtrsr": recbole_llmtrsr.__version__}
+    return {**own, **{package: _version(package) for package in _PACKAGES}}
+
+
+@cache  # a run asks three times, and each answer parses the package's metadata anew
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_commit() -> str | None:

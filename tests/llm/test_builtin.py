@@ -61,6 +61,7 @@ def test_a_saved_tokenizer_is_read_as_it_was(tmp_path):
             build_builtin([], **SIZES, seed=1, tokenizer_file=file)
 
 
+@pytest.mark.slow
 def test_another_process_builds_the_same():
     environment = {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
     run = subprocess.run(

@@ -89,7 +89,7 @@ def started(home, log, *python, token="t" * 32):
     return process, port and int(port[1])
 
 
-def test_the_command_serves_and_ends_at_a_signal(home):
+def test_the_command_serves_and_ends_at_a_signal(home, warm_python):
     log = home / "serve.log"
     process, port = started(home, log, "-m", "recbole_llmtrsr.serve")
     try:
@@ -118,7 +118,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_model_that_comes_to_no_end_puts_off_no_end(home, number):
+def test_a_model_that_comes_to_no_end_puts_off_no_end(home, number, warm_python):
     log, seconds = home / f"endless-{number}.log", ("--answer_seconds=1", "--shutdown_seconds=1")
     process, port = started(home, log, "-c", ENDLESS, *seconds, token="")
     try:

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +72,7 @@ def content(store: Path) -> list[tuple[Any, ...]]:
     return sorted((r.key, r.kind, r.answer.text, r.answer.finish, r.inputs, r.attempt) for r in records)
 
 
+@pytest.mark.slow
 def test_ten_kills_on_two_processes_leave_the_store_of_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = start(tmp_path / "alone.sqlite", tmp_path / "alone.log")
     chance = random.Random(11)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,68 +41,38 @@ _OPTIONS: dict[str, Any] = {
 _TIMES = ("seconds", "cost", "checkpoint")
 _FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_states", "summary_store", "checkpoint_dir")
 
-# A process that has imported all and makes children for each line it reads: the processes of a run with these options.
-# One of them is killed the given seconds after it has saved so many states of a model, or (0) the one at the end of its
-# training. The answer are the children's exit statuses.
-_NURSERY = """
-import json, os, signal, socket, sys, threading, time, traceback
-import torch
-torch.set_num_threads(1)
+# One of the processes of a run. It is killed the given seconds after it has saved so many states of a model, or (0) at
+# the end of its training.
+_CHILD = """
+import json, os, signal, sys, threading, time
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.training.state_folder import StateFolder
 
-def child(models, options, kill):
-    sys.argv = ["test"]
-    saved = []
-    def met(folder, state):
-        if not kill or kill["model"] not in str(folder._folder):
-            return
-        has_ended = state is not None and state["phase"] == "fitted"
-        if len(saved) == kill["states"] if kill["states"] else has_ended:
-            def die():
-                time.sleep(kill["seconds"])
-                os.kill(os.getpid(), signal.SIGKILL)
-            threading.Thread(target=die, daemon=True).start()
-    save, latest = StateFolder.save, StateFolder.latest
-    def met_when_saved(self, state):
-        done = save(self, state)
-        if kill and kill["model"] in str(self._folder):
-            saved.append(state)
-        met(self, state)
-        return done
-    def met_when_resumed(self):
-        state = latest(self)
-        met(self, state)
-        return state
-    StateFolder.save, StateFolder.latest = met_when_saved, met_when_resumed
-    compare(models, "toy", config_dict=options)
-
-for line in sys.stdin:
-    order = json.loads(line)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pids = []
-    for rank in range(order["n"]):
-        pid = os.fork()
-        if pid:
-            pids.append(pid)
-            continue
-        status = 1
-        try:
-            if order["n"] > 1:
-                here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["n"], "LOCAL_WORLD_SIZE": order["n"]}
-                here |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                os.environ.update({name: str(value) for name, value in here.items()})
-                os.environ.update(order["environment"])
-            kill = order["kill"]
-            child(order["models"], order["options"], kill if kill and kill.get("rank", 0) == rank else None)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    print(json.dumps([os.waitpid(pid, 0)[1] for pid in pids]), flush=True)
+models, options, kill = json.loads(sys.argv[1])
+sys.argv = ["test"]
+saved = []
+def met(folder, state):
+    if not kill or kill["model"] not in str(folder._folder):
+        return
+    has_ended = state is not None and state["phase"] == "fitted"
+    if len(saved) == kill["states"] if kill["states"] else has_ended:
+        def die():
+            time.sleep(kill["seconds"])
+            os.kill(os.getpid(), signal.SIGKILL)
+        threading.Thread(target=die, daemon=True).start()
+save, latest = StateFolder.save, StateFolder.latest
+def met_when_saved(self, state):
+    done = save(self, state)
+    if kill and kill["model"] in str(self._folder):
+        saved.append(state)
+    met(self, state)
+    return done
+def met_when_resumed(self):
+    state = latest(self)
+    met(self, state)
+    return state
+StateFolder.save, StateFolder.latest = met_when_saved, met_when_resumed
+compare(models, "toy", config_dict=options)
 """
 
 
@@ -113,33 +83,32 @@ def errors(tmp_path: Path) -> Callable[[], str]:
 
 
 @pytest.fixture
-def nursery(tmp_path: Path) -> Iterator[Callable[..., list[int]]]:
+def nursery(tmp_path: Path, warm_python: str) -> Callable[..., list[int]]:
     """Runs models with options in processes that may be killed, and tells how each ended."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _NURSERY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "errors.txt").open("wb"),
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    ) as process:
 
-        def run(
-            models: list[str],
-            options: dict[str, Any],
-            kill: dict[str, Any] | None = None,
-            n: int = 1,
-            environment: dict[str, str] | None = None,
-        ) -> list[int]:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            order = {"models": models, "options": options, "kill": kill, "n": n}
-            order["environment"] = environment or {}
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-            return list(json.loads(process.stdout.readline()))
+    def run(
+        models: list[str],
+        options: dict[str, Any],
+        kill: dict[str, Any] | None = None,
+        n: int = 1,
+        environment: dict[str, str] | None = None,
+    ) -> list[int]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = []
+        for rank in range(n):
+            order = [models, options, kill if kill and kill.get("rank", 0) == rank else None]
+            here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            if n > 1:
+                here |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+                here |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **(environment or {})}
+            with (tmp_path / "errors.txt").open("ab") as errors:
+                command = [warm_python, "-c", _CHILD, json.dumps(order)]
+                processes.append(subprocess.Popen(command, stderr=errors, env=here))
+        return [process.wait(timeout=300) for process in processes]
 
-        yield run
+    return run
 
 
 @pytest.fixture

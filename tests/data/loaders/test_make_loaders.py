@@ -265,6 +265,7 @@ def test_nothing_to_train_on_is_told_with_the_split(make_config, atomic_folder):
 MIND = Path(__file__).parents[4] / "shared" / "data" / "mind_small_5k"
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.skipif(not MIND.is_dir(), reason=f"real data missing: {MIND}")
 def test_minds_impressions_are_ranked_as_they_were_shown(make_config, tmp_path):

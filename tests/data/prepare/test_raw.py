@@ -96,7 +96,7 @@ def test_a_row_of_several_lines_with_too_many_columns_counts_them_all(tmp_path: 
     assert report.fault_text() == ["a.csv: not 2 columns: 3 (line skipped); line 2, 3, 4"]
 
 
-@pytest.mark.parametrize(("n_more", "n_lines"), [(0, 1), (3, 4), (200_000, 149_797)])
+@pytest.mark.parametrize(("n_more", "n_lines"), [(0, 1), (3, 4), (150_000, 149_797)])
 def test_a_quote_that_is_never_closed_is_an_error_that_names_its_line(
     tmp_path: Path, n_more: int, n_lines: int
 ) -> None:
@@ -152,7 +152,8 @@ def test_a_packed_file_is_read_like_the_plain_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(b"a\n" * 9999)[:-20], b"not gzip", gzip.compress(b"ab")[:-8] + b"12345678"]
+    "content",
+    [gzip.compress(b"a\n" * 9999, mtime=0)[:-20], b"not gzip", gzip.compress(b"ab", mtime=0)[:-8] + b"12345678"],
 )
 def test_a_damaged_packed_file_is_an_error_and_not_a_short_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tsv.gz").write_bytes(content)
@@ -216,7 +217,7 @@ def test_a_json_array_is_refused_as_one(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (gzip.compress(b"a,b\n1,2\n"), "is packed with gzip: add .gz to its name"),
+        (gzip.compress(b"a,b\n1,2\n", mtime=0), "is packed with gzip: add .gz to its name"),
         (b"PK\x03\x04\x14\x00", "is a zip archive or a spreadsheet: unpack it"),
     ],
 )

@@ -28,7 +28,18 @@ ARCHITECTURES = [
 ]
 # FlexAttention has no backward pass on a CPU.
 LEARNING = ["flash", "split"]
+# Of the architectures of every kind one, for FlexAttention, which takes a second each on a CPU; the others are slow.
+ONE_OF_EACH = ["llama", "mistral", "gemma2", "gpt_oss"]
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+
+def with_every_backend(architectures, with_flex=ONE_OF_EACH):
+    """Pairs; those with FlexAttention are slow for other architectures than these."""
+    return [
+        pytest.param(name, backend, marks=[pytest.mark.slow] if backend == "flex" and name not in with_flex else [])
+        for name in architectures
+        for backend in BACKENDS
+    ]
 
 
 def shared(backbone, prefixes, candidates, backend):
@@ -58,8 +69,7 @@ def assert_equal_gradients(found, expected, tolerance=1e-4):
         torch.testing.assert_close(found[name], gradient, atol=tolerance, rtol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "backend"), with_every_backend(ARCHITECTURES))
 @torch.no_grad()
 def test_shared_scores_equal_plain_scores(tiny, ragged, architecture, backend):
     backbone = tiny(architecture)
@@ -125,8 +135,9 @@ def test_lora_models_score_and_learn_equally_on_both_layouts(tiny, ragged, archi
     assert_equal_gradients(found_gradients, expected_gradients)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2", "gemma2"])
+@pytest.mark.parametrize(
+    ("architecture", "backend"), with_every_backend(["llama", "mistral", "gpt2", "gemma2"], ["mistral"])
+)
 @torch.no_grad()
 def test_batch_mates_and_order_never_change_a_score(tiny, ragged, architecture, backend):
     backbone = tiny(architecture)
@@ -166,8 +177,10 @@ def test_split_attention_over_few_heads_at_a_time_is_the_same(tiny, ragged, arch
     torch.testing.assert_close(shared(backbone, *ragged, "split"), at_once, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gpt_oss", "gpt2", "deepseek_v3"])
+@pytest.mark.parametrize(
+    ("architecture", "backend"),
+    with_every_backend(["llama", "mistral", "gemma2", "gpt_oss", "gpt2", "deepseek_v3"], ["llama"]),
+)
 @torch.no_grad()
 def test_bfloat16_changes_scores_no_more_than_its_rounding_does(tiny, ragged, architecture, backend):
     backbone = tiny(architecture)

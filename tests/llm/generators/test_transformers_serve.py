@@ -25,6 +25,7 @@ from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
 for package in ("openai", "fastapi", "uvicorn"):
     pytest.importorskip(package, reason="needs the extra 'serving'")
 
+pytestmark = pytest.mark.slow
 PROMPTS = ["a", "Heat and Fargo, both of them", "x y z", "é", "Heat and Fargo, both of them, twice as long", "ab"]
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
