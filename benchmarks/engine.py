@@ -40,7 +40,7 @@ from common.shapes import random_backbone
 from common.ways import Way, ours, ours_in_training, precision
 
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
@@ -114,7 +114,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
     parser.add_argument("--shape", default="builtin")
     backends = (*BACKENDS, WITHOUT_GRADIENTS)
-    what = "ours, the first is compared; none takes what the probe picks"
+    what = "ours, the first is compared; none takes what the check picks"
     parser.add_argument("--backends", nargs="+", choices=backends, help=what)
     parser.add_argument("--candidates", type=int, nargs="+", default=[21, 101])
     parser.add_argument("--n_histories", type=int, default=48)
@@ -142,7 +142,7 @@ def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone,
         backbone.to(known.device)
     parts = dataclasses.replace(builtin, backbone=backbone.eval())
     for wanted in known.backends or ["auto"]:
-        probe(backbone, parts.yes_id, parts.no_id, wanted)
+        choose_attention(backbone, parts.yes_id, parts.no_id, wanted)
     backends = known.backends or [backbone.attention]
     if "plain" in backends:
         raise SystemExit(f"no back-end of ours is exact on --shape={known.shape} here: choose another shape or device")

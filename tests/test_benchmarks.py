@@ -23,7 +23,7 @@ from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_
 from recbole_llmtrsr.data.loaders import prefetch
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.engine import scorer, scoring
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.engine.operations import Work
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.quick_start import compare
@@ -96,7 +96,7 @@ def test_every_way_to_score_and_to_train_is_in_the_tables(run):
     assert "64x2: hidden size 64, 2 layers, random weights, float32; 0.21 M operations per token" in printed
 
 
-def test_adapters_in_bfloat16_are_measured_with_the_back_end_that_the_probe_picks(run):
+def test_adapters_in_bfloat16_are_measured_with_the_back_end_that_the_check_picks(run):
     small = ["--candidates", "2", "--n_histories=2", "--repetitions=1", "--n_authors=1", "--shape=64x2"]
     printed = run("engine.py", *small, "--train", "--negatives", "1", "--lora", "--dtype=bfloat16")
 
@@ -310,7 +310,7 @@ def test_an_encoder_becomes_a_causal_model_with_its_own_weights(tmp_path, monkey
     own = dict(backbone.decoder.named_parameters())
     for name, weight in encoder.named_parameters():
         assert name.startswith("pooler") or torch.equal(own[name], weight), name
-    assert not probe(backbone, 5, 6, longest_prompt=100)
+    assert not choose_attention(backbone, 5, 6, longest_prompt=100)
     assert backbone.attention == "flash"
 
 

@@ -106,7 +106,7 @@ def without_times(path):
 def test_the_same_run_twice_gives_the_same_result_but_for_times(tmp_path):
     for folder in ("first", "second"):
         run_recbole_llmtrsr(
-            "LLMTRSR", "toy", config_dict={**TINY, "summary_store": None, "probe": True, "result_dir": folder}
+            "LLMTRSR", "toy", config_dict={**TINY, "summary_store": None, "ablations": True, "result_dir": folder}
         )
     assert without_times(tmp_path / "first" / "result.json") == without_times(tmp_path / "second" / "result.json")
     tables = [path.relative_to(tmp_path / "first") for path in sorted((tmp_path / "first").rglob("*.csv"))]

@@ -211,7 +211,7 @@ class BackboneSettings:
     attention: str = option(
         "auto",
         "How candidates share the prefix of their history: fused kernels (flash on a CPU, flex elsewhere), split (plain"
-        " tensor operations), cached_prefix (not in training), plain (not at all); auto: the first that the probe at"
+        " tensor operations), cached_prefix (not in training), plain (not at all); auto: the first that the check at"
         " load finds exact.",
         choices=("auto", "flash", "flex", "split", "cached_prefix", "plain"),
         kinds=("seed", "place"),

@@ -24,7 +24,7 @@ _BEHIND = """
 ## Wording
 
 Templates that `prompt_templates` can replace: `instruction`, `instruction_without_summary`, `paraphrase` and
-`paraphrase_without_summary` (for the probe), `summary_header`, `recent_header`, `candidate_header`, `answer_slot`,
+`paraphrase_without_summary` (for the ablation), `summary_header`, `recent_header`, `candidate_header`, `answer_slot`,
 `none`, and for an LLM summarizer `block` (`{items}`), `update` (`{summary}`, `{items}`), `merge` (`{summaries}`),
 `retry`.
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from recbole_llmtrsr.engine.rows import GroupedPrompts, Section, pad_right
+from recbole_llmtrsr.engine.rows import GroupedPrompts, TokenIds, pad_right
 from recbole_llmtrsr.engine.scoring import log_odds
 from recbole_llmtrsr.engine.token_batches import candidate_chunks
 from recbole_llmtrsr.llm.backbone import Backbone
@@ -49,7 +49,7 @@ def score_cached_prefix(
     return table.masked_scatter(valid.to(scores.device), scores)
 
 
-def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence[Section], max_tokens: int) -> Tensor:
+def _hidden_at_answers(backbone: Backbone, prefix: TokenIds, candidates: Sequence[TokenIds], max_tokens: int) -> Tensor:
     """Hidden states at the last token of each candidate of one history, [C, H]."""
     kept = _read(backbone, prefix) if len(prefix) else {}
     parts, order = [], []
@@ -67,7 +67,7 @@ def _hidden_at_answers(backbone: Backbone, prefix: Section, candidates: Sequence
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def _read(backbone: Backbone, prefix: Section) -> dict[str, Any]:
+def _read(backbone: Backbone, prefix: TokenIds) -> dict[str, Any]:
     """What the decoder keeps of a prefix, under the name of the argument that takes it back."""
     output = backbone.decoder(input_ids=torch.tensor([list(prefix)], device=backbone.device), use_cache=True)
     # Pure state-space models call theirs `cache_params`.

@@ -29,7 +29,7 @@ MOST_GRADIENTS = 2**25
 _BUDGETS = (2**30, 1)
 
 
-def probe(
+def choose_attention(
     backbone: Backbone, yes_id: int, no_id: int, wanted: str = "auto", longest_prompt: int = 1024
 ) -> dict[str, str]:
     """Set `backbone.attention` to the fastest back-end that is exact on this backbone.
@@ -39,7 +39,7 @@ def probe(
 
     Args:
         wanted: a back-end, or "auto" for the first that is exact.
-        longest_prompt: in tokens; a sliding window that such a prompt can cross is crossed by one of the probe's.
+        longest_prompt: in tokens; a sliding window that such a prompt can cross is crossed by one of the check's.
 
     Returns:
         why back-ends before the one in use were refused, by name.
@@ -131,7 +131,7 @@ class _Exact:
         backbone.attention = backend  # type: ignore[assignment]
         try:
             found = [
-                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "probe"), shares_out=False).scores(
+                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "check"), shares_out=False).scores(
                     self._prompts
                 )
                 for n in _BUDGETS

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-Section = Sequence[int] | npt.NDArray[np.integer[Any]]
+TokenIds = Sequence[int] | npt.NDArray[np.integer[Any]]
 KeysAndValues = tuple[Tensor, Tensor]  # [1, H_kv, tokens, d] each
 _Rows = TypeVar("_Rows", "SharedPrefixRows", "PlainRows")
 
@@ -31,8 +31,8 @@ class GroupedPrompts:
         candidates: for each history the token ids of its up to C candidates, answer slot included.
     """
 
-    prefixes: Sequence[Section]
-    candidates: Sequence[Sequence[Section]]
+    prefixes: Sequence[TokenIds]
+    candidates: Sequence[Sequence[TokenIds]]
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -221,7 +221,7 @@ def plain_rows(prompts: GroupedPrompts, pad_id: int) -> PlainRows:
     )
 
 
-def pad_right(sections: Sequence[Section], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_right(sections: Sequence[TokenIds], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids [N, longest] and lengths [N] of N sections."""
     lengths = _lengths(sections)
     ids = np.full((len(sections), int(lengths.max())), pad_id, dtype=np.int64)
@@ -233,7 +233,7 @@ def _lengths(sections: Sequence[Sized]) -> np.ndarray:
     return np.fromiter(map(len, sections), dtype=np.int64, count=len(sections))
 
 
-def _joined(sections: Sequence[Section]) -> np.ndarray:
+def _joined(sections: Sequence[TokenIds]) -> np.ndarray:
     return np.concatenate([np.asarray(section, dtype=np.int64) for section in sections])
 
 

@@ -10,7 +10,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from recbole_llmtrsr.engine.cached_prefix import score_cached_prefix
-from recbole_llmtrsr.engine.rows import GroupedPrompts, KeysAndValues, Section, plain_rows, shared_prefix_rows
+from recbole_llmtrsr.engine.rows import GroupedPrompts, KeysAndValues, TokenIds, plain_rows, shared_prefix_rows
 from recbole_llmtrsr.engine.scoring import score_plain, score_shared_prefix
 from recbole_llmtrsr.engine.token_batches import candidate_chunks, dealt, token_batches
 from recbole_llmtrsr.engine.token_budget import TokenBudget
@@ -115,7 +115,7 @@ class Scorer:
     def _sizes(self, prompts: GroupedPrompts) -> list[int]:
         return prompts.sizes(rows_apart=self._backbone.is_unpacked)
 
-    def _n_least(self, prefix: Section, candidates: Sequence[Section]) -> int:
+    def _n_least(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
         """Tokens of the largest pass of a history that cannot be divided further."""
         lengths = list(map(len, candidates))
         if self._backbone.is_unpacked:

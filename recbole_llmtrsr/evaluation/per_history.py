@@ -15,7 +15,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FILE_NAME = "per_history.csv"
-PROBE_DIR = "probes"  # beside it: a table for every probe
+ABLATION_DIR = "ablations"  # beside it: a table for every ablation
 
 _TEXT = ("user_id", "target")
 _COUNTS = ("n_candidates", "n_positives")

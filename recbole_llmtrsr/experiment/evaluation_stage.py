@@ -1,4 +1,4 @@
-"""The test of a trained model: its table of ranked histories, the same among other candidates, and probes."""
+"""The test of a trained model: its table of ranked histories, the same among other candidates, and ablations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole.trainer import Trainer
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.evaluation.comparison.runs import ALSO, Run
 from recbole_llmtrsr.evaluation.metrics import Floats
-from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, per_history, write_per_history
+from recbole_llmtrsr.evaluation.per_history import ABLATION_DIR, FILE_NAME, per_history, write_per_history
 from recbole_llmtrsr.evaluation.ranked_rows import RankedRows, ranked_rows, target_words
 from recbole_llmtrsr.evaluation.result import write_json
 from recbole_llmtrsr.experiment.ablations import run_ablations
@@ -78,18 +78,20 @@ class FinalTest:
         write_json(own / "result.json", found)
         return Run(self._config.label, self._config["seed"], found, table, {})
 
-    def probed(self, loader: AbstractDataLoader) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-        """The ranked histories by probe, and what result.json tells of the probes."""
+    def ablated(self, loader: AbstractDataLoader) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+        """The ranked histories by ablation, and what result.json tells of the ablations."""
         if not reads_candidates(self._trainer.model):
-            getLogger().info("probe: only models that read prompts have some to change")
+            getLogger().info("ablation: only models that read prompts have some to change")
             return {}, {}
-        probes = run_ablations(
+        ablations = run_ablations(
             self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"]
         )
         own = ranked_rows(loader)
-        tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in probes.rows.items()}
-        changed = {name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in probes.rows.items()}
-        return tables, {"changed": changed, "left_out": dict(probes.left_out)}
+        tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in ablations.rows.items()}
+        changed = {
+            name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in ablations.rows.items()
+        }
+        return tables, {"changed": changed, "left_out": dict(ablations.left_out)}
 
     def _table(
         self, rows: RankedRows, values: Mapping[str, Floats], ranks: Floats, features: Mapping[str, Any]
@@ -111,13 +113,13 @@ class FinalTest:
                 meter.back_to(mark)
 
 
-def write_tables(folder: Path, table: pd.DataFrame | None, probes: Mapping[str, pd.DataFrame]) -> None:
-    """Write the ranked histories of the test and of the probes."""
+def write_tables(folder: Path, table: pd.DataFrame | None, ablations: Mapping[str, pd.DataFrame]) -> None:
+    """Write the ranked histories of the test and of the ablations."""
     if table is None:
         return
     write_per_history(folder / FILE_NAME, table)
-    for name, of_probe in probes.items():
-        write_per_history(folder / PROBE_DIR / f"{name}.csv", of_probe)
+    for name, of_ablation in ablations.items():
+        write_per_history(folder / ABLATION_DIR / f"{name}.csv", of_ablation)
 
 
 def folder_name(mode: str) -> str:

@@ -167,10 +167,10 @@ def run_pipeline(
         write_json(folder / "result.json", result)  # before what may fail or take long
         write_tables(folder, ranked, {})
         further = {mode: final_test.among(loader, mode, result, folder) for mode, loader in data.also.items()}
-        probes: dict[str, pd.DataFrame] = {}
+        ablations: dict[str, pd.DataFrame] = {}
         if config.settings.evaluation.ablations and ranked is not None:
-            probes, result["probes"] = final_test.probed(data.test)
-            write_tables(folder, ranked, probes)
+            ablations, result["ablations"] = final_test.ablated(data.test)
+            write_tables(folder, ranked, ablations)
             write_json(folder / "result.json", result)
         for told in trainer.model.prompts.losses() if has_prompts else ():
             logger.warning(told)
@@ -179,7 +179,7 @@ def run_pipeline(
         logger.info(f"result: {folder / 'result.json'}")
         if explained is not None and has_prompts:
             _explain(logger, folder, explained, data.test, summaries, trainer)
-    return Run(config.label, config["seed"], result, ranked, probes, further)
+    return Run(config.label, config["seed"], result, ranked, ablations, further)
 
 
 def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord | None) -> SummaryResult:

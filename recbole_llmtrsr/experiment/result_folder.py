@@ -14,8 +14,8 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import ALSO
+from recbole_llmtrsr.evaluation.per_history import ABLATION_DIR
 from recbole_llmtrsr.evaluation.per_history import FILE_NAME as PER_HISTORY
-from recbole_llmtrsr.evaluation.per_history import PROBE_DIR
 from recbole_llmtrsr.evaluation.result import RUNS, make_result_dir
 from recbole_llmtrsr.experiment.run_file import FILE_NAME, Runs, latest_unfinished, read_run_file
 from recbole_llmtrsr.runtime.atomic_write import remove_drafts
@@ -153,7 +153,7 @@ def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
         runs: folders of its runs.
     """
     for own in dict.fromkeys((folder, *runs)):
-        for written in (own, own / PROBE_DIR, *(own / ALSO).glob("*")):
+        for written in (own, own / ABLATION_DIR, own / "probes", *(own / ALSO).glob("*")):
             if written == folder or not (written / FILE_NAME).exists():
                 remove_drafts(written)
 

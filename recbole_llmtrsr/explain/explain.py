@@ -19,7 +19,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import ExplainedItem, Explanation, Section
+from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.section import PromptSection
@@ -130,7 +130,7 @@ def explain_history(
         result=calls[-1].number if calls else None,
         summary=summary,
         sections=tuple(
-            Section(section.name, section.text, len(section.ids), section.limit, _note(section, item))
+            ExplainedSection(section.name, section.text, len(section.ids), section.limit, _note(section, item))
             for section in sections
         ),
         prompt_limit=settings.prompt.max_prompt_tokens,

@@ -55,7 +55,7 @@ class ExplainedBlock:
 
 
 @dataclass(frozen=True)
-class Section:
+class ExplainedSection:
     """One section of the prompt, as the model reads it.
 
     Attributes:
@@ -107,7 +107,7 @@ class Explanation:
     calls: tuple[TracedCall, ...] = ()
     result: int | None = None
     summary: str | None = None
-    sections: tuple[Section, ...] = ()
+    sections: tuple[ExplainedSection, ...] = ()
     prompt_limit: int | None = None
     candidates: tuple[ExplainedCandidate, ...] = ()
     no_candidates: str = ""

@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         tokenizer: its tokenizer; one without a pad token gets the end-of-text token as such.
         name: what the user called it, for messages.
 
-    `attention` is "plain" until `probe` has shown that another way gives equal scores on this very model.
+    `attention` is "plain" until `choose_attention` has shown that another way gives equal scores on this very model.
     `native_attention` is what transformers chose for it.
 
     Attributes:

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.engine.sharding import WeightDivider, check_can_divide
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
@@ -67,7 +67,9 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
             divider.divide(backbone)
     backbone.to(device)
     with autocast(settings.backbone.precision, device):
-        refused = probe(backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens)
+        refused = choose_attention(
+            backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens
+        )
     if settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
     return PromptedBackbone(backbone, prompts, yes_id, no_id, refused)

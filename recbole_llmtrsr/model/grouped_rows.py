@@ -11,7 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llmtrsr.engine.rows import GroupedPrompts, Section
+from recbole_llmtrsr.engine.rows import GroupedPrompts, TokenIds
 
 Ids = npt.NDArray[np.int64]
 
@@ -35,8 +35,8 @@ class GroupedRows:
         cls,
         history_ids: Ids,
         items: Ids,
-        prefix: Callable[[int], Section],
-        candidate: Callable[[int], Section],
+        prefix: Callable[[int], TokenIds],
+        candidate: Callable[[int], TokenIds],
     ) -> GroupedRows:
         """Group rows.
 

@@ -22,7 +22,7 @@ class Templates:
     Attributes:
         instruction: opens the recommender's prompt.
         instruction_without_summary: opens it where prompts have no summary section.
-        paraphrase: says what the instruction says, for the probe that asks a trained model in other words.
+        paraphrase: says what the instruction says, for the ablation that asks a trained model in other words.
         paraphrase_without_summary: likewise, where prompts have no summary section.
         summary_header: stands before the preference summary.
         recent_header: stands before the recent items, one per line.

@@ -1,4 +1,4 @@
-"""What is compared: a sentence for each candidate mode, metric, model and probe, for who meets them here first."""
+"""What is compared: a sentence for each candidate mode, metric, model and ablation, for who meets them here first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MODELS = {
     " whether the user will choose it; candidates are ranked by its log-odds of yes",
     "TALLRec": "LLMTRSR without the summary: what is between the two is what the summary is worth",
 }
-_PROBES = {
+_ABLATIONS = {
     "shuffled history": "the whole history in random order, so that other items become the recent ones; the summary"
     " stays",
     "no summary": "'none' in place of the summary; the recent items stay",
@@ -95,6 +95,6 @@ def of_models(comparison: Comparison) -> dict[str, str]:
     return found
 
 
-def of_probes(names: Iterable[str]) -> dict[str, str]:
-    """Sentences by probe."""
-    return {name: _PROBES[name] for name in dict.fromkeys(names) if name in _PROBES}
+def of_ablations(names: Iterable[str]) -> dict[str, str]:
+    """Sentences by ablation."""
+    return {name: _ABLATIONS[name] for name in dict.fromkeys(names) if name in _ABLATIONS}

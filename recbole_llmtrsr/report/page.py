@@ -77,14 +77,14 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         keys=[Series(row.label, number, ()) for number, row in enumerate(comparison.rows)],
         mode=meanings.of_mode(meanings.mode_of_test(comparison)),
         meanings={**meanings.of_models(comparison), **meanings.of_metrics(metrics)},
-        probe_meanings=meanings.of_probes(probe.name for row in comparison.rows for probe in row.probes),
+        ablation_meanings=meanings.of_ablations(ablation.name for row in comparison.rows for ablation in row.ablations),
         further=others,
         further_meanings={one.mode: one.meaning for one in others if one.meaning},
         chips=_chips(comparison),
         has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
-        probed=[(row, _told_of_probes(row)) for row in comparison.rows if row.probes],
+        ablated=[(row, _told_of_ablations(row)) for row in comparison.rows if row.ablations],
         others_last=[metric, *(other for other in metrics if other != metric)],
-        main_changes=lambda row: [probe.metrics[metric] for probe in row.probes if metric in probe.metrics],
+        main_changes=lambda row: [ablation.metrics[metric] for ablation in row.ablations if metric in ablation.metrics],
         strip_axis=_strip_axis,
         level=LEVEL,
         given_weights=GIVEN_WEIGHTS,
@@ -146,9 +146,9 @@ def _chips(comparison: Comparison) -> list[str]:
     return [*chips, *([seeds] if seeds else [])]
 
 
-def _told_of_probes(row: Row) -> dict[str, dict[str, str]]:
-    """What the runs say of their probes beside the metrics, by probe: prompts that were changed, why none were."""
-    told = [facts.look_up(result, "probes") or {} for result in row.results]
+def _told_of_ablations(row: Row) -> dict[str, dict[str, str]]:
+    """What the runs say of their ablations beside the metrics, by name: prompts that were changed, why none were."""
+    told = [facts.look_up(result, "ablations") or {} for result in row.results]
     changed = [(name, found["n_changed"]) for one in told for name, found in (one.get("changed") or {}).items()]
     counts = {name: sorted({n for other, n in changed if other == name}) for name, _ in changed}
     return {

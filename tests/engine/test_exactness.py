@@ -11,14 +11,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from recbole_llmtrsr.engine.attention.prefix_attention import BACKENDS, SHARED_PREFIX, shared_prefix_attention
 from recbole_llmtrsr.engine.attention.split import split_attention
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import score_plain
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.lora import apply_lora
 
 YES, NO = 5, 6
-# The probing prompts are longer than the others' positions.
+# The prompts of the check are longer than the others' positions.
 LONGER = {"gpt2": {"n_positions": 64}, "opt": {"max_position_embeddings": 64}}
 needs_states_that_continue = pytest.mark.skipif(
     Version(transformers.__version__) < Version("5.23"),
@@ -34,7 +34,7 @@ def test_on_a_cpu_an_exact_backbone_gets_flash_attention(tiny, architecture, cap
     backbone = tiny(architecture, **LONGER.get(architecture, {}))
 
     with caplog.at_level(logging.WARNING):
-        assert probe(backbone, YES, NO) == {}
+        assert choose_attention(backbone, YES, NO) == {}
 
     assert backbone.attention == "flash"
     assert backbone.transformer.config._attn_implementation == SHARED_PREFIX
@@ -45,7 +45,7 @@ def test_on_a_cpu_an_exact_backbone_gets_flash_attention(tiny, architecture, cap
 def test_bfloat16_weights_are_judged_by_their_own_rounding(tiny, architecture):
     backbone = tiny(architecture).to(torch.bfloat16)
 
-    assert probe(backbone, YES, NO) == {}
+    assert choose_attention(backbone, YES, NO) == {}
     assert backbone.attention == "flash"
 
 
@@ -62,7 +62,7 @@ def test_a_backbone_that_cannot_share_keeps_its_own_attention_and_caches_prefixe
     own = backbone.transformer.config._attn_implementation
 
     with caplog.at_level(logging.WARNING):
-        faults = probe(backbone, YES, NO)
+        faults = choose_attention(backbone, YES, NO)
 
     assert faults == {"flash": reason, "split": reason}
     assert backbone.attention == "cached_prefix"
@@ -79,7 +79,7 @@ def test_a_backbone_that_keeps_nothing_is_scored_plainly(tiny, caplog):
     before = score_plain(backbone, rows, YES, NO, 2)
 
     with caplog.at_level(logging.WARNING):
-        faults = probe(backbone, YES, NO)
+        faults = choose_attention(backbone, YES, NO)
 
     assert list(faults) == ["flash", "split", "cached_prefix"]
     assert backbone.attention == "plain"
@@ -92,10 +92,10 @@ def test_a_backbone_that_keeps_nothing_is_scored_plainly(tiny, caplog):
 def test_probing_again_finds_the_same(tiny, architecture):
     backbone = tiny(architecture)
 
-    faults = probe(backbone, YES, NO)
+    faults = choose_attention(backbone, YES, NO)
     attention = backbone.attention
 
-    assert probe(backbone, YES, NO) == faults
+    assert choose_attention(backbone, YES, NO) == faults
     assert backbone.attention == attention
 
 
@@ -104,7 +104,7 @@ def test_a_wanted_back_end_is_taken_without_a_warning(tiny, wanted, caplog):
     backbone = tiny("gemma2")
 
     with caplog.at_level(logging.WARNING):
-        assert probe(backbone, YES, NO, wanted) == {}
+        assert choose_attention(backbone, YES, NO, wanted) == {}
 
     assert backbone.attention == wanted
     assert (backbone.transformer.config._attn_implementation == SHARED_PREFIX) == (wanted in BACKENDS)
@@ -118,21 +118,21 @@ def test_a_wanted_back_end_that_is_not_exact_is_an_error_whose_remedy_works(tiny
         UserError,
         match=r"attention: flash is not exact on backbone 'llama4' \(its layers include chunked_attention\): set att",
     ):
-        probe(backbone, YES, NO, "flash")
+        choose_attention(backbone, YES, NO, "flash")
 
     assert backbone.attention == "plain"
-    probe(backbone, YES, NO, "auto")
+    choose_attention(backbone, YES, NO, "auto")
     assert backbone.attention == "cached_prefix"
 
 
 def test_flex_attention_on_a_cpu_scores_frozen_weights_and_is_refused_for_trained_ones(tiny):
     backbone = tiny("llama")
     with pytest.raises(UserError, match="attention: flex is not exact on backbone 'llama'.*backward on CPU"):
-        probe(backbone, YES, NO, "flex")
+        choose_attention(backbone, YES, NO, "flex")
 
     backbone.requires_grad_(False)
 
-    assert probe(backbone, YES, NO, "flex") == {}
+    assert choose_attention(backbone, YES, NO, "flex") == {}
     assert backbone.attention == "flex"
 
 
@@ -177,7 +177,7 @@ def test_a_broken_back_end_is_found_out_and_the_next_one_taken(tiny, monkeypatch
     monkeypatch.setitem(BACKENDS, "flash", broken)
     backbone = tiny("llama")
 
-    faults = probe(backbone, YES, NO)
+    faults = choose_attention(backbone, YES, NO)
 
     assert list(faults) == ["flash"]
     assert faults["flash"].startswith(reason)
@@ -198,7 +198,7 @@ def test_gradients_that_are_no_numbers_are_found_out_in_any_weight(tiny, monkeyp
     for layer in (last.q_proj, last.v_proj):  # of these, only the second sees a gradient of a value
         layer.requires_grad_(True)
 
-    assert "its gradients differ from those of plain rows" in probe(backbone, YES, NO).get("flash", "")
+    assert "its gradients differ from those of plain rows" in choose_attention(backbone, YES, NO).get("flash", "")
     assert backbone.attention == "split"
 
 
@@ -207,7 +207,7 @@ def test_with_no_exact_back_end_left_the_backbones_own_attention_is_back(tiny, m
         monkeypatch.setitem(BACKENDS, backend, wrong_scores)
     backbone = tiny("gemma2")
 
-    assert list(probe(backbone, YES, NO)) == ["flash", "split"]
+    assert list(choose_attention(backbone, YES, NO)) == ["flash", "split"]
 
     assert backbone.attention == "cached_prefix"
     assert backbone.transformer.config._attn_implementation == "eager"
@@ -218,14 +218,14 @@ def test_wrong_gradients_of_lora_weights_are_found_out(tiny, monkeypatch):
     backbone = tiny("llama")
     apply_lora(backbone, rank=2, alpha=4, dropout=0.0)  # half of its weights are 0, and the others' gradients too
 
-    assert list(probe(backbone, YES, NO)) == ["flash"]
+    assert list(choose_attention(backbone, YES, NO)) == ["flash"]
 
 
 def test_gradients_of_frozen_weights_are_not_asked_for(tiny, monkeypatch):
     monkeypatch.setitem(BACKENDS, "flash", wrong_gradients)
     backbone = tiny("llama").requires_grad_(False)
 
-    assert probe(backbone, YES, NO) == {}
+    assert choose_attention(backbone, YES, NO) == {}
 
 
 def test_attention_that_ignores_the_layout_is_found_out(tiny, monkeypatch):
@@ -235,7 +235,7 @@ def test_attention_that_ignores_the_layout_is_found_out(tiny, monkeypatch):
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, SHARED_PREFIX, leaky)
     backbone = tiny("llama")
 
-    assert list(probe(backbone, YES, NO)) == ["flash", "split"]
+    assert list(choose_attention(backbone, YES, NO)) == ["flash", "split"]
     assert backbone.attention == "cached_prefix"
 
 
@@ -248,7 +248,7 @@ def test_a_setting_that_spoils_plain_rows_is_found_out(tiny, monkeypatch):
 
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, SHARED_PREFIX, only_shared)
 
-    assert list(probe(tiny("llama"), YES, NO)) == ["flash", "split"]
+    assert list(choose_attention(tiny("llama"), YES, NO)) == ["flash", "split"]
 
 
 @pytest.mark.parametrize("window", [5, 30])
@@ -256,7 +256,7 @@ def test_a_forgotten_window_is_found_out(tiny, monkeypatch, window):
     monkeypatch.setitem(BACKENDS, "flash", lambda s, rows, terms: split_attention(s, rows, replace(terms, window=None)))
     backbone = tiny("mistral", sliding_window=window)
 
-    assert list(probe(backbone, YES, NO)) == ["flash"]
+    assert list(choose_attention(backbone, YES, NO)) == ["flash"]
 
 
 @pytest.mark.parametrize("spoil", [lambda logits: logits**3, lambda logits: logits * float("nan")])
@@ -265,7 +265,7 @@ def test_an_output_head_that_is_not_linear_is_an_error_with_a_remedy(tiny, spoil
     backbone.lm.lm_head.register_forward_hook(lambda module, args, output: spoil(output))
 
     with pytest.raises(UserError, match=r"'llama': its logits are not hidden states times output head.*`backbone: bu"):
-        probe(backbone, YES, NO)
+        choose_attention(backbone, YES, NO)
 
 
 def test_a_backbone_that_fails_on_a_prompt_is_an_error_with_a_remedy(tiny):
@@ -273,7 +273,7 @@ def test_a_backbone_that_fails_on_a_prompt_is_an_error_with_a_remedy(tiny):
     backbone.decoder.register_forward_pre_hook(lambda module, args: (_ for _ in ()).throw(ValueError("no kernel\nx")))
 
     with pytest.raises(UserError, match=r"'llama' cannot score a prompt \(ValueError: no kernel\): choose another"):
-        probe(backbone, YES, NO)
+        choose_attention(backbone, YES, NO)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -281,7 +281,7 @@ def test_probing_draws_nothing_from_the_global_generator(tiny, architecture):
     backbone = tiny(architecture, **LONGER.get(architecture, {})).train()  # GPT-2 has dropout
     before = torch.get_rng_state()
 
-    probe(backbone, YES, NO)
+    choose_attention(backbone, YES, NO)
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -295,7 +295,7 @@ def test_probing_leaves_weights_gradients_and_mode_as_they_were(tiny, architectu
     others[0].grad = torch.ones_like(others[0])
     weights = {name: value.clone() for name, value in backbone.state_dict().items()}
 
-    probe(backbone, YES, NO)
+    choose_attention(backbone, YES, NO)
 
     assert all(module.training == training for module in backbone.modules())
     assert [weight.requires_grad for weight in backbone.parameters()] == [False, *[True] * len(others)]
@@ -309,7 +309,7 @@ def test_the_mode_is_back_after_an_error_too(tiny):
     backbone.lm.lm_head.register_forward_hook(lambda module, args, output: output**3)
 
     with pytest.raises(UserError):
-        probe(backbone, YES, NO)
+        choose_attention(backbone, YES, NO)
 
     assert backbone.training
 
@@ -330,4 +330,4 @@ def test_in_half_precision_what_both_answers_share_makes_the_probe_no_milder(tin
     if backend == "blind":
         monkeypatch.setitem(BACKENDS, "flash", blind)
 
-    assert ("its scores differ from plain ones" in probe(backbone, YES, NO).get("flash", "")) == is_refused
+    assert ("its scores differ from plain ones" in choose_attention(backbone, YES, NO).get("flash", "")) == is_refused

@@ -35,7 +35,7 @@ def test_only_folders_that_were_made_and_stay_empty_are_removed(tmp_path: Path) 
 def test_drafts_of_the_command_itself_are_removed_and_those_of_another_one_below_stay(tmp_path: Path) -> None:
     run, other = tmp_path / "Pop" / "seed-1", tmp_path / "other"
     gone = [draft_name(tmp_path / "comparison.md"), draft_name(run / "result.json")]
-    gone += [draft_name(run / "probes" / "x.csv"), draft_name(run / "also" / "pop20" / "result.json")]
+    gone += [draft_name(run / "ablations" / "x.csv"), draft_name(run / "also" / "pop20" / "result.json")]
     stay = [draft_name(other / "result.json"), draft_name(tmp_path / "SASRec" / "result.json"), run / "notes.tmp"]
     for path in (*gone, *stay, tmp_path / "run.json", tmp_path / "SASRec" / "run.json"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recbole_llmtrsr.explain.explanation import ExplainedItem, Explanation, Section
+from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.trace import TracedCall
@@ -32,14 +32,14 @@ EXPLANATION = Explanation(
     result=4,
     summary="Kettles, lamps.",
     sections=(
-        Section("instruction", "Will the user choose it?\n", 6),
-        Section("summary header", "Taste:\n", 2),
-        Section("summary", "Kettles, la", 3, 3, "cut from 4 to 3 tokens"),
-        Section("recent header", "\nLast:\n", 3),
-        Section("recent items", "Large desk\nWool rug\n", 6, 7, "no room for 1 older recent items: i5"),
-        Section("candidate header", "Item:\n", 2),
-        Section("candidate", "Oak chair", 2, 8),
-        Section("answer slot", "\nAnswer:", 2),
+        ExplainedSection("instruction", "Will the user choose it?\n", 6),
+        ExplainedSection("summary header", "Taste:\n", 2),
+        ExplainedSection("summary", "Kettles, la", 3, 3, "cut from 4 to 3 tokens"),
+        ExplainedSection("recent header", "\nLast:\n", 3),
+        ExplainedSection("recent items", "Large desk\nWool rug\n", 6, 7, "no room for 1 older recent items: i5"),
+        ExplainedSection("candidate header", "Item:\n", 2),
+        ExplainedSection("candidate", "Oak chair", 2, 8),
+        ExplainedSection("answer slot", "\nAnswer:", 2),
     ),
     prompt_limit=30,
     candidates=(

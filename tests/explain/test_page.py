@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import ExplainedItem, Section, facts
+from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, facts
 from recbole_llmtrsr.explain.page import page, page_name, write_page
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 
@@ -61,7 +61,7 @@ def hostile(make_explanation, evil):
         history=(item,) * 7,
         calls=tuple(replace(call, text=evil, faults=(evil,)) for call in made.calls),
         summary=evil,
-        sections=tuple(Section(evil, evil, 3, 5, evil) for _ in made.sections),
+        sections=tuple(ExplainedSection(evil, evil, 3, 5, evil) for _ in made.sections),
         candidates=(ExplainedCandidate(evil, evil, 0.0, is_target=True),),
         options=((evil, evil),),
     )

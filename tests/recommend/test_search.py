@@ -20,7 +20,7 @@ LAMP = {"title": "Golden lamp"}
 def full_ranking(train, **options):
     """A run and the scores of its own full ranking, by user: item tokens, best first."""
     orders = {}
-    whole = FinalTest.probed
+    whole = FinalTest.ablated
 
     def noting(self, loader):  # after the test
         model, dataset = self._trainer.model, loader._dataset
@@ -34,8 +34,8 @@ def full_ranking(train, **options):
         return whole(self, loader)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FinalTest, "probed", noting)
-        run = train(**{**FULL, **options, "probe": True})
+        patch.setattr(FinalTest, "ablated", noting)
+        run = train(**{**FULL, **options, "ablations": True})
     return run, orders
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.evaluation.comparison.comparison import (
+    AblationEstimate,
     Comparison,
     Estimate,
     GroupEstimate,
     PairTest,
-    ProbeEstimate,
     Row,
 )
 
@@ -69,8 +69,8 @@ OURS = Row(
         GroupEstimate("prompt", "trimmed", 7, metrics(0.1, 0.2, 0.15)),
     ),
     (
-        ProbeEstimate("no recent items", {"mrr@2": Estimate(-0.2, -0.25, -0.15, 0.01)}),
-        ProbeEstimate("shuffled history", {"mrr@2": Estimate(-0.01, -0.03, 0.01, 0.01)}),
+        AblationEstimate("no recent items", {"mrr@2": Estimate(-0.2, -0.25, -0.15, 0.01)}),
+        AblationEstimate("shuffled history", {"mrr@2": Estimate(-0.01, -0.03, 0.01, 0.01)}),
     ),
     tuple(
         result(
@@ -82,7 +82,7 @@ OURS = Row(
             summaries={"made": 9},
             options={"valid_metric": "MRR@2", "seed": seed, "epochs": 4, "summary": "recurrent"},
             validations=[{"epoch": 1, "seconds": 50.0, "score": 0.4}, {"epoch": 2, "seconds": 100.0, "score": 0.61}],
-            probes={
+            ablations={
                 "changed": {"no recent items": {"n_changed": 1199}},
                 "left_out": {"no summary": "no history has a summary"},
             },
@@ -144,7 +144,7 @@ def renamed() -> Callable[[Comparison, str], Comparison]:
             first,
             label=name,
             groups=tuple(replace(group, name=f"{name} {group.name}") for group in first.groups),
-            probes=tuple(replace(probe, name=f"{name} {probe.name}") for probe in first.probes),
+            ablations=tuple(replace(ablation, name=f"{name} {ablation.name}") for ablation in first.ablations),
             results=tuple(
                 {
                     **one,

@@ -9,12 +9,12 @@ from recbole.evaluator.register import metrics_dict
 
 from recbole_llmtrsr.config.metric_names import register_metrics
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
-from recbole_llmtrsr.experiment.ablations import PROBES
-from recbole_llmtrsr.report.meanings import mode_of_test, of_metrics, of_mode, of_models, of_probes
+from recbole_llmtrsr.experiment.ablations import ABLATIONS
+from recbole_llmtrsr.report.meanings import mode_of_test, of_ablations, of_metrics, of_mode, of_models
 
 
-def test_every_probe_has_a_sentence():
-    assert list(of_probes(PROBES)) == list(PROBES)
+def test_every_ablation_has_a_sentence():
+    assert list(of_ablations(ABLATIONS)) == list(ABLATIONS)
 
 
 def test_every_metric_of_ours_and_of_recbole_has_a_sentence():

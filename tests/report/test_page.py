@@ -11,10 +11,10 @@ import pytest
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.comparison import (
+    AblationEstimate,
     Estimate,
     GroupEstimate,
     PairTest,
-    ProbeEstimate,
     from_json,
     to_json,
 )
@@ -182,7 +182,7 @@ def test_the_page_of_a_comparison_read_from_its_file_is_the_same(comparison):
 
 
 def test_a_large_comparison_makes_a_small_page(comparison):
-    """Six models, nine metrics, three seeds, all groups and probes."""
+    """Six models, nine metrics, three seeds, all groups and ablations."""
     names = [f"{metric}@{k}" for metric in ("recall", "mrr", "ndcg") for k in (3, 5, 10)]
     metrics = {name: Estimate(0.512345, 0.49, 0.53, 0.01) for name in names}
     groups = tuple(
@@ -190,12 +190,17 @@ def test_a_large_comparison_makes_a_small_page(comparison):
         for kind in ("history length", "target popularity", "target text")
         for n in range(5)
     )
-    probes = tuple(ProbeEstimate(f"probe number {n}", metrics) for n in range(6))
+    ablations = tuple(AblationEstimate(f"ablation number {n}", metrics) for n in range(6))
     options = {f"option_{n}": f"its value {n}" for n in range(200)}
     results = tuple({**one, "options": options} for one in comparison.rows[0].results) * 2
     rows = tuple(
         replace(
-            comparison.rows[0], label=f"Model{n}", metrics=metrics, groups=groups, probes=probes, results=results[:3]
+            comparison.rows[0],
+            label=f"Model{n}",
+            metrics=metrics,
+            groups=groups,
+            ablations=ablations,
+            results=results[:3],
         )
         for n in range(6)
     )

@@ -278,7 +278,7 @@ def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(
     for path in files:
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
-    folders = [Path("empty"), Path("SASRec/empty"), Path("LLMTRSR/probes")]
+    folders = [Path("empty"), Path("SASRec/empty"), Path("LLMTRSR/ablations")]
     for path in folders:
         path.mkdir(parents=True)
     context = stop_in("LLMTRSR")

@@ -21,7 +21,7 @@ def test_ten_kills_change_no_result_and_leave_no_file_half_written(
     debris: Callable[[Path], Any],
 ) -> None:
     models = ["SASRec", "LLMTRSR"]
-    more = {"also_test": ["pop3"], "probe": True, "LLMTRSR.epochs": 4, "SASRec.train_batch_size": 8}
+    more = {"also_test": ["pop3"], "ablations": True, "LLMTRSR.epochs": 4, "SASRec.train_batch_size": 8}
     chance = random.Random(4)
     kills = [
         *[{"model": "SASRec", "states": n, "seconds": chance.uniform(0, 0.01)} for n in (1, 2)],

@@ -18,7 +18,7 @@ from recbole_llmtrsr.summarizer.store.store import SummaryStore
 ROOT = Path(__file__).parents[2]
 MORE = {
     "also_test": ["pop3"],
-    "probe": True,
+    "ablations": True,
     "report": True,
     "checkpoint_minutes": None,
     "LLMTRSR.epochs": 2,
@@ -75,12 +75,12 @@ def test_two_processes_have_the_results_of_one(rows_per_batch, more, tmp_path, o
     "more",
     [
         # Three batches of one history to a step: two passes of one process, one of the other.
-        {"train_batch_size": 3, "gradient_accumulation_steps": 3, "max_tokens_per_batch": 300, "probe": True},
+        {"train_batch_size": 3, "gradient_accumulation_steps": 3, "max_tokens_per_batch": 300, "ablations": True},
         pytest.param({"attention": "plain", "objective": "pointwise", "loss_on": "full"}, marks=pytest.mark.slow),
     ],
 )
 def test_divided_weights_give_the_results_of_whole_ones(more, tmp_path, options, nursery, errors, outcome):
-    shared = {**options, **MORE, **LORA, "probe": False, "report": False, "gradient_checkpointing": True, **more}
+    shared = {**options, **MORE, **LORA, "ablations": False, "report": False, "gradient_checkpointing": True, **more}
     assert nursery(["LLMTRSR"], {**shared, **_places("one"), "gradient_shards": 2}) == [0], errors()
     assert nursery(["LLMTRSR"], {**shared, **_places("two")}, n=2, environment=DIVIDED) == [0, 0], errors()
     found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
@@ -130,7 +130,7 @@ def test_models_that_cannot_be_divided_run_in_one_of_them_and_files_are_written_
 def test_two_processes_go_on_after_kills_to_the_same_end(
     more, environment, kills, tmp_path, options, nursery, errors, outcome, debris
 ):
-    shared = {**options, "LLMTRSR.epochs": 4, "probe": True, **more}
+    shared = {**options, "LLMTRSR.epochs": 4, "ablations": True, **more}
     undisturbed = {**shared, **_places("undisturbed"), "checkpoint_minutes": None}
     assert nursery(["LLMTRSR"], undisturbed, n=2, environment=environment) == [0, 0]
     resumed = {**shared, **_places("killed"), "checkpoint_minutes": 0, "resume": "auto"}

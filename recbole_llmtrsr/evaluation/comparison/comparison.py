@@ -1,4 +1,4 @@
-"""Runs side by side: means with intervals, differences with tests, groups and probes; what tables and report read."""
+"""Runs side by side: means with intervals, differences with tests, groups, ablations; what tables and report read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from recbole_llmtrsr.evaluation.comparison.shared_rows import SharedRows, check_
 from recbole_llmtrsr.evaluation.comparison.statistics import Estimate, spread_of
 
 __all__ = [
+    "AblationEstimate",
     "Comparison",
     "Estimate",
     "GroupEstimate",
     "PairTest",
-    "ProbeEstimate",
     "Row",
     "Run",
     "from_json",
@@ -50,7 +50,7 @@ class GroupEstimate:
 
 
 @dataclass(frozen=True)
-class ProbeEstimate:
+class AblationEstimate:
     """What changed prompts did to the metrics: changed minus unchanged."""
 
     name: str
@@ -66,7 +66,7 @@ class Row:
         seeds: in the order of the runs.
         metrics: by name; those that are no means over rows (coverage and the like) have no interval.
         groups: without empty ones.
-        probes: none if it was not probed.
+        ablations: none if it was not ablated.
         results: content of result.json, by seed.
     """
 
@@ -74,7 +74,7 @@ class Row:
     seeds: tuple[int, ...]
     metrics: dict[str, Estimate]
     groups: tuple[GroupEstimate, ...]
-    probes: tuple[ProbeEstimate, ...]
+    ablations: tuple[AblationEstimate, ...]
     results: tuple[dict[str, Any], ...]
 
 
@@ -116,7 +116,7 @@ def make_comparison(runs: Sequence[Run], n_resamples: int) -> Comparison:
     if shared is not None:
         for label, measured in _measured(shared, n_resamples).items():
             metrics = {**rows[label].metrics, **measured.metrics}
-            rows[label] = replace(rows[label], metrics=metrics, groups=measured.groups, probes=measured.probes)
+            rows[label] = replace(rows[label], metrics=metrics, groups=measured.groups, ablations=measured.ablations)
         tests = tuple(differences(shared, n_resamples))
     chance = None if shared is None else random_metrics(shared, np.ones(len(shared.rows), dtype=bool))
     return Comparison(runs[0].result["dataset"], tuple(rows.values()), tests, chance)
@@ -143,7 +143,7 @@ def from_json(content: Mapping[str, Any]) -> Comparison:
             tuple(row["seeds"]),
             estimates(row["metrics"]),
             tuple(GroupEstimate(**{**group, "metrics": estimates(group["metrics"])}) for group in row["groups"]),
-            tuple(ProbeEstimate(probe["name"], estimates(probe["metrics"])) for probe in row["probes"]),
+            tuple(AblationEstimate(ablation["name"], estimates(ablation["metrics"])) for ablation in row["ablations"]),
             tuple(row["results"]),
         )
         for row in content["rows"]
@@ -155,7 +155,7 @@ def from_json(content: Mapping[str, Any]) -> Comparison:
 class _Measured(NamedTuple):
     metrics: dict[str, Estimate]
     groups: tuple[GroupEstimate, ...]
-    probes: tuple[ProbeEstimate, ...]
+    ablations: tuple[AblationEstimate, ...]
 
 
 def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
@@ -176,7 +176,7 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
         found[label] = _Measured(
             whole[number],
             tuple(GroupEstimate(g.kind, g.name, int(g.rows.sum()), metrics, random) for g, metrics, random in groups),
-            tuple(map(ProbeEstimate, scores.changes, changes)),
+            tuple(map(AblationEstimate, scores.changes, changes)),
         )
     return found
 

@@ -29,9 +29,9 @@ _FORMULA = ("=", "+", "-", "@")  # how a formula begins in a spreadsheet
 def as_csv(comparison: Comparison) -> str:
     """One number a line, in long form.
 
-    Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "probe" and its name for the
-    changes under it, "minus" and a label for differences to it, "cost"); metric, or which cost; mean; low and high of
-    the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p and p_holm of a
+    Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "ablation" and its name for
+    the changes under it, "minus" and a label for differences to it, "cost"); metric, or which cost; mean; low and high
+    of the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p, p_holm of a
     difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there. A
     text that a spreadsheet would take for a formula has an apostrophe before it.
     """
@@ -97,7 +97,7 @@ def _lines_of(row: Row) -> Iterator[dict[str, object]]:
                 yield {**of_seed, "kind": "cost", "metric": what, "mean": cost}
     parts = [
         *((group.kind, group.name, group.n, group.metrics) for group in row.groups),
-        *(("probe", probe.name, n, probe.metrics) for probe in row.probes),
+        *(("ablation", ablation.name, n, ablation.metrics) for ablation in row.ablations),
     ]
     for kind, name, n_rows, metrics in parts:
         for metric, estimate in metrics.items():

@@ -13,8 +13,9 @@ import pandas as pd
 
 from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.per_history import FILE_NAME, PROBE_DIR, read_per_history
+from recbole_llmtrsr.evaluation.per_history import ABLATION_DIR, FILE_NAME, read_per_history
 
+_ABLATION_DIRS = (ABLATION_DIR, "probes")  # the latter of the version before
 ALSO = "also"  # in a run's folder: what the model was worth among other candidates
 
 
@@ -27,7 +28,7 @@ class Run:
         seed: of its training.
         result: content of result.json.
         per_history: what every ranked history was worth; None where nothing was ranked.
-        probes: the same with changed prompts, by probe.
+        ablations: the same with changed prompts, by ablation.
         also: the same model tested among other candidates, by their mode.
     """
 
@@ -35,7 +36,7 @@ class Run:
     seed: int
     result: dict[str, Any]
     per_history: pd.DataFrame | None
-    probes: dict[str, pd.DataFrame]
+    ablations: dict[str, pd.DataFrame]
     also: Mapping[str, Run] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -105,6 +106,8 @@ def _read_result(path: Path) -> dict[str, Any]:
         return {}
     if isinstance(options := result.get("options"), dict):
         result["options"] = current_options(options)
+    if "probes" in result:
+        result["ablations"] = result.pop("probes")
     return result
 
 
@@ -117,14 +120,15 @@ def _load_tested(path: Path, result: dict[str, Any]) -> Run:
         raise UserError(f"{path}: seed must be a whole number or null, got {seed!r:.80}: correct it there")
     for text in (str(result["label"]), str(result["dataset"]), *names):
         check_label(text, str(path))
-    table, probes = path.with_name(FILE_NAME), {one.stem: one for one in path.with_name(PROBE_DIR).glob("*.csv")}
+    table = path.with_name(FILE_NAME)
+    ablations = {one.stem: one for name in _ABLATION_DIRS for one in path.with_name(name).glob("*.csv")}
     # In the order in which they were made; an older version does not tell it.
-    names = [name for name in (result.get("probes") or {}).get("changed", ()) if name in probes]
-    names += sorted(probes.keys() - {*names})
+    names = [name for name in (result.get("ablations") or {}).get("changed", ()) if name in ablations]
+    names += sorted(ablations.keys() - {*names})
     return Run(
         str(result["label"]),
         result["seed"],
         result,
         read_per_history(table) if table.is_file() else None,
-        {name: read_per_history(probes[name]) for name in names},
+        {name: read_per_history(ablations[name]) for name in names},
     )

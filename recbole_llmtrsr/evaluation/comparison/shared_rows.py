@@ -37,7 +37,7 @@ class Scores:
     Attributes:
         seeds: of the runs.
         of_seeds: nan where a metric was not measured or has no value. [n_seeds, n_rows, n_metrics]
-        changes: by probe, against the unchanged prompts; of the seeds that have it. [n_seeds, n_rows, n_metrics]
+        changes: by ablation, against the unchanged prompts; of the seeds that have it. [n_seeds, n_rows, n_metrics]
         trimmed: whether a row's prompt was trimmed with any seed; unknown where there are no prompts. [n_rows]
     """
 
@@ -122,10 +122,10 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
         own = [i for i, run in enumerate(ranked) if run.label == label]
         changes: dict[str, list[Floats]] = {}
         for i in own:
-            for name, probe in ranked[i].probes.items():
-                probed = _sorted(probe)
-                _check_same_rows(f"{ranked[i]} under '{name}'", probed, str(ranked[i]), tables[i])
-                changes.setdefault(name, []).append(_values(probed, metrics) - values[i])
+            for name, ablation in ranked[i].ablations.items():
+                ablated = _sorted(ablation)
+                _check_same_rows(f"{ranked[i]} under '{name}'", ablated, str(ranked[i]), tables[i])
+                changes.setdefault(name, []).append(_values(ablated, metrics) - values[i])
         scores[label] = Scores(
             tuple(ranked[i].seed for i in own),
             np.stack([values[i] for i in own]),

@@ -6,10 +6,10 @@ With s_u the weighted sum of a metric over the rows of user u, and n_u the sum o
     bootstrap = sum_u w_u s_u / sum_u w_u n_u,        w ~ Multinomial(n_users; 1/n_users, ..., 1/n_users)
     sign flip = sum_u e_u d_u / sum_u n_u,            e_u = +1 or -1, d_u the difference of two models' s_u
 
-All columns (models, seeds' means, probes, metrics) meet the same w and e, so that whatever is taken from the resampled
-means, a difference among them, is paired. Intervals are percentiles: they stay within a metric's range, do the same
-for means and differences, and are defined where all users agree; with hundreds of users the bias that BCa corrects is
-far below the interval's width, and its jackknife would cost a pass per user.
+All columns (models, seeds' means, ablations, metrics) meet the same w and e, so that whatever is taken from the
+resampled means, a difference among them, is paired. Intervals are percentiles: they stay within a metric's range, do
+the same for means and differences, and are defined where all users agree; with hundreds of users the bias that BCa
+corrects is far below the interval's width, and its jackknife would cost a pass per user.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 15; Smucker, Allan and
 Carterette, "A comparison of statistical significance tests for information retrieval evaluation" (CIKM 2007); Holm, "A

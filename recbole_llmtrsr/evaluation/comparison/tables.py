@@ -53,7 +53,7 @@ def as_markdown(comparison: Comparison) -> str:
         comparison_table(comparison),
         f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
         _section("Differences", difference_table(comparison), note=correction(comparison)),
-        _section("Probes", probe_table(comparison), note=STRANGE_PROMPTS),
+        _section("Ablations", ablation_table(comparison), note=STRANGE_PROMPTS),
         _section("Groups", group_tables(comparison), note=ABOUT_GROUPS),
     ]
     return "\n".join(part for part in parts if part)
@@ -63,7 +63,7 @@ def as_latex(comparison: Comparison) -> str:
     """The same tables, the first with its best marked, and what each row cost in one of its own."""
     further = [
         (_differences(comparison), correction(comparison)),
-        (_probes(comparison), STRANGE_PROMPTS),
+        (_ablations(comparison), STRANGE_PROMPTS),
         *((table, ABOUT_GROUPS) for table in _groups(comparison)),
         (_costs(comparison), ""),
     ]
@@ -71,8 +71,8 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def as_printed(comparison: Comparison) -> str:
-    """For the end of a run: differences and probes, then the comparison itself, where the eye is."""
-    parts = [difference_table(comparison), probe_table(comparison), comparison_table(comparison)]
+    """For the end of a run: differences and ablations, then the comparison itself, where the eye is."""
+    parts = [difference_table(comparison), ablation_table(comparison), comparison_table(comparison)]
     return "\n".join(part for part in parts if part)
 
 
@@ -92,9 +92,9 @@ def difference_table(comparison: Comparison) -> str:
     return _captioned(_differences(comparison))
 
 
-def probe_table(comparison: Comparison) -> str:
-    """What changed prompts do to each probed row."""
-    return _captioned(_probes(comparison))
+def ablation_table(comparison: Comparison) -> str:
+    """What changed prompts do to each ablated row."""
+    return _captioned(_ablations(comparison))
 
 
 def group_tables(comparison: Comparison) -> str:
@@ -119,14 +119,15 @@ def _differences(comparison: Comparison) -> TextTable:
     return TextTable(caption, [f"{best} minus", *metrics], lines, n_names=1)
 
 
-def _probes(comparison: Comparison) -> TextTable:
-    probes = [(row, probe) for row in comparison.rows for probe in row.probes]
-    metrics = [name for name in metrics_of(comparison) if any(name in probe.metrics for _, probe in probes)]
+def _ablations(comparison: Comparison) -> TextTable:
+    ablations = [(row, ablation) for row in comparison.rows for ablation in row.ablations]
+    metrics = [name for name in metrics_of(comparison) if any(name in ablation.metrics for _, ablation in ablations)]
     lines = [
-        [row.label, probe.name, *(cell(probe.metrics.get(name), "+.4f") for name in metrics)] for row, probe in probes
+        [row.label, ablation.name, *(cell(ablation.metrics.get(name), "+.4f") for name in metrics)]
+        for row, ablation in ablations
     ]
     caption = "Change of each metric when prompts are changed [95 % interval over users]"
-    return TextTable(caption, ["model", "probe", *metrics], lines, n_names=2)
+    return TextTable(caption, ["model", "ablation", *metrics], lines, n_names=2)
 
 
 def _groups(comparison: Comparison) -> list[TextTable]:

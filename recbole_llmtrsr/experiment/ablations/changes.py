@@ -1,4 +1,4 @@
-"""What each probe changes in the prompts of the test."""
+"""What each ablation changes in the prompts of the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
 @dataclass(frozen=True)
-class Prompts:
+class ChangedPrompts:
     """What prompts are made of.
 
     Attributes:
@@ -42,7 +42,7 @@ class TrainedModel:
     Args:
         model: an LLMTRSR.
         dataset: the split, an LLMTRSRDataset that holds the summaries.
-        seed: of what probes draw.
+        seed: of what ablations draw.
 
     Attributes:
         history_ids: by row of the split.
@@ -62,8 +62,8 @@ class TrainedModel:
         history: Callable[[int], Sequence[int]] | None = None,
         texts: Sequence[str] | None = None,
         paraphrased: bool = False,
-    ) -> Prompts:
-        """Prompts as in the test, but for what is given; made anew, since a builder keeps what it made.
+    ) -> ChangedPrompts:
+        """ChangedPrompts as in the test, but for what is given; made anew, since a builder keeps what it made.
 
         Raises:
             UserError: the prompt limit has no room for the texts or the paraphrase.
@@ -76,7 +76,7 @@ class TrainedModel:
             texts or [self.dataset.item(i).line for i in range(self.dataset.item_num)],
         )
         own: Callable[[int], Sequence[int]] = self.dataset.histories.__getitem__  # type: ignore[assignment]
-        return Prompts(builder, summary or self.dataset.summary, history or own)
+        return ChangedPrompts(builder, summary or self.dataset.summary, history or own)
 
     @property
     def has_summary(self) -> bool:
@@ -84,7 +84,7 @@ class TrainedModel:
         return bool(self.settings.summary.summary != "none")
 
 
-def _shuffled_history(tested: TrainedModel) -> Prompts:
+def _shuffled_history(tested: TrainedModel) -> ChangedPrompts:
     """The whole history in an order drawn for it, so that other items become the recent ones; the summary stays."""
     _check_recent_items(tested)
 
@@ -95,19 +95,19 @@ def _shuffled_history(tested: TrainedModel) -> Prompts:
     return tested.prompts(history=shuffled)
 
 
-def _no_summary(tested: TrainedModel) -> Prompts:
+def _no_summary(tested: TrainedModel) -> ChangedPrompts:
     """'none' in place of the summary, as where a history has none; the recent items stay."""
     _check_summary(tested)
     return tested.prompts(summary=lambda history_id: "")
 
 
-def _no_recent_items(tested: TrainedModel) -> Prompts:
+def _no_recent_items(tested: TrainedModel) -> ChangedPrompts:
     """'none' in place of the recent items, as where a history is empty; the summary stays."""
     _check_recent_items(tested)
     return tested.prompts(history=lambda history_id: ())
 
 
-def _another_users_summary(tested: TrainedModel) -> Prompts:
+def _another_users_summary(tested: TrainedModel) -> ChangedPrompts:
     """A summary that another user has in the test; a history without one stays without. The recent items stay."""
     _check_summary(tested)
     own = [tested.dataset.summary(i) for i in tested.history_ids]
@@ -115,12 +115,12 @@ def _another_users_summary(tested: TrainedModel) -> Prompts:
     return tested.prompts(summary=dict(zip(tested.history_ids, drawn, strict=True)).__getitem__)
 
 
-def _ids_instead_of_texts(tested: TrainedModel) -> Prompts:
+def _ids_instead_of_texts(tested: TrainedModel) -> ChangedPrompts:
     """Recent items and candidates as their ids in the user's files instead of their texts; the summary stays."""
     return tested.prompts(texts=tested.dataset.item_tokens)
 
 
-def _paraphrased_instruction(tested: TrainedModel) -> Prompts:
+def _paraphrased_instruction(tested: TrainedModel) -> ChangedPrompts:
     """The instruction in other words; all else stays."""
     suffix = "" if tested.has_summary else "_without_summary"
     overrides = tested.settings.prompt.prompt_templates
@@ -131,7 +131,7 @@ def _paraphrased_instruction(tested: TrainedModel) -> Prompts:
     return tested.prompts(paraphrased=True)
 
 
-PROBES: dict[str, Callable[[TrainedModel], Prompts]] = {
+ABLATIONS: dict[str, Callable[[TrainedModel], ChangedPrompts]] = {
     "shuffled history": _shuffled_history,
     "no summary": _no_summary,
     "no recent items": _no_recent_items,

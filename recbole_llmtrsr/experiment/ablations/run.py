@@ -1,9 +1,9 @@
-"""Probes: the test again with parts of the prompts taken away or changed, to tell what the trained model reads.
+"""Ablations: the test again with parts of the prompts taken away or changed, to tell what the trained model reads.
 
-Nothing is trained and nothing else differs: the same weights, candidates, budgets, precision and metrics. What a probe
-changes without a change in the metrics, the model does not use. The opposite does not follow: a prompt unlike all that
-the model was trained on costs something by being strange, most of all on the builtin backbone, which has read one
-wording only.
+Nothing is trained and nothing else differs: the same weights, candidates, budgets, precision and metrics. If an
+ablation leaves the metrics unchanged, the model ignores that part of the prompt. The opposite does not follow: a
+prompt unlike all that the model was trained on costs something by being strange, most of all on the builtin backbone,
+which has read one wording only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.experiment.ablations.changes import PROBES, TrainedModel
+from recbole_llmtrsr.experiment.ablations.changes import ABLATIONS, TrainedModel
 
 
 @dataclass(frozen=True)
 class AblationRows:
-    """What the evaluation of a probe gave; rows in the order of the test data, as in the test itself.
+    """What the evaluation of an ablation gave; rows in the order of the test data, as in the test itself.
 
     Attributes:
         values: metrics by name, each [n_rows].
@@ -40,11 +40,11 @@ class AblationRows:
 
 @dataclass(frozen=True)
 class Ablations:
-    """All probes of a trained model.
+    """All ablations of a trained model.
 
     Attributes:
-        rows: by probe.
-        left_out: why the others were not made, by probe.
+        rows: by ablation.
+        left_out: why the others were not made, by ablation.
     """
 
     rows: Mapping[str, AblationRows]
@@ -56,15 +56,15 @@ def run_ablations(
 ) -> Ablations:
     """Test a trained model once more with each change of its prompts.
 
-    A probe that has nothing to change (no summary to take away), or for which the prompts have no room, is left out.
+    An ablation that has nothing to change (no summary to take away), or for which prompts have no room, is left out.
     Prompts, trims and counted work of the model are afterwards as before; ``trainer.eval_collector`` holds the last
-    probe's rows.
+    ablation's rows.
 
     Args:
         trainer: an LLMTRSRTrainer with the weights to test, whose ``eval_collector`` keeps ``values`` and ``ranks``.
         test_data: the loader of the test.
         seed: of the shuffles and of the other users; the same one changes the prompts of every model alike.
-        show_progress: show a bar for each probe.
+        show_progress: show a bar for each ablation.
 
     Raises:
         UserError: a fault of the evaluation itself.
@@ -73,19 +73,19 @@ def run_ablations(
     own = tested.prompts()
     rows: dict[str, AblationRows] = {}
     left_out: dict[str, str] = {}
-    # A run's summary at wandb tells its test, not its last probe.
+    # A run's summary at wandb tells its test, not its last ablation.
     at_wandb, trainer.wandblogger.log_wandb = trainer.wandblogger.log_wandb, False
     try:
-        for name, change in PROBES.items():
+        for name, change in ABLATIONS.items():
             try:
                 prompts = change(tested)
             except UserError as reason:
                 left_out[name] = str(reason)
-                getLogger().info(f"probe '{name}' is left out: {reason}")
+                getLogger().info(f"ablation '{name}' is left out: {reason}")
                 continue
             with trainer.model.reading(prompts.builder, prompts.summary, prompts.history):
                 result = trainer.evaluate(test_data, load_best_model=False, show_progress=show_progress)
-            getLogger().info(f"probe '{name}': {result}")
+            getLogger().info(f"ablation '{name}': {result}")
             rows[name] = AblationRows(
                 {metric: np.array(values) for metric, values in trainer.eval_collector.values.items()},
                 np.array(trainer.eval_collector.ranks),

@@ -19,7 +19,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.engine.language_loss import language_loss
 from recbole_llmtrsr.engine.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
-from recbole_llmtrsr.engine.rows import GroupedPrompts, Section
+from recbole_llmtrsr.engine.rows import GroupedPrompts, TokenIds
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import scores_with_gradients
 from recbole_llmtrsr.engine.token_batches import even_batches, token_batches
@@ -246,7 +246,7 @@ class LLMTRSR(LanguageModelRecommender):
         """Count a part of a training batch, whichever process learns from it."""
         self._count("train", self._grouped(interaction).prompts)
 
-    def _n_terms(self, prefix: Section, candidates: Sequence[Section]) -> int:
+    def _n_terms(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
         """Of how many terms of the mean loss a history makes."""
         if self.settings.training.loss_on == "full":
             return sum(len(prefix) + len(section) for section in candidates)
@@ -259,7 +259,7 @@ class LLMTRSR(LanguageModelRecommender):
         items = interaction[self.ITEM_ID].cpu().numpy()
         return GroupedRows.of(_history_ids(interaction), items, self._prefix, self.prompts.candidate)
 
-    def _prefix(self, history_id: int) -> Section:
+    def _prefix(self, history_id: int) -> TokenIds:
         return self.prompts.prefix(history_id, self._summary(history_id), self._history(history_id))
 
     def _count(self, stage: MeteredStage, prompts: GroupedPrompts) -> None:

@@ -32,9 +32,9 @@ def table(
     )
 
 
-def run(label: str, seed: int, ranked: pd.DataFrame | None, probes=None, **test_result) -> Run:
+def run(label: str, seed: int, ranked: pd.DataFrame | None, ablations=None, **test_result) -> Run:
     result = {"dataset": "tiny", "test_result": test_result, "candidates": {"test": {"hash": "abc"}}}
-    return Run(label, seed, result, ranked, probes or {})
+    return Run(label, seed, result, ranked, ablations or {})
 
 
 def values(seed: int, shift: float = 0.0) -> np.ndarray:
@@ -169,10 +169,10 @@ def test_all_rows_of_few_users_keep_their_interval():
     assert all(math.isnan(group.metrics["mrr@3"].low) for group in row.groups)
 
 
-def test_a_probe_is_a_paired_change():
+def test_an_ablation_is_a_paired_change():
     one = values(0)
-    probed = run("A", 1, table(one), {"no summary": table(one - 0.1), "shuffled history": table(one[::-1])})
-    drop, shuffled = make_comparison([probed], 200).rows[0].probes
+    ablated = run("A", 1, table(one), {"no summary": table(one - 0.1), "shuffled history": table(one[::-1])})
+    drop, shuffled = make_comparison([ablated], 200).rows[0].ablations
     assert drop.name == "no summary"
     found = drop.metrics["mrr@3"]
     assert (found.mean, found.low, found.high) == pytest.approx((-0.1, -0.1, -0.1))
@@ -253,7 +253,7 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path):
     write_json(tmp_path / "d.json", to_json(again))
     assert (tmp_path / "c.json").read_bytes() == (tmp_path / "d.json").read_bytes()
     assert again.rows[0].groups == comparison.rows[0].groups
-    assert again.rows[0].probes == comparison.rows[0].probes
+    assert again.rows[0].ablations == comparison.rows[0].ablations
     assert (again.tests, again.random, again.rows[1].metrics) == (
         comparison.tests,
         comparison.random,

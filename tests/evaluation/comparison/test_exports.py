@@ -8,11 +8,11 @@ from io import StringIO
 import pytest
 
 from recbole_llmtrsr.evaluation.comparison.comparison import (
+    AblationEstimate,
     Comparison,
     Estimate,
     GroupEstimate,
     PairTest,
-    ProbeEstimate,
     Row,
 )
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv, marked_metrics
@@ -35,7 +35,7 @@ def comparison() -> Comparison:
         (1, 2),
         {"mrr@3": Estimate(0.5, 0.25, 0.75, 0.125), "itemcoverage@3": Estimate(0.1, NAN, NAN, None)},
         (GroupEstimate("target popularity", "cold", 1, {"mrr@3": Estimate(1 / 3, NAN, NAN, 0.5)}, {"mrr@3": 0.25}),),
-        (ProbeEstimate("no summary", {"mrr@3": Estimate(-0.125, -0.25, 0.0, None)}),),
+        (AblationEstimate("no summary", {"mrr@3": Estimate(-0.125, -0.25, 0.0, None)}),),
         tuple(results),
     )
     second = Row(
@@ -60,7 +60,7 @@ LLMTRSR@a_b,2,cost,,training (s),12.5,,,,,,
 LLMTRSR@a_b,2,cost,,"s per 1,000 users",61.25,,,,,,
 LLMTRSR@a_b,2,cost,,peak memory (GiB; CPU: whole process),1.5,,,,,,
 LLMTRSR@a_b,all,target popularity,cold,mrr@3,0.3333333333333333,,,0.5,1,,
-LLMTRSR@a_b,all,probe,no summary,mrr@3,-0.125,-0.25,0.0,,4,,
+LLMTRSR@a_b,all,ablation,no summary,mrr@3,-0.125,-0.25,0.0,,4,,
 100% Pop,all,,,mrr@3,0.4375,0.25,0.5,,4,,
 LLMTRSR@a_b,all,minus,100% Pop,mrr@3,0.0625,-0.5,0.5,,4,0.25,0.75
 random ranking,all,,,mrr@3,0.375,,,,4,,

@@ -17,14 +17,16 @@ def table(value: float) -> pd.DataFrame:
     return per_history(["007"], [5], ["i1"], {"mrr@3": [value]}, [1.0], [3], [1], {})
 
 
-def write_run(folder: Path, label: str, seed: int, value: float | None, probes: dict[str, float] | None = None) -> None:
+def write_run(
+    folder: Path, label: str, seed: int, value: float | None, ablations: dict[str, float] | None = None
+) -> None:
     write_json(
         folder / "result.json", {"label": label, "seed": seed, "dataset": "tiny", "test_result": {"mrr@3": value}}
     )
     if value is not None:
         write_per_history(folder / "per_history.csv", table(value))
-    for name, changed in (probes or {}).items():
-        write_per_history(folder / "probes" / f"{name}.csv", table(changed))
+    for name, changed in (ablations or {}).items():
+        write_per_history(folder / "ablations" / f"{name}.csv", table(changed))
 
 
 def test_runs_are_found_at_any_depth_in_the_order_of_labels_and_seeds(tmp_path):
@@ -36,18 +38,18 @@ def test_runs_are_found_at_any_depth_in_the_order_of_labels_and_seeds(tmp_path):
     assert runs[0].result["test_result"] == {"mrr@3": 0.3}
     assert [run.per_history["mrr@3"].tolist() for run in runs] == [[0.3], [0.2], [0.1]]
     assert runs[0].per_history["user_id"].tolist() == ["007"]
-    assert {name: probe["mrr@3"].tolist() for name, probe in runs[0].probes.items()} == {
+    assert {name: ablation["mrr@3"].tolist() for name, ablation in runs[0].ablations.items()} == {
         "another user's summary": [0.4]
     }
 
 
-def test_probes_come_in_the_order_in_which_they_were_made(tmp_path):
+def test_ablations_come_in_the_order_in_which_they_were_made(tmp_path):
     made = ["shuffled history", "no summary", "another user's summary"]
     write_run(tmp_path, "LLMTRSR", 1, 0.3, {name: 0.1 for name in [*made, "of elsewhere"]})
     result = json.loads((tmp_path / "result.json").read_text())
-    write_json(tmp_path / "result.json", {**result, "probes": {"changed": {name: {} for name in made}}})
+    write_json(tmp_path / "result.json", {**result, "ablations": {"changed": {name: {} for name in made}}})
     for run in (*load_runs(tmp_path), load_run(tmp_path, {})):
-        assert list(run.probes) == [*made, "of elsewhere"]
+        assert list(run.ablations) == [*made, "of elsewhere"]
 
 
 def test_several_folders_are_read_in_their_order(tmp_path):

@@ -29,10 +29,10 @@ def table(values: list[float], metrics: dict[str, list[float]] | None = None, **
 
 
 def run(
-    label: str, seed: int, ranked: pd.DataFrame | None, probes=None, hash_: str = "0123456789abcdef", **result
+    label: str, seed: int, ranked: pd.DataFrame | None, ablations=None, hash_: str = "0123456789abcdef", **result
 ) -> Run:
     content = {"dataset": "tiny", "test_result": {}, "candidates": {"test": {"hash": hash_}}, **result}
-    return Run(label, seed, content, ranked, probes or {})
+    return Run(label, seed, content, ranked, ablations or {})
 
 
 def test_rows_come_in_one_order_whatever_order_they_were_ranked_in():
@@ -44,7 +44,7 @@ def test_rows_come_in_one_order_whatever_order_they_were_ranked_in():
         assert shared.scores[label].of_seeds[0, :, 0].tolist() == [1.0, 3.0, 2.0, 4.0]
 
 
-def test_seeds_of_a_label_are_kept_apart_and_probes_are_changes():
+def test_seeds_of_a_label_are_kept_apart_and_ablations_are_changes():
     one = run("A", 1, table([1.0, 0.0, 0.5, 0.5]), {"no summary": table([0.5, 0.0, 0.5, 0.0])})
     two = run("A", 2, table([0.0, 0.0, 0.5, 1.0]))
     scores = share_rows([one, two]).scores["A"]
@@ -137,7 +137,7 @@ def test_where_rows_share_user_and_length_the_target_tells_them_apart():
         share_rows([run("A", 1, first), run("B", 1, table([2.0, 1.0], targets=["i2", "i3"], **several))])
 
 
-def test_a_probe_must_have_ranked_the_same_rows():
+def test_an_ablation_must_have_ranked_the_same_rows():
     with pytest.raises(UserError, match=re.escape("A (seed 1) under 'no summary' ranked 3 histories, A (seed 1) 4")):
         share_rows([run("A", 1, table([1.0] * 4), {"no summary": table([1.0] * 3)})])
 

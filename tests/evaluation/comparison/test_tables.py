@@ -6,23 +6,23 @@ import re
 
 from recbole_llmtrsr.evaluation.comparison.cells import STRANGE_PROMPTS, correction, places
 from recbole_llmtrsr.evaluation.comparison.comparison import (
+    AblationEstimate,
     Comparison,
     Estimate,
     GroupEstimate,
     PairTest,
-    ProbeEstimate,
     Row,
     from_json,
 )
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv
 from recbole_llmtrsr.evaluation.comparison.tables import (
+    ablation_table,
     as_latex,
     as_markdown,
     as_printed,
     comparison_table,
     difference_table,
     group_tables,
-    probe_table,
     write_comparison,
 )
 
@@ -47,8 +47,8 @@ def result(**changes) -> dict:
     }
 
 
-def row(label: str, metrics: dict[str, Estimate], seeds=(7,), results=None, groups=(), probes=()) -> Row:
-    return Row(label, seeds, metrics, tuple(groups), tuple(probes), tuple(results or [result()] * len(seeds)))
+def row(label: str, metrics: dict[str, Estimate], seeds=(7,), results=None, groups=(), ablations=()) -> Row:
+    return Row(label, seeds, metrics, tuple(groups), tuple(ablations), tuple(results or [result()] * len(seeds)))
 
 
 def one(mean: float, low: float = math.nan, high: float = math.nan, spread: float | None = None) -> Estimate:
@@ -181,17 +181,17 @@ def test_smaller_is_better_for_some():
     assert places(rows, "x") == [0, 1, None, None, None]
 
 
-def test_probes_are_changes_with_their_sign():
-    probes = [ProbeEstimate("no summary", {"mrr@3": one(-0.05, -0.06, -0.04)})]
-    comparison = alone(row("A", {"mrr@3": one(0.5)}, probes=probes), row("B", {"mrr@3": one(0.5)}))
-    assert unpadded(probe_table(comparison)).splitlines()[2:] == [
-        "| model | probe | mrr@3 |",
+def test_ablations_are_changes_with_their_sign():
+    ablations = [AblationEstimate("no summary", {"mrr@3": one(-0.05, -0.06, -0.04)})]
+    comparison = alone(row("A", {"mrr@3": one(0.5)}, ablations=ablations), row("B", {"mrr@3": one(0.5)}))
+    assert unpadded(ablation_table(comparison)).splitlines()[2:] == [
+        "| model | ablation | mrr@3 |",
         "|:---|:---|---:|",
         "| A | no summary | -0.0500 [-.060, -.040] |",
     ]
-    assert probe_table(alone(comparison.rows[1])) == ""
+    assert ablation_table(alone(comparison.rows[1])) == ""
     assert "one wording only." in STRANGE_PROMPTS
-    assert as_markdown(comparison).endswith(f"\n{probe_table(comparison)}\n{STRANGE_PROMPTS}\n")
+    assert as_markdown(comparison).endswith(f"\n{ablation_table(comparison)}\n{STRANGE_PROMPTS}\n")
     assert STRANGE_PROMPTS not in as_markdown(alone(comparison.rows[1]))
 
 

@@ -1,4 +1,4 @@
-"""Trained models that read one part of their prompts only, ready to be probed."""
+"""Trained models that read one part of their prompts only, ready to be ablated."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.experiment.ablations.changes import PROBES, TrainedModel
+from recbole_llmtrsr.experiment.ablations.changes import ABLATIONS, TrainedModel
 
 # The last event of a walk is the target of the test.
 WALKS = {"ann": [0, 1, 2, 3, 4], "bo": [7, 6, 5, 4, 3]}
@@ -24,7 +24,7 @@ PARAPHRASE = (
 
 @pytest.fixture
 def tested(prepare: Any) -> Any:
-    """Makes what probes change: the test of a model that was not trained; summaries name the user's first colour."""
+    """Makes what ablations change: the test of a model that was not trained; summaries name the user's first colour."""
 
     def made(walks: Any = WALKS, **options: Any) -> TrainedModel:
         def told(dataset: Any) -> dict[int, str]:
@@ -38,8 +38,8 @@ def tested(prepare: Any) -> Any:
 
 
 def text(tested: TrainedModel, name: str, row: int = 0) -> str:
-    """The prompt of a row before the candidate, as a probe changes it; ann's for row 0."""
-    return tested._tokenizer.decode(PROBES[name](tested).prefix(tested.history_ids[row]))
+    """The prompt of a row before the candidate, as an ablation changes it; ann's for row 0."""
+    return tested._tokenizer.decode(ABLATIONS[name](tested).prefix(tested.history_ids[row]))
 
 
 def test_no_summary_in_full(tested: Any) -> None:
@@ -66,7 +66,7 @@ def test_ids_instead_of_texts_in_full(tested: Any) -> None:
     assert text(one, "ids instead of texts") == (
         f"{INSTRUCTION}Long-term interest:\nbegan with red\nLast items, oldest first:\nno2\nno3\nCandidate item:\n"
     )
-    builder = PROBES["ids instead of texts"](one).builder
+    builder = ABLATIONS["ids instead of texts"](one).builder
     tokens = one.dataset.item_tokens
     assert one._tokenizer.decode(builder.candidate(tokens.index("no4"))) == "no4\nAnswer:"
 
@@ -127,10 +127,10 @@ def test_without_a_summary_the_other_wording_is_paraphrased(tested: Any) -> None
         ("paraphrased instruction", {"max_prompt_tokens": 110}, "^max_prompt_tokens: 110 is too small"),
     ],
 )
-def test_a_probe_that_cannot_be_says_why(tested: Any, name: str, options: Any, message: str) -> None:
+def test_an_ablation_that_cannot_be_says_why(tested: Any, name: str, options: Any, message: str) -> None:
     one = tested(**options)
     with pytest.raises(UserError, match=message):
-        PROBES[name](one)
+        ABLATIONS[name](one)
 
 
 def test_a_paraphrase_of_ones_own_is_taken(tested: Any) -> None:

@@ -1,4 +1,4 @@
-"""What probes find out about models of which it is known what they read."""
+"""What ablations find out about models of which it is known what they read."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ NAMES = [
 
 
 @dataclass(frozen=True)
-class Probed:
-    """A model's MRR@5 by row, in the test and in the same test after all probes; and what can be seen of the model."""
+class Ablated:
+    """A model's MRR@5 by row, in the test and in the same test after all ablations; what can be seen of the model."""
 
     test: np.ndarray
-    probes: Ablations
+    ablations: Ablations
     test_again: np.ndarray
     seen_before: dict[str, Any]
     seen_after: dict[str, Any]
 
     def lost(self, name: str) -> float:
-        """What a probe takes from MRR@5."""
-        return float((self.test - self.probes.rows[name].values["mrr@5"]).mean())
+        """What an ablation takes from MRR@5."""
+        return float((self.test - self.ablations.rows[name].values["mrr@5"]).mean())
 
 
 def seen(model: Any) -> dict[str, Any]:
     return {"prompts": id(model.prompts), "work": model.meter.totals(), "trims": dict(model.prompts.trims)}
 
 
-def probed(trainer: Any, train: Any, test: Any) -> Probed:
+def ablated(trainer: Any, train: Any, test: Any) -> Ablated:
     trainer.fit(train, None, saved=False)
     trainer.evaluate(test, load_best_model=False)
     values, before = trainer.eval_collector.values["mrr@5"], seen(trainer.model)
-    probes = run_ablations(trainer, test, seed=1)
+    ablations = run_ablations(trainer, test, seed=1)
     after = seen(trainer.model)
     trainer.evaluate(test, load_best_model=False)
-    return Probed(values, probes, trainer.eval_collector.values["mrr@5"], before, after)
+    return Ablated(values, ablations, trainer.eval_collector.values["mrr@5"], before, after)
 
 
 @pytest.fixture(scope="module")
-def reads_recent(prepare: Any) -> Probed:
+def reads_recent(prepare: Any) -> Ablated:
     """Users walk through the colours in a circle; summaries are noise, and a third of all histories has none."""
     rng = np.random.default_rng(0)
     starts = rng.integers(8, size=120).tolist()
@@ -60,22 +60,22 @@ def reads_recent(prepare: Any) -> Probed:
     def noise(dataset: Any) -> dict[int, str]:
         return {i: ("", "likes tea", "likes salt")[rng.integers(3)] for i in range(len(dataset.histories))}
 
-    return probed(*prepare(walks, noise))
+    return ablated(*prepare(walks, noise))
 
 
 @pytest.fixture(scope="module")
-def reads_summary(prepare: Any) -> Probed:
+def reads_summary(prepare: Any) -> Ablated:
     """Users jump at random, and the summary names the colour that comes next."""
     walks = {f"u{n}": walk.tolist() for n, walk in enumerate(np.random.default_rng(0).integers(8, size=(120, 8)))}
 
     def told(dataset: Any) -> dict[int, str]:
         return {i: f"wants {dataset.item(item).line}" for i, item in enumerate(dataset.histories.items)}
 
-    return probed(*prepare(walks, told, epochs=10))
+    return ablated(*prepare(walks, told, epochs=10))
 
 
 def test_a_model_of_the_recent_items_loses_all_without_them_and_nothing_without_the_summary(
-    reads_recent: Probed,
+    reads_recent: Ablated,
 ) -> None:
     best = float(reads_recent.test.mean())
     assert best > 0.9
@@ -86,7 +86,7 @@ def test_a_model_of_the_recent_items_loses_all_without_them_and_nothing_without_
 
 
 def test_a_model_of_the_summary_loses_all_without_it_and_little_without_the_recent_items(
-    reads_summary: Probed,
+    reads_summary: Ablated,
 ) -> None:
     best = float(reads_summary.test.mean())
     assert best > 0.8
@@ -97,25 +97,25 @@ def test_a_model_of_the_summary_loses_all_without_it_and_little_without_the_rece
         assert abs(reads_summary.lost(name)) < 0.05, name
 
 
-def test_every_probe_has_a_value_and_a_rank_for_each_row_of_the_test(reads_recent: Probed) -> None:
-    assert list(reads_recent.probes.rows) == NAMES
-    assert reads_recent.probes.left_out == {}
-    for rows in reads_recent.probes.rows.values():
+def test_every_ablation_has_a_value_and_a_rank_for_each_row_of_the_test(reads_recent: Ablated) -> None:
+    assert list(reads_recent.ablations.rows) == NAMES
+    assert reads_recent.ablations.left_out == {}
+    for rows in reads_recent.ablations.rows.values():
         assert rows.values["mrr@5"].shape == rows.ranks.shape == reads_recent.test.shape == (120,)
         within = rows.ranks == 1
         assert (rows.values["mrr@5"][within] == 1).all()
 
 
-def test_a_probe_tells_how_many_histories_it_changed(reads_recent: Probed, reads_summary: Probed) -> None:
-    counts = {name: rows.n_changed for name, rows in reads_recent.probes.rows.items()}
+def test_an_ablation_tells_how_many_histories_it_changed(reads_recent: Ablated, reads_summary: Ablated) -> None:
+    counts = {name: rows.n_changed for name, rows in reads_recent.ablations.rows.items()}
     with_summary = counts["no summary"]
     assert 60 < with_summary < 100  # a third of the summaries is missing, and is not taken away
     assert counts["another user's summary"] == with_summary  # nor replaced
     assert counts["no recent items"] == counts["ids instead of texts"] == counts["paraphrased instruction"] == 120
-    assert {rows.n_changed for rows in reads_summary.probes.rows.values()} >= {120}
+    assert {rows.n_changed for rows in reads_summary.ablations.rows.values()} >= {120}
 
 
-def test_a_model_is_after_its_probes_as_before(reads_recent: Probed, reads_summary: Probed) -> None:
+def test_a_model_is_after_its_ablations_as_before(reads_recent: Ablated, reads_summary: Ablated) -> None:
     for model in (reads_recent, reads_summary):
         assert model.seen_after == model.seen_before
         assert np.array_equal(model.test_again, model.test)
@@ -137,22 +137,22 @@ def test_the_seed_alone_decides_what_is_drawn(prepare: Any) -> None:
         assert np.array_equal(first.rows[name].ranks, other.rows[name].ranks) is not drawn, name
 
 
-def test_a_probe_that_has_nothing_to_change_is_left_out_with_the_reason(prepare: Any) -> None:
+def test_an_ablation_that_has_nothing_to_change_is_left_out_with_the_reason(prepare: Any) -> None:
     trainer, _, test = prepare(WALKS, summary="none")
-    probes = run_ablations(trainer, test, seed=1)
-    assert list(probes.rows) == [
+    ablations = run_ablations(trainer, test, seed=1)
+    assert list(ablations.rows) == [
         "shuffled history",
         "no recent items",
         "ids instead of texts",
         "paraphrased instruction",
     ]
-    assert probes.left_out == {
+    assert ablations.left_out == {
         "no summary": "the prompts have no summary (summary: none)",
         "another user's summary": "the prompts have no summary (summary: none)",
     }
 
 
-def test_a_probe_that_fails_leaves_the_model_as_it_was(prepare: Any) -> None:
+def test_an_ablation_that_fails_leaves_the_model_as_it_was(prepare: Any) -> None:
     trainer, _, test = prepare(WALKS, told_by_position)
     model = trainer.model
 

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import load_backbone
@@ -155,10 +155,10 @@ def test_a_score_does_not_depend_on_batch_mates(folder, load_in):
 
 @needs_bitsandbytes
 @each_width
-def test_the_probe_finds_shared_prefix_scores_exact(folder, load_in):
+def test_the_check_finds_shared_prefix_scores_exact(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in))
 
-    probe(backbone, 5, 9)
+    choose_attention(backbone, 5, 9)
 
     assert backbone.attention == "flash"
 

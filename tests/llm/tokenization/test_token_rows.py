@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from recbole_llmtrsr.engine.exactness import probe
+from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
@@ -42,7 +42,7 @@ def saved(folder: Path, *added: AddedToken, **special: str) -> Path:
 
 def backbone(folder: Path) -> None:
     loaded = load_backbone(str(folder), dtype=FP32)
-    probe(loaded, 5, 9)
+    choose_attention(loaded, 5, 9)
     assert loaded.pad_id < N_ROWS
 
 
