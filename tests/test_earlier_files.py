@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from recbole_llmtrsr import Recommender
 from recbole_llmtrsr.quick_start import compare, load_data_and_model
-from recbole_llmtrsr.recommend import Recommender
 
 FIXTURE = Path(__file__).parent / "fixtures" / "before_the_house"
 BY_HAND = {"title": "Blue lamp", "maker": "Oslo"}
