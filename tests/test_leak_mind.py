@@ -1,8 +1,9 @@
-"""Every summary and prompt of MIND: no token of the target or of a later event that does not also occur before it."""
+"""Every summary and prompt of a fifth of MIND: no token of the target or of later events that is not before it, too."""
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ class Words:
 def test_no_token_of_a_target_or_a_later_event_reaches_a_summary_or_prompt(
     paradigm: str, tmp_path: Path, make_config: Any
 ) -> None:
-    convert_mind(RAW, tmp_path / "dataset" / "mind")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    with (RAW / "behaviors.tsv").open(encoding="utf-8") as impressions:
+        (raw / "behaviors.tsv").write_text("".join(islice(impressions, 1_000)), encoding="utf-8")
+    (raw / "news.tsv").symlink_to(RAW / "news.tsv")
+    convert_mind(raw, tmp_path / "dataset" / "mind")
     config = make_config(
         dataset="mind",
         data_path=str(tmp_path / "dataset"),
@@ -85,5 +91,5 @@ def test_no_token_of_a_target_or_a_later_event_reaches_a_summary_or_prompt(
         strange = {words.words[i] for i in {*summary, *prompt.tolist()} - prior - own}
         leaks += [(history_id, word) for word in strange if not word.isdigit()]
     assert leaks == []
-    assert len(summaries) == 146_474 - 4_637
+    assert len(summaries) == 33_004 - 982
     assert told > 10 * len(summaries)  # summaries do speak of their histories
