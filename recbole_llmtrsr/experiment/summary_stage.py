@@ -1,4 +1,4 @@
-"""The summarization stage of a run: which histories, which writer, which store, and what is left behind."""
+"""The summarization stage of a run: it chooses histories, writer and store, and saves the summaries."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -53,22 +53,22 @@ class _Wanted:
 def make_summaries(
     config: Config,
     dataset: LLMTRSRDataset,
-    loaders: Sequence[Any],
+    loaders: Sequence[AbstractDataLoader],
     traced: Sequence[int] = (),
     record: RunRecord | None = None,
 ) -> SummaryResult:
-    """Give every history that a loader will ask for its preference summary, and hand them to the data set.
+    """Summarize every history of the loaders and set the summaries in the data set.
 
     Args:
-        config: our Config.
+        config: options of the run.
         dataset: whose histories are summarized.
         loaders: of all splits.
-        traced: ids of histories whose calls are to be told.
-        record: of what other runs of the command were not answered, and of what this one is not.
+        traced: ids of histories whose calls the result lists.
+        record: calls that got no answer in other runs of the command; those of this run are added.
 
     Raises:
-        UserError: a fault of the summarizer, the store or the file of summaries; or no history has a summary, or too
-            few texts are the summarizer's.
+        UserError: a fault of the summarizer, the store or the file of summaries; no history has a summary; or extracts
+            replace more than half of the texts.
     """
     settings = config.settings.summary
     if settings.summary == "none":
@@ -112,8 +112,8 @@ def make_summaries(
     return result
 
 
-def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> str:
-    """What the summaries would take, in words; nothing is written.
+def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader]) -> str:
+    """Estimate calls, tokens and time of the summaries as text, without writing any.
 
     Raises:
         UserError: a fault of the summarizer, the store or the file of summaries.
@@ -133,8 +133,10 @@ def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[Any]
         return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(dataset.item_text), limit).text()
 
 
-def save_summaries(path: Path, dataset: LLMTRSRDataset, loaders: Sequence[Any], result: SummaryResult) -> None:
-    """Write all summaries in the form that ``summarizer: file:<path>`` reads, but for histories without events."""
+def save_summaries(
+    path: Path, dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader], result: SummaryResult
+) -> None:
+    """Save the summaries as JSON lines for ``summarizer: file:<path>``; histories without events are left out."""
     if dataset.config["benchmark_filename"] is not None:
         dataset.logger.warning(
             f"{path.name} is not written: histories of pre-split files are not a user's first events"
@@ -145,7 +147,7 @@ def save_summaries(path: Path, dataset: LLMTRSRDataset, loaders: Sequence[Any], 
 
 
 def _of_all_processes(result: SummaryResult, writer: SummaryWriter) -> SummaryResult:
-    """The main process's summaries for all, lest failures make them differ; with what all of them wrote for it."""
+    """Broadcast the main process's summaries, so that failures make no process differ, and sum the counts of all."""
     if processes.count() == 1:
         return result
     made = processes.all_gather(result.report["made"])
@@ -160,7 +162,7 @@ def _of_all_processes(result: SummaryResult, writer: SummaryWriter) -> SummaryRe
     return replace(first, report={**first.report, **summed, "made": sum(made), "found": found})
 
 
-def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[Any]) -> _Wanted:
+def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader]) -> _Wanted:
     rows = [loader._dataset.inter_feat for loader in loaders]
     ids = np.concatenate([part[HISTORY_ID].numpy() for part in rows]).astype(np.int64)
     users = np.concatenate([part[dataset.uid_field].numpy() for part in rows])
@@ -183,10 +185,10 @@ def _from_file(config: Config, wanted: _Wanted) -> tuple[dict[int, str], dict[st
 
 
 def _check_found(config: Config, counts: Mapping[str, int], n_histories: int) -> None:
-    """Refuse a file that has no history's summary, and warn of one that has few.
+    """Refuse a file without a summary for any history, and warn if it has one for fewer than half of them.
 
     Args:
-        config: our Config.
+        config: options of the run.
         counts: of ``resolve``.
         n_histories: histories with events, which alone can have one.
     """
@@ -204,7 +206,7 @@ def _check_found(config: Config, counts: Mapping[str, int], n_histories: int) ->
 
 
 def _check_texts(result: SummaryResult, block_size: int) -> None:
-    """Refuse summaries without any text, and warn of those that are not there or cannot tell users apart."""
+    """Refuse summaries that are all empty, and warn if many are empty or all of them are equal."""
     texts, warn = Counter(result.summaries.values()), getLogger(__name__).warning
     n_expected = texts.total() - result.report.get("histories_without_block", 0)
     n_found = texts.total() - texts.pop("", 0)
@@ -232,8 +234,8 @@ def run_writer(config: Config, item_text: ItemText) -> SummaryWriter:
     """The writer of a run's summaries.
 
     Args:
-        config: our Config.
-        item_text: its catalogue.
+        config: options of the run.
+        item_text: texts of its items.
 
     Raises:
         UserError: as ``make_writer``.

@@ -13,17 +13,17 @@ from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 class Calls:
-    """Fills the numbers of a plan with what one writer would read.
+    """Turns the call numbers of a plan into jobs and store keys for one writer.
 
     Args:
         plan: the calls.
         items: by item id.
         tokens: names of the items in the user's files, by item id.
-        writer: whose settings are part of every key.
+        writer: its settings are part of every key.
 
     Attributes:
         plan: the calls.
-        texts: of the calls that are done, by number; None elsewhere.
+        texts: answers by call number; None where a call is not done yet.
     """
 
     def __init__(self, plan: Plan, items: Sequence[Item], tokens: Sequence[str], writer: SummaryWriter) -> None:
@@ -37,7 +37,7 @@ class Calls:
         }
 
     def ready(self, number: int) -> bool:
-        """Whether all texts that a call reads are there."""
+        """Whether all texts that a call reads are written."""
         return all(self.texts[i] is not None for i in self.plan.inputs_of(number))
 
     def lines(self, number: int) -> list[str]:
@@ -45,7 +45,7 @@ class Calls:
         return [self._items[i].line for i in self.plan.items_of(number).tolist()]
 
     def job(self, number: int) -> Job:
-        """What the writer is asked.
+        """The job of a call.
 
         Raises:
             KeyError: an earlier text is missing.
@@ -64,11 +64,11 @@ class Calls:
         return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))
 
     def items_behind(self, number: int) -> tuple[Item, ...]:
-        """All items that a call's text speaks of, by way of earlier texts too, oldest first."""
+        """All items that a call's text covers, directly or by way of earlier texts, oldest first."""
         return tuple(self._items[i] for i in self.plan.items_behind(number))
 
     def done(self, number: int, text: str, key: bytes | None) -> None:
-        """Enter a call's text, and the key under which the store has it, if it has."""
+        """Set a call's text, and the key under which the store holds it; None where it does not."""
         self.texts[number] = text
         self._keys[number] = key
 
@@ -77,7 +77,7 @@ class Calls:
         return self._keys[number]
 
     def provenance(self, number: int) -> tuple[str, ...]:
-        """What a call is made from: keys of its texts, or that one is a replacement, and names of its items."""
+        """The inputs of a call as the store records them: keys of earlier texts (or 'replaced'), then item tokens."""
         items = [f"item:{self._tokens[i]}" for i in self.plan.items_of(number).tolist()]
         keys = [self._keys[i] for i in self.plan.inputs_of(number)]
         return tuple([*(f"call:{key.hex()}" if key else REPLACED for key in keys), *items])

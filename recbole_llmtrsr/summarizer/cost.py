@@ -1,4 +1,4 @@
-"""What a plan would cost: calls, tokens and time, told without a call."""
+"""Estimated cost of a plan: calls, tokens and time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, of a writer that was never timed; said where it is used
+ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, where the store holds no timed call of the writer; the estimate says so
 
 
 @dataclass
 class Cost:
-    """Calls that the store does not have, by kind, and what they would take.
+    """Calls that the store does not have, by kind, and an estimate of their tokens and time.
 
     Attributes:
         histories: histories of the run.
         requested: calls if nothing were shared.
         distinct: calls of the plan.
         needed: of these, not in the store.
-        prompt_tokens: tokens to read, with earlier texts that are not written yet at their greatest length.
-        max_new_tokens: tokens to write, if every answer has its greatest length.
-        new_tokens: tokens to write, if answers are as long as the writer's earlier ones of the kind.
-        seconds: wall time, by the writer's earlier calls of the kind.
-        assumed: whether there were none, so that ``seconds`` rests on an assumed speed.
+        prompt_tokens: tokens to read, where earlier texts yet unwritten count at the length limit.
+        max_new_tokens: tokens to write if every answer reaches the limit.
+        new_tokens: tokens to write if answers are as long as the writer's stored ones of the kind.
+        seconds: wall time, from the writer's stored calls of the kind.
+        assumed: whether the store has none, so that ``seconds`` rests on an assumed speed.
     """
 
     histories: int = 0
@@ -44,7 +44,7 @@ class Cost:
     assumed: bool = False
 
     def text(self) -> str:
-        """The cost in words, a line each."""
+        """The cost as text, one figure per line."""
         needed = sum(self.needed.values())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.needed.items() if count)
         lines = [
@@ -76,14 +76,14 @@ def estimate(
     make_fallback: Callable[[], SummaryWriter],
     prompt_limit: int | None,
 ) -> Cost:
-    """Walk through a plan without writing; faults of answers that are not there yet cannot be foreseen.
+    """Estimate the cost of a plan by a dry run; second attempts at answers yet unwritten are not foreseen.
 
     Args:
-        calls: the plan, filled; what the store has is entered.
-        writer: counts tokens, and is asked nothing else.
-        store: what need not be written again.
-        settings: longest answer, and what is done about faulty ones that the store has.
-        make_fallback: makes the writer of replacements, when one is needed.
+        calls: of the plan; texts that the store holds are set.
+        writer: counts tokens; no job runs.
+        store: answers that need no call.
+        settings: length limit of an answer, and the policy for faulty answers in the store.
+        make_fallback: makes the writer of replacements if one is needed.
         prompt_limit: longest prompt of an LLM, in tokens; None without an LLM.
     """
     executor = Executor(calls, writer, store, faulty=settings.faulty_summaries, make_fallback=make_fallback, dry=True)

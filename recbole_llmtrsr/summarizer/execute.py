@@ -1,4 +1,4 @@
-"""Running a plan: what the store has is read, what nobody has is written, wave by wave."""
+"""Execution of a plan, wave by wave: the store answers the calls that it holds, the writer all others."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ Used = tuple[str, bytes | None]
 
 
 class Executor:
-    """Gives every call of a plan its text.
+    """Runs a plan, so that every call gets its text.
 
     Args:
-        calls: the plan, filled.
-        writer: who writes what the store does not have.
-        store: keeps answers as they were given; several processes may share it.
-        faulty: what is done about faulty answers: ``keep``, ``retry`` or ``fallback``.
-        make_fallback: makes the writer of replacements, when one is needed.
+        calls: of the plan.
+        writer: answers the calls that the store does not hold.
+        store: holds answers unchanged; several processes may share it.
+        faulty: policy for faulty answers: ``keep``, ``retry`` or ``fallback``.
+        make_fallback: makes the writer of replacements if one is needed.
         jobs: calls claimed together.
-        unanswered: calls, by key, that this run asked before without an answer, and why; they are not asked again, so
-            that one run has one set of texts.
-        is_judged: refuse a writer most of whose texts are lost, and tell of lesser losses what helps.
-        dry: write nothing, and only find out what is needed.
+        unanswered: key -> reason, of calls that got no answer earlier in this run; they are not repeated, so that one
+            run has one set of texts.
+        is_judged: refuse a writer if more than half of its texts are replaced, and name remedies for lesser losses.
+        dry: write nothing, and only list the calls that the store lacks.
         show_progress: draw a progress bar over the calls.
 
     Attributes:
-        counts: what happened.
-        unanswered: those that were given, and those that got no answer now.
-        needed: in a dry run, (number, attempt) of the calls that the store does not have.
+        counts: outcomes of the calls.
+        unanswered: those passed in, and the calls that got no answer now.
+        needed: in a dry run, (number, attempt) of the calls that the store does not hold.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Executor:
         self._start = time.perf_counter()
 
     def run(self) -> None:
-        """Run all waves, in windows that grow, so that a writer whose texts are lost is refused early.
+        """Run all waves in growing windows, so that a failing writer is refused early.
 
         Raises:
-            UserError: more texts are lost than are the writer's, if that is judged.
+            UserError: more than half of the texts are replaced, if ``is_judged``.
         """
         with self._bar:
             for kind, wave in self._calls.plan.waves():
@@ -99,12 +99,12 @@ class Executor:
             tell_losses(self.counts, self._is_judged)
 
     def source(self, number: int) -> Source:
-        """Where a call's text comes from."""
+        """Whether a call's text was found in the store, written now or replaced."""
         key = self._calls.used_key(number)
         return "replaced" if key is None else "written" if key in self._written else "stored"
 
     def faults(self, number: int, answer: GeneratedText) -> tuple[str, ...]:
-        """What is wrong with a writer's answer to a call."""
+        """Faults of a writer's answer to a call."""
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
 
@@ -134,7 +134,7 @@ class Executor:
                 self._calls.done(number, *used)
 
     def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> Answers:
-        """Answers from the store, from this process's writer or from another process; in a dry run from the store.
+        """Collect answers from the store, this process's writer and other processes; in a dry run from the store only.
 
         Args:
             kind: of all calls.
@@ -177,7 +177,7 @@ class Executor:
         return answers
 
     def _write(self, kind: Kind, claimed: Mapping[bytes, int], attempt: int) -> Iterator[Answers]:
-        """Let the writer answer claimed calls; every answer is in the store before the next one is waited for."""
+        """Run claimed calls; each answer is stored before the next is awaited."""
         keys = list(claimed)
         jobs = [replace(self._calls.job(number), attempt=attempt) for number in claimed.values()]
         claims, answering = set(keys), self._writer.run(jobs)
@@ -201,7 +201,7 @@ class Executor:
                 self._store.release(list(claims))
 
     def _settle(self, kind: Kind, jobs: Mapping[bytes, int], answers: Answers) -> dict[bytes, Used | None]:
-        """Decide on missing and faulty answers; an empty one never stands where there was something to say."""
+        """Repeat or replace missing and faulty answers; an empty answer to a call with content is always replaced."""
         used: dict[bytes, Used | None] = {}
         faulty: dict[bytes, tuple[str, ...]] = {}  # faults of the texts that are used
         missing: list[bytes] = []
@@ -243,7 +243,7 @@ class Executor:
         used: dict[bytes, Used | None],
         faulty: dict[bytes, tuple[str, ...]],
     ) -> None:
-        """Ask once more; a second answer counts if it is without fault, or if the first one would be replaced."""
+        """Run a second attempt; it counts if it has no fault, or if the first would be replaced anyway."""
         again = {self._calls.key(number, attempt=1): (key, number) for key, number in jobs.items()}
         answers = self._answers(kind, {second: number for second, (_, number) in again.items()}, 1)
         for second, (key, number) in again.items():
@@ -260,7 +260,7 @@ class Executor:
                     used[key], faulty[key] = (answer.text, second), faults
 
     def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, Used]:
-        """Extracts of all items behind each call; not stored, so that a later run asks where there was no answer."""
+        """Extract all items behind each call; replacements are not stored, so that a later run repeats the call."""
         if self._fallback is None:
             self._fallback = self._make_fallback()
         self.counts.replaced += len(missing)

@@ -2,8 +2,8 @@
 
 ``{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}``: ``n_events`` is the number of the user's first
 events that the summary was made from. A history takes the summary of just its events or else the latest earlier one,
-which is stale but knows nothing of the target; a summary of more events would, and is never used. Events are counted
-after the run's filters (``user_inter_num_interval`` ...), so a file belongs to the filters under which it was made.
+which is stale but leaks nothing of the target; a summary of more events could leak it and is never used. Events are
+counted after the run's filters (``user_inter_num_interval`` ...), so a file is valid for the filters it was made under.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.errors import UserError
@@ -44,7 +44,7 @@ class FileSummaries:
 
     Attributes:
         by_user: user token -> entries by ascending number of events, each number once.
-        n_identical: lines that say what an earlier line said.
+        n_identical: lines that repeat an earlier line.
         n_empty: entries without text.
     """
 
@@ -56,7 +56,7 @@ class FileSummaries:
         return sum(map(len, self.by_user.values()))
 
     def find(self, user: str, n_events: int) -> tuple[str, int] | None:
-        """The summary of a user's first events, or the latest of fewer events, and its number of events."""
+        """Return the summary of a user's first events, or the latest one of fewer events, with its number of events."""
         entries = self.by_user.get(user, ())
         position = bisect_right(entries, n_events, key=attrgetter("n_events"))
         return (entries[position - 1].text, entries[position - 1].n_events) if position else None
@@ -65,10 +65,10 @@ class FileSummaries:
 def resolve(
     summaries: FileSummaries, histories: Iterable[tuple[int, str, int]]
 ) -> tuple[dict[int, str], dict[str, int]]:
-    """Gives every history its summary.
+    """Look up every history's summary.
 
     Args:
-        summaries: what there is.
+        summaries: of the file.
         histories: (history id, user token, number of events) of each.
 
     Returns:
@@ -97,7 +97,7 @@ def resolve(
 
 
 def read_summaries(path: Path) -> FileSummaries:
-    """Reads and checks a file of summaries, UTF-8 with or without a byte order mark; blank lines mean nothing.
+    """Read and check a file of summaries, UTF-8 with or without a byte order mark; blank lines are skipped.
 
     Raises:
         UserError: no such file, no summary in it, or faulty lines, the first ten of them with their numbers.
@@ -132,7 +132,7 @@ def read_summaries(path: Path) -> FileSummaries:
 
 
 def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
-    """Writes (user token, number of events, text) in the form that is read; the file is whole or not there.
+    """Write rows (user token, number of events, text) as ``read_summaries`` reads them; the write is atomic.
 
     Raises:
         UserError: the file cannot be written.
@@ -147,7 +147,7 @@ def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
 
 
 def _parse(line: bytes, number: int) -> tuple[str, int, str]:
-    """(user token, number of events, text).
+    """Parse one line into (user token, number of events, text).
 
     Raises:
         ValueError: what is wrong with the line.
@@ -191,7 +191,7 @@ def _distinct(user: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[tu
     return kept, faults
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

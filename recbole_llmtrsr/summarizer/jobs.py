@@ -1,4 +1,4 @@
-"""What a writer is asked; what it answers is a ``GeneratedText``."""
+"""The jobs of a writer; it answers each with a ``GeneratedText``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ KEY_BYTES = 16
 
 
 def canonical(settings: Mapping[str, object]) -> str:
-    """Settings as JSON, always the same for equal settings.
+    """Settings as canonical JSON, the same text for equal settings.
 
     >>> canonical({"b": 1, "a": [True, "é"]})
     '{"a":[true,"é"],"b":1}'
@@ -22,17 +22,17 @@ def canonical(settings: Mapping[str, object]) -> str:
 
 
 def digest(text: str) -> bytes:
-    """16 bytes that stand for a text; lone surrogates, which some files hold, count too."""
+    """BLAKE2b digest of a text, 16 bytes; lone surrogates, which some files hold, are part of it."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 def item_digest(item: Item) -> bytes:
-    """16 bytes that stand for all that a writer can read of an item."""
+    """Digest of all that a writer can read of an item, 16 bytes."""
     return digest(json.dumps([item.line, item.fields]))
 
 
 def call_key(writer: bytes, kind: Kind, items: Sequence[bytes], inputs: Sequence[str]) -> bytes:
-    """The key of a call; every part has a fixed length or is counted, so that no two calls share one.
+    """The key of a call; each part has a fixed length or is counted, so that different calls have different contents.
 
     Args:
         writer: digest of the writer's settings for this kind and attempt.

@@ -1,4 +1,4 @@
-"""What became of the calls of a plan, what is said of lost texts, and when their writer is refused."""
+"""Outcomes of a plan's calls, warnings about replaced or faulty texts, and the refusal of a failing writer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from logging import getLogger
 
 from recbole_llmtrsr.errors import UserError
 
-MOST_LOST = 0.5  # of the texts; with more, results would stand under the name of a model that did not write
-TOLD = 0.05  # of the texts: faults in more are told on the screen, others in the result alone
+MOST_LOST = 0.5  # share of the texts; beyond it, results would carry the name of a model that wrote few of them
+TOLD = 0.05  # share of the texts: more frequent faults are logged, others are in the result only
 
 _THINKING = (
     "where it thinks before it answers, switch that off (at a server with summarizer_request: {chat_template_kwargs:"
@@ -23,13 +23,13 @@ _REPLACE = "set faulty_summaries: retry or fallback"
 
 @dataclass
 class Counts:
-    """What happened to the calls of a plan: calls + repeated = equal + found + made + all failures.
+    """Outcomes of a plan's calls: calls + repeated = equal + found + made + all failures.
 
     Attributes:
-        different: calls that have their text, without those that are equal to another.
-        equal: calls that read the same as another one of their wave, and share its answer.
-        found: answers that were in the store, or that another process wrote meanwhile.
-        made: answers that this process's writer gave.
+        different: calls with a text, without those that are equal to another call.
+        equal: calls that read the same as another call of their wave, and share its answer.
+        found: answers from the store, those of other processes included.
+        made: answers of this process's writer.
         repeated: second attempts at a faulty answer.
         replaced: texts of the extractive writer in place of a missing or faulty answer.
         failures: attempts without an answer, by reason.
@@ -52,7 +52,7 @@ def check_losses(name: str, counts: Counts) -> None:
     """Refuse a writer most of whose texts are replaced.
 
     Raises:
-        UserError: telling how many, why and what helps.
+        UserError: more than half of the texts are replaced; the message names counts, causes and remedies.
     """
     if counts.replaced > MOST_LOST * counts.different:
         used = counts.different - counts.replaced
@@ -64,7 +64,7 @@ def check_losses(name: str, counts: Counts) -> None:
 
 
 def tell_losses(counts: Counts, with_remedies: bool) -> None:
-    """Warn of texts that are replaced, and of faults that many of those that are used have."""
+    """Warn of replaced texts, and of faults that are frequent among the texts in use."""
     logger = getLogger(__name__)
     if counts.replaced:
         helps = f": {remedy(counts)}" if with_remedies else ""
@@ -83,7 +83,7 @@ def tell_losses(counts: Counts, with_remedies: bool) -> None:
 
 
 def remedy(counts: Counts) -> str:
-    """What helps against the faults and failures that there were."""
+    """Remedies for the faults and failures counted."""
     helps = [_SERVER] if counts.failures else []
     if not {"empty", "thinks", "cut_off"}.isdisjoint(counts.faults):
         helps += [_LONGER, _THINKING]

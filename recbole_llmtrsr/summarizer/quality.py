@@ -1,4 +1,4 @@
-"""What can be wrong with a summary, told from its text and from what its writer read.
+"""Faults of a summary, found from its text and its job.
 
 The checks look for the ways in which language models fail, in any language, and let pass what good summaries do:
 quote titles, list genres, say little, name Latin brands in Chinese text. Each takes time linear in the texts' length.
@@ -87,13 +87,12 @@ _ORNAMENT = " \t*_#>-"
 
 
 def faults_of(job: Job, answer: GeneratedText, wording: Sequence[str]) -> tuple[str, ...]:
-    """The faults of an answer, in the order of ``FAULTS``; none for most.
+    """Find the faults of an answer, in the order of ``FAULTS``; most answers have none.
 
     Args:
-        job: what was asked.
-        answer: what was written.
-        wording: templates by which the writer was asked; a copied sentence of them is an echo, and their script is one
-            to answer in.
+        job: that the writer answered.
+        answer: of the writer.
+        wording: templates of its prompts; a copied sentence of them is an echo; answers may use their script.
     """
     text = answer.text
     found = (
@@ -109,12 +108,12 @@ def faults_of(job: Job, answer: GeneratedText, wording: Sequence[str]) -> tuple[
 
 
 def _is_empty(job: Job, text: str) -> bool:
-    """No letter and no digit, though there was something to read."""
+    """Whether the text has no letter and no digit although its job has content."""
     return not any(map(str.isalnum, text)) and (any(job.inputs) or any(item.fields for item in job.items))
 
 
 def _repeats(job: Job, text: str) -> bool:
-    """Passages come again more often than what was read gives reason to: items of one series begin alike."""
+    """Whether passages recur more often than in the job's texts; items of one series begin alike."""
     times = Counter(_passages(text))
     if not _too_much(times, times.total()):
         return False
@@ -136,7 +135,7 @@ def _passages(text: str) -> list[str]:
 
 
 def _echoes(job: Job, text: str, wording: tuple[str, ...]) -> bool:
-    """A sentence of the instruction, most lines of the list, or mainly one passage of the items."""
+    """Whether the text copies a sentence of the wording, most lines of the list or one long passage of the items."""
     text = _squeezed(text)
     return any(sentence in text for sentence in _sentences(wording)) or _copies_lines(job, text) or _copies(job, text)
 
@@ -173,7 +172,7 @@ def _squeezed(text: str) -> str:
 
 
 def _is_in_wrong_script(job: Job, text: str, wording: tuple[str, ...]) -> bool:
-    """The answer's dominant script hardly occurs in the items and earlier texts, nor in the wording."""
+    """Whether the text's dominant script is rare both in the job's texts and in the wording."""
     letters = _scripts((text,))
     script, n_letters = max(letters.items(), key=lambda pair: pair[1], default=("", 0))
     if n_letters <= MIN_DOMINANT * letters.total():
@@ -203,5 +202,5 @@ def _script(letter: str) -> str:
 
 
 def _refuses(text: str) -> bool:
-    """The answer begins as language models begin when they decline."""
+    """Whether the text begins with a phrase of refusal."""
     return _REFUSAL.match(text.lstrip(_ORNAMENT).replace("\u2019", "'")) is not None

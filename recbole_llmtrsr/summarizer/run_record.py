@@ -1,4 +1,4 @@
-"""What the runs of one command keep of their summaries, so that all of them, resumed or not, read the same ones."""
+"""Record by which all runs of one command, resumed or not, read the same summaries."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ UNANSWERED, ANSWERS = "unanswered.json", "answers.jsonl"
 
 
 class RunRecord:
-    """Calls without an answer, which a store does not keep, and the answers where no file of a store keeps them.
+    """Calls without an answer, which no store holds, and all answers where the store is in memory.
 
     Args:
-        folder: of the record, made when there is something to keep.
+        folder: of the record, made on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def unanswered(self) -> dict[bytes, str]:
-        """Why each call without an answer got none, by key.
+        """Key -> reason, of each call without an answer.
 
         Raises:
             UserError: the file is damaged.
@@ -43,7 +43,7 @@ class RunRecord:
             ) from error
 
     def fill(self, store: SummaryStore) -> None:
-        """Put the answers that were kept into a store in memory.
+        """Import the recorded answers into a store in memory.
 
         Raises:
             UserError: the file is damaged.
@@ -52,7 +52,7 @@ class RunRecord:
             import_store(store, self._folder / ANSWERS)
 
     def keep(self, store: SummaryStore, unanswered: Mapping[bytes, str]) -> None:
-        """Write what has to be known again.
+        """Save the unanswered calls, and the answers of a store in memory.
 
         Raises:
             OSError: it cannot be written.
@@ -66,7 +66,7 @@ class RunRecord:
                 export_store(store, file)
 
     def remove(self) -> None:
-        """Remove what was kept, and the folder unless other files lie there."""
+        """Remove the record's files, and the folder if it is then empty."""
         for name in (UNANSWERED, ANSWERS):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Preference summaries of all histories: plan the distinct calls, run what nobody has run, and tell what it took."""
+"""Preference summaries of all histories: plan the distinct calls, run those that the store lacks, report counts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SummaryResult:
-    """Summaries, and what they took.
+    """Summaries, with counts and traces of the calls behind them.
 
     Attributes:
         summaries: history id -> preference summary, one line; '' for a history without a block.
-        report: counts for the run's result: calls, what became of them, tokens, faults and cuts.
-        traces: history id -> calls behind its summary, for the histories that were asked for.
-        unanswered: key -> why, of the calls that got no answer.
+        report: counts for ``result.json``: calls and their outcomes, tokens, faults and cuts.
+        traces: history id -> calls behind its summary, for the traced histories.
+        unanswered: key -> reason, of the calls that got no answer.
     """
 
     summaries: Mapping[int, str]
@@ -42,14 +42,14 @@ class SummaryResult:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all summaries, which all runs under one name should share."""
+        """SHA-256 of all summaries; equal for runs that read the same summaries."""
         digest = hashlib.sha256()
         for history_id, text in sorted(self.summaries.items()):
             digest.update(f"{history_id} {text}\n".encode())
         return digest.hexdigest()
 
     def calls_of(self, history_id: int) -> tuple[TracedCall, ...]:
-        """The calls behind a traced history's summary, in the order in which they ran, the result last."""
+        """The calls behind a traced history's summary, in execution order, the result last."""
         return self.traces.get(history_id, ())
 
 
@@ -61,17 +61,17 @@ def plan_calls(
     writer: SummaryWriter,
     settings: SummarySettings,
 ) -> Calls:
-    """The calls that the histories need, filled with what the writer would read.
+    """Plan the writer calls of the histories.
 
-    Nothing but a history's own items enters its summary: calls name runs of its items and each other, no target is
-    among the arguments, and shared calls are equal in all that they read.
+    A summary reads only its history's items, never the target: a call consists of blocks of the history and earlier
+    calls, and histories share calls that read the same.
 
     Args:
         histories: all histories, as slices of one array of events.
         ids: histories that need a summary.
         items: by item id.
         tokens: names of the items in the user's files, by item id.
-        writer: who will write.
+        writer: its settings are part of every key.
         settings: paradigm and blocks.
     """
     chosen = np.asarray(ids, dtype=np.int64)
@@ -92,18 +92,18 @@ def summarize(
     is_judged: bool = False,
     show_progress: bool = False,
 ) -> SummaryResult:
-    """Give every history its summary.
+    """Execute the plan, so that every history has its summary.
 
     Args:
-        ids: histories, as they were planned.
+        ids: histories, as passed to ``plan_calls``.
         calls: from ``plan_calls``.
-        writer: who writes what the store does not have.
-        store: answers of this and earlier runs, and of others at work.
-        settings: what is done about faulty answers.
-        make_fallback: makes the writer that replaces missing or faulty answers, when one is needed.
-        traced: histories whose calls are to be told.
-        unanswered: calls, by key, that this run asked before without an answer, and why.
-        is_judged: refuse a writer most of whose texts are lost.
+        writer: answers the calls that the store does not hold.
+        store: answers of this run, earlier runs and other processes.
+        settings: policy for faulty answers.
+        make_fallback: makes the writer that replaces missing or faulty answers, if one is needed.
+        traced: histories whose calls the result lists.
+        unanswered: key -> reason, of calls that got no answer earlier in this run.
+        is_judged: refuse a writer if more than half of its texts are replaced.
         show_progress: draw a progress bar over the calls.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How one summary came about."""
+"""Trace of one summary: the calls behind it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TracedCall:
         kind: ``block``, ``update`` or ``merge``.
         items: texts of the items it read, oldest first.
         inputs: numbers of the calls whose texts it read, oldest first.
-        text: what was made of it.
+        text: its answer, or the replacement.
         source: found in the store, written in this run, or replaced by the extractive writer.
         answer: of the writer, which may have been replaced; None where there was none.
         faults: of the writer's answer.
@@ -37,13 +37,13 @@ class TracedCall:
 
 
 def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) -> tuple[TracedCall, ...]:
-    """The calls behind a call's text, in the order in which they ran, itself last; none for -1.
+    """The calls behind a call's text in execution order, the call itself last; none for -1.
 
     Args:
         number: of the call.
-        calls: the plan, with all texts.
-        executor: ran the plan.
-        store: as the executor left it.
+        calls: of the plan, with all texts.
+        executor: that ran the plan.
+        store: after the execution.
     """
     traced = []
     for call in calls.plan.chain(number) if number >= 0 else ():

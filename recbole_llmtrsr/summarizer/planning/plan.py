@@ -1,4 +1,4 @@
-"""Which writer calls the summaries of many histories need, each distinct one once, as a graph of numbers.
+"""A graph of the distinct writer calls that the summaries of many histories need.
 
 A plan holds no text. A call is its kind, the ids of the items and the numbers of the earlier calls that it reads, so
 that millions of calls fit in memory.
@@ -33,7 +33,7 @@ class Plan:
         return len(self._calls)
 
     def write(self, kind: Kind, block: bytes | None = None, inputs: tuple[int, ...] = ()) -> int:
-        """Note a call, unless an equal one is there, as a paradigm's ``write``.
+        """Add a call unless the plan has an equal one: the ``write`` of a paradigm that returns numbers for texts.
 
         Args:
             kind: what the call asks for.
@@ -64,7 +64,7 @@ class Plan:
         return self._calls[number][2]
 
     def waves(self) -> Iterator[tuple[Kind, npt.NDArray[np.int64]]]:
-        """Yields call numbers of one wave and one kind; all that they read was yielded before."""
+        """Yield the calls in topological order, as groups of one kind that read only calls of earlier groups."""
         if not len(self):
             return
         stages = np.array(self._stages, dtype=np.int32)
@@ -83,7 +83,7 @@ class Plan:
         return sorted(needed)
 
     def items_behind(self, number: int) -> list[int]:
-        """Item ids that a call's text speaks of, by way of earlier texts too, oldest first."""
+        """Item ids that a call's text covers, directly or by way of earlier texts, oldest first."""
         pieces, waiting = [], [number]
         while waiting:  # from the newest to the oldest
             call = waiting.pop()

@@ -1,4 +1,4 @@
-"""A store as JSON lines, to carry summaries between stores, releases, programs and people."""
+"""Export and import of a store as JSON lines."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FAULTS_SHOWN = 20
 
 @dataclass
 class Imported:
-    """What became of the lines of a file.
+    """Counts of imported lines.
 
     Attributes:
-        new: put into the store.
-        equal: their key was there with the same text.
-        conflicting: their key was there with another text.
+        new: stored.
+        equal: the store had the key with the same text.
+        conflicting: the store had the key with another text.
     """
 
     new: int = 0
@@ -39,7 +39,7 @@ def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
     """Write every sound summary as one line, by ascending key.
 
     Returns:
-        Number of lines, and of summaries that are damaged, or whose writer is, and were left out.
+        Number of lines, and of summaries left out because they or their writer are damaged.
     """
     writers = store.writers()
     keys = store.keys()
@@ -52,15 +52,15 @@ def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
 
 
 def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Imported:
-    """Take a file of such lines into a store, unless one of its lines is at fault.
+    """Import a file of exported lines into a store; a faulty line refuses the whole file.
 
     Args:
-        store: where to.
-        source: its file, UTF-8.
-        replace: whether a text of the file replaces another one in the store.
+        store: to write to.
+        source: the file, UTF-8.
+        replace: whether texts of the file overwrite different texts in the store.
 
     Raises:
-        UserError: the file cannot be read, or lines are not what an export writes.
+        UserError: the file cannot be read, or has lines that an export does not write.
     """
     faults: list[str] = []
     for _ in _lines(source, faults):
@@ -163,7 +163,7 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def _lines(source: Path, faults: list[str]) -> Iterator[dict[str, Any]]:
-    """The lines without a fault; the others' faults are added to ``faults``."""
+    """Yield the valid lines, and append the faults of all others to ``faults``."""
     try:
         with source.open("rb") as file:
             for number, raw in enumerate(file, start=1):

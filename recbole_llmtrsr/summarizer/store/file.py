@@ -1,4 +1,4 @@
-"""The file of a summary store: how it is known, opened and made, and what its faults mean to the user."""
+"""The SQLite file of a summary store: creation, opening, and user errors for its faults."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SCHEMA = (
 
 @contextmanager
 def file_faults(path: Path | None) -> Iterator[None]:
-    """Faults of the file and its disk, as errors that name the remedy.
+    """Turn faults of the file and its disk into errors that name the remedy.
 
     Raises:
-        UserError: whatever SQLite or the system says of the file.
+        UserError: any fault that SQLite or the system reports for the file.
     """
     try:
         yield
@@ -70,9 +70,9 @@ _REMEDIES = {
 
 
 def open_database(path: Path | None) -> sqlite3.Connection:
-    """Open a store, or make one where there is none.
+    """Open a store, and create it if it does not exist.
 
-    Texts come as bytes, because damaged ones cannot be decoded and must be seen before they are.
+    Texts are read as bytes, because damaged ones may not decode, and the checksum is compared first.
 
     Args:
         path: its file; its folder is made if missing. None: in memory.

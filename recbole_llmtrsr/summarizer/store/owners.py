@@ -1,4 +1,4 @@
-"""Who works on a store right now, seen by locks that the system drops when a process dies, however it dies."""
+"""Processes at work on a store, known by file locks, which the system releases when a process dies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _OWN_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 class Owner:
     """One open store among all that share its file.
 
-    Files come and go inside of the store's write transactions alone, so that nobody judges a lock that is just made.
+    Lock files are made and removed only inside the store's write transactions, so that no process judges a lock in the
+    making.
 
     Args:
-        folder: where the lock files of all owners lie; None where nobody shares.
+        folder: holds the lock files of all owners; None for a store in memory.
 
     Attributes:
-        id: differs for every owner, ever.
+        id: unique among all owners.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -30,7 +31,7 @@ class Owner:
         self._lock: FileLock | None = None
 
     def appear(self) -> None:
-        """Be alive for others from now on, and remove what dead ones left."""
+        """Acquire this owner's lock, and remove the lock files of dead owners."""
         if self._folder is None or self._lock is not None:
             return
         self._folder.mkdir(exist_ok=True)
@@ -43,7 +44,7 @@ class Owner:
 
     @property
     def has_appeared(self) -> bool:
-        """Whether others see it alive."""
+        """Whether this owner holds its lock."""
         return self._lock is not None
 
     def is_alive(self, owner: bytes) -> bool:
@@ -51,7 +52,7 @@ class Owner:
         return owner == self.id or (self._folder is not None and _is_held(self._path(owner)))
 
     def leave(self) -> None:
-        """Be dead for others."""
+        """Release this owner's lock."""
         if self._folder is None or self._lock is None:
             return
         self._lock.release()

@@ -1,4 +1,4 @@
-"""What a summary store holds: answered calls, and how they lie in its tables, each row with a checksum."""
+"""Rows of a summary store: answered calls and writers, each row with a checksum."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Claims:
-    """How the calls stand that a process wants to make.
+    """State of the calls that a process wants to make.
 
     Attributes:
         found: already in the store.
-        mine: claimed for this process, in the order given.
-        busy: another living process works on them.
+        mine: claimed by this process, in the order given.
+        busy: claimed by another living process.
     """
 
     found: dict[bytes, GeneratedText]
@@ -86,12 +86,12 @@ def record_row(record: Record) -> tuple[object, ...]:
 
 
 def is_sound(row: tuple[object, ...]) -> bool:
-    """Whether a row of summaries, as read, with texts as bytes, is what was written."""
+    """Whether the checksum of a row of summaries matches; texts are bytes, as read."""
     return _is_sound(_CONTENT, row, 8)
 
 
 def is_sound_writer(row: tuple[object, ...]) -> bool:
-    """Whether a row of writers, as read, with texts as bytes, is what was written."""
+    """Whether the checksum of a row of writers matches; texts are bytes, as read."""
     return _is_sound(b"%b|%b", row, 16)
 
 

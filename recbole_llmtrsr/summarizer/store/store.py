@@ -1,6 +1,6 @@
-"""Every text that a writer ever wrote, by the address of its call, so that no call is made twice.
+"""A content-addressed store of writers' answers, so that no call is made twice.
 
-SQLite with a write-ahead log: several processes share one file, and a process that is killed loses what it has not put.
+SQLite with a write-ahead log: several processes share one file, and a killed process loses only what it has not put.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class SummaryStore:
 
     @property
     def damaged(self) -> int:
-        """Rows whose checksum did not match when they were asked for; they are never served."""
+        """Number of rows read so far whose checksum did not match; they are never returned."""
         return len(self._damaged)
 
     def writer_id(self, name: str, settings: Mapping[str, object]) -> int:
-        """The number of a writer with these settings, registered if new."""
+        """Number of the writer with these settings; a new one is registered."""
         row = writer_row(name, settings)
         with self._transaction():
             # The update mends a damaged row.
@@ -79,18 +79,18 @@ class SummaryStore:
             return int(self._database.execute("SELECT id FROM writers WHERE digest = ?", row[2:]).fetchone()[0])
 
     def writers(self) -> dict[int, tuple[str, Mapping[str, object]]]:
-        """Number -> name and settings; damaged ones are left out."""
+        """Number -> name and settings of each writer; damaged rows are left out."""
         with file_faults(self.path):
             rows = self._database.execute("SELECT id, name, settings, digest FROM writers").fetchall()
         return {row[0]: (row[1].decode(), json.loads(row[2])) for row in rows if is_sound_writer(row[1:])}
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, GeneratedText]:
-        """What is there, by key."""
+        """Stored answers by key; keys without one are missing."""
         with file_faults(self.path):
             return {key: record.answer for key, record in self._sound(keys).items()}
 
     def claim(self, keys: Sequence[bytes]) -> Claims:
-        """Take the calls that nobody has made or works on; those of processes that have died are free again."""
+        """Claim the calls that are neither stored nor claimed; claims of dead processes lapse."""
         with self._transaction():
             self._owner.appear()
             owners = [owner for (owner,) in self._database.execute("SELECT DISTINCT owner FROM claims")]
@@ -107,10 +107,10 @@ class SummaryStore:
             return Claims(found, mine, busy)
 
     def put(self, writer_id: int, records: Sequence[Record]) -> dict[bytes, GeneratedText]:
-        """Keep answers, all or none, and give back their claims.
+        """Store answers in one transaction and release their claims.
 
         Returns:
-            What the store holds for the keys now: the first writer of a key wins.
+            The store's answers for the keys now: the first one put under a key wins.
         """
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         held = self.insert([replace(r, writer=writer_id, created=created, version=__version__) for r in records])
@@ -120,14 +120,14 @@ class SummaryStore:
         return now
 
     def insert(self, records: Sequence[Record], overwrite: bool = False) -> dict[bytes, GeneratedText]:
-        """Keep records as they are, all or none, and give back their claims.
+        """Store entries unchanged in one transaction and release their claims.
 
         Args:
             records: where two have the same key, the first counts.
             overwrite: whether what is there is replaced; otherwise only damaged rows are.
 
         Returns:
-            What the store held for the keys before.
+            The store's answers for the keys before.
         """
         keys = list(dict.fromkeys(record.key for record in records))
         with self._transaction():
@@ -139,7 +139,7 @@ class SummaryStore:
         return held
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """Give claims back without an answer."""
+        """Release claims without an answer."""
         with self._transaction():
             self._drop_claims(keys)
 
@@ -177,14 +177,14 @@ class SummaryStore:
         return sorted(found)
 
     def latest(self, n: int) -> list[bytes]:
-        """Keys of the n rows that were put last, the newest first."""
+        """Keys of the n latest rows, the newest first."""
         with file_faults(self.path):
             return [
                 key for (key,) in self._database.execute(f"SELECT key FROM summaries ORDER BY rowid DESC LIMIT {n}")
             ]
 
     def records(self, keys: Sequence[bytes]) -> Iterator[Record]:
-        """What is sound and readable of some keys, in their order."""
+        """Yield the sound, readable entries of some keys, in their order."""
         for chunk in groups(keys, _CHUNK):
             found: dict[bytes, Record] = {}
             try:
@@ -196,7 +196,7 @@ class SummaryStore:
             yield from (found[key] for key in chunk if key in found)
 
     def check_file(self) -> list[str]:
-        """What SQLite finds wrong with the file, and which writers are damaged; empty if nothing."""
+        """Faults that SQLite finds in the file, and damaged writers; empty if there are none."""
         try:
             said = [text.decode(errors="replace") for (text,) in self._database.execute("PRAGMA integrity_check")]
             numbers = [number for (number,) in self._database.execute("SELECT id FROM writers")]
@@ -207,7 +207,7 @@ class SummaryStore:
         return [text for text in said if text != "ok"] + wrong
 
     def close(self) -> None:
-        """Give all claims back and close the file."""
+        """Release all claims and close the file."""
         try:
             if self._owner.has_appeared:
                 # Where this fails, the claims are free all the same, because their owner's lock is.

@@ -1,4 +1,4 @@
-"""A summary store as text for people."""
+"""A summary store as readable text."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Writers = Mapping[int, tuple[str, Mapping[str, object]]]
 
 
 def show_latest(store: SummaryStore, n: int) -> Iterator[str]:
-    """The n summaries that were put last, the newest first."""
+    """The n latest summaries, the newest first."""
     writers = store.writers()
     for key in store.latest(n):
         yield from _summary(store, key, writers)
 
 
 def show_chain(store: SummaryStore, prefix: str) -> Iterator[str]:
-    """One summary after all that it was made from, then the settings of its writer.
+    """One summary after all its inputs, then the settings of its writer.
 
     Args:
-        store: where it lies.
-        prefix: first digits of its key, enough to tell it.
+        store: that holds it.
+        prefix: first digits of its key, enough to identify it.
 
     Raises:
-        UserError: no key begins so, or several do.
+        UserError: no key or several keys begin with the prefix.
     """
     key = _only_key(store, prefix)
     writers = store.writers()
@@ -56,7 +56,7 @@ def count(store: SummaryStore) -> Iterator[str]:
 
 
 def verify(store: SummaryStore) -> tuple[int, list[str]]:
-    """Number of readable keys, and what is wrong with the file, its writers and its summaries."""
+    """Number of readable keys, and the faults of the file, its writers and its summaries."""
     wrong = store.check_file()
     keys = store.keys()
     sound = {record.key for record in store.records(keys)}
@@ -77,7 +77,7 @@ def _only_key(store: SummaryStore, prefix: str) -> bytes:
 
 
 def _chain(store: SummaryStore, key: bytes) -> Sequence[bytes]:
-    """A call after all that it was made from, each once."""
+    """A call after all its inputs, each once."""
     # Without recursion: a chain of updates is as long as a history.
     order, seen, waiting = [], set(), [(key, False)]
     while waiting:

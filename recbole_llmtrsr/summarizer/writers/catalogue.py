@@ -1,4 +1,4 @@
-"""What the columns of a catalogue are good for in an extract: counting, quoting or comparing."""
+"""Roles of catalogue columns in an extract: counted, quoted or compared."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Catalogue:
         return keys
 
     def counted_keys(self, item: Item) -> list[Key]:
-        """What an item adds to counts: its terms, and the telling words of its title."""
+        """Features that count an item: its terms, and the informative words of its title."""
         title_words = dict.fromkeys(words(self.title(item)))
         return [key for key in self.keys(item) if key[0] or (key[1] in title_words and self.telling(key[1]))]
 
@@ -69,11 +69,11 @@ class Catalogue:
         return next((value for column, value in item.fields if column in self.texts[:1]), "")
 
     def idf(self, key: Key) -> float:
-        """log(items / items with it), 0 for what no item has."""
+        """Inverse document frequency, log(items / items with the feature); 0 for a feature of no item."""
         return self._idf.get(key, 0.0)
 
     def telling(self, word: str) -> bool:
-        """Whether a word occurs in enough items to come again and in few enough to mean something."""
+        """Whether a word occurs in enough items to recur and in few enough to be informative."""
         frequency = self._frequency.get(("", word), 0)
         return max(2.0, self.n_items / 1000) <= frequency <= max(3.0, self.n_items * MAX_WORD_SHARE)
 
@@ -89,7 +89,7 @@ class Catalogue:
 
 
 def column_kind(values: Sequence[str]) -> ColumnKind:
-    """What a column is, from all its values.
+    """Classify a column from all its values.
 
     >>> column_kind(["Drama War", "Drama", "War", "Drama"])
     'terms'

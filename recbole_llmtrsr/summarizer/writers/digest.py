@@ -1,4 +1,4 @@
-"""The small grammar of extracts: counts and titles as one line of text, and back.
+"""Text format of extracts: counts and titles as one line, and its parser.
 
 ``class: Drama 7, Comedy 4; movie_title: Fargo | Heat``. What the grammar uses as a separator is replaced in terms and
 titles before they are counted, so that what is written is read back as it was.
@@ -90,7 +90,7 @@ def format_digest(digest: Digest, title_label: str) -> str:
 
 
 def parse_digest(text: str, count_labels: Iterable[str], title_label: str) -> Digest:
-    """Read a line back; sections that do not follow the grammar become the note.
+    """Parse a line; sections that do not follow the format become the note.
 
     >>> parse_digest("Likes noir; class: Drama 7", ["class"], "title")
     Digest(counts={'class': {'Drama': 7}}, titles=(), note='Likes noir')

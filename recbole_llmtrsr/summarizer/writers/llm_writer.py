@@ -1,4 +1,4 @@
-"""The writer that asks a language model, as in the paper."""
+"""The writer that prompts a language model, as in the paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = 2  # of what is asked and how answers are read: a change of either nee
 
 
 class LLMWriter:
-    """Fills the block, update and merge templates and lets a generator answer.
+    """Fills the block, update and merge templates and generates answers.
 
     Args:
         generator: greedy, so that equal prompts give equal texts.
@@ -56,12 +56,12 @@ class LLMWriter:
         }
 
     def wording(self, kind: Kind) -> Sequence[str]:
-        """The template of this kind, and what is added for a second attempt."""
+        """The template of this kind, and the sentence appended for a second attempt."""
         templates = self._templates
         return {"block": templates.block, "update": templates.update, "merge": templates.merge}[kind], templates.retry
 
     def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
-        """One prompt per job; a merge without any text is '' without one, an update of '' asks for the block alone."""
+        """One prompt per job, but a merge of empty texts is '' without a prompt; an update of '' reads as a block."""
         asked = [number for number, job in enumerate(jobs) if job.kind != "merge" or any(job.inputs)]
         if silent := set(range(len(jobs))).difference(asked):
             yield [(number, GeneratedText("")) for number in sorted(silent)]
@@ -78,7 +78,7 @@ class LLMWriter:
         return self._generator.count_tokens(text)
 
     def report(self) -> Mapping[str, int]:
-        """Prompts, tokens read and written, cuts, and what the generator went through."""
+        """Counts of prompts, tokens, cuts, and the generator's counts."""
         return {**self._report, **self.prompts.cuts, **self._generator.report()}
 
     def _cleaned(self, answer: GeneratedText) -> GeneratedText:

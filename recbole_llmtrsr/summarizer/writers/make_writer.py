@@ -1,4 +1,4 @@
-"""From the option ``summarizer`` to a writer."""
+"""Factory: the writer that the option ``summarizer`` names, and the registry of the user's writers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _registered: dict[str, Callable[[ItemText], SummaryWriter]] = {}
 
 
 def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> None:
-    """Let ``summarizer: <name>`` be a writer of your own, in this process.
+    """Register a writer under ``summarizer: <name>``, in this process.
 
     Args:
         name: small letters, digits and _.
@@ -46,12 +46,12 @@ def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> Non
 
 
 def is_registered(name: str) -> bool:
-    """Whether a writer was registered by this name."""
+    """Whether a writer is registered under this name."""
     return name in _registered
 
 
 def is_local(name: str) -> bool:
-    """Whether the name is of a model that transformers loads here."""
+    """Whether the name is a model that transformers loads in this process."""
     return name != EXTRACTIVE and not is_registered(name) and not name.startswith((FILE, SERVER, _VLLM))
 
 
@@ -64,15 +64,15 @@ def make_writer(
     dtype: torch.dtype,
     trust_remote_code: bool = False,
 ) -> SummaryWriter:
-    """The writer that ``summarizer`` names; models load their weights, and servers are asked, when a text is missing.
+    """Make the writer that ``summarizer`` names; models load weights, and servers get requests, at the first job.
 
     Args:
-        settings: who writes, and an LLM's limits.
+        settings: name and limits of the summarizer.
         item_text: texts of the items.
         templates: wording of an LLM's prompts.
         device: where a local LLM runs.
         dtype: of a local LLM's weights.
-        trust_remote_code: run the model code that comes with an LLM.
+        trust_remote_code: run model code that comes with an LLM.
 
     Raises:
         UserError: a name that is neither a writer nor a model, or a model that cannot be loaded.
@@ -87,10 +87,10 @@ def make_writer(
 
 
 def check_summarizer(settings: SummarySettings) -> None:
-    """Refuse what can be refused by the name alone, before any work and before the name is in a log.
+    """Refuse a faulty name before any work, and before a log shows it.
 
     Raises:
-        UserError: a name that is neither a writer, a model, a server nor a file.
+        UserError: the name is no writer, model, server or file.
     """
     name = settings.summarizer
     if name in _registered:

@@ -1,4 +1,4 @@
-"""The prompts of an LLM writer: templates filled, and cut where the model's context asks for it."""
+"""Prompts of an LLM writer: filled templates, cut to the model's context."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
 BULLET = "- "
-MIN_ROOM = 16  # tokens for items or summaries; with less no prompt makes sense
-MAX_PREVIOUS_SHARE = 0.5  # of an update prompt's room for the previous summary, so that the new items get a say
+MIN_ROOM = 16  # fewest tokens for items or summaries that make a useful prompt
+MAX_PREVIOUS_SHARE = 0.5  # of an update prompt's room for the previous summary; the rest is for the new items
 
 
 class TokenCounter(Protocol):
-    """What counts and cuts."""
+    """Counts and trims tokens."""
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text."""
@@ -37,7 +37,7 @@ class WritingPrompts:
 
     Args:
         templates: wording.
-        counter: of the model that will read.
+        counter: of the model that reads them.
         budget: most tokens of a prompt.
         name: of the writer, for messages.
 
