@@ -85,8 +85,8 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a ``python`` and a ``torchrun`` that need not import first; see warm_python.py."""
-    folder, script = tmp_path_factory.mktemp("warm"), Path(__file__).with_name("warm_python.py")
+    """A folder with a ``python`` and a ``torchrun`` that need not import first; see helpers/warm_python.py."""
+    folder, script = tmp_path_factory.mktemp("warm"), Path(__file__).parent / "helpers" / "warm_python.py"
     start = f'#!/bin/sh\nexport WARM_PYTHON="{folder}/python"\nexec "{sys.executable}" -IS "{script}" "{folder}/socket"'
     for name, arguments in (("python", ""), ("torchrun", "-m torch.distributed.run")):
         (folder / name).write_text(f'{start} {arguments} "$@"\n')

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from byte_tokenizer import Bytes
 from recbole.data.interaction import Interaction
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -19,19 +20,6 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
 from recbole_llmtrsr.summarizer.trace import TracedCall
-
-
-class Bytes:
-    """One token per byte."""
-
-    bos_token_id = None
-    chat_template = None
-
-    def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
-        return {"input_ids": list(text.encode()) if isinstance(text, str) else [list(t.encode()) for t in text]}
-
-    def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
-        return bytes(ids).decode()
 
 
 class Summaries:

@@ -3,41 +3,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from html_page import Page
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, facts
 from recbole_llmtrsr.explain.page import page, page_name, write_page
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
-
-VOID = {"meta", "br"}
-
-
-class Seen(HTMLParser):
-    """Tags, attributes and visible text of a page; fails where tags do not close in their order."""
-
-    def __init__(self, content):
-        super().__init__()
-        self.tags, self.attributes, self.texts, self.open = [], [], [], []
-        self.feed(content)
-        assert self.open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self.texts))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, *pair) for pair in attrs]
-        self.open += [] if tag in VOID else [tag]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts.append(data)
-
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -69,7 +43,7 @@ def hostile(make_explanation, evil):
 
 def test_the_page_shows_all_that_the_explanation_holds(make_explanation):
     made = make_explanation()
-    seen = Seen(page(made)).text
+    seen = Page(page(made)).text
     for item in (*made.history, made.target):
         assert f"{item.line} {item.token}" in seen
     for call in made.calls:
@@ -99,14 +73,14 @@ def test_the_page_shows_all_that_the_explanation_holds(make_explanation):
 
 
 def test_recent_items_are_marked(make_explanation):
-    seen = Seen(page(make_explanation())).text
+    seen = Page(page(make_explanation())).text
     assert "5 Small desk i5 6 Large desk i6 recent" in seen
     assert "7 Wool rug i7 recent" in seen
 
 
 @pytest.mark.parametrize("evil", HOSTILE)
 def test_texts_change_nothing_in_the_page_but_the_text(make_explanation, evil):
-    harmless, seen = Seen(page(hostile(make_explanation, "HARMLESS"))), Seen(page(hostile(make_explanation, evil)))
+    harmless, seen = Page(page(hostile(make_explanation, "HARMLESS"))), Page(page(hostile(make_explanation, evil)))
     assert seen.tags == harmless.tags
     assert seen.attributes == harmless.attributes
     assert seen.text.count(evil) == harmless.text.count("HARMLESS") > 50
@@ -114,7 +88,7 @@ def test_texts_change_nothing_in_the_page_but_the_text(make_explanation, evil):
 
 def test_the_page_needs_nothing_else_and_runs_nothing(make_explanation):
     content = page(make_explanation(options=(("summarizer", "openai:m@http://localhost:8000/v1"),)))
-    seen = Seen(content)
+    seen = Page(content)
     assert {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & set(seen.tags) == set()
     assert [a for a in seen.attributes if a[1] == "src" or a[1].startswith("on")] == []
     assert all(value.startswith("#call-") for _, name, value in seen.attributes if name == "href")
@@ -128,14 +102,14 @@ def test_every_link_leads_to_one_place(make_explanation):
     made = make_explanation()
     shared = replace(made, calls=(made.calls[0], replace(made.calls[3], number=2, inputs=(1, 1, 1))), result=2)
     for explanation in (made, shared):
-        attributes = Seen(page(explanation)).attributes
+        attributes = Page(page(explanation)).attributes
         ids = [value for _, name, value in attributes if name == "id"]
         assert len(ids) == len(set(ids))
         assert {value[1:] for _, name, value in attributes if name == "href"} <= set(ids)
 
 
 def test_headings_go_down_one_level_at_a_time(make_explanation):
-    levels = [int(tag[1]) for tag in Seen(page(make_explanation())).tags if re.fullmatch(r"h\d", tag)]
+    levels = [int(tag[1]) for tag in Page(page(make_explanation())).tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
@@ -148,31 +122,31 @@ def test_a_line_break_at_the_begin_of_a_section_is_kept(make_explanation):
 def test_an_update_names_the_text_it_read(make_explanation):
     calls = make_explanation().calls
     chain = (calls[0], replace(calls[1], kind="update", inputs=(1,)), replace(calls[2], kind="update", inputs=(2,)))
-    seen = Seen(page(make_explanation(calls=chain, result=3))).text
+    seen = Page(page(make_explanation(calls=chain, result=3))).text
     assert "Call 2 , update: this block is taken into the text of call 1" in seen
     assert "the text of call 3 , the last, is the summary" in seen
 
 
 def test_where_nothing_is_scored_it_says_why(make_explanation):
-    seen = Seen(page(make_explanation(sections=(), candidates=(), no_candidates="summaries only"))).text
+    seen = Page(page(make_explanation(sections=(), candidates=(), no_candidates="summaries only"))).text
     assert "Not ranked" in seen
     assert "No prompt was made" in seen
     assert "No scores: summaries only." in seen
 
 
 def test_without_summaries_or_without_a_full_block_it_says_so(make_explanation):
-    off = Seen(page(make_explanation(block_size=None, calls=(), result=None, summary=None))).text
+    off = Page(page(make_explanation(block_size=None, calls=(), result=None, summary=None))).text
     assert "Summaries are off (summary: none)." in off
     assert "Block" not in off
     short = make_explanation().history[:1]
-    none = Seen(page(make_explanation(history=short, n_recent=1, calls=(), result=None, summary=""))).text
+    none = Page(page(make_explanation(history=short, n_recent=1, calls=(), result=None, summary=""))).text
     assert "No call was needed" in none
     assert "In no summary: all of it is among the recent items." in none
 
 
 def test_items_that_reach_the_prompt_in_no_way_are_told(make_explanation):
     made = make_explanation(calls=(), result=None, n_recent=2)
-    told = re.findall(r"In no summary: ([^.]*)\.", Seen(page(made)).text)
+    told = re.findall(r"In no summary: ([^.]*)\.", Page(page(made)).text)
     nothing = "nothing of it reaches the prompt"
     assert told == [
         nothing,
@@ -184,7 +158,7 @@ def test_items_that_reach_the_prompt_in_no_way_are_told(make_explanation):
 
 def test_candidates_beyond_the_shown_ones_are_counted(make_explanation):
     many = tuple(ExplainedCandidate(f"c{n}", "", -n, is_target=n == 777) for n in range(1000))
-    seen = Seen(page(make_explanation(candidates=many))).text
+    seen = Page(page(make_explanation(candidates=many))).text
     assert "799 more candidates are not shown." in seen
     assert "778 target c777 0.0000 -777.000" in seen
 
@@ -219,7 +193,7 @@ def test_a_folder_that_is_a_file_is_told(make_explanation, tmp_path):
 
 def test_without_a_target_or_a_user_the_page_names_neither(make_explanation):
     shown = ExplainedItem("i8", "Silk rug")
-    seen = Seen(page(make_explanation(user="", target=None, shown=shown, candidates=make_explanation().candidates[:1])))
+    seen = Page(page(make_explanation(user="", target=None, shown=shown, candidates=make_explanation().candidates[:1])))
     assert "How the ranking for a history given by hand came about" in seen.text
     assert "As the model reads it for the candidate i8" in seen.text
     assert "Target" not in seen.text
