@@ -102,3 +102,31 @@ def test_the_command_line_is_light_until_it_runs():
     tree = ast.parse(FILES[f"{NAME}.__main__"].read_text(encoding="utf-8"))
     top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in top if name != f"{NAME}.errors"} <= sys.stdlib_module_names
+
+
+def test_the_architecture_page_names_every_room():
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Rooms")[1]
+    rooms = [f"{path.name}/" if path.is_dir() else path.name for path in PACKAGE.iterdir()]
+    named = {room for room in rooms if room[0] not in "_." and not room.endswith(("__/", ".typed"))}
+    assert {room for room in named if f"  {room} " not in page} == set()
+
+
+def parameters() -> list[tuple[str, str]]:
+    """Every parameter but self and cls, as 'module.function(name)', with its annotation."""
+    found = []
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                own = node.args
+                given = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, (own.vararg, own.kwarg))]
+                for one in given:
+                    if one.arg not in ("self", "cls"):
+                        annotation = ast.unparse(one.annotation) if one.annotation else ""
+                        found.append((f"{name}.{node.name}({one.arg})", annotation))
+    return found
+
+
+def test_at_most_two_in_a_hundred_parameters_take_anything():
+    given = parameters()
+    untyped = [place for place, annotation in given if annotation in ("", "Any", "Any | None")]
+    assert len(untyped) <= 0.02 * len(given), untyped
