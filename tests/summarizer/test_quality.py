@@ -314,8 +314,8 @@ def test_time_grows_with_the_length_and_not_with_its_square() -> None:
     def seconds(n: int) -> float:
         text = " ".join(str(i * 7919 % 1_000_003) for i in range(n))
         items = tuple(Item((("title", part),), part) for part in text.split(" ", 10))
-        begin = time.perf_counter()
+        begin = time.process_time()
         faults(f"{text}!", items)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     assert min(seconds(60_000) for _ in range(2)) < 40 * min(seconds(6_000) for _ in range(3))
