@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -145,14 +145,8 @@ class SummaryStore:
 
     def speed(self, writer_ids: Sequence[int]) -> Speed:
         """Totals over the calls of some writers."""
-        parts = [part for (writer, _), part in self.speeds().items() if writer in writer_ids]
-        return Speed(
-            sum(part.calls for part in parts),
-            sum(part.prompt_tokens for part in parts),
-            sum(part.new_tokens for part in parts),
-            sum(part.seconds for part in parts),
-            sum(part.cut_off for part in parts),
-        )
+        parts = [astuple(part) for (writer, _), part in self.speeds().items() if writer in writer_ids]
+        return Speed(*map(sum, zip(*parts)))
 
     def speeds(self) -> dict[tuple[int, str], Speed]:
         """Totals by writer's number and kind, in their order."""

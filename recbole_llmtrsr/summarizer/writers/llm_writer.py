@@ -40,7 +40,7 @@ class LLMWriter:
         self._generator = generator
         self._templates = templates
         self._max_new_tokens = max_new_tokens
-        self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens, self.name)
+        self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens)
         self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0, "thoughts_removed": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:

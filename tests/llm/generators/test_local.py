@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
-from recbole_llmtrsr.llm.generators.local import TransformersGenerator, load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.loading import source
 from recbole_llmtrsr.llm.loading.fingerprint import fingerprint
 
@@ -52,7 +52,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, batch_size: int = 16) -> TransformersGenerator:
-    return load_generator(str(folder), dtype=torch.float32, device="cpu", batch_size=batch_size)
+    return TransformersGenerator(str(folder), dtype=torch.float32, device="cpu", batch_size=batch_size)
 
 
 def answers(generator: TransformersGenerator, prompts: list[str], max_new_tokens: int) -> list[GeneratedText]:
@@ -226,7 +226,7 @@ def test_settings_tell_what_determines_answers_and_nothing_else(folder: Path, co
         "decoding": "greedy",
     }
     assert load(copied, batch_size=3).settings == load(folder, batch_size=7).settings
-    half = load_generator(str(folder), dtype=torch.bfloat16, device="cpu")
+    half = TransformersGenerator(str(folder), dtype=torch.bfloat16, device="cpu")
     assert half.settings == {**load(folder).settings, "dtype": "bfloat16"}
 
 
@@ -287,7 +287,7 @@ def test_another_error_of_the_model_is_not_taken_for_want_of_memory(
 @pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~model", "a/b/c"])
 def test_a_path_without_a_folder_is_named(name: str) -> None:
     with pytest.raises(UserError, match=f"summarizer '{name}' is not a folder.*`summarizer: extractive`"):
-        load_generator(name, dtype=torch.float32, device="cpu")
+        TransformersGenerator(name, dtype=torch.float32, device="cpu")
 
 
 def test_a_faulty_folder_is_named_with_the_remedy_before_anything_is_asked(folder: Path, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_hub_name_without_network_points_to_folders_and_the_extractive_writer(
 ) -> None:
     monkeypatch.setattr(source, "hub_fault", lambda: "the hub is away")
     with pytest.raises(UserError) as fault:
-        load_generator("nobody/nothing", dtype=torch.float32, device="cpu")
+        TransformersGenerator("nobody/nothing", dtype=torch.float32, device="cpu")
     assert str(fault.value) == (
         "summarizer 'nobody/nothing' is neither a folder nor in the local cache, and the hub is away:"
         " give a folder that holds model and tokenizer, or `summarizer: extractive`, which needs no model"

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
-from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
 
 for package in ("openai", "fastapi", "uvicorn"):
@@ -108,7 +108,7 @@ def without_times(answers: dict[int, Any]) -> list[tuple[str, int, int, str]]:
 
 @pytest.mark.parametrize("max_new_tokens", [3, 24])
 def test_its_answers_are_those_of_the_same_model_run_here(folder: Path, url: str, max_new_tokens: int) -> None:
-    local = load_generator(str(folder), dtype=torch.float32, device="cpu")
+    local = TransformersGenerator(str(folder), dtype=torch.float32, device="cpu")
     expected = without_times(dict(local.generate(PROMPTS, max_new_tokens)))
     generator = served(folder, url)
     assert without_times(dict(generator.generate(PROMPTS, max_new_tokens))) == expected
