@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import save_llama
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
@@ -35,25 +34,7 @@ START_SECONDS = 300  # at most, on a busy machine
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with a byte tokenizer and a chat template; token 0 ends."""
-    path = tmp_path_factory.mktemp("served") / "llama"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytes_only = Tokenizer(models.BPE(vocab={"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, merges=[]))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>", pad_token="<end>")
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=257, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=256, bos_token_id=None, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    for parameter in model.parameters():  # large weights, so that answers depend on prompts
-        torch.nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(path)
-    return path
+    return save_llama(tmp_path_factory.mktemp("served") / "llama", 256, pad_token="<end>", chat_template=CHAT)
 
 
 @pytest.fixture(scope="module")

@@ -162,8 +162,7 @@ def test_a_layer_that_the_file_lacks_is_refused(tmp_path: Path, door: Any) -> No
     folder = changed(saved(tmp_path), without("layers.1."))
 
     with pytest.raises(
-        UserError,
-        match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the model anew",
+        UserError, match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the model anew"
     ):
         door(folder)
 
