@@ -46,20 +46,12 @@ class Calls:
         return [self._items[i].line for i in self.plan.items_of(number).tolist()]
 
     def job(self, number: int) -> Job:
-        """The job of a call.
-
-        Raises:
-            KeyError: an earlier text is missing.
-        """
+        """The job of a call; KeyError if an earlier text is missing."""
         items = tuple(self._items[i] for i in self.plan.items_of(number).tolist())
         return Job(self.plan.kind(number), items, self._inputs(number))
 
     def key(self, number: int, attempt: int = 0) -> bytes:
-        """The content address of a call's answer.
-
-        Raises:
-            KeyError: an earlier text is missing.
-        """
+        """The content address of a call's answer; KeyError if an earlier text is missing."""
         kind = self.plan.kind(number)
         items = [self._item_digests[i] for i in self.plan.items_of(number).tolist()]
         return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))

@@ -20,11 +20,11 @@ from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-ENOUGH = 32  # texts after which losses are judged before the end
-LOOKUPS = 4096  # calls that are asked for in the store together
-JOBS = 256  # that one process claims together: enough to sort and batch, few enough to share a wave with others
-WAIT_SECONDS = 0.05  # between looks at what another process is writing
-PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
+ENOUGH = 32  # texts before losses are first checked
+LOOKUPS = 4096  # calls per lookup in the store
+JOBS = 256  # claimed together by a process: enough to sort and batch, few enough to share a wave with others
+WAIT_SECONDS = 0.05  # between checks of what another process is writing
+PATIENCE_SECONDS = 60.0  # of waiting for another process before a warning
 
 Source = Literal["stored", "written", "replaced"]
 Answers = Mapping[bytes, GeneratedText | GenerationFailure]  # by the keys of their calls
@@ -74,7 +74,7 @@ class Executor:
         self._calls, self._writer, self._store = calls, writer, store
         self._faulty, self._make_fallback, self._jobs, self._dry = faulty, make_fallback, jobs, dry
         self._is_judged = is_judged
-        # Beyond a server's patience, which knows better why there is no answer.
+        # More than a server's PATIENCE, whose error names the cause of missing answers.
         self._window = min(jobs // 2 + 1, LOOKUPS)
         self._fallback: SummaryWriter | None = None
         self._writer_id = cache(lambda *which: store.writer_id(writer.name, writer.settings(*which)))

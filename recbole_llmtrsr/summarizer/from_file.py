@@ -106,7 +106,7 @@ def read_summaries(path: Path) -> FileSummaries:
     faults: list[str] = []
     n_identical = 0
     try:
-        with path.open("rb") as file:  # text mode would tell no line number of what is not UTF-8
+        with path.open("rb") as file:  # text mode would give no line number for invalid UTF-8
             for number, line in enumerate(file, start=1):
                 if line.isspace():
                     continue

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from recbole_llmtrsr.errors import UserError
@@ -121,13 +122,9 @@ def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
 @torch.no_grad()
 def _encoded(model: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Vectors:
     device = next(model.parameters()).device
-    width = max(1, *map(len, tokens))
-    ids = torch.zeros(len(tokens), width, dtype=torch.long)
-    mask = torch.zeros(len(tokens), width, dtype=torch.long)
-    for row, text in enumerate(tokens):
-        ids[row, : len(text)] = torch.tensor(text, dtype=torch.long)
-        mask[row, : len(text)] = 1
-    ids, mask = ids.to(device), mask.to(device)
+    # A text without tokens is one masked token.
+    ids = pad_sequence([torch.tensor(text or [0]) for text in tokens], batch_first=True).to(device)
+    mask = pad_sequence([torch.tensor([1] * len(text) or [0]) for text in tokens], batch_first=True).to(device)
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.nn.functional.normalize(mean, dim=1).cpu().numpy()  # type: ignore[no-any-return]

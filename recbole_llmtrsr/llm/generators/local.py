@@ -124,15 +124,14 @@ class TransformersGenerator:
                 input_ids=ids.to(self._device), attention_mask=mask.to(self._device), generation_config=greedy
             )
         new = output[:, width:].tolist()  # [batch_size, n_new_tokens]
-        seconds = (time.perf_counter() - start) / len(rows)
-        return [self._generation(row, answer, seconds) for row, answer in zip(rows, new, strict=True)]
-
-    def _generation(self, prompt: list[int], answer: list[int], seconds: float) -> GeneratedText:
-        ends = self._model.generation_config.eos_token_id
-        end = next((position for position, token in enumerate(answer) if token in ends), None)
-        ids = answer if end is None else answer[: end + 1]
-        finish: Finish = "length" if end is None else "stop"
-        return GeneratedText(self._tokens.text(ids), len(prompt), len(ids), seconds, finish)
+        seconds, ends = (time.perf_counter() - start) / len(rows), model.generation_config.eos_token_id
+        answers = []
+        for row, answer in zip(rows, new, strict=True):
+            end = next((position for position, token in enumerate(answer) if token in ends), None)
+            ids = answer if end is None else answer[: end + 1]
+            finish: Finish = "length" if end is None else "stop"
+            answers.append(GeneratedText(self._tokens.text(ids), len(row), len(ids), seconds, finish))
+        return answers
 
     @cached_property
     def _model(self) -> PreTrainedModel:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_DELAY = 0.5  # seconds before the second attempt; doubles with each further one
-LONGEST_DELAY = 60.0  # seconds, also where a server asks for more
+LONGEST_DELAY = 60.0  # seconds, even if a server requests more
 PASSING = frozenset({408, 409, 425, 429})  # statuses below 500: time-out, conflict, too early, too many requests
 
 

@@ -7,7 +7,6 @@ import re
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.tokenization.thoughts import closed_thoughts
 
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 # Prepended to a template that writes the date, on which every prompt would otherwise depend.
@@ -28,20 +27,6 @@ def without_markers(text: str) -> str:
     'Oak chair< |im_end|> 3 < 4 < /s>[ /INST] [sic]'
     """
     return _MARKER.sub(lambda found: f"{found.group()} ", text)
-
-
-def past_thoughts(closing: str) -> str:
-    """The text behind the message up to the beginning of the answer, past the thoughts before it.
-
-    Templates of models that always think open the thoughts whatever `enable_thinking` says; the next token would then
-    begin a thought.
-
-    >>> past_thoughts("<|Assistant|><think>\\n")
-    '<|Assistant|><think>\\n\\n</think>\\n\\n'
-    """
-    if closing.endswith("<|start|>assistant"):  # gpt-oss, whose answers name their channel first
-        return f"{closing}<|channel|>final<|message|>"
-    return closed_thoughts(closing)
 
 
 def chat_frame(tokenizer: PreTrainedTokenizerBase, owner: str, remedy: str) -> tuple[str, str]:

@@ -70,14 +70,19 @@ def opened_thoughts(frame: str) -> str:
     return next((mark for mark in _MARKS if frame.endswith(mark)), "")
 
 
-def closed_thoughts(frame: str) -> str:
-    """The text of a chat template, and the end of the thoughts that it opens, if any.
+def past_thoughts(closing: str) -> str:
+    """The text of a chat template behind the message up to the beginning of the answer, past the thoughts before it.
 
-    >>> closed_thoughts("<|assistant|><think>\\n")
-    '<|assistant|><think>\\n\\n</think>\\n\\n'
+    Templates of models that always think open the thoughts whatever `enable_thinking` says; the next token would then
+    begin a thought.
+
+    >>> past_thoughts("<|Assistant|><think>\\n")
+    '<|Assistant|><think>\\n\\n</think>\\n\\n'
     """
-    mark = opened_thoughts(frame)
-    return f"{frame.rstrip()}\n\n{_MARKS[mark]}\n\n" if mark else frame
+    if closing.endswith("<|start|>assistant"):  # gpt-oss, whose answers name their channel first
+        return f"{closing}<|channel|>final<|message|>"
+    mark = opened_thoughts(closing)
+    return f"{closing.rstrip()}\n\n{_MARKS[mark]}\n\n" if mark else closing
 
 
 def is_part_of_mark(token: str) -> bool:

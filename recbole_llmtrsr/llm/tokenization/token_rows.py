@@ -5,8 +5,9 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import control_tokens
+from recbole_llmtrsr.llm.tokenization.thoughts import past_thoughts
 
 # A letter, and an unassigned code point, which vocabularies without byte tokens encode as the unknown token.
 _ANY_TEXT = "a \u0378"
@@ -41,5 +42,5 @@ def _of_template(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         opening, closing = chat_frame(tokenizer, "", "")
     except UserError:  # reported where prompts are made, if they use the template
         return []
-    frame = (opening, past_thoughts(closing))
-    return [i for ids in tokenizer(list(frame), add_special_tokens=False, verbose=False)["input_ids"] for i in ids]
+    frame = [opening, past_thoughts(closing)]
+    return [i for ids in tokenizer(frame, add_special_tokens=False, verbose=False)["input_ids"] for i in ids]

@@ -70,7 +70,7 @@ class SummaryStore:
         """Number of the writer with these settings; a new one is registered."""
         row = writer_row(name, settings)
         with self._transaction():
-            # The update mends a damaged row.
+            # The update repairs a damaged row.
             self._database.execute(
                 "INSERT INTO writers (name, settings, digest) VALUES (?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET name = excluded.name, settings = excluded.settings",
@@ -161,7 +161,7 @@ class SummaryStore:
         """All readable keys between two, ascending."""
         found: set[bytes] = set()
         for order in ("ASC", "DESC"):
-            # From both ends, which reaches everything but what lies on damaged pages.
+            # From both ends, to reach all rows that are not on damaged pages.
             with suppress(sqlite3.DatabaseError):
                 for (key,) in self._database.execute(
                     f"SELECT key FROM summaries WHERE key BETWEEN ? AND ? ORDER BY key {order}", (first, last)
@@ -204,7 +204,7 @@ class SummaryStore:
         """Release all claims and close the file."""
         try:
             if self._owner.has_appeared:
-                # Where this fails, the claims are free all the same, because their owner's lock is.
+                # If this fails, the claims lapse all the same, as the owner's lock is released.
                 with suppress(UserError, sqlite3.DatabaseError), self._transaction():
                     self._database.execute("DELETE FROM claims WHERE owner = ?", (self._owner.id,))
                     self._owner.leave()

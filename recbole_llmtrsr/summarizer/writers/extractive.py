@@ -16,7 +16,7 @@ from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.catalogue import Catalogue
 from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, title
 
-VERSION = 1  # of the rules below: a change that changes texts needs another number, or old texts are served
+VERSION = 1  # of the rules below: a change of texts needs another number, or old texts are reused
 MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words
 MAX_COLUMN_TERMS = 12
 N_TITLES = 3

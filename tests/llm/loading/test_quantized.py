@@ -39,21 +39,12 @@ def folder(tmp_path_factory):
     """A Llama of 2 layers, with one channel in front of each layer so large that 8-bit activations would suffer."""
     path = str(tmp_path_factory.mktemp("llama"))
     torch.manual_seed(0)
-    lm = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=300,
-            hidden_size=64,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            attention_bias=True,
-            initializer_range=0.1,
-            pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    )
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, attention_bias=True, initializer_range=0.1, pad_token_id=0, bos_token_id=None,
+        eos_token_id=None,
+    )  # fmt: skip
+    lm = LlamaForCausalLM(config)
     with torch.no_grad():
         for layer in lm.model.layers:
             layer.input_layernorm.weight[3] = 10

@@ -11,8 +11,9 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts, without_markers
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame, without_markers
 from recbole_llmtrsr.llm.tokenization.prompt_tokens import PromptTokens
+from recbole_llmtrsr.llm.tokenization.thoughts import past_thoughts
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 
