@@ -75,7 +75,7 @@ def text_vectors(
         name.update(f"{len(text)} {text}\n".encode())
     file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
     if file.n_done == len(texts):
-        return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+        return _telling_apart(file.rows, texts, source)
     model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
     special = set(tokenizer.all_special_ids)
     plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
@@ -85,7 +85,7 @@ def text_vectors(
             # In the first part only, as a later one may be a single odd text.
             if part.start == 0 and special.issuperset(chain.from_iterable(tokens)):
                 raise UserError(
-                    f"{role} {encoder!r}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
+                    f"{source}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
                     f" put the tokenizer that belongs to the model there, or choose a model of the texts' language, or"
                     f" `{role}: tfidf`"
                 )
@@ -97,7 +97,7 @@ def text_vectors(
                 bar.update(len(chosen))
             if not np.isfinite(vectors).all():
                 raise UserError(
-                    f"{role} {encoder!r}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
+                    f"{source}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
                     " another model"
                 )
             file.write(vectors)
@@ -105,15 +105,15 @@ def text_vectors(
         getLogger().warning(
             f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut"
         )
-    return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+    return _telling_apart(file.rows, texts, source)
 
 
-def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
+def _telling_apart(rows: Vectors, texts: Sequence[str], source: ModelSource) -> Vectors:
     """Return the vectors, unless all are equal although the texts differ."""
     parts = (rows[begin : begin + _TEXTS_A_PART] for begin in range(0, len(rows), _TEXTS_A_PART))
     if len(set(texts)) > 1 and all(np.abs(part - rows[0]).max() < _ALIKE for part in parts):
         raise UserError(
-            f"{owner} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
+            f"{source} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
             " download the model again, or choose another one"
         )
     return rows

@@ -74,6 +74,9 @@ class ModelSource:
     options: dict[str, Any]
     hub_fault: str | None
 
+    def __str__(self) -> str:
+        return f"{self.role} {self.name!r}"
+
     @classmethod
     def find(cls, role: str, name: str, trust_remote_code: bool = False) -> ModelSource:
         """Decide whether a name is a folder or a model on the hub.
@@ -98,9 +101,9 @@ class ModelSource:
             UserError: an incomplete folder, an unreachable hub, or, if ``causal``, no causal language model.
         """
         if is_adapter_alone(self.path):
-            raise UserError(f"{self.role} {self.name!r} is an adapter, not a whole model: {how_to_merge(self.path)}")
+            raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
-            raise UserError(f"{self.role} {self.name!r} has no config.json: {_remedy(self.role)}")
+            raise UserError(f"{self} has no config.json: {_remedy(self.role)}")
         what = "config"
         try:
             config = AutoConfig.from_pretrained(self.path, **self.options)
@@ -117,7 +120,7 @@ class ModelSource:
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
             _warn_once(
-                f"{self.role} {self.name!r}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
+                f"{self}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
                 " look whether it is the tokenizer of another model"
             )
         return config, tokenizer
@@ -134,10 +137,10 @@ class ModelSource:
         config, tokenizer = self.load_tokenizer()
         is_quantized = getattr(config, "quantization_config", None) is not None
         if quantized and is_quantized:
-            raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
+            raise UserError(f"{self} is quantized already: set load_in: ~ to use it as it is")
         if has_adapter(self.path) and (quantized or is_quantized):
             raise UserError(
-                f"{self.role} {self.name!r} holds an adapter, which cannot be merged into quantized weights without"
+                f"{self} holds an adapter, which cannot be merged into quantized weights without"
                 f" loss: {how_to_merge(self.path)}"
             )
         lm = self._load_weights(AutoModelForCausalLM, dtype, config=config, **(quantized or {}))
@@ -194,22 +197,19 @@ class ModelSource:
 
     def _require_weights(self, fault: str | None) -> None:
         if fault is not None:
-            raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
+            raise UserError(f"{self}: {fault}; or {_WITHOUT_MODEL[self.role]}")
 
     def _require_rows(self, tokenizer: PreTrainedTokenizerBase, n_rows: int | None) -> None:
         """Refuse a tokenizer with tokens that texts may hold and the embedding has no row for."""
         fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
         if fault is not None:
-            raise UserError(f"{self.role} {self.name!r}: {fault}")
+            raise UserError(f"{self}: {fault}")
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(
             "token" in entry or entry.startswith(("vocab", "merges", "spiece")) for entry in os.listdir(self.path)
         ):
-            raise UserError(
-                f"{self.role} {self.name!r} has no tokenizer: save it there with"
-                f" `tokenizer.save_pretrained({self.name!r})`"
-            )
+            raise UserError(f"{self} has no tokenizer: save it there with `tokenizer.save_pretrained({self.name!r})`")
 
     def _require_causal_lm(self, config: PretrainedConfig) -> None:
         """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
@@ -219,20 +219,20 @@ class ModelSource:
         remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
         if architectures and not remote and not architectures & known:
             raise UserError(
-                f"{self.role} {self.name!r} is {', '.join(sorted(architectures))}, not a causal language model: choose"
+                f"{self} is {', '.join(sorted(architectures))}, not a causal language model: choose"
                 f" one whose architecture ends in ForCausalLM or LMHeadModel, or {_WITHOUT_MODEL[self.role]}"
             )
 
     def _fault(self, what: str, error: Exception) -> str:
-        name, remedy = f"{self.role} {self.name!r}", _remedy(self.role)
+        remedy = _remedy(self.role)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
-            return f"{name} brings its own code: set `trust_remote_code: True` if you trust it"
+            return f"{self} brings its own code: set `trust_remote_code: True` if you trust it"
         if os.path.isdir(self.path):
-            return f"{name}: its {what} cannot be loaded ({reason}): {remedy}"
+            return f"{self}: its {what} cannot be loaded ({reason}): {remedy}"
         if self.hub_fault:
-            return f"{name} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
-        return f"{name}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
+            return f"{self} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
+        return f"{self}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
 
 
 def _reader(model: PreTrainedModel) -> PreTrainedModel:
