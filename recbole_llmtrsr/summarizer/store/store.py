@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from recbole_llmtrsr import __version__
@@ -58,7 +57,7 @@ class SummaryStore:
     def __enter__(self) -> SummaryStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *fault: object) -> None:
         self.close()
 
     @property
