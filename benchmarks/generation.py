@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from recbole_llmtrsr.data.item_text import read_item_text
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.llm.generators.local import TransformersGenerator, load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.prompt.templates import templates_for
 
 DATA = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
@@ -51,7 +51,7 @@ def main() -> None:
     prompts = block_prompts(known.n_prompts)
     with tempfile.TemporaryDirectory() as made:
         folder = known.model or random_llama(Path(made), prompts)
-        generators = {size: load_generator(folder, dtype=torch.float32, device="cpu", batch_size=size)
+        generators = {size: TransformersGenerator(folder, dtype=torch.float32, device="cpu", batch_size=size)
                       for size in (1, *known.batch_sizes)}  # fmt: skip
         share_weights(generators, known.lengths, known.max_new_tokens)
         seconds, tokens, texts = measure(generators, prompts, known.max_new_tokens, known.repetitions)

@@ -1,1 +1,1 @@
-"""The language models: loading, the embedded one, LoRA and answer tokens."""
+"""Language models: loading, the builtin one, LoRA and answer tokens."""

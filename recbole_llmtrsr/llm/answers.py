@@ -1,4 +1,4 @@
-"""The ids of the two answers, found as the tokenizer really writes them after the prompt."""
+"""Token ids of the two answers, as the tokenizer encodes them behind the prompt."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def answer_token_ids(
     """Ids of the (positive, negative) answer, each the one token that follows the answer slot.
 
     Args:
-        slot_text: the end of the prompt, up to where the answer would be written.
+        slot_text: the end of the prompt, up to the answer slot.
         answers: positive and negative answer.
-        separator: what stands between slot and answer, often one space.
+        separator: text between slot and answer, often one space.
 
     Raises:
-        UserError: all faults at once: an answer of several tokens, one that fuses with the slot, an unknown one, or
+        UserError: all faults at once: an answer of several tokens, one that merges with the slot, an unknown one, or
             two equal ones.
 
-    Deviation: the authors look the words up in the vocabulary, which finds tokens that never occur there.
+    Deviation: the authors look the words up in the vocabulary, which can find tokens that never occur at the slot.
     """
     slot_ids = tokenizer.encode(slot_text, add_special_tokens=False)
     faults, found = [], []

@@ -25,14 +25,13 @@ class Backbone(nn.Module):
     Args:
         lm: a transformers `*ForCausalLM`, possibly wrapped by peft.
         tokenizer: its tokenizer; one without a pad token gets the end-of-text token as such.
-        name: what the user called it, for messages.
-
-    `attention` is "plain" until `choose_attention` has shown that another way gives equal scores on this very model.
-    `native_attention` is what transformers chose for it.
+        name: as the user wrote it, for messages.
 
     Attributes:
-        is_divided: each process holds a piece of the frozen weights, and reads layers together with the others.
-        in_step: a while in which processes make passes without gradients, each as many as it has.
+        attention: "plain" until `choose_attention` verifies that a faster one gives equal scores on this model.
+        native_attention: the implementation that transformers chose for the model.
+        is_divided: whether the frozen weights are sharded over the processes, which then gather each layer together.
+        in_step: context in which processes make forward passes without gradients, not necessarily equally many.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -48,7 +47,7 @@ class Backbone(nn.Module):
             tokenizer.pad_token = tokenizer.eos_token
 
     def tokenizer_digest(self) -> str:
-        """Tells tokenizers apart that read the same text as other ids."""
+        """SHA-256 of the tokenizer; tokenizers that encode a text differently have different digests."""
         content = json.dumps(sorted(self.tokenizer.get_vocab().items()))
         if self.tokenizer.is_fast:
             content = self.tokenizer.backend_tokenizer.to_str()
@@ -61,14 +60,14 @@ class Backbone(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The configuration of the language model, also where that is a part of a larger one."""
+        """The configuration of the language model, also if it is part of a multimodal one."""
         return self.transformer.config.get_text_config()
 
     @property
     def decoder(self) -> nn.Module:
         """The module that returns `last_hidden_state`."""
         base = self.transformer.base_model
-        # Some architectures (Llama 4) do not name their body by their own prefix; base_model is then the whole model.
+        # In some architectures (Llama 4) the prefix does not name the body; base_model is then the whole model.
         return base if base is not self.transformer else self.transformer.model
 
     @property
@@ -77,7 +76,7 @@ class Backbone(nn.Module):
         return self.transformer.get_output_embeddings()  # type: ignore[return-value]
 
     def before_head(self, states: torch.Tensor) -> torch.Tensor:
-        """What the output head is given for these last hidden states: BERT's kind transforms them first. [..., H]"""
+        """The input of the output head for these last hidden states; BERT-like heads transform them first. [..., H]"""
         transformer, head = self.transformer, self.output_head
         path = next((name for name, module in transformer.named_modules() if module is head), "")
         transform = getattr(transformer.get_submodule(path.rpartition(".")[0]), "transform", None)
@@ -85,12 +84,12 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where input ids must be."""
+        """The device that input ids must be on."""
         return next(self.lm.parameters()).device
 
     @property
     def pad_id(self) -> int:
-        """An id for padding that the embedding has a row for; masked everywhere, so any will do."""
+        """A padding id that the embedding has a row for; padding is masked everywhere, so any id will do."""
         pad_id = self.tokenizer.pad_token_id
         return 0 if pad_id is None or pad_id >= getattr(self.config, "vocab_size", math.inf) else int(pad_id)
 
@@ -101,11 +100,11 @@ class Backbone(nn.Module):
 
     @property
     def is_unpacked(self) -> bool:
-        """Every candidate has a padded row of its own; in training with the prefix: a cache passes no gradients."""
+        """Whether each candidate is a padded row; in training it repeats the prefix, as a cache passes no gradients."""
         return self.attention in ("plain", "cached_prefix")
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute activations in the backward pass; embeddings require gradients, so a frozen base works too."""
+        """Recompute activations in the backward pass; with a frozen base, too, as embeddings then require gradients."""
         base = self.transformer
         enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -126,8 +125,8 @@ def load_backbone(
         name_or_folder: a folder written by `save_pretrained`, or a name on the model hub.
         dtype: of the weights.
         trust_remote_code: run the model code that comes with the weights.
-        load_in: keep the weights of linear layers in "8bit" or "4bit", but for the output head.
-        device: where quantized weights are put; others are on the CPU.
+        load_in: quantize linear layers, the output head excepted, to "8bit" or "4bit".
+        device: of quantized weights; others are loaded to the CPU.
 
     Raises:
         UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.

@@ -1,6 +1,6 @@
-"""The embedded backbone: a small causal LM with random weights and a tokenizer trained on the texts at hand.
+"""The builtin backbone: a small causal LM with random weights and a tokenizer trained on the data set's texts.
 
-It knows nothing before it is trained, needs no download, and is a standard transformers model otherwise.
+It needs no download and is a standard transformers model; it has learned nothing before its training.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def build_builtin(
     required_tokens: Sequence[str] = (),
     tokenizer_file: Path | None = None,
 ) -> Backbone:
-    """Build it; the same texts and seed give the same vocabulary and weights.
+    """Build the builtin backbone; the same texts and seed give the same vocabulary and weights.
 
     Args:
-        texts: item texts and prompt wording, to train the tokenizer on.
+        texts: item texts and prompt wording, on which the tokenizer is trained.
         hidden_size: a multiple of `n_heads`.
-        vocab_size: at most; the 256 bytes, the padding token and `required_tokens` come on top of a smaller one.
+        vocab_size: at most, unless the 256 bytes, the padding token and `required_tokens` need more.
         max_positions: longest prompt in tokens.
         required_tokens: texts that must be one token each, with their leading space (" yes").
-        tokenizer_file: the tokenizer of an earlier run, in the place of one trained now.
+        tokenizer_file: tokenizer of an earlier run, instead of training one.
 
     Raises:
         ValueError: a required token is more than one word.
@@ -72,7 +72,7 @@ def build_builtin(
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int = 3000, required_tokens: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: any text goes in and comes out unchanged, so it needs no unknown token."""
+    """A byte-level BPE tokenizer: it decodes any text to itself, so it needs no unknown token."""
     trained = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -85,8 +85,8 @@ def train_tokenizer(
     vocab: dict[str, int] = model["vocab"]
     merges: list[tuple[str, str]] = [(left, right) for left, right in model["merges"]]
     for token in required_tokens:
-        # Merges of lowest priority join what the training left apart. An added token would do so too, but is cut out
-        # of the raw text first, also from the middle of a longer word (" yes" from " yesterday").
+        # Merges of lowest priority join the pieces. An added token would be one token, too, but is matched in the raw
+        # text first, also in the middle of a longer word (" yes" in " yesterday").
         encoding = _byte_level(models.BPE(vocab=vocab, merges=merges)).encode(token)
         if len({word for word in encoding.word_ids}) != 1:
             raise ValueError(f"required token {token!r} is not one word: give one word, with at most a leading space")
@@ -100,9 +100,9 @@ def train_tokenizer(
 
 
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that a run of the embedded backbone saved.
+    """The tokenizer that a run of the builtin backbone saved.
 
-    transformers' own loading takes another one in its place, which the architecture of the weights names.
+    AutoTokenizer would load the tokenizer class of the weights' architecture instead.
 
     Raises:
         UserError: the file is not there or holds no tokenizer.
@@ -118,7 +118,7 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
 
 def _byte_level(model: models.BPE) -> Tokenizer:
     tokenizer = Tokenizer(model)
-    # No prefix space: sections of a prompt are encoded apart and concatenated.
+    # No prefix space: sections of a prompt are encoded separately and concatenated.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

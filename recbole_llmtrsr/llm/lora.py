@@ -1,4 +1,4 @@
-"""LoRA on a backbone: the base is frozen, low-rank updates of chosen linear layers are trained."""
+"""LoRA: low-rank updates of chosen linear layers are trained, and the base weights are frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 
 ALL_LINEAR = "all-linear"
-# Attention projections as architectures name them; the first row of which all required names exist is taken.
+# Names of the attention projections by architecture; the first row whose names all exist is used.
 # Source: the authors take q/k/v/o for Llama and query_key_value for Pythia.
 _ATTENTION_LAYERS: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj", "o_proj"),
@@ -29,11 +29,10 @@ def apply_lora(
     """Wrap `backbone.lm` with peft; only the low-rank weights still require gradients.
 
     Args:
-        rank: of the updates.
         alpha: the updates are scaled by alpha / rank.
         dropout: probability of dropping an input of the updates.
-        target_modules: names of linear layers, as the last part of their path or more of it; None takes the
-            attention projections, or every linear layer where those have unknown names; ["all-linear"] every one.
+        target_modules: names of linear layers, as the last parts of their paths; None selects the attention
+            projections, or every linear layer if those have unknown names; ["all-linear"] selects every one.
 
     Returns:
         The names used.
@@ -43,8 +42,10 @@ def apply_lora(
     """
     from peft import LoraConfig, get_peft_model
 
-    paths = linear_layers(backbone)
-    names = tuple(target_modules) if target_modules is not None else _attention_layers(paths)
+    # The output head is no part of the decoder.
+    paths = [path for path, module in backbone.decoder.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+    known_attention = (row for row in _ATTENTION_LAYERS if all(_matches(name, paths) for name in row))
+    names = tuple(target_modules) if target_modules is not None else next(known_attention, (ALL_LINEAR,))
     unknown = [name for name in names if name != ALL_LINEAR and not _matches(name, paths)]
     if unknown or not names:
         known = sorted({path.rsplit(".", 1)[-1] for path in paths})
@@ -63,19 +64,6 @@ def apply_lora(
     )
     backbone.lm = get_peft_model(backbone.transformer, config)  # type: ignore[arg-type]
     return names
-
-
-def linear_layers(backbone: Backbone) -> list[str]:
-    """Paths of the linear layers inside the decoder; the output head is not one of them."""
-    decoder = backbone.decoder
-    return [path for path, module in decoder.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
-
-
-def _attention_layers(paths: Sequence[str]) -> tuple[str, ...]:
-    for names in _ATTENTION_LAYERS:
-        if all(_matches(name, paths) for name in names):
-            return names
-    return (ALL_LINEAR,)
 
 
 def _matches(name: str, paths: Sequence[str]) -> bool:

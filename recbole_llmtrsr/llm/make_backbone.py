@@ -1,4 +1,4 @@
-"""The backbone that the options name, with its trainable weights chosen."""
+"""The backbone that the options name, and its trainable weights."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def make_backbone(
     seed: int,
     required_tokens: Sequence[str] = (),
 ) -> Backbone:
-    """Load the backbone, or make the builtin one; all its weights are as they came.
+    """Load the backbone, or build the builtin one; ``choose_weights`` then selects the weights to train.
 
     Args:
-        settings: our options.
-        texts: what the builtin tokenizer is trained on.
-        device: where quantized weights are put; others are on the CPU.
+        settings: all options of the plugin.
+        texts: gives the texts on which the builtin tokenizer is trained.
+        device: of quantized weights; others are loaded to the CPU.
         seed: of the builtin backbone's weights.
-        required_tokens: texts that the builtin tokenizer must keep whole.
+        required_tokens: texts that must be one token each of the builtin tokenizer.
     """
     options = settings.backbone
-    check_weights_format(settings, device)
+    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
     if options.backbone != BUILTIN:
         return load_backbone(
             options.backbone,
@@ -67,7 +67,7 @@ def make_backbone(
 
 @cache
 def backbone_digest(name: str) -> str | None:
-    """What identifies the weights that training began with; None of the builtin one, which options make."""
+    """Fingerprint of the weights from which training starts; None for the builtin backbone, which options determine."""
     if name == BUILTIN:
         return None
     path = Path(name).expanduser()
@@ -75,7 +75,7 @@ def backbone_digest(name: str) -> str | None:
 
 
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
-    """Let the weights require gradients that ``tune`` says: LoRA's, or all."""
+    """Set ``requires_grad`` as ``tune`` says: of LoRA weights, or of all."""
     options = settings.backbone
     if tunes_lora(options):
         apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
@@ -84,31 +84,21 @@ def choose_weights(backbone: Backbone, settings: Settings) -> None:
 
 
 def tunes_lora(options: BackboneSettings) -> bool:
-    """Whether ``tune`` freezes the backbone's own weights."""
+    """Whether ``tune`` trains LoRA weights and freezes the backbone."""
     return options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN)
 
 
-def check_weights_format(settings: Settings, device: torch.device) -> None:
-    """Refuse a ``load_in`` that cannot work.
-
-    Raises:
-        UserError: with the reason.
-    """
-    options = settings.backbone
-    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
-
-
 def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
-    """Refuse a backbone that cannot be loaded, before summaries are written; of its weights the names alone are read.
+    """Refuse a backbone that cannot be loaded, before summaries are written; reads the names of its weights alone.
 
     Returns:
-        its config and tokenizer; None for the builtin one, which has none yet.
+        Its config and tokenizer; None for the builtin backbone, which is not built yet.
 
     Raises:
         UserError: no such backbone, no tokenizer, weights of another architecture, or a ``load_in`` that cannot work.
     """
     options = settings.backbone
-    check_weights_format(settings, device)
+    check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
     if options.backbone == BUILTIN:
         return None
     source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
@@ -118,12 +108,12 @@ def check_backbone(settings: Settings, device: torch.device) -> tuple[Pretrained
 
 
 def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Number format of frozen weights; 'auto' is bf16 on a GPU that computes in it."""
+    """Number format of frozen weights; 'auto' is bf16 on a GPU that supports it."""
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The number format of products, as the trainer has it."""
+    """Autocast as in training: bf16 if the weights are."""
     return torch.autocast(device.type, torch.bfloat16, enabled=weights_dtype(precision, device) == torch.bfloat16)

@@ -28,8 +28,9 @@ from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.config.settings import PromptSettings
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
+from recbole_llmtrsr.llm.tokenization.thoughts import past_thoughts
 from recbole_llmtrsr.prompt.recent_items import recent_items
 from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates

@@ -15,33 +15,30 @@ from recbole_llmtrsr.summarizer.store.store import SummaryStore
 _LATEST = 5
 
 
-def _opened(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     if options.command != "import" and not options.store.is_file():
         raise UserError(f"there is no summary store at --store={options.store}: give the file that a run wrote")
+    n_faults = 0
     with SummaryStore(options.store) as store:
-        return _run(options, store)
-
-
-def _run(options: argparse.Namespace, store: SummaryStore) -> int:
-    if options.command == "show":
-        lines = view.show_chain(store, options.key) if options.key else view.show_latest(store, options.latest)
-        print("\n".join(lines))
-    elif options.command == "count":
-        print("\n".join(view.count(store)))
-    elif options.command == "verify":
-        n_keys, wrong = view.verify(store)
-        print("\n".join([*wrong, f"{options.store}: {n_keys:,} summaries, {len(wrong):,} faults"]))
-        return 1 if wrong else 0
-    elif options.command == "export":
-        _export(store, options.out)
-    else:
-        counts = import_store(store, options.source, options.replace)
-        done = "replaced" if options.replace else "kept as it is in the store; --replace takes the file's"
-        print(
-            f"{options.store}: {counts.new:,} new, {counts.equal:,} already there, {counts.conflicting:,} with another"
-            f" text ({done})"
-        )
-    return 0
+        if options.command == "show":
+            lines = view.show_chain(store, options.key) if options.key else view.show_latest(store, options.latest)
+            print("\n".join(lines))
+        elif options.command == "count":
+            print("\n".join(view.count(store)))
+        elif options.command == "verify":
+            n_keys, wrong = view.verify(store)
+            n_faults = len(wrong)
+            print("\n".join([*wrong, f"{options.store}: {n_keys:,} summaries, {n_faults:,} faults"]))
+        elif options.command == "export":
+            _export(store, options.out)
+        else:
+            counts = import_store(store, options.source, options.replace)
+            done = "replaced" if options.replace else "kept as it is in the store; --replace takes the file's"
+            print(
+                f"{options.store}: {counts.new:,} new, {counts.equal:,} already there, {counts.conflicting:,} with"
+                f" another text ({done})"
+            )
+    return 1 if n_faults else 0
 
 
 def _export(store: SummaryStore, out: Path) -> None:
@@ -92,7 +89,7 @@ def _whole(text: str) -> int:
     return number
 
 
-main = command_line(_parser, _opened)
+main = command_line(_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

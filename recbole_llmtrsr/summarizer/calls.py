@@ -24,12 +24,13 @@ class Calls:
     Attributes:
         plan: the calls.
         texts: answers by call number; None where a call is not done yet.
+        used_keys: key under which the store holds each text; None where it does not.
     """
 
     def __init__(self, plan: Plan, items: Sequence[Item], tokens: Sequence[str], writer: SummaryWriter) -> None:
         self.plan = plan
         self.texts: list[str | None] = [None] * len(plan)
-        self._keys: list[bytes | None] = [None] * len(plan)
+        self.used_keys: list[bytes | None] = [None] * len(plan)
         self._items, self._tokens = items, tokens
         self._item_digests = [item_digest(item) for item in items]
         self._writers = {
@@ -45,20 +46,12 @@ class Calls:
         return [self._items[i].line for i in self.plan.items_of(number).tolist()]
 
     def job(self, number: int) -> Job:
-        """The job of a call.
-
-        Raises:
-            KeyError: an earlier text is missing.
-        """
+        """The job of a call; KeyError if an earlier text is missing."""
         items = tuple(self._items[i] for i in self.plan.items_of(number).tolist())
         return Job(self.plan.kind(number), items, self._inputs(number))
 
     def key(self, number: int, attempt: int = 0) -> bytes:
-        """The content address of a call's answer.
-
-        Raises:
-            KeyError: an earlier text is missing.
-        """
+        """The content address of a call's answer; KeyError if an earlier text is missing."""
         kind = self.plan.kind(number)
         items = [self._item_digests[i] for i in self.plan.items_of(number).tolist()]
         return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))
@@ -67,23 +60,14 @@ class Calls:
         """All items that a call's text covers, directly or by way of earlier texts, oldest first."""
         return tuple(self._items[i] for i in self.plan.items_behind(number))
 
-    def done(self, number: int, text: str, key: bytes | None) -> None:
-        """Set a call's text, and the key under which the store holds it; None where it does not."""
-        self.texts[number] = text
-        self._keys[number] = key
-
-    def used_key(self, number: int) -> bytes | None:
-        """The key under which the store has a call's text; None where it does not."""
-        return self._keys[number]
-
     def provenance(self, number: int) -> tuple[str, ...]:
         """The inputs of a call as the store records them: keys of earlier texts (or 'replaced'), then item tokens."""
         items = [f"item:{self._tokens[i]}" for i in self.plan.items_of(number).tolist()]
-        keys = [self._keys[i] for i in self.plan.inputs_of(number)]
+        keys = [self.used_keys[i] for i in self.plan.inputs_of(number)]
         return tuple([*(f"call:{key.hex()}" if key else REPLACED for key in keys), *items])
 
     def _inputs(self, number: int) -> tuple[str, ...]:
-        texts = [self.texts[i] for i in self.plan.inputs_of(number)]
-        if None in texts:
+        texts = tuple(text for i in self.plan.inputs_of(number) if (text := self.texts[i]) is not None)
+        if len(texts) < len(self.plan.inputs_of(number)):
             raise KeyError(f"call {number} reads a text that is not written yet")
-        return tuple(text for text in texts if text is not None)
+        return texts

@@ -101,7 +101,9 @@ def estimate(
         wording = writer.wording(kind)
         cost.needed[kind] += 1
         most = settings.summarizer_max_new_tokens if wording else 0
-        read = sum(count(text) for text in wording[: attempt + 1]) + _read(calls, number, count, most)
+        read = sum(map(count, wording[: attempt + 1])) + sum(count(f"- {line}\n") for line in calls.lines(number))
+        inputs = (calls.texts[i] for i in calls.plan.inputs_of(number))
+        read += sum(most if text is None else count(text) for text in inputs)
         cost.prompt_tokens += int(min(read, limit)) if wording else 0
         cost.max_new_tokens += most
         speed = speeds[kind] if speeds[kind].calls or not timed else timed[0]
@@ -109,13 +111,6 @@ def estimate(
         cost.seconds += speed.seconds / speed.calls if speed.calls else most / ASSUMED_TOKENS_PER_SECOND
         cost.assumed |= not speed.calls
     return cost
-
-
-def _read(calls: Calls, number: int, count: Callable[[str], int], max_new_tokens: int) -> int:
-    """Tokens of a call's items and earlier texts."""
-    job_items = sum(count(f"- {line}\n") for line in calls.lines(number))
-    texts = [calls.texts[i] for i in calls.plan.inputs_of(number)]
-    return job_items + sum(max_new_tokens if text is None else count(text) for text in texts)
 
 
 def _duration(seconds: float) -> str:

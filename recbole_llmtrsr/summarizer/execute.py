@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
+from itertools import islice
 from logging import getLogger
 from typing import Literal
 
@@ -18,11 +20,11 @@ from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-ENOUGH = 32  # texts after which losses are judged before the end
-LOOKUPS = 4096  # calls that are asked for in the store together
-JOBS = 256  # that one process claims together: enough to sort and batch, few enough to share a wave with others
-WAIT_SECONDS = 0.05  # between looks at what another process is writing
-PATIENCE_SECONDS = 60.0  # of waiting for another process before it is said
+ENOUGH = 32  # texts before losses are first checked
+LOOKUPS = 4096  # calls per lookup in the store
+JOBS = 256  # claimed together by a process: enough to sort and batch, few enough to share a wave with others
+WAIT_SECONDS = 0.05  # between checks of what another process is writing
+PATIENCE_SECONDS = 60.0  # of waiting for another process before a warning
 
 Source = Literal["stored", "written", "replaced"]
 Answers = Mapping[bytes, GeneratedText | GenerationFailure]  # by the keys of their calls
@@ -72,9 +74,10 @@ class Executor:
         self._calls, self._writer, self._store = calls, writer, store
         self._faulty, self._make_fallback, self._jobs, self._dry = faulty, make_fallback, jobs, dry
         self._is_judged = is_judged
-        self._window = jobs // 2 + 1  # beyond a server's patience, which knows better why there is no answer
+        # More than a server's PATIENCE, whose error names the cause of missing answers.
+        self._window = min(jobs // 2 + 1, LOOKUPS)
         self._fallback: SummaryWriter | None = None
-        self._writer_ids: dict[tuple[Kind, int], int] = {}
+        self._writer_id = cache(lambda *which: store.writer_id(writer.name, writer.settings(*which)))
         self._written: set[bytes] = set()  # keys
         self._bar = tqdm(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
         self._start = time.perf_counter()
@@ -88,9 +91,10 @@ class Executor:
         with self._bar:
             for kind, wave in self._calls.plan.waves():
                 settled: dict[bytes, Used | None] = {}  # of this wave; None where a dry run has no text
-                numbers = wave.tolist()
-                for window in self._windows(numbers):
+                numbers = iter(wave.tolist())
+                while window := list(islice(numbers, self._window)):
                     self._run_window(kind, window, settled)
+                    self._window = min(4 * self._window, LOOKUPS)
                     if self._is_judged and self.counts.different >= ENOUGH:
                         check_losses(self._writer.name, self.counts)
         if self._is_judged:
@@ -100,20 +104,13 @@ class Executor:
 
     def source(self, number: int) -> Source:
         """Whether a call's text was found in the store, written now or replaced."""
-        key = self._calls.used_key(number)
+        key = self._calls.used_keys[number]
         return "replaced" if key is None else "written" if key in self._written else "stored"
 
     def faults(self, number: int, answer: GeneratedText) -> tuple[str, ...]:
         """Faults of a writer's answer to a call."""
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
-
-    def _windows(self, numbers: list[int]) -> Iterator[list[int]]:
-        start = 0
-        while start < len(numbers):
-            size = min(self._window, LOOKUPS)
-            yield numbers[start : start + size]
-            start, self._window = start + size, 4 * size
 
     def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, Used | None]) -> None:
         keys: dict[int, bytes] = {}
@@ -129,17 +126,13 @@ class Executor:
         self._bar.update(len(window) - len(jobs))
         settled.update(self._settle(kind, jobs, self._answers(kind, jobs, 0)))
         for number, key in keys.items():
-            used = settled[key]
-            if used is not None:
-                self._calls.done(number, *used)
+            if used := settled[key]:
+                self._calls.texts[number], self._calls.used_keys[number] = used
 
     def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> Answers:
-        """Collect answers from the store, this process's writer and other processes; in a dry run from the store only.
+        """Collect answers to calls of one kind, given as key -> number, by key.
 
-        Args:
-            kind: of all calls.
-            jobs: key -> number of the call.
-            attempt: 0, or 1 for the second.
+        They come from the store, this process's writer and other processes; in a dry run from the store only.
         """
         answers: dict[bytes, GeneratedText | GenerationFailure] = {}
 
@@ -270,9 +263,3 @@ class Executor:
                 assert isinstance(answer, GeneratedText)
                 used[keys[position]] = answer.text, None
         return used
-
-    def _writer_id(self, kind: Kind, attempt: int) -> int:
-        if (kind, attempt) not in self._writer_ids:
-            settings = self._writer.settings(kind, attempt)
-            self._writer_ids[kind, attempt] = self._store.writer_id(self._writer.name, settings)
-        return self._writer_ids[kind, attempt]

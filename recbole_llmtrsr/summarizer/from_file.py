@@ -102,33 +102,33 @@ def read_summaries(path: Path) -> FileSummaries:
     Raises:
         UserError: no such file, no summary in it, or faulty lines, the first ten of them with their numbers.
     """
-    by_user: dict[str, list[Entry]] = {}
-    faults: list[tuple[int, str]] = []
+    by_user: dict[str, dict[int, Entry]] = {}
+    faults: list[str] = []
+    n_identical = 0
     try:
-        with path.open("rb") as file:  # text mode would tell no line number of what is not UTF-8
+        with path.open("rb") as file:  # text mode would give no line number for invalid UTF-8
             for number, line in enumerate(file, start=1):
                 if line.isspace():
                     continue
                 try:
                     user, n_events, text = _parse(line, number)
+                    first = by_user.setdefault(user, {}).setdefault(n_events, Entry(n_events, number, text))
+                    if first.text != text:
+                        what = f"user_id {_value(user)} with n_events {n_events}"
+                        raise ValueError(f"another summary than line {first.line} for {what}; keep one of them")
+                    n_identical += first.line != number
                 except ValueError as error:
-                    faults.append((number, str(error)))
-                else:
-                    by_user.setdefault(user, []).append(Entry(n_events, number, text))
+                    faults.append(f"{path}, line {number}: {error}")
     except OSError as error:
         raise UserError(f"summaries {path} cannot be read ({error.strerror}): give a file of lines {FORM}") from error
-    n_identical = 0
-    for user, entries in by_user.items():
-        if len(entries) > 1:
-            entries.sort()
-            by_user[user], conflicts = _distinct(user, entries)
-            n_identical += len(entries) - len(by_user[user]) - len(conflicts)
-            faults += conflicts
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more faulty lines"]
     if faults:
-        raise UserError(_shown(path, sorted(faults)))
+        raise UserError(faults)
     if not by_user:
         raise UserError(f"summaries {path} has no summary: write one line {FORM} for each")
-    return FileSummaries(by_user, n_identical, sum(not e.text for entries in by_user.values() for e in entries))
+    n_empty = sum(not entry.text for entries in by_user.values() for entry in entries.values())
+    return FileSummaries({user: sorted(entries.values()) for user, entries in by_user.items()}, n_identical, n_empty)
 
 
 def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
@@ -177,25 +177,6 @@ def _parse(line: bytes, number: int) -> tuple[str, int, str]:
     return user, n_events, one_line(text)
 
 
-def _distinct(user: str, entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[int, str]]]:
-    """Entries with each number of events once, the first line of it; and faults of lines with another text."""
-    kept: list[Entry] = [entries[0]]
-    faults = []
-    for entry in entries[1:]:
-        first = kept[-1]
-        if entry.n_events != first.n_events:
-            kept.append(entry)
-        elif entry.text != first.text:
-            what = f"user_id {_value(user)} with n_events {entry.n_events}"
-            faults.append((entry.line, f"another summary than line {first.line} for {what}; keep one of them"))
-    return kept, faults
-
-
 def _value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _shown(path: Path, faults: Sequence[tuple[int, str]]) -> list[str]:
-    shown = [f"{path}, line {number}: {fault}" for number, fault in faults[:MAX_FAULTS]]
-    return shown + ([f"and {len(faults) - MAX_FAULTS} more faulty lines"] if len(faults) > MAX_FAULTS else [])

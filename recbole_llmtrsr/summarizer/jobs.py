@@ -22,7 +22,7 @@ class Job:
         items: items of its block, oldest first; none in a merge.
         inputs: earlier texts, oldest first: none in a block, one in an update. Each is one line, '' where there is
             nothing to say.
-        attempt: 0, and 1 where a faulty answer is asked for once more.
+        attempt: 0, or 1 for the second attempt after a faulty answer.
     """
 
     kind: Kind
@@ -32,7 +32,7 @@ class Job:
 
 
 def __getattr__(name: str) -> type:
-    """What writers of their own imported in the version before."""
+    """Names that writers of users imported in the previous version."""
     if name not in ("Answer", "Failure"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     now: type = GeneratedText if name == "Answer" else GenerationFailure

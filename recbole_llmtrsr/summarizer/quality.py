@@ -68,7 +68,7 @@ _REFUSALS = (
     r"(?:私は)?(?:AI|人工知能|(?:大規模)?言語モデル)(?:言語モデル|アシスタント)?(?:として|なので|であるため|です)",
 )
 _REFUSAL = re.compile("|".join(_REFUSALS))
-# How reasoning models begin to think where no mark tells so. Answers may begin likewise, but end before the limit.
+# Beginnings of thoughts without a mark. Answers may begin likewise, but end before the token limit.
 _PLANS = re.compile(
     r"(?:analysis)?(?:"  # a channel's name, where a server took the marks around it away
     r"Hmm+[,.]|Thinking process\b"
@@ -94,15 +94,16 @@ def faults_of(job: Job, answer: GeneratedText, wording: Sequence[str]) -> tuple[
         answer: of the writer.
         wording: templates of its prompts; a copied sentence of them is an echo; answers may use their script.
     """
-    text = answer.text
+    text, is_cut = answer.text, answer.finish == "length"
+    begin = text.lstrip(_ORNAMENT).replace("\u2019", "'")
     found = (
         _is_empty(job, text),
-        answer.finish == "length" and _PLANS.match(text.lstrip(_ORNAMENT).replace("\u2019", "'")) is not None,
-        answer.finish == "length",
+        is_cut and _PLANS.match(begin) is not None,
+        is_cut,
         _repeats(job, text),
         _echoes(job, text, tuple(wording)),
         _is_in_wrong_script(job, text, tuple(wording)),
-        _refuses(text),
+        _REFUSAL.match(begin) is not None,
     )
     return tuple(fault for fault, is_so in zip(FAULTS, found, strict=True) if is_so)
 
@@ -199,8 +200,3 @@ def _script(letter: str) -> str:
     """The first word of a letter's Unicode name; Japanese mixes its scripts with the Chinese one, so they are one."""
     name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "UNKNOWN").split()[0]
     return "CJK" if name in _EAST_ASIAN else name
-
-
-def _refuses(text: str) -> bool:
-    """Whether the text begins with a phrase of refusal."""
-    return _REFUSAL.match(text.lstrip(_ORNAMENT).replace("\u2019", "'")) is not None

@@ -67,12 +67,8 @@ def plan_calls(
     calls, and histories share calls that read the same.
 
     Args:
-        histories: all histories, as slices of one array of events.
         ids: histories that need a summary.
-        items: by item id.
-        tokens: names of the items in the user's files, by item id.
-        writer: its settings are part of every key.
-        settings: paradigm and blocks.
+        items, tokens, writer: as of ``Calls``.
     """
     chosen = np.asarray(ids, dtype=np.int64)
     plan = make_plan(histories.items, histories.begin[chosen], histories.end[chosen], settings)
@@ -97,14 +93,8 @@ def summarize(
     Args:
         ids: histories, as passed to ``plan_calls``.
         calls: from ``plan_calls``.
-        writer: answers the calls that the store does not hold.
-        store: answers of this run, earlier runs and other processes.
-        settings: policy for faulty answers.
-        make_fallback: makes the writer that replaces missing or faulty answers, if one is needed.
         traced: histories whose calls the result lists.
-        unanswered: key -> reason, of calls that got no answer earlier in this run.
-        is_judged: refuse a writer if more than half of its texts are replaced.
-        show_progress: draw a progress bar over the calls.
+        writer, store, make_fallback, unanswered, is_judged, show_progress: as of ``Executor``.
 
     Raises:
         UserError: as ``Executor.run``, and faults of writer and store.

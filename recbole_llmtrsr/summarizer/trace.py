@@ -37,17 +37,10 @@ class TracedCall:
 
 
 def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) -> tuple[TracedCall, ...]:
-    """The calls behind a call's text in execution order, the call itself last; none for -1.
-
-    Args:
-        number: of the call.
-        calls: of the plan, with all texts.
-        executor: that ran the plan.
-        store: after the execution.
-    """
+    """After an execution, the calls behind a call's text in execution order, the call itself last; none for -1."""
     traced = []
     for call in calls.plan.chain(number) if number >= 0 else ():
-        key = calls.used_key(call) or calls.key(call)
+        key = calls.used_keys[call] or calls.key(call)
         answer = store.find([key]).get(key)
         traced.append(
             TracedCall(

@@ -49,30 +49,6 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     assert str(error.value) == f"backbone '{tmp_path}/nowhere' is not a folder: {REMEDY}"
 
 
-def test_a_folder_without_config_is_an_error(tmp_path):
-    with pytest.raises(UserError) as error:
-        load_backbone(str(tmp_path), dtype=torch.float32)
-
-    assert str(error.value) == f"backbone '{tmp_path}' has no config.json: {REMEDY}"
-
-
-def test_a_folder_without_tokenizer_is_an_error_and_its_remedy_works(tmp_path):
-    LlamaForCausalLM(LLAMA).save_pretrained(tmp_path)
-
-    with pytest.raises(UserError, match=r"has no tokenizer: save it there with `tokenizer.save_pretrained\("):
-        load_backbone(str(tmp_path), dtype=torch.float32)
-    train_tokenizer(["a"]).save_pretrained(tmp_path)
-    load_backbone(str(tmp_path), dtype=torch.float32)
-
-
-def test_a_folder_without_weights_is_an_error(tmp_path):
-    LLAMA.save_pretrained(tmp_path)
-    train_tokenizer(["a"]).save_pretrained(tmp_path)
-
-    with pytest.raises(UserError, match=r"its weights cannot be loaded \(.*\): give a folder"):
-        load_backbone(str(tmp_path), dtype=torch.float32)
-
-
 def test_a_broken_config_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
 

@@ -134,36 +134,54 @@ def test_a_missing_answer_is_replaced_counted_and_asked_for_again_in_the_next_ru
     assert mended.report["failures"] == {}
 
 
+CUT = GeneratedText("Likes C and", finish="length")
 BAD = {"[CD]": GeneratedText("", 10, 5, 0.5)}
 
 
-def checked(make_echo: Any, **answers: GeneratedText) -> Any:
+def checked(make_echo: Any, **answers: GeneratedText | GenerationFailure) -> Any:
     writer = make_echo()
     writer.checked, writer.answers = True, {**BAD, **answers}
     return writer
 
 
-def test_faulty_answers_are_kept_and_counted(summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(make_echo, **{"[CD]": GeneratedText("Likes C and", finish="length")})
-    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="keep"))
-    assert result.summaries == {0: "{[AB],Likes C and}"}
-    assert (result.report["faults"], result.report["replaced"], result.report["repeated"]) == ({"cut_off": 1}, 0, 0)
+REPLACED = "{[AB],title: C | D}"
+EMPTY_AGAIN = {"[CD]'": GeneratedText(" ")}
+POLICIES = {
+    "a fault is kept and counted": (
+        "keep", {"[CD]": CUT}, "{[AB],Likes C and}", {"faults": {"cut_off": 1}, "replaced": 0, "repeated": 0}
+    ),
+    "what is empty is replaced": ("keep", {}, REPLACED, {"faults": {"empty": 1}, "replaced": 1}),
+    "what stays empty is replaced": ("retry", EMPTY_AGAIN, REPLACED, {"faults": {"empty": 1}, "replaced": 1}),
+    "a second answer that is faulty too is taken only over nothing": (
+        "retry",
+        {"[AB]": CUT, "[AB]'": GeneratedText("Likes A and", finish="length"), "[CD]'": CUT},
+        "{Likes C and,Likes C and}",
+        {"repeated": 2, "remaining_faults": {"cut_off": 2}},
+    ),
+    "a failed second attempt keeps the first answer": (
+        "retry",
+        {"[CD]": CUT, "[CD]'": GenerationFailure("timeout")},
+        "{[AB],Likes C and}",
+        {"failures": {"timeout": 1}, "replaced": 0},
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", ["keep", "retry"])
-def test_what_stays_empty_is_replaced_under_any_policy(policy: str, summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(make_echo, **{"[CD]'": GeneratedText(" ")})
+@pytest.mark.parametrize("case", POLICIES)
+def test_faulty_answers_are_treated_as_the_policy_says(case: str, summarize_histories: Any, make_echo: Any) -> None:
+    policy, answers, summary, counts = POLICIES[case]
+    writer = checked(make_echo, **answers)
     result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries=policy))
-    assert result.summaries == {0: "{[AB],title: C | D}"}
-    assert (result.report["faults"], result.report["replaced"]) == ({"empty": 1}, 1)
+    assert result.summaries == {0: summary}
+    assert {name: result.report[name] for name in counts} == counts
 
 
 def test_faulty_answers_are_replaced_and_the_store_keeps_what_was_said(
     summarize_histories: Any, make_echo: Any, store: SummaryStore
 ) -> None:
-    settings, cut = options(faulty_summaries="fallback"), {"[CD]": GeneratedText("Likes C and", finish="length")}
+    settings, cut = options(faulty_summaries="fallback"), {"[CD]": CUT}
     result = summarize_histories({0: "abcd"}, CATALOGUE, checked(make_echo, **cut), settings, store)
-    assert result.summaries == {0: "{[AB],title: C | D}"}
+    assert result.summaries == {0: REPLACED}
     assert (result.report["faults"], result.report["replaced"]) == ({"cut_off": 1}, 1)
     # The policy is applied to what the store has, so that another one costs no call for that answer.
     again, kept = checked(make_echo, **cut), checked(make_echo, **cut)
@@ -183,26 +201,6 @@ def test_faulty_answers_are_asked_for_once_more(summarize_histories: Any, make_e
     again = checked(make_echo)
     assert summarize_histories({0: "abcd"}, CATALOGUE, again, settings, store).summaries == result.summaries
     assert again.jobs == []
-
-
-def test_a_second_answer_that_is_faulty_too_is_taken_only_over_nothing(
-    summarize_histories: Any, make_echo: Any
-) -> None:
-    cut = GeneratedText("Likes C and", finish="length")
-    writer = checked(make_echo, **{"[AB]": cut, "[AB]'": GeneratedText("Likes A and", finish="length"), "[CD]'": cut})
-    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
-    assert result.summaries == {0: "{Likes C and,Likes C and}"}
-    assert result.report["repeated"] == 2
-    assert result.report["remaining_faults"] == {"cut_off": 2}
-
-
-def test_a_failed_second_attempt_keeps_the_first_answer(summarize_histories: Any, make_echo: Any) -> None:
-    writer = checked(
-        make_echo, **{"[CD]": GeneratedText("Likes C and", finish="length"), "[CD]'": GenerationFailure("timeout")}
-    )
-    result = summarize_histories({0: "abcd"}, CATALOGUE, writer, options(faulty_summaries="retry"))
-    assert result.summaries == {0: "{[AB],Likes C and}"}
-    assert (result.report["failures"], result.report["replaced"]) == ({"timeout": 1}, 0)
 
 
 def test_a_missing_merge_or_update_is_replaced_by_an_extract_of_all_items_behind_it(

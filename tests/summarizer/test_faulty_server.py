@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_server import FaultyHandler, serving
 
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
@@ -24,79 +21,23 @@ from recbole_llmtrsr.summarizer.writers.make_writer import make_writer
 pytest.importorskip("openai", reason="needs the extra 'server'")
 
 FAULTS = (
-    "fine",
-    "fine",
-    "fine",
-    "429",
-    "500",
-    "503",
-    "garbage",
-    "nothing",
-    "half",
-    "never",
-    "400",
-    "empty",
-    "always 500",
-)
+    "fine", "fine", "fine", "429", "500", "503", "garbage", "nothing", "half", "never", "400", "empty", "always 500",
+)  # fmt: skip
 ITEMS = [f"{letter}{n}" for letter in "abcdefgh" for n in range(4)]
 CATALOGUE = ItemText.from_rows(["title"], {item: [item] for item in ITEMS}, labels=False)
 
 
-class Server(ThreadingHTTPServer):
+class Handler(FaultyHandler):
     """Decides by a hash of the prompt how it fails at the first attempt; some prompts never get an answer."""
 
-    daemon_threads = True
-    request_queue_size = 64  # more than the clients open at once: a refused connection would not be one of our faults
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.delays = random.Random(seed)
-        self.stopped = threading.Event()
-        self.attempts: Counter[str] = Counter()
-        self.lock = threading.Lock()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients give up here, on purpose."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.reply(200, json.dumps({"data": [{"id": "tiny", "max_model_len": 5000}]}))
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = request["messages"][0]["content"]
-        with self.server.lock:
-            self.server.attempts[prompt] += 1
-            first, delay = self.server.attempts[prompt] == 1, self.server.delays.uniform(0, 0.01)
+    def answer(self, prompt: str, attempt: int, request: dict[str, Any]) -> None:
         fault = fault_of(prompt)
-        if fault == "never":
-            self.server.stopped.wait()
-        elif fault in ("400", "always 500"):
-            self.reply(int(fault[-3:]), json.dumps({"error": {"message": "no"}}))
-        elif first and fault in ("429", "500", "503"):
-            self.reply(int(fault), "{}")
-        elif first and fault == "garbage":
-            self.reply(200, "<html>")
-        elif first and fault == "nothing":
-            self.reply(200, "")
-        elif first and fault == "half":
-            self.reply(200, '{"choices": [{"mess', announced=300)
-        else:
-            self.server.stopped.wait(delay)
-            text = "" if fault == "empty" else text_of(prompt)
-            self.reply(200, json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}))
-
-    def reply(self, status: int, body: str, announced: int = 0) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(announced or len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
+        if fault in ("never", "400", "always 500") or (attempt == 1 and fault not in ("fine", "empty")):
+            self.fail(fault.removeprefix("always "))
+            return
+        self.server.stopped.wait(random.uniform(0, 0.01))
+        text = "" if fault == "empty" else text_of(prompt)
+        self.reply(200, {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
 
 
 def fault_of(prompt: str) -> str:
@@ -107,46 +48,30 @@ def text_of(prompt: str) -> str:
     return f"Summary {hashlib.sha256(prompt.encode()).hexdigest()[:12]}."
 
 
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    servers: list[Server] = []
-
-    def start(seed: int) -> Server:
-        servers.append(Server(seed))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stopped.set()
-        server.shutdown()
-        server.server_close()
-
-
 def content(store: SummaryStore) -> list[tuple[bytes, str]]:
     return [(entry.key, entry.answer.text) for entry in store.records(store.keys())]
 
 
 def test_every_history_ends_with_a_summary_or_a_counted_fallback_in_whatever_order_answers_come(
-    serve: Any, summarize_histories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    summarize_histories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_requests, "FIRST_DELAY", 0.001)
     wording = {"block": "{items}", "update": "{summary}\n{items}", "merge": "{summaries}", "retry": ""}
     histories = summarize_histories.prefixes(ITEMS, CATALOGUE)
     stores, runs = [], []
-    for seed, concurrency in ((1, 16), (2, 7)):
-        server = serve(seed)
-        settings = SummarySettings(
-            summarizer=f"openai:tiny@http://127.0.0.1:{server.server_port}/v1",
-            block_size=2,
-            summarize_remainder="yes",
-            summarizer_max_new_tokens=20,
-            summarizer_concurrency=concurrency,
-            summarizer_timeout=2.0,
-            summarizer_retries=1,
-        )
-        writer = make_writer(settings, CATALOGUE, templates_for("movies", wording), device="cpu", dtype=None)  # type: ignore[arg-type]
-        with SummaryStore(tmp_path / f"{seed}.sqlite") as store:
+    for concurrency in (16, 7):
+        with serving(Handler) as server, SummaryStore(tmp_path / f"{concurrency}.sqlite") as store:
+            settings = SummarySettings(
+                summarizer=f"openai:tiny@{server.url}",
+                block_size=2,
+                summarize_remainder="yes",
+                summarizer_max_new_tokens=20,
+                summarizer_concurrency=concurrency,
+                summarizer_timeout=2.0,
+                summarizer_retries=1,
+            )
+            templates = templates_for("movies", wording)
+            writer = make_writer(settings, CATALOGUE, templates, device="cpu", dtype=None)  # type: ignore[arg-type]
             runs.append(summarize_histories(histories, CATALOGUE, writer, settings, store))
             stores.append(content(store))
         # Each prompt was asked once, and once more where that could help.

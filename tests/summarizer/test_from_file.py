@@ -36,14 +36,8 @@ def faults(path: Path, text: str | bytes) -> tuple[str, ...]:
 
 def test_a_history_takes_the_summary_of_just_its_events_or_the_latest_earlier_one(path: Path) -> None:
     summaries = read(path, LINES)
-    assert [summaries.find("a", n) for n in (1, 2, 3, 4, 5, 99)] == [
-        None,
-        ("two", 2),
-        ("two", 2),
-        ("four", 4),
-        ("four", 4),
-        ("four", 4),
-    ]
+    two, four = ("two", 2), ("four", 4)
+    assert [summaries.find("a", n) for n in (1, 2, 3, 4, 5, 99)] == [None, two, two, four, four, four]
     assert len(summaries) == 4
 
 
@@ -89,13 +83,9 @@ def test_a_summary_that_serves_several_histories_is_used_once(path: Path) -> Non
 )
 def test_files_of_other_habits_say_the_same(path: Path, text: str | bytes) -> None:
     other = read(path, text)
-    assert [other.find("a", 2), other.find("a", 4), other.find("196", 3), other.find("b", 9), len(other)] == [
-        ("two", 2),
-        ("four", 4),
-        ("number", 3),
-        ("nine", 9),
-        4,
-    ]
+    found = [other.find(user, n) for user, n in (("a", 2), ("a", 4), ("196", 3), ("b", 9))]
+    assert found == [("two", 2), ("four", 4), ("number", 3), ("nine", 9)]
+    assert len(other) == 4
 
 
 def test_a_summary_becomes_one_line(path: Path) -> None:

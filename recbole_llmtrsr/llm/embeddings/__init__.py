@@ -1,1 +1,1 @@
-"""Texts as vectors, and the files that keep them."""
+"""Text embeddings, and the files that cache them."""

@@ -1,4 +1,4 @@
-"""One vector for every text: of a language model, or of word counts where there is none."""
+"""Text embeddings, from a language model or from TF-IDF."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from recbole_llmtrsr.errors import UserError
@@ -43,28 +44,27 @@ def text_vectors(
     trust_remote_code: bool = False,
     show_progress: bool = True,
 ) -> Vectors:
-    """Vectors of length 1, or of zeros for a text without a known word.
+    """Embed texts as vectors of length 1, or of zeros for a text without a known word.
 
-    Those of a model are the mean of its last hidden states over a text's tokens (as Sentence-BERT; Reimers and
-    Gurevych, EMNLP 2019). They are kept on disk, by the model's content and the texts: a run that was stopped goes on,
-    and one with the same texts reads them.
+    A model's vectors are the mean of its last hidden states over a text's tokens (as in Sentence-BERT; Reimers and
+    Gurevych, EMNLP 2019). They are cached on disk under a hash of model and texts: an interrupted run continues, and
+    a later one with the same texts reads them.
 
     Args:
-        role: the option that names the encoder; messages speak of it.
+        role: the option that names the encoder, for messages.
         encoder: 'tfidf', or a transformers name or folder.
-        texts: one a line.
-        folder: of the files.
-        device: where the model runs.
+        texts: one line each.
+        folder: of the cache.
+        device: of the model.
         dtype: of its weights.
-        max_tokens: longer texts are cut, and counted in the log.
-        trust_remote_code: let transformers run code that comes with a model.
-        show_progress: a bar in texts.
+        max_tokens: longer texts are cut; a warning counts them.
 
     Returns:
-        [n_texts, width], mapped from the file.
+        [n_texts, width], memory-mapped.
 
     Raises:
-        UserError: no such model, one that reads no text or tells none from another, or a file that is something else.
+        UserError: no such model, a tokenizer that knows no word of the texts, equal vectors for all texts, or a file
+            that is no cache.
     """
     if encoder == TFIDF:
         return tfidf_vectors(texts)
@@ -75,17 +75,17 @@ def text_vectors(
         name.update(f"{len(text)} {text}\n".encode())
     file = VectorFile(folder / f"{name.hexdigest()[:16]}.npy", len(texts), config.get_text_config().hidden_size)
     if file.n_done == len(texts):
-        return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+        return _telling_apart(file.rows, texts, source)
     model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
-    unread = set(tokenizer.all_special_ids)
+    special = set(tokenizer.all_special_ids)
     plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
     with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
         for part in file.missing(_TEXTS_A_PART):
             tokens = plain_text.ids([texts[i] for i in part], framed=True)
-            # A later part may be one odd text.
-            if part.start == 0 and unread.issuperset(chain.from_iterable(tokens)):
+            # In the first part only, as a later one may be a single odd text.
+            if part.start == 0 and special.issuperset(chain.from_iterable(tokens)):
                 raise UserError(
-                    f"{role} {encoder!r}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
+                    f"{source}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
                     f" put the tokenizer that belongs to the model there, or choose a model of the texts' language, or"
                     f" `{role}: tfidf`"
                 )
@@ -97,7 +97,7 @@ def text_vectors(
                 bar.update(len(chosen))
             if not np.isfinite(vectors).all():
                 raise UserError(
-                    f"{role} {encoder!r}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
+                    f"{source}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
                     " another model"
                 )
             file.write(vectors)
@@ -105,15 +105,15 @@ def text_vectors(
         getLogger().warning(
             f"{role}: {n_cut:,} of {len(texts):,} texts have {max_tokens} tokens or more and may be cut"
         )
-    return _telling_apart(file.rows, texts, f"{role} {encoder!r}")
+    return _telling_apart(file.rows, texts, source)
 
 
-def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
-    """The same vectors, unless all are alike where texts are not."""
+def _telling_apart(rows: Vectors, texts: Sequence[str], source: ModelSource) -> Vectors:
+    """Return the vectors, unless all are equal although the texts differ."""
     parts = (rows[begin : begin + _TEXTS_A_PART] for begin in range(0, len(rows), _TEXTS_A_PART))
     if len(set(texts)) > 1 and all(np.abs(part - rows[0]).max() < _ALIKE for part in parts):
         raise UserError(
-            f"{owner} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
+            f"{source} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
             " download the model again, or choose another one"
         )
     return rows
@@ -122,26 +122,20 @@ def _telling_apart(rows: Vectors, texts: Sequence[str], owner: str) -> Vectors:
 @torch.no_grad()
 def _encoded(model: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Vectors:
     device = next(model.parameters()).device
-    width = max(1, *map(len, tokens))
-    ids = torch.zeros(len(tokens), width, dtype=torch.long)
-    mask = torch.zeros(len(tokens), width, dtype=torch.long)
-    for row, own in enumerate(tokens):
-        ids[row, : len(own)] = torch.tensor(own, dtype=torch.long)
-        mask[row, : len(own)] = 1
-    ids, mask = ids.to(device), mask.to(device)
+    # A text without tokens is one masked token.
+    ids = pad_sequence([torch.tensor(text or [0]) for text in tokens], batch_first=True).to(device)
+    mask = pad_sequence([torch.tensor([1] * len(text) or [0]) for text in tokens], batch_first=True).to(device)
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.nn.functional.normalize(mean, dim=1).cpu().numpy()  # type: ignore[no-any-return]
 
 
 def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
-    """Latent semantic analysis: weighted counts of words and pairs of words, reduced by a singular value decomposition.
-
-    The `TFIDF_TERMS` most frequent ones are counted.
+    """Latent semantic analysis: TF-IDF of the most frequent words and bigrams, reduced by a truncated SVD.
 
     Args:
-        texts: one a line.
-        width: at most; fewer where there are fewer words or texts.
+        texts: one line each.
+        width: at most; fewer if there are fewer words or texts.
 
     Returns:
         [n_texts, width], of length 1, or 0 for a text without a word.

@@ -1,4 +1,4 @@
-"""Vectors of a catalogue on disk: as large as they are, written in parts, and continued where a run was stopped."""
+"""A cache of embeddings on disk, written in parts, so that an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Vectors = npt.NDArray[np.float32]
 
 
 class VectorFile:
-    """A .npy file of fp32 rows, and beside it how many of them are written.
+    """A memory-mapped .npy file of fp32 rows, and a .json file beside it with the number of rows written.
 
-    Rows are mapped, not read, so that memory holds what is in use. A row is counted only once it is on disk. Processes
-    that fill one file at the same time write the same rows, so that what either counted is there.
+    A row is counted only once it is on disk. Processes that fill one file at the same time write the same rows, so
+    every row that any of them counted is there.
 
     Args:
-        path: ending in .npy; a file that is there is continued.
+        path: ending in .npy; an existing file is continued.
         n_rows: of the finished file.
         width: of a row.
 
     Raises:
-        UserError: the file that is there has another shape, or cannot be read or made.
+        UserError: the existing file has another shape, or the file cannot be read or made.
     """
 
     def __init__(self, path: Path, n_rows: int, width: int) -> None:
@@ -42,7 +42,7 @@ class VectorFile:
             self.n_done: int = 0
             if self._progress.exists():
                 self.n_done = json.loads(self._progress.read_text(encoding="utf-8"))["n_done"]
-            # Finished ones may not be ours to write; mapped as if, since torch takes no memory that is read-only.
+            # A finished file may be read-only, which torch does not accept as memory: map it copy-on-write.
             mode: Literal["c", "r+"] = "c" if self.n_done == n_rows else "r+"
             self.rows: Vectors = np.lib.format.open_memmap(path, mode=mode)
         except (OSError, ValueError, KeyError) as error:
@@ -54,7 +54,7 @@ class VectorFile:
             )
 
     def missing(self, n: int) -> Iterator[range]:
-        """What is still to be written, at most n rows at a time."""
+        """Yield the rows still to be written, at most n at a time."""
         for begin in range(self.n_done, len(self.rows), n):
             yield range(begin, min(begin + n, len(self.rows)))
 
@@ -62,25 +62,22 @@ class VectorFile:
         """Write the next rows. [n, width]"""
         self.rows[self.n_done : self.n_done + len(vectors)] = vectors
         self.rows.flush()  # type: ignore[attr-defined]
-        self._count(self.n_done + len(vectors))
-
-    def _count(self, n: int) -> None:
+        self.n_done += len(vectors)
         with atomic_write(self._progress) as file:
-            file.write(json.dumps({"n_done": n}).encode())
-        self.n_done = n
+            file.write(json.dumps({"n_done": self.n_done}).encode())
 
 
 def _make(path: Path, n_rows: int, width: int) -> None:
-    """A file of zeros that takes its name when it is whole, unless another process was first."""
-    own = draft_name(path)
+    """Make a file of zeros, renamed once it is complete, unless another process makes it first."""
+    draft = draft_name(path)
     try:
-        np.lib.format.open_memmap(own, mode="w+", dtype=np.float32, shape=(n_rows, width))
-        if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process where it writes to the map
-            with own.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, own.stat().st_size)
+        np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=(n_rows, width))
+        if hasattr(os, "posix_fallocate"):  # or a full disk would kill the process with SIGBUS on a write
+            with draft.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
         if not path.is_file():
-            path.with_suffix(".json").unlink(missing_ok=True)  # counts rows of a file that was removed
+            path.with_suffix(".json").unlink(missing_ok=True)  # of a .npy file that was removed
         with suppress(FileExistsError):
-            os.link(own, path)
+            os.link(draft, path)
     finally:
-        own.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Language models that write texts: on this machine and behind a server."""
+"""Text generation with a local model or a server."""

@@ -1,4 +1,4 @@
-"""The role of a text generator: prompts in, greedy answers out."""
+"""The interface of a text generator: greedy answers to prompts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class GeneratedText:
-    """One text, from the generator or writer that wrote it to the store and the explanation that show it.
+    """One answer, as stores and explanations hold it.
 
     Attributes:
-        text: of a generator without special tokens; of a writer on one line, and '' where there is nothing to say.
-        prompt_tokens: tokens read, with those of the chat template; 0 without a language model.
-        new_tokens: tokens written, with the end token; 0 without a language model.
-        seconds: wall time, shared out among the prompts that were answered together.
-        finish: ``stop``, or ``length`` where the text was cut off at the limit.
+        text: without special tokens from a generator, one line from a writer; '' if there is nothing to say.
+        prompt_tokens: tokens read, the chat template's included; 0 without a language model.
+        new_tokens: tokens generated, the end token included; 0 without a language model.
+        seconds: wall time, divided among the prompts of a batch.
+        finish: ``stop``, or ``length`` if the answer reached the token limit.
     """
 
     text: str
@@ -30,12 +30,12 @@ class GeneratedText:
 
 @dataclass(frozen=True, slots=True)
 class GenerationFailure:
-    """Why there is no text, for a reason outside of what was asked (a server that does not respond).
+    """Why a prompt got no answer, for a reason outside of the prompt (a server that does not respond).
 
     Attributes:
-        reason: a word or two, by which failures are counted: 'timeout', 'status 500', 'not json'.
-        detail: what a server or the network said, on one line.
-        status: of HTTP, where there was one that is not a success.
+        reason: key under which failures are counted: 'timeout', 'status 500', 'not json'.
+        detail: message of the server or the network, on one line.
+        status: HTTP status, if it is not a success.
     """
 
     reason: str
@@ -47,11 +47,11 @@ class GenerationFailure:
 
 
 class TextGenerator(Protocol):
-    """Answers prompts; the same prompt gets the same answer."""
+    """Answers prompts; equal prompts get equal answers."""
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Its name, as the user wrote it."""
         ...
 
     @property
@@ -61,7 +61,7 @@ class TextGenerator(Protocol):
 
     @property
     def max_prompt_tokens(self) -> int:
-        """Room for prompt and answer together, without what the generator adds itself."""
+        """Tokens for prompt and answer together, without what the generator adds (a chat template)."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -75,12 +75,12 @@ class TextGenerator(Protocol):
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int
     ) -> Generator[tuple[int, GeneratedText | GenerationFailure], None, None]:
-        """Yields (position in ``prompts``, answer) as soon as each is there, in any order, each position once.
+        """Yield (position in ``prompts``, answer) as answers become available, in any order, each position once.
 
-        Closing the generator ends what is under way.
+        Closing the generator cancels what is in progress.
         """
         ...
 
     def report(self) -> Mapping[str, int]:
-        """Events that did not change answers but cost time: retries, batches that were halved ..."""
+        """Counts of events that cost time without changing answers, such as retries and halved batches."""
         ...

@@ -1,4 +1,4 @@
-"""A text generator on this machine: batched greedy decoding with transformers."""
+"""A local text generator: batched greedy decoding with transformers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,32 @@ logger = logging.getLogger(__name__)
 
 
 class TransformersGenerator:
-    """Batched greedy decoding with a local model.
+    """Batched greedy decoding with a model of a folder written by `save_pretrained`, or of the hub.
 
-    Prompts are sorted by length, padded on the left and masked, so batch mates do not change an answer beyond the
-    rounding of the number format. The weights are loaded by the first prompt that needs an answer.
+    Prompts are sorted by length, padded on the left and masked, so the other prompts of a batch do not change an answer
+    beyond the rounding of the number format. The weights are loaded by the first prompt that needs an answer.
 
     Args:
-        source: where the model is.
+        name_or_folder: of the model.
         dtype: of the weights.
-        device: where it runs.
-        batch_size: most prompts per forward pass; halved for good whenever the memory does not hold them.
+        device: of the model.
+        batch_size: most prompts per forward pass; halved permanently whenever memory runs out.
+        trust_remote_code: run the model code that comes with the weights.
 
     Raises:
-        UserError: the folder is incomplete, the hub does not give it, or it is no causal language model.
+        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
     """
 
     def __init__(
-        self, source: ModelSource, *, dtype: torch.dtype, device: torch.device | str, batch_size: int = 16
+        self,
+        name_or_folder: str,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        batch_size: int = 16,
+        trust_remote_code: bool = False,
     ) -> None:
+        source = ModelSource.find("summarizer", name_or_folder, trust_remote_code)
         config, tokenizer = source.load_tokenizer()
         self.name = source.name
         self.settings: Mapping[str, object] = {
@@ -63,18 +71,18 @@ class TransformersGenerator:
         return self._tokens.trim(text, n_tokens)
 
     def report(self) -> dict[str, int]:
-        """How often the batch size was halved for want of memory."""
+        """How often the batch size was halved."""
         return {"batches_halved": self._batches_halved}
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, GeneratedText], None, None]:
-        """Answer every prompt, the longest first, and yield after every batch.
+        """Answer all prompts, the longest first, and yield after every batch.
 
         Raises:
-            ValueError: a prompt leaves no room for the answer; nothing is cut here.
-            UserError: damaged weights, or a memory that does not hold a single prompt.
+            ValueError: a prompt leaves no room for the answer.
+            UserError: damaged weights, or too little memory for a single prompt.
         """
         rows = self._tokens.rows(prompts, max_new_tokens)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # memory then fails early if at all
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early if at all
         while order:
             batch = order[: self._batch_size]
             try:
@@ -82,7 +90,7 @@ class TransformersGenerator:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                answers = None  # the memory is freed after this clause: the error holds the failed pass's tensors
+                answers = None  # memory is freed after this clause, as the error holds the tensors of the failed pass
             if answers is None:
                 self._halve(len(batch), len(rows[batch[0]]), max_new_tokens)
                 continue
@@ -116,15 +124,14 @@ class TransformersGenerator:
                 input_ids=ids.to(self._device), attention_mask=mask.to(self._device), generation_config=greedy
             )
         new = output[:, width:].tolist()  # [batch_size, n_new_tokens]
-        seconds = (time.perf_counter() - start) / len(rows)
-        return [self._generation(row, answer, seconds) for row, answer in zip(rows, new, strict=True)]
-
-    def _generation(self, prompt: list[int], answer: list[int], seconds: float) -> GeneratedText:
-        ends = self._model.generation_config.eos_token_id
-        end = next((position for position, token in enumerate(answer) if token in ends), None)
-        ids = answer if end is None else answer[: end + 1]
-        finish: Finish = "length" if end is None else "stop"
-        return GeneratedText(self._tokens.text(ids), len(prompt), len(ids), seconds, finish)
+        seconds, ends = (time.perf_counter() - start) / len(rows), model.generation_config.eos_token_id
+        answers = []
+        for row, answer in zip(rows, new, strict=True):
+            end = next((position for position, token in enumerate(answer) if token in ends), None)
+            ids = answer if end is None else answer[: end + 1]
+            finish: Finish = "length" if end is None else "stop"
+            answers.append(GeneratedText(self._tokens.text(ids), len(row), len(ids), seconds, finish))
+        return answers
 
     @cached_property
     def _model(self) -> PreTrainedModel:
@@ -138,32 +145,12 @@ class TransformersGenerator:
                 f"summarizer {self.name!r} does not fit into the memory of {self._device}: set precision: bf16, or"
                 " choose a smaller model"
             ) from error
-        # A model's own defaults may sample, or penalize repetition; the penalty would count padding as text. Of them
-        # only the tokens that end an answer count.
+        # The model's generation defaults may sample, or penalize repetition, which would count padding as text. Of them
+        # only the tokens that end an answer are kept.
         tokenizer, ends = self._tokens.tokenizer, model.generation_config.eos_token_id
         ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-        ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end by one or the other
+        ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end with either
         n_rows = len(model.get_input_embeddings().weight)
         pad_id = next((i for i in (tokenizer.pad_token_id, *ends) if i is not None and i < n_rows), 0)
         model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad_id)
         return model
-
-
-def load_generator(
-    name_or_folder: str,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    batch_size: int = 16,
-    trust_remote_code: bool = False,
-) -> TransformersGenerator:
-    """A generator for a folder written by `save_pretrained`, or a name on the model hub.
-
-    Args:
-        trust_remote_code: run the model code that comes with the weights.
-
-    Raises:
-        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
-    """
-    source = ModelSource.find("summarizer", name_or_folder, trust_remote_code)
-    return TransformersGenerator(source, dtype=dtype, device=device, batch_size=batch_size)

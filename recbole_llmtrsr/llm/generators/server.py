@@ -1,4 +1,4 @@
-"""A generator that asks a server with the chat completions of OpenAI: vLLM, SGLang, llama.cpp, Ollama, a vendor's."""
+"""A generator behind OpenAI's chat completions: vLLM, SGLang, llama.cpp, Ollama or a vendor's server."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 PREFIX = "openai:"
-BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so that prompts are over-estimated
-TEMPLATE_TOKENS = 64  # left for what the server's chat template adds to a prompt
-DEFAULT_CONTEXT = 4096  # tokens, where the user does not tell
-PATIENCE = 16  # prompts in a row without an answer that are always put up with
-LIST_TIMEOUT = 30.0  # seconds; a list of models needs no thinking
-LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"  # servers know the first, newer models of OpenAI the second
+BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so that prompts are overestimated
+TEMPLATE_TOKENS = 64  # reserved for the server's chat template
+DEFAULT_CONTEXT = 4096  # tokens, unless summarizer_context is set
+PATIENCE = 16  # consecutive prompts without an answer that are always tolerated
+LIST_TIMEOUT = 30.0  # seconds, for the list of models
+LIMIT, NEW_LIMIT = (
+    "max_tokens",
+    "max_completion_tokens",
+)  # most servers accept the first, newer models of OpenAI the second
 
 
 def parse_server(value: str) -> tuple[str, str]:
@@ -37,7 +40,7 @@ def parse_server(value: str) -> tuple[str, str]:
     ('Qwen/Qwen3-8B', 'http://localhost:8000/v1')
 
     Raises:
-        UserError: one of the two is missing or the url is not one; a name or password in the url is not shown.
+        UserError: one of the two is missing or the url is invalid; a name or password in the url is not shown.
     """
     model, at, url = value.removeprefix(PREFIX).rpartition("@")
     if "://" in model:
@@ -62,22 +65,22 @@ def parse_server(value: str) -> tuple[str, str]:
 
 
 class ServerGenerator:
-    """Greedy answers of a server, several requests at a time.
+    """Greedy answers of a server, with concurrent requests.
 
-    A request that gets no usable answer is repeated after a growing, random delay, or when the server asks for it. What
-    remains without an answer is yielded as such; where it is clear that all requests would, the run is refused.
-    Making one asks nothing: the first contact is at the first prompt.
+    A request without a usable answer is repeated after an exponential delay with jitter, or the delay that the server
+    states. Prompts that remain without an answer yield a failure; if all prompts would fail, the run is refused. The
+    first request is made for the first prompt.
 
     Args:
         model: its name on the server.
-        base_url: what comes before '/chat/completions'.
-        api_key: sent to the server, and shown nowhere.
-        concurrency: most requests under way at a time.
+        base_url: url without '/chat/completions'.
+        api_key: sent to the server, and never shown.
+        concurrency: most concurrent requests.
         timeout: most seconds of one attempt, from connecting to the last byte.
         retries: further attempts per prompt.
         request: further fields of every request's body, such as a switch of the server's chat template.
-        context: tokens that prompt and answer may have together; not asked of the server, because it decides what is
-            cut and so belongs to what answers are known by, but checked against what the server says.
+        context: most tokens of prompt and answer together; not taken from the server, as it determines what is cut and
+            is therefore part of every key, but checked against what the server states.
 
     Raises:
         UserError: the package `openai` is missing, or the key cannot be sent.
@@ -104,17 +107,17 @@ class ServerGenerator:
             "context": context,
             **({"request": dict(request)} if request else {}),
         }
-        self.max_prompt_tokens = context - TEMPLATE_TOKENS  # room for prompt and answer together
+        self.max_prompt_tokens = context - TEMPLATE_TOKENS
         self._model, self._url, self._context, self._concurrency = model, base_url, context, concurrency
         self._requests = Requests(base_url, api_key, timeout, retries)
-        self._models: dict[str, int | None] | None = None  # that the server lists; None: not asked yet
+        self._models: dict[str, int | None] | None = None  # that the server lists; None before the first request
         self._further = dict(request or {})
         self._limit = LIMIT
         self._n_sent = 0
         self._n_unanswered = 0  # prompts since the last answer
 
     def count_tokens(self, text: str) -> int:
-        """An estimate, since the server's tokenizer is not known; for prose too many, for long numbers too few."""
+        """An estimate, as the server's tokenizer is unknown; too many for prose, too few for long numbers."""
         return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
     def trim(self, text: str, n_tokens: int) -> str:
@@ -129,16 +132,16 @@ class ServerGenerator:
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int
     ) -> Generator[tuple[int, GeneratedText | GenerationFailure], None, None]:
-        """Yields (position, answer) as soon as each is there. Closing the iterator ends all requests under way.
+        """Yield (position, answer) as answers become available. Closing the iterator cancels all open requests.
 
         Raises:
-            UserError: the server is not there, refuses the key, does not know the model, or answers nothing any more.
+            UserError: the server cannot be reached, refuses the key, lacks the model, or has stopped answering.
         """
         if not prompts:
             return
         from anyio.from_thread import start_blocking_portal
 
-        # A thread of its own, because the caller's may run an event loop already, as notebooks do.
+        # In a separate thread, because the caller's may run an event loop already, as notebooks do.
         with start_blocking_portal() as portal:
             answers = self._answers(prompts, max_new_tokens)
             with suppress(StopAsyncIteration):
@@ -154,7 +157,7 @@ class ServerGenerator:
             return position, await self._answer(client, prompt, max_new_tokens, n_together)
 
         async with self._requests.client() as client:
-            await self._meet(client)
+            await self._check_server(client)
             waiting = (asyncio.create_task(numbered(*prompt)) for prompt in enumerate(prompts))
             running = set(islice(waiting, n_together))
             try:
@@ -162,21 +165,21 @@ class ServerGenerator:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     if not any(task.exception() for task in done):
                         running |= set(islice(waiting, len(done)))
-                    for task in sorted(done, key=lambda task: task.exception() is not None):  # keep what was answered
+                    for task in sorted(done, key=lambda task: task.exception() is not None):  # keep the answers
                         yield task.result()
             finally:
                 for task in running:
                     task.cancel()
 
-    async def _meet(self, client: AsyncOpenAI) -> None:
-        """First contact: is somebody there, which models are there, and how much does ours take?"""
+    async def _check_server(self, client: AsyncOpenAI) -> None:
+        """Before the first prompt, list the server's models and check the context of the one in use."""
         if self._models is not None:
             return
 
         async def send() -> bytes:
             return (await client.models.with_raw_response.list()).content
 
-        # `transformers serve` never lists models where its cache has none; that is not worth waiting for.
+        # `transformers serve` always fails with 500 if its cache holds no model, so that status is not retried.
         models = await self._requests.persist(send, read_models, LIST_TIMEOUT, lasting=500)
         if isinstance(models, GenerationFailure):  # many servers answer prompts without listing models
             if models.status is None:
@@ -196,7 +199,7 @@ class ServerGenerator:
         self, client: AsyncOpenAI, prompt: str, max_new_tokens: int, n_workers: int
     ) -> GeneratedText | GenerationFailure:
         async def send() -> bytes:
-            # Neither `n` nor `seed`: some servers refuse what they do not know, and greedy decoding needs neither.
+            # Neither `n` nor `seed`: some servers refuse unknown fields, and greedy decoding needs neither.
             self._n_sent += 1
             reply = await client.chat.completions.with_raw_response.create(
                 model=self._model,
@@ -211,13 +214,13 @@ class ServerGenerator:
         if (
             isinstance(reply, GenerationFailure)
             and reply.status == 400
-            and limit == LIMIT
             and NEW_LIMIT in reply.detail
+            and limit == LIMIT
         ):
             self._limit = NEW_LIMIT
             reply = await self._requests.persist(send, read_reply)
         if isinstance(reply, GenerationFailure):
-            self._check_hope(reply)
+            self._check_failure(reply)
             return reply
         self._n_unanswered = 0
         return replace(
@@ -227,8 +230,8 @@ class ServerGenerator:
             seconds=(time.perf_counter() - start) / n_workers,
         )
 
-    def _check_hope(self, failure: GenerationFailure) -> None:
-        """Refuse to go on after a failure that all other prompts would meet too."""
+    def _check_failure(self, failure: GenerationFailure) -> None:
+        """Refuse to continue after a failure that all other prompts would have, too."""
         if failure.status in (401, 403):
             self._refuse_key(failure)
         if failure.status == 404:

@@ -1,4 +1,4 @@
-"""What servers say: answers, lists of models, and the many ways of saying neither."""
+"""Parsing of server replies: answers, lists of models and errors, in the formats of many servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationF
 
 
 def read_reply(body: str) -> GeneratedText | GenerationFailure:
-    """The answer in a chat completion: thoughts alone in their marks, counts 0 where the server does not count."""
+    """Parse a chat completion; an answer of thoughts alone keeps their mark, and missing token counts are 0."""
     try:
         reply = json.loads(body)
         choice = reply["choices"][0]
@@ -28,7 +28,7 @@ def read_reply(body: str) -> GeneratedText | GenerationFailure:
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message, or its parts of text (Mistral); LookupError or TypeError where it has neither."""
+    """The text of a message, or of its text parts (Mistral); LookupError or TypeError if it has neither."""
     content = message["content"]
     if isinstance(content, list):
         content = "".join(part["text"] for part in content if part["type"] == "text")
@@ -44,7 +44,7 @@ def _count(usage: object, name: str) -> int:
 
 
 def read_models(body: str) -> dict[str, int | None]:
-    """Names of the models in a server's list, each with its context in tokens where the server tells (vLLM, SGLang)."""
+    """Parse a list of models: name -> context in tokens, where the server states it (vLLM, SGLang)."""
     try:
         models = {one_line(str(one["id"])): one.get("max_model_len") for one in json.loads(body)["data"]}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -53,7 +53,7 @@ def read_models(body: str) -> dict[str, int | None]:
 
 
 def read_error(said: object) -> str:
-    """What an error says, on one line; servers put it into 'message' or 'detail', or say it bare."""
+    """The message of an error on one line, which servers put into 'message' or 'detail', or send without a key."""
     for name in ("error", "message", "detail"):
         if isinstance(said, dict) and name in said:
             said = said[name]
@@ -61,7 +61,7 @@ def read_error(said: object) -> str:
 
 
 def read_wait(headers: Mapping[str, str]) -> float:
-    """Seconds of a Retry-After header, which holds a number or a date; 0 where it holds neither."""
+    """Seconds of a Retry-After header, from a number or a date; 0 for anything else."""
     value = headers.get("retry-after", "")
     try:
         return float(value)

@@ -1,4 +1,4 @@
-"""One request to a server, repeated until there is a reply or no hope for one."""
+"""Requests to a server, with retries."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_DELAY = 0.5  # seconds before the second attempt; doubles with each further one
-LONGEST_DELAY = 60.0  # seconds, also where a server asks for more
+LONGEST_DELAY = 60.0  # seconds, even if a server requests more
 PASSING = frozenset({408, 409, 425, 429})  # statuses below 500: time-out, conflict, too early, too many requests
 
 
 class Requests:
-    """Requests through openai's client, which alone knows the key.
+    """Requests through openai's client, which holds the key.
 
-    The client's own retries neither repeat a garbled reply nor count by cause, and its time limit is for each read,
-    which a server that drips never exceeds: so there is one loop for all of them, here.
+    The client's retries neither repeat a garbled reply nor count by cause, and its timeout is per read, which a server
+    that sends single bytes never exceeds; ``persist`` therefore replaces both.
 
     Args:
         base_url, api_key, timeout, retries: as of ``ServerGenerator``.
 
     Attributes:
-        retried: number of repeated requests by the reason why.
-        has_key: whether there is one to send.
+        retried: number of retries by reason.
+        has_key: whether a key is sent.
 
     Raises:
         UserError: the package `openai` is missing, or the key cannot be sent.
@@ -59,32 +59,32 @@ class Requests:
         self._url, self._timeout, self._retries = base_url, timeout, retries
 
     def client(self) -> AsyncOpenAI:
-        """A client, to be closed by the caller. It asks a server on this machine directly, whatever proxies there are.
+        """A client, to be closed by the caller. Requests to this machine ignore proxies.
 
         Raises:
-            UserError: the environment names a proxy or certificates that cannot be used.
+            UserError: the environment sets a proxy or certificates that cannot be used.
         """
         import openai
 
-        for name in ("httpx", "httpx2"):  # each request would be a line in a log that shows all that is not excluded
+        for name in ("httpx", "httpx2"):  # they log each request at level INFO
             if logging.getLogger(name).level == logging.NOTSET:
                 logging.getLogger(name).setLevel(logging.WARNING)
-        # Without a key, a word: openai would look into OPENAI_API_KEY, which may be meant for somebody else; and so may
-        # the organization and the project that it takes from the environment.
-        mine = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        # Without a key, a placeholder: openai would send OPENAI_API_KEY, which may be meant for another server, as may
+        # the organization and the project that it reads from the environment.
+        headers = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         try:
             direct = None
             if is_loopback(urlsplit(self._url).hostname or ""):
                 file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
                 is_safe = self._url.startswith("https")
-                own = ssl.create_default_context(cafile=file, capath=folder) if is_safe else True
-                direct = openai.DefaultAsyncHttpxClient(trust_env=False, verify=own)
+                context = ssl.create_default_context(cafile=file, capath=folder) if is_safe else True
+                direct = openai.DefaultAsyncHttpxClient(trust_env=False, verify=context)
             return openai.AsyncOpenAI(
                 api_key=self._key or "none",
                 base_url=self._url,
                 max_retries=0,
                 timeout=self._timeout,
-                default_headers=mine,  # type: ignore[arg-type]
+                default_headers=headers,  # type: ignore[arg-type]
                 http_client=direct,
             )
         except Exception as error:  # of several libraries: a scheme, a port, a package or a file of certificates
@@ -100,13 +100,13 @@ class Requests:
         longest: float = float("inf"),
         lasting: int = 0,
     ) -> T | GenerationFailure:
-        """Make a request until there is a reply, a failure that stays, or no attempt left.
+        """Repeat a request until there is a reply, a permanent failure, or no attempt left.
 
         Args:
-            send: makes it, and gives the body of a success.
-            read: reads the body.
-            longest: most seconds of one attempt, where fewer than usual.
-            lasting: a status that another attempt does not change, though it usually may.
+            send: makes the request, and returns the body of a success.
+            read: parses the body.
+            longest: most seconds of one attempt, if fewer than ``timeout``.
+            lasting: a status to treat as permanent.
         """
         import openai
 
@@ -114,7 +114,7 @@ class Requests:
         for attempt in range(self._retries + 1):
             wait, is_passing = 0.0, True
             try:
-                # A server's words, of success too, may repeat the key, which therefore ends here.
+                # A reply, even of a success, may repeat the key.
                 body = self._clean((await asyncio.wait_for(send(), timeout)).decode("utf-8", "replace"))
                 reply = read(body)
             except (asyncio.TimeoutError, openai.APITimeoutError):
@@ -128,7 +128,7 @@ class Requests:
             if not isinstance(reply, GenerationFailure) or not is_passing or attempt == self._retries:
                 break
             self.retried[reply.reason] += 1
-            # At random, so that requests that failed together do not come back together.
+            # With jitter, so that requests that failed together are not repeated together.
             delay = min(max(FIRST_DELAY * 2.0 ** min(attempt, 30), wait), LONGEST_DELAY)
             await asyncio.sleep(delay * random.uniform(1.0, 1.5))
         return reply

@@ -1,1 +1,1 @@
-"""Models from folders and the hub: what is read, checked, quantized and told apart."""
+"""Loading models from folders and the hub: checks, quantization, adapters and fingerprints."""

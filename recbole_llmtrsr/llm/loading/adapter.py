@@ -1,4 +1,4 @@
-"""An adapter, such as LoRA's, that lies in a model's folder: merged into the weights beside it."""
+"""Adapters, such as LoRA's, in a model folder: they are merged into its weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CONFIG = "adapter_config.json"
 
 
 def has_adapter(path: str) -> bool:
-    """Whether a folder holds an adapter; False of a name on the hub."""
+    """Whether a path is a folder with an adapter; False for a name on the hub."""
     return os.path.isfile(os.path.join(path, _CONFIG))
 
 
 def is_adapter_alone(path: str) -> bool:
-    """Whether a folder holds an adapter and not the model that it changes."""
+    """Whether a folder holds an adapter without the model that it adapts."""
     names = [Path(name) for name in os.listdir(path)] if has_adapter(path) else []
     return bool(names) and not (
         Path("config.json") in names
@@ -33,12 +33,12 @@ def is_adapter_alone(path: str) -> bool:
 
 
 def changes_whole_model(path: str) -> bool:
-    """Whether a folder's adapter was trained on a causal language model with its head, not on the body alone."""
+    """Whether a folder's adapter was trained on a causal language model, head included, rather than on its body."""
     return _settings(path).get("task_type") == "CAUSAL_LM"
 
 
 def how_to_merge(path: str) -> str:
-    """Code that merges an adapter with the model that its configuration names, and saves the whole."""
+    """Code that merges an adapter with the model that its configuration names, and saves the result."""
     base = _settings(path).get("base_model_name_or_path")
     return (
         f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
@@ -57,10 +57,10 @@ def _settings(path: str) -> dict[str, Any]:
 
 @contextmanager
 def without_adapter(path: str) -> Iterator[str]:
-    """A view of a model folder in which no adapter lies; another folder or a name on the hub is given back.
+    """Yield a view of a model folder without its adapter; a path without an adapter is yielded as it is.
 
-    transformers would load the adapter as well, under the name of ours, and tell of the adapter's weights in the place
-    of the model's.
+    transformers would load the adapter as well, under the name that ``apply_lora`` uses, and report missing weights of
+    the adapter instead of the model.
     """
     if not has_adapter(path):
         yield path
@@ -73,10 +73,10 @@ def without_adapter(path: str) -> Iterator[str]:
 
 
 def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
-    """A model with the adapter of its folder in its weights.
+    """Merge the adapter of a model's folder into its weights.
 
     Raises:
-        Exception: of many kinds, where the adapter does not fit the model or cannot be merged.
+        Exception: of many kinds, if the adapter does not fit the model or cannot be merged.
     """
     from peft import PeftConfig, PeftModel
 

@@ -1,4 +1,4 @@
-"""What identifies the content of a model, so that texts written by another one are never taken for its own."""
+"""Fingerprint of a model's content, so that texts written by another model are never reused for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ TEMPLATES = "additional_chat_templates"
 
 
 def model_fingerprint(path: str) -> str:
-    """Fingerprint of a folder; of a name on the hub, whose config is in the local cache, the commit found there.
+    """Fingerprint of a folder's content; for a name on the hub, the commit in the local cache.
 
-    Deviation:
-        of a cached model not the files are read: which of them lie there depends on what was needed so far, and the
-        weights may not be there yet. The commit names the content of all.
+    A cached model's files are not read, as the cache holds only those that were needed so far, perhaps not yet the
+    weights; the commit identifies the content of all.
     """
     if os.path.isdir(path):
         return fingerprint(Path(path))
@@ -38,10 +37,10 @@ def model_fingerprint(path: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Identify a model folder by its content alone: no path, no times, no order of files.
+    """Identify a model folder by its content, not by its path, times or order of files.
 
-    Configurations, tokenizer files and chat templates are read whole. Of a weight file its size and `SAMPLES` evenly
-    spread samples are, so that any size takes a moment; fine-tuning changes nearly all of the bytes of a layer.
+    Configurations, tokenizer files and chat templates are hashed completely, weight files by size and `SAMPLES` evenly
+    spaced samples, which is fast at any size; fine-tuning changes nearly all bytes of a layer.
 
     Raises:
         UserError: there are no weights.
@@ -67,7 +66,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _sampled(file: Path) -> bytes:
-    """Evenly spread samples; all of a file that is not longer than they are."""
+    """Evenly spaced samples of a file; the whole file if it is no longer than the samples together."""
     size = file.stat().st_size
     if size <= SAMPLES * SAMPLE_BYTES:
         return file.read_bytes()

@@ -1,7 +1,7 @@
-"""A backbone whose frozen linear weights are kept in 8 or 4 bits by bitsandbytes, for LoRA on top.
+"""A backbone with frozen linear weights in 8-bit or 4-bit precision (bitsandbytes), for LoRA on top.
 
-Weights alone are rounded; activations stay in the run's number format. So a score depends on neither batch mates nor
-the layout of rows, as with weights that are not quantized. Embeddings and output head are not quantized.
+Only weights are quantized; activations keep the run's number format. A score therefore depends neither on the other
+rows of its batch nor on their layout, as without quantization. Embeddings and output head are not quantized.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ from recbole_llmtrsr.errors import UserError
 
 
 def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torch.device) -> None:
-    """Refuse a `load_in` that cannot work, before anything is loaded.
-
-    Args:
-        load_in: the option; None is always fine.
-        builtin: whether the backbone is the embedded one.
-        tune: the option.
-        device: where the backbone is to run.
+    """Refuse a `load_in` that cannot work, before anything is loaded; None is always accepted.
 
     Raises:
-        UserError: it does not go with the backbone or with what is tuned, or bitsandbytes is missing or
-            does not run on the device.
+        UserError: incompatible with the builtin backbone or with `tune`, or bitsandbytes is missing or does not run on
+            the device.
     """
     if load_in is None:
         return
@@ -58,38 +52,31 @@ def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torc
 
 
 def quantized_loading(load_in: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What transformers' `from_pretrained` is given on top, so that weights are rounded as they are read.
+    """Arguments of transformers' `from_pretrained` that quantize weights while they are loaded.
 
     Args:
         load_in: 8bit, or 4bit (nf4 in blocks of 64 whose scales are quantized too: about 4.1 bits per weight).
-        dtype: in which rounded weights meet activations.
-        device: where the weights are put as they are read.
+        dtype: of the matrix products.
+        device: of the weights.
     """
-    if load_in == "8bit":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    is_8bit = load_in == "8bit"
+    config = BitsAndBytesConfig(load_in_8bit=True) if is_8bit else BitsAndBytesConfig(load_in_4bit=True, **nf4)
     return {"quantization_config": config, "device_map": {"": device}}
 
 
 def n_weights(parameter: nn.Parameter) -> int:
-    """Weights of a parameter; bitsandbytes packs two 4-bit ones into a byte."""
+    """Number of weights of a parameter; bitsandbytes packs two 4-bit weights into a byte."""
     state: Any = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else math.prod(state.shape)
 
 
 def keep_activations(lm: nn.Module) -> None:
-    """Make the layers that bitsandbytes quantized compute alike in training and evaluation, and row by row.
+    """Make quantized layers compute the same in training and evaluation, and each row independently of the others.
 
-    Deviation:
-        bitsandbytes rounds the activations of 8-bit layers as well, differently with other rows in the batch: scores
-        of one prompt then differ by hundredths of the largest logit. On CPUs with AVX512-BF16 it also rewrites 4-bit
-        weights at the first evaluation, for an operation without gradients: training after it would learn nothing.
+    Deviation: bitsandbytes also quantizes the activations of 8-bit layers, depending on the other rows of the batch,
+    which changes a prompt's scores by hundredths of the largest logit. On CPUs with AVX512-BF16 it converts 4-bit
+    weights at the first evaluation to a format without gradients, so that later training would learn nothing.
     """
     if getattr(lm.config, "quantization_config", None) is None or find_spec("bitsandbytes") is None:
         return
@@ -108,7 +95,7 @@ def _forward_8bit(layer: Any, x: Tensor) -> Tensor:
 
 
 class _Linear8bit(torch.autograd.Function):
-    """x W^T with W = integers * (largest magnitude of each row / 127); W is made anew for the backward pass."""
+    """x W^T with W = integers * (largest magnitude of each row / 127), which the backward pass recomputes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, integers: Tensor, largest: Tensor) -> Tensor:
@@ -127,11 +114,11 @@ def _restored(integers: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _device_fault(device: torch.device) -> str | None:
-    """Why bitsandbytes cannot quantize there; a build for other drivers shows itself at the first call only."""
+    """Why bitsandbytes cannot quantize on a device; a build for other drivers fails only at the first call."""
     try:
         functions = import_module("bitsandbytes.functional")
         packed, scales = functions.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
-        functions.dequantize_4bit(packed, scales).sum().item()  # errors of a GPU come with the first value asked of it
+        functions.dequantize_4bit(packed, scales).sum().item()  # .item() surfaces errors of a GPU
     except Exception as error:  # import errors, missing libraries, unknown devices: each version has its own
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None

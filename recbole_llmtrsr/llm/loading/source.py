@@ -1,4 +1,4 @@
-"""Where a causal language model comes from: a folder or a name on the model hub, and what may be wrong with it."""
+"""Loading a language model from a folder or the model hub, with an error for each fault that it may have."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WITHOUT_MODEL = {
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Silences transformers' table of weights that do not fit; `weights_fault` tells them in a line."""
+    """Silence transformers' table of mismatched weights, which `weights_fault` reports in a line."""
     before = of_transformers.get_verbosity()
     of_transformers.set_verbosity_error()
     try:
@@ -58,13 +58,14 @@ def _without_report() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that was found, or may be found on the hub.
+    """A model folder, or a name that may be on the hub.
 
     Attributes:
-        role: the option that names it, such as 'backbone'; messages speak of it.
-        name: what the user wrote.
-        path: what transformers is given.
-        hub_fault: why the hub cannot be asked, if it was.
+        role: the option that names the model, such as 'backbone', for messages.
+        name: as the user wrote it.
+        path: argument of `from_pretrained`.
+        options: further arguments of it.
+        hub_fault: why the hub cannot be reached, if it was tried.
     """
 
     role: str
@@ -73,12 +74,15 @@ class ModelSource:
     options: dict[str, Any]
     hub_fault: str | None
 
+    def __str__(self) -> str:
+        return f"{self.role} {self.name!r}"
+
     @classmethod
     def find(cls, role: str, name: str, trust_remote_code: bool = False) -> ModelSource:
-        """Decide whether a name means a folder or a model on the hub.
+        """Decide whether a name is a folder or a model on the hub.
 
         Raises:
-            UserError: it means a folder, and there is none.
+            UserError: a path without a folder.
         """
         folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
         fault = None
@@ -93,16 +97,13 @@ class ModelSource:
     def load_tokenizer(self, causal: bool = True) -> tuple[Any, PreTrainedTokenizerBase]:
         """Config and tokenizer, without the weights.
 
-        Args:
-            causal: it must be a causal language model.
-
         Raises:
-            UserError: the folder is incomplete, the hub does not give them, or it is no causal language model.
+            UserError: an incomplete folder, an unreachable hub, or, if ``causal``, no causal language model.
         """
         if is_adapter_alone(self.path):
-            raise UserError(f"{self.role} {self.name!r} is an adapter, not a whole model: {how_to_merge(self.path)}")
+            raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
-            raise UserError(f"{self.role} {self.name!r} has no config.json: {_remedy(self.role)}")
+            raise UserError(f"{self} has no config.json: {_remedy(self.role)}")
         what = "config"
         try:
             config = AutoConfig.from_pretrained(self.path, **self.options)
@@ -119,7 +120,7 @@ class ModelSource:
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
             _warn_once(
-                f"{self.role} {self.name!r}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
+                f"{self}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
                 " look whether it is the tokenizer of another model"
             )
         return config, tokenizer
@@ -131,15 +132,15 @@ class ModelSource:
 
         Args:
             dtype: of the weights.
-            quantized: further arguments of `from_pretrained`, from ``quantized_loading``.
+            quantized: from ``quantized_loading``.
         """
         config, tokenizer = self.load_tokenizer()
         is_quantized = getattr(config, "quantization_config", None) is not None
         if quantized and is_quantized:
-            raise UserError(f"{self.role} {self.name!r} is quantized already: set load_in: ~ to use it as it is")
+            raise UserError(f"{self} is quantized already: set load_in: ~ to use it as it is")
         if has_adapter(self.path) and (quantized or is_quantized):
             raise UserError(
-                f"{self.role} {self.name!r} holds an adapter, which cannot be merged into quantized weights without"
+                f"{self} holds an adapter, which cannot be merged into quantized weights without"
                 f" loss: {how_to_merge(self.path)}"
             )
         lm = self._load_weights(AutoModelForCausalLM, dtype, config=config, **(quantized or {}))
@@ -147,13 +148,10 @@ class ModelSource:
         return lm, tokenizer
 
     def check_names(self, config: PretrainedConfig) -> None:
-        """Refuse a folder whose weights do not fit the architecture, by their names alone: no weight is read.
-
-        Args:
-            config: of ``load_tokenizer``.
+        """Refuse a folder whose weights do not fit the architecture, by their names: no weight is read.
 
         Raises:
-            UserError: as ``load`` does, of weights that are missing or have no place.
+            UserError: as of ``load``, for weights that are missing or unexpected.
         """
         if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
             return
@@ -162,16 +160,12 @@ class ModelSource:
                 model, loading = AutoModelForCausalLM.from_pretrained(
                     path, config=config, device_map="meta", output_loading_info=True, **self.options
                 )
-        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` tells
+        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` reports it
             return
         self._require_weights(weights_fault(model, loading))
 
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The body of any model, an encoder, a decoder or the encoder of both; errors as for ``load``.
-
-        Args:
-            dtype: of the weights.
-        """
+        """The body of any model, and of an encoder-decoder its encoder; errors as for ``load``."""
         if changes_whole_model(self.path):
             return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
         return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
@@ -187,10 +181,10 @@ class ModelSource:
                 )
             what = "adapter"
             is_quantized = getattr(model.config, "quantization_config", None) is not None
-            if only_reader:  # a file of an encoder alone lacks the decoder that nothing asks
+            if only_reader:  # a file of an encoder alone lacks the decoder, which is not used
                 read = {id(weight) for weight in _reader(model).state_dict(keep_vars=True).values()}
-                own = {key for key, weight in model.state_dict(keep_vars=True).items() if id(weight) in read}
-                loading["missing_keys"] = own.intersection(loading["missing_keys"])
+                keys = {key for key, weight in model.state_dict(keep_vars=True).items() if id(weight) in read}
+                loading["missing_keys"] = keys.intersection(loading["missing_keys"])
             fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
             if fault is None and has_adapter(self.path):
                 model = merged_with_adapter(model, self.path)
@@ -203,66 +197,62 @@ class ModelSource:
 
     def _require_weights(self, fault: str | None) -> None:
         if fault is not None:
-            raise UserError(f"{self.role} {self.name!r}: {fault}; or {_WITHOUT_MODEL[self.role]}")
+            raise UserError(f"{self}: {fault}; or {_WITHOUT_MODEL[self.role]}")
 
     def _require_rows(self, tokenizer: PreTrainedTokenizerBase, n_rows: int | None) -> None:
-        """Refuse a tokenizer with tokens that texts may hold and the model has no row for."""
+        """Refuse a tokenizer with tokens that texts may hold and the embedding has no row for."""
         fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
         if fault is not None:
-            raise UserError(f"{self.role} {self.name!r}: {fault}")
+            raise UserError(f"{self}: {fault}")
 
     def _require_tokenizer_file(self) -> None:
         if os.path.isdir(self.path) and not any(
             "token" in entry or entry.startswith(("vocab", "merges", "spiece")) for entry in os.listdir(self.path)
         ):
-            raise UserError(
-                f"{self.role} {self.name!r} has no tokenizer: save it there with"
-                f" `tokenizer.save_pretrained({self.name!r})`"
-            )
+            raise UserError(f"{self} has no tokenizer: save it there with `tokenizer.save_pretrained({self.name!r})`")
 
     def _require_causal_lm(self, config: PretrainedConfig) -> None:
         """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
         architectures = set(getattr(config, "architectures", None) or ())
-        known: set[str] = set()
-        for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-            known.update((value,) if isinstance(value, str) else value)
+        mapped = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        known = {name for value in mapped for name in ((value,) if isinstance(value, str) else value)}
         remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
         if architectures and not remote and not architectures & known:
             raise UserError(
-                f"{self.role} {self.name!r} is {', '.join(sorted(architectures))}, not a causal language model: choose"
+                f"{self} is {', '.join(sorted(architectures))}, not a causal language model: choose"
                 f" one whose architecture ends in ForCausalLM or LMHeadModel, or {_WITHOUT_MODEL[self.role]}"
             )
 
     def _fault(self, what: str, error: Exception) -> str:
-        name, remedy = f"{self.role} {self.name!r}", _remedy(self.role)
+        remedy = _remedy(self.role)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
-            return f"{name} brings its own code: set `trust_remote_code: True` if you trust it"
+            return f"{self} brings its own code: set `trust_remote_code: True` if you trust it"
         if os.path.isdir(self.path):
-            return f"{name}: its {what} cannot be loaded ({reason}): {remedy}"
+            return f"{self}: its {what} cannot be loaded ({reason}): {remedy}"
         if self.hub_fault:
-            return f"{name} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
-        return f"{name}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
+            return f"{self} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
+        return f"{self}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
 
 
 def _reader(model: PreTrainedModel) -> PreTrainedModel:
-    """What reads texts: the encoder of a model that has a decoder too, which config.json may not say, else all."""
+    """The part that encodes texts: the encoder of an encoder-decoder, whatever config.json says, else the model."""
     has_both = isinstance(getattr(model, "encoder", None), torch.nn.Module) and hasattr(model, "decoder")
     return model.get_encoder() if has_both or model.config.is_encoder_decoder else model
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name is no folder here, so that the model hub is asked for it."""
+    """Whether a name is no local folder, so that the model hub is searched for it."""
     return not os.path.isdir(os.path.expanduser(name)) and not is_path(name)
 
 
 def is_path(name: str) -> bool:
-    """Whether a name can only mean a folder: hub names are 'model' or 'organisation/model'."""
+    """Whether a name can only be a folder: hub names are 'model' or 'organisation/model'."""
     return Path(name).is_absolute() or name[:1] in (".", "~") or name.count("/") > 1
 
 
 def hub_fault() -> str | None:
-    """Why the model hub cannot be reached, or None; asked once, because transformers retries every file for long."""
+    """Why the model hub cannot be reached, or None; tried once, because transformers retries every file for long."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:

@@ -1,4 +1,4 @@
-"""Whether the weights that a model was loaded with are all of its own, and numbers."""
+"""Checks of loaded weights: none missing or unexpected, and all finite."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import torch
 from transformers import PreTrainedModel
 
 _WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
-_HOLDERS = frozenset(("", "base_model", "model", "lm", "llm", "language_model"))  # as people name what holds a model
+_HOLDERS = frozenset(
+    ("", "base_model", "model", "lm", "llm", "language_model")
+)  # usual names of an attribute that holds a model
 # Keys of buffers that old releases of transformers saved and that a model makes itself.
 _BUFFERS = re.compile(
     r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids|\.version)$"
 )
-_NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs others
+_NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs weights into others
 
 
 def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False) -> str | None:
-    """What is wrong with the weights of a model as they were loaded, and the remedy; None where nothing is.
+    """Describe a fault of loaded weights with its remedy; None for sound weights.
 
-    transformers gives a layer that the file lacks random weights, and drops what the model has no place for. The
-    first is a fault everywhere but in a pooler, which nothing of ours reads; the second is one inside of a layer of
-    the model, as heads and towers of other tasks stand beside them.
+    transformers initializes missing weights at random and drops unexpected ones. Missing weights are a fault except in
+    a pooler, which is not used; unexpected ones are a fault inside of a layer, but not in heads and towers of other
+    tasks beside the layers.
 
     Args:
-        model: as `from_pretrained` returned it.
-        loading: what it told with `output_loading_info`.
-        saved_quantized: the file's format may keep scales beside weights, which transformers does not always read.
+        model: from `from_pretrained`.
+        loading: its result for `output_loading_info`.
+        saved_quantized: whether the file may hold scales beside weights, which transformers does not always read.
     """
     missing = {key for key in loading["missing_keys"] if "pooler" not in key.split(".")}
     unexpected = set(loading["unexpected_keys"])
@@ -70,13 +72,13 @@ def _remedy(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> 
 
 
 def _wrapper(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
-    """What wrappers wrote before a weight's own name, such as '_orig_mod.', or inside of it; '' where none did."""
-    body = f"{model.base_model_prefix}." if model.base_model is model else ""  # a file of the whole model names it too
+    """The prefix or infix that a wrapper added to the names of weights, such as '_orig_mod.'; '' if there is none."""
+    body = f"{model.base_model_prefix}." if model.base_model is model else ""  # which a file of the whole model holds
     for key in sorted(unexpected)[:20]:
-        # 'model.norm.weight' may be missing beside 'norm.weight': the longest name leaves the prefix alone.
-        own = max((name for name in missing if key.endswith(f".{name}")), key=len, default="")
-        prefix = key.removesuffix(own).removesuffix(body)
-        if own and set(prefix.split(".")) <= _WRAPPERS | _HOLDERS:
+        # 'model.norm.weight' may be missing beside 'norm.weight': the longest name leaves only the prefix.
+        name = max((name for name in missing if key.endswith(f".{name}")), key=len, default="")
+        prefix = key.removesuffix(name).removesuffix(body)
+        if name and set(prefix.split(".")) <= _WRAPPERS | _HOLDERS:
             return prefix
         inside = [part for part in key.split(".") if part in _WRAPPERS]
         bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
@@ -91,14 +93,14 @@ def _head(model: PreTrainedModel) -> list[str]:
 
 
 def _is_in_a_layer(key: str, model: PreTrainedModel) -> bool:
-    """Whether a weight would stand inside of a part of the model, deeper than its body."""
-    own = key.removeprefix(f"{model.base_model_prefix}.") if model.base_model is model else key
-    module = _module(own, model)
+    """Whether a weight's name leads into a layer of the model, deeper than its body."""
+    name = key.removeprefix(f"{model.base_model_prefix}.") if model.base_model is model else key
+    module = _module(name, model)
     return module is not model and module is not model.base_model
 
 
 def _is_for_others(key: str, model: PreTrainedModel) -> bool:
-    """Whether a weight is a buffer, or of a layer behind all others that predicts further tokens ahead."""
+    """Whether a key is a buffer, or a weight of an additional last layer for multi-token prediction."""
     config, layer = model.config.get_text_config(), re.search(r"\blayers\.(\d+)\.", key)
     n_ahead = getattr(config, "num_nextn_predict_layers", None) or 0
     is_ahead = layer and 0 <= int(layer[1]) - config.num_hidden_layers < n_ahead
@@ -116,7 +118,7 @@ def _module(key: str, model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _number_fault(model: PreTrainedModel) -> str | None:
-    """Whether a weight is no finite number, or what reads or writes tokens is all zeros."""
+    """A fault of values: weights that are not finite, or an embedding or output head of zeros."""
     ends = {
         id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None
     }

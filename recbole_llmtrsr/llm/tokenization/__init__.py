@@ -1,1 +1,1 @@
-"""Texts as token ids: chat templates, texts from outside, thoughts."""
+"""Tokenization: chat templates, external texts, thoughts."""

@@ -1,4 +1,4 @@
-"""The one reader of texts from outside: nothing in an item text or a summary becomes a control token of a model."""
+"""Tokenization of external texts: nothing in an item text or a summary becomes a control token of a model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-# Added tokens that are language, not control: runs of white space, and words that somebody taught a model.
+# Added tokens that are language, not control: runs of white space, and words added to a vocabulary.
 _LANGUAGE = re.compile(r"[\s▁]*([^\W_]+([-'\u2019._ ][^\W_]+)*)?[\s▁]*")
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Added tokens that are not language, by id: special ones, and others such as <think>, </tool_call> and [gMASK].
-
-    Args:
-        tokenizer: a transformers tokenizer.
-    """
+    """Added tokens that are not language, by id: special ones, and others such as <think>, </tool_call> and [gMASK]."""
     return {
         i: token.content
         for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
@@ -27,17 +23,16 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 
 
 class PlainText:
-    """Reads texts as a tokenizer does, except that its control tokens are read letter by letter.
+    """Tokenizes texts as a tokenizer does, but splits its control tokens.
 
-    `split_special_tokens` of transformers leaves added tokens without the special flag whole. This reader therefore
-    works on a copy of the tokenizer in which every control token is special; the tokenizer itself stays as it is.
-    Where a vocabulary holds a control token among its pieces as well (some SentencePiece and word-level ones do), a
-    blank behind its first letter breaks it, also where only what the tokenizer makes of a text is such a token, as of
-    signs of full width. Special tokens that are words stay whole, as in "yesterday" of a vocabulary with 'yes'.
+    transformers' `split_special_tokens` does not split added tokens without the special flag. This class therefore
+    works on a copy of the tokenizer in which every control token is special. If the vocabulary itself contains a
+    control token (in some SentencePiece and word-level ones), or normalization produces one, as from full-width signs,
+    a space is inserted behind its first letter. Special tokens that are words are not split, so that "yesterday" stays
+    whole in a vocabulary with 'yes'.
 
     Args:
-        tokenizer: a transformers tokenizer.
-        max_tokens: longer texts are cut, with the tokens that stand around a text inside of the limit; None cuts none.
+        max_tokens: longer texts are truncated; the tokens that the tokenizer adds around a text count, too.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None) -> None:
@@ -52,12 +47,7 @@ class PlainText:
         self._whole = self._still_whole()
 
     def ids(self, texts: Sequence[str], *, framed: bool = False) -> list[list[int]]:
-        """Ids of texts.
-
-        Args:
-            texts: any number.
-            framed: with the tokens that the tokenizer sets around a text, such as [CLS] and [SEP].
-        """
+        """Ids of texts; ``framed``: with the tokens that the tokenizer adds around a text, such as [CLS] and [SEP]."""
         if not texts:
             return []
         texts = [self._broken(text) for text in texts]
@@ -82,14 +72,14 @@ class PlainText:
         return text if self._whole is None else self._whole.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
     def _positions(self, encoding: Encoding) -> list[int]:
-        """Where ids of control tokens stand that are none of those around a text."""
+        """Positions of control tokens other than those added around the text."""
         if self._controls.keys().isdisjoint(encoding.ids):
             return []
         around = encoding.special_tokens_mask
         return [at for at, i in enumerate(encoding.ids) if i in self._controls and not around[at]]
 
     def _unwritten(self, text: str, framed: bool) -> list[int]:
-        """Ids of a text that a normalizer turns into control tokens, with each of them broken."""
+        """Ids of a text, with a space inside of each control token that normalization produces."""
         assert self._copy is not None
         encoding = self._copy.encode(text, add_special_tokens=framed)
         for at in reversed(self._positions(encoding)):
@@ -98,7 +88,7 @@ class PlainText:
         return list(self._copy.encode(text, add_special_tokens=framed).ids)
 
     def _still_whole(self) -> re.Pattern[str] | None:
-        """Finds the control tokens that the vocabulary itself would write."""
+        """A pattern of the control tokens that the vocabulary itself contains."""
         self._whole = None
         controls, self._controls = self._controls, {}
         read = self.ids([*controls.values()])
@@ -108,7 +98,7 @@ class PlainText:
 
 
 def _splitting_copy(tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> Tokenizer | None:
-    """A copy of a fast tokenizer that reads control tokens as text; None of one that is not fast."""
+    """A copy of a fast tokenizer that splits control tokens; None for a slow tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         return None

@@ -1,10 +1,10 @@
-"""What reasoning models write before their answer, and the marks that tell the two apart."""
+"""The thoughts of reasoning models, and the marks that separate them from the answer."""
 
 from __future__ import annotations
 
 import re
 
-# What opens thoughts, and what ends them.
+# Opening mark of thoughts -> closing mark.
 _MARKS = {
     "<think>": "</think>",  # DeepSeek R1, Qwen 3, GLM, SmolLM 3 and most others
     "<thinking>": "</thinking>",
@@ -23,22 +23,21 @@ _MARKS = {
 }
 _ENDS = frozenset(_MARKS.values())
 _MARK = re.compile("|".join(map(re.escape, (*_MARKS, *sorted(_ENDS)))))
-# What may stand around the answer behind thoughts.
+# Marks around the answer behind thoughts.
 _FRAME = re.compile(
     r"<\|return\|>|<\|end\|>|<\|start\|>assistant|</?answer>|</?response>"
     r"|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>"
 )
-# Of a server that takes the special tokens of Harmony away, so that the channels' names stick to the text. Only both
-# words together tell so: "finalFantasy" and "analysisX" are names.
+# The channel names that remain if a server strips the special tokens of Harmony. One word alone would be ambiguous:
+# "finalFantasy" and "analysisX" are names.
 _BARE_HARMONY = re.compile(r"\s*(?:analysis(?=[A-Z\"']).*)?assistantfinal(?=[A-Z\"'])", re.DOTALL)
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
-    """An answer without the thoughts that lead to it, and whether there were any.
+    """Remove the thoughts before an answer, and return whether there were any.
 
-    Some chat templates open the thoughts themselves, so that only their end is in the answer; in an answer that was cut
-    off, only their beginning may be, and no answer is left. A mark that stands in the middle of an answer and opens
-    nothing that ends is text.
+    If the chat template opens the thoughts, the answer contains only their end; if the answer was cut off, perhaps only
+    their beginning, and nothing remains. A mark in the middle of an answer without a closing mark is text.
 
     >>> without_thoughts("<think>They like kettles.</think> Kettles.")
     ('Kettles.', True)
@@ -62,7 +61,7 @@ def without_thoughts(text: str) -> tuple[str, bool]:
 
 
 def opened_thoughts(frame: str) -> str:
-    """The mark with which a chat template opens the thoughts itself, at the end of what it writes; '' if it does not.
+    """The mark of thoughts with which the text of a chat template ends; '' if it opens none.
 
     >>> opened_thoughts("<|assistant|><think>"), opened_thoughts("<|assistant|><think></think>")
     ('<think>', '')
@@ -71,32 +70,37 @@ def opened_thoughts(frame: str) -> str:
     return next((mark for mark in _MARKS if frame.endswith(mark)), "")
 
 
-def closed_thoughts(frame: str) -> str:
-    """What a chat template writes, and behind it the end of the thoughts that it opens, if it does.
+def past_thoughts(closing: str) -> str:
+    """The text of a chat template behind the message up to the beginning of the answer, past the thoughts before it.
 
-    >>> closed_thoughts("<|assistant|><think>\\n")
-    '<|assistant|><think>\\n\\n</think>\\n\\n'
+    Templates of models that always think open the thoughts whatever `enable_thinking` says; the next token would then
+    begin a thought.
+
+    >>> past_thoughts("<|Assistant|><think>\\n")
+    '<|Assistant|><think>\\n\\n</think>\\n\\n'
     """
-    mark = opened_thoughts(frame)
-    return f"{frame.rstrip()}\n\n{_MARKS[mark]}\n\n" if mark else frame
+    if closing.endswith("<|start|>assistant"):  # gpt-oss, whose answers name their channel first
+        return f"{closing}<|channel|>final<|message|>"
+    mark = opened_thoughts(closing)
+    return f"{closing.rstrip()}\n\n{_MARKS[mark]}\n\n" if mark else closing
 
 
 def is_part_of_mark(token: str) -> bool:
-    """Whether a special token tells thoughts from the answer."""
+    """Whether a special token is part of a mark of thoughts."""
     return any(token in mark for pair in _MARKS.items() for mark in pair)
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What is no thought, and what begins with a mark whose thoughts do not end."""
+    """The text outside of thoughts, and the text from an opening mark that is never closed."""
     kept: list[str] = []
-    opened, position = "", 0  # where what is no thought begins, or the mark that opened thoughts stands
+    opened, position = "", 0  # the open mark and its position, or where text outside of thoughts begins
     for found in _MARK.finditer(text):
         mark = found.group()
         if not opened and mark in _MARKS:
             kept.append(text[position : found.start()])
             opened, position = mark, found.start()
         elif mark == _MARKS.get(opened) or (not opened and mark in _ENDS):
-            if not opened:  # all that stands before it was thought
+            if not opened:  # all text before it was thought
                 kept.clear()
             opened, position = "", found.end()
     if not opened:

@@ -1,26 +1,23 @@
-"""Whether a model's embedding has a row for every token that may be read."""
+"""Whether a model's embedding has a row for every token that a text may contain."""
 
 from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.tokenization.chat import chat_frame, past_thoughts
+from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import control_tokens
+from recbole_llmtrsr.llm.tokenization.thoughts import past_thoughts
 
-# An ordinary letter, and a code point without one, for which a vocabulary without bytes has its unknown token.
+# A letter, and an unassigned code point, which vocabularies without byte tokens encode as the unknown token.
 _ANY_TEXT = "a \u0378"
 
 
 def rows_fault(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> str | None:
-    """Tokens that may be read and have no row, with the remedy; None where every one has.
+    """Describe tokens that may occur and have no row of ``n_rows``, with the remedy; None if all have one.
 
-    Control tokens that neither the tokenizer sets around a text nor its chat template writes around a user's message
-    are never read: those of images, for instance, and that of padding, in whose place another id is masked as well.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        n_rows: of the embedding.
+    Control tokens occur only around texts, where the tokenizer or its chat template adds them: those of images never
+    do, nor does the padding token, as any id will do for padding, which is masked.
     """
     beyond = {i: token for token, i in tokenizer.get_vocab().items() if i >= n_rows}
     if not beyond:
@@ -38,12 +35,12 @@ def rows_fault(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> str | None:
 
 
 def _of_template(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of what the chat template writes around a user's message; none where no prompt can have it."""
+    """Ids that the chat template adds around a user's message; none if there is no usable template."""
     if not tokenizer.chat_template:
         return []
     try:
         opening, closing = chat_frame(tokenizer, "", "")
-    except UserError:  # who wants the template is told so where prompts are made
+    except UserError:  # reported where prompts are made, if they use the template
         return []
-    frame = (opening, past_thoughts(closing))
-    return [i for ids in tokenizer(list(frame), add_special_tokens=False, verbose=False)["input_ids"] for i in ids]
+    frame = [opening, past_thoughts(closing)]
+    return [i for ids in tokenizer(frame, add_special_tokens=False, verbose=False)["input_ids"] for i in ids]

@@ -36,7 +36,7 @@ class Plan:
         """Add a call unless the plan has an equal one: the ``write`` of a paradigm that returns numbers for texts.
 
         Args:
-            kind: what the call asks for.
+            kind: of the call.
             block: ids of the items that it reads, oldest first, as bytes of int32.
             inputs: numbers of the calls whose texts it reads, oldest first.
 
@@ -52,7 +52,7 @@ class Plan:
         return number
 
     def kind(self, number: int) -> Kind:
-        """What a call asks for."""
+        """The kind of a call."""
         return self._calls[number][0]
 
     def items_of(self, number: int) -> npt.NDArray[np.int32]:

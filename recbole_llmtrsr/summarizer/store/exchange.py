@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -82,7 +83,7 @@ def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Im
         if writer not in writers:
             writers[writer] = store.writer_id(**line["writer"])
         key = bytes.fromhex(line["key"])
-        # A key that comes twice meets its first text in the store.
+        # Before the second line with a key is imported, the first must be in the store.
         if len(batch) == _BATCH or key in batch:
             _insert(store, batch, replace, counts)
             batch = {}
@@ -124,19 +125,15 @@ def _is_duration(value: object) -> bool:
     return (type(value) is int or type(value) is float) and 0 <= value < math.inf
 
 
-def _is_input(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    return value == REPLACED or value[:5] == "item:" or (value[:5] == "call:" and _is_key(value[5:]))
+def _is_text(pattern: str = ".*") -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.DOTALL) is not None
 
 
-def _is_key(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 32 and set(value) <= set("0123456789abcdef")
-
-
+_KEY = "[0-9a-f]{32}"
+_is_input = _is_text(f"{REPLACED}|item:.*|call:{_KEY}")
 # Field of a line -> whether a value is accepted, and which are.
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "key": (_is_key, "32 digits of 0-9a-f"),
+    "key": (_is_text(_KEY), "32 digits of 0-9a-f"),
     "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
     "attempt": (_is_count, "a whole number >= 0"),
     "text": (lambda value: isinstance(value, str) and len(value.splitlines()) <= 1, "a text of one line, or ''"),
@@ -148,8 +145,8 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda value: isinstance(value, list) and all(map(_is_input, value)),
         "a list of 'item:<token>', 'call:<key>' and 'replaced'",
     ),
-    "created": (lambda value: isinstance(value, str), "a text"),
-    "version": (lambda value: isinstance(value, str), "a text"),
+    "created": (_is_text(), "a text"),
+    "version": (_is_text(), "a text"),
     "writer": (
         lambda value: (
             isinstance(value, dict)

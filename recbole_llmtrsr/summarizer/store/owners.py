@@ -1,4 +1,4 @@
-"""Processes at work on a store, known by file locks, which the system releases when a process dies."""
+"""Owners of claims in a store, identified by file locks, which the system releases when a process dies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _OWN_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 class Owner:
     """One open store among all that share its file.
 
-    Lock files are made and removed only inside the store's write transactions, so that no process judges a lock in the
-    making.
+    Lock files are made and removed only inside the store's write transactions, so that no process examines one that
+    is not yet locked.
 
     Args:
         folder: holds the lock files of all owners; None for a store in memory.

@@ -19,18 +19,18 @@ _CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the c
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answered call, as it lies in the store.
+    """One answered call, as the store holds it.
 
     Attributes:
         key: content address of the call, 16 bytes.
-        kind: what was asked.
-        answer: what the writer said, as it said it.
-        inputs: what the text was made from, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an
-            earlier text that the store does not have.
-        attempt: 0, or 1 where a faulty answer was asked for once more.
+        kind: of the call.
+        answer: of the writer, unchanged.
+        inputs: of the call, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an earlier text that
+            the store does not hold.
+        attempt: 0, or 1 for the second attempt after a faulty answer.
         writer: its number in the store.
-        created: when it was put there, UTC.
-        version: of the release that put it there.
+        created: time of storage, UTC.
+        version: of the release that stored it.
     """
 
     key: bytes

@@ -9,10 +9,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from recbole_llmtrsr import __version__
@@ -58,7 +57,7 @@ class SummaryStore:
     def __enter__(self) -> SummaryStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *fault: object) -> None:
         self.close()
 
     @property
@@ -70,7 +69,7 @@ class SummaryStore:
         """Number of the writer with these settings; a new one is registered."""
         row = writer_row(name, settings)
         with self._transaction():
-            # The update mends a damaged row.
+            # The update repairs a damaged row.
             self._database.execute(
                 "INSERT INTO writers (name, settings, digest) VALUES (?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET name = excluded.name, settings = excluded.settings",
@@ -145,14 +144,8 @@ class SummaryStore:
 
     def speed(self, writer_ids: Sequence[int]) -> Speed:
         """Totals over the calls of some writers."""
-        parts = [part for (writer, _), part in self.speeds().items() if writer in writer_ids]
-        return Speed(
-            sum(part.calls for part in parts),
-            sum(part.prompt_tokens for part in parts),
-            sum(part.new_tokens for part in parts),
-            sum(part.seconds for part in parts),
-            sum(part.cut_off for part in parts),
-        )
+        parts = [astuple(part) for (writer, _), part in self.speeds().items() if writer in writer_ids]
+        return Speed(*map(sum, zip(*parts)))
 
     def speeds(self) -> dict[tuple[int, str], Speed]:
         """Totals by writer's number and kind, in their order."""
@@ -167,7 +160,7 @@ class SummaryStore:
         """All readable keys between two, ascending."""
         found: set[bytes] = set()
         for order in ("ASC", "DESC"):
-            # From both ends, which reaches everything but what lies on damaged pages.
+            # From both ends, to reach all rows that are not on damaged pages.
             with suppress(sqlite3.DatabaseError):
                 for (key,) in self._database.execute(
                     f"SELECT key FROM summaries WHERE key BETWEEN ? AND ? ORDER BY key {order}", (first, last)
@@ -210,7 +203,7 @@ class SummaryStore:
         """Release all claims and close the file."""
         try:
             if self._owner.has_appeared:
-                # Where this fails, the claims are free all the same, because their owner's lock is.
+                # If this fails, the claims lapse all the same, as the owner's lock is released.
                 with suppress(UserError, sqlite3.DatabaseError), self._transaction():
                     self._database.execute("DELETE FROM claims WHERE owner = ?", (self._owner.id,))
                     self._owner.leave()

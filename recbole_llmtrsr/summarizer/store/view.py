@@ -87,13 +87,10 @@ def _chain(store: SummaryStore, key: bytes) -> Sequence[bytes]:
         elif now not in seen:
             seen.add(now)
             waiting.append((now, True))
-            calls = [bytes.fromhex(made_from[5:]) for made_from in _inputs(store, now) if made_from[:5] == "call:"]
-            waiting += [(call, False) for call in reversed(calls)]
+            for record in store.records([now]):
+                calls = [source.removeprefix("call:") for source in record.inputs if source.startswith("call:")]
+                waiting += [(bytes.fromhex(call), False) for call in reversed(calls)]
     return order
-
-
-def _inputs(store: SummaryStore, key: bytes) -> tuple[str, ...]:
-    return next((record.inputs for record in store.records([key])), ())
 
 
 def _summary(store: SummaryStore, key: bytes, writers: Writers) -> Iterator[str]:

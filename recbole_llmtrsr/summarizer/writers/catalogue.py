@@ -16,7 +16,7 @@ ColumnKind = Literal["terms", "values", "decades", "text", "constant"]
 MAX_VOCABULARY = 200  # terms of a closed vocabulary such as genres; titles of 500 items already have more words
 MIN_REPEATS = 2.0  # a term or value that describes tastes occurs at least twice on average
 MIN_YEAR_SHARE = 0.95  # of the values; real files have a few others among the years
-MAX_TEXT_WORDS = 50  # words read of one text; what a description is about stands at its beginning
+MAX_TEXT_WORDS = 50  # words read of one text; the beginning of a description says what it is about
 MAX_WORD_SHARE = 0.1  # of the items; more frequent words are function words
 _SPLIT = re.compile(r"[\s,;|]+")
 _WORD = re.compile(r"[^\W\d_][\w'\u2019-]+")
@@ -31,7 +31,7 @@ class Catalogue:
 
     Attributes:
         kinds: column -> what it is: ``terms`` of a closed vocabulary (genres), whole ``values`` that repeat (category,
-            brand), ``decades`` of a year, free ``text``, or ``constant``, which tells nothing.
+            brand), ``decades`` of a year, free ``text``, or ``constant``, which is ignored.
         counted: columns whose terms are counted.
         texts: columns of free text; the first supplies titles.
     """

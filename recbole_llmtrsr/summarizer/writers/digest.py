@@ -1,7 +1,7 @@
 """Text format of extracts: counts and titles as one line, and its parser.
 
 ``class: Drama 7, Comedy 4; movie_title: Fargo | Heat``. What the grammar uses as a separator is replaced in terms and
-titles before they are counted, so that what is written is read back as it was.
+titles before they are counted, so that parsing a formatted digest returns the same digest.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
@@ -16,7 +16,7 @@ from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.catalogue import Catalogue
 from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, title
 
-VERSION = 1  # of the rules below: a change that changes texts needs another number, or old texts are served
+VERSION = 1  # of the rules below: a change of texts needs another number, or old texts are reused
 MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words
 MAX_COLUMN_TERMS = 12
 N_TITLES = 3
@@ -59,7 +59,8 @@ class ExtractiveWriter:
             if shown := title(self._catalogue.title(item)):
                 self._by_title.setdefault(shown, item)
         self._item_digest = lru_cache(CACHED_DIGESTS)(self._digest_of_item)
-        self._parse = lru_cache(CACHED_DIGESTS)(self._digest_of_text)
+        parse = partial(parse_digest, count_labels=self._labels.values(), title_label=self._title_label)
+        self._parse = lru_cache(CACHED_DIGESTS)(parse)
         self._report = {"texts": 0, "words": 0, "empty": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
@@ -154,17 +155,14 @@ class ExtractiveWriter:
         item = self._by_title.get(shown)
         if item is None:
             return 0.0
-        keys = self._catalogue.keys(item) if whole_text else self._counted(item)
+        counts = self._item_digest(item).counts
+        counted = ((column, value) for column, name in self._labels.items() for value in counts.get(name, ()))
         size = overlap = 0.0
-        for key in keys:
+        for key in self._catalogue.keys(item) if whole_text else counted:
             idf = self._catalogue.idf(key)
             size += idf
             overlap += idf * max(0, features[key] - 1)
         return overlap / math.sqrt(size) if size else 0.0
-
-    def _counted(self, item: Item) -> list[tuple[str, str]]:
-        counts = self._item_digest(item).counts
-        return [(column, value) for column, name in self._labels.items() for value in counts.get(name, ())]
 
     def _digest_of_item(self, item: Item) -> Digest:
         counts: dict[str, dict[str, int]] = {}
@@ -173,9 +171,6 @@ class ExtractiveWriter:
                 counts.setdefault(self._labels[column], {})[value] = 1
         shown = title(self._catalogue.title(item))
         return Digest(counts, (shown,) if shown else ())
-
-    def _digest_of_text(self, text: str) -> Digest:
-        return parse_digest(text, self._labels.values(), self._title_label)
 
     def _text(self, digest: Digest) -> str:
         text = format_digest(digest, self._title_label)

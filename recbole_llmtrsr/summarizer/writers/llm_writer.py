@@ -16,8 +16,8 @@ from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
 if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
-CHARACTERS_PER_TOKEN = 16  # at most; a text beyond is of a server that does not keep its limit
-VERSION = 2  # of what is asked and how answers are read: a change of either needs another number, as a test holds
+CHARACTERS_PER_TOKEN = 16  # at most; a longer text comes from a server that ignores the token limit
+VERSION = 2  # of prompts and of how answers are cleaned: a change of either needs another number, as a test holds
 
 
 class LLMWriter:
@@ -40,7 +40,7 @@ class LLMWriter:
         self._generator = generator
         self._templates = templates
         self._max_new_tokens = max_new_tokens
-        self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens, self.name)
+        self.prompts = WritingPrompts(templates, generator, generator.max_prompt_tokens - max_new_tokens)
         self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0, "thoughts_removed": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
@@ -50,7 +50,7 @@ class LLMWriter:
             "version": VERSION,
             "generator": dict(self._generator.settings),
             "prompt": list(self.wording(kind)[: attempt + 1]),
-            # An update of nothing asks for the block.
+            # An update of an empty text uses the wording of a block.
             **({"block": self._templates.block} if kind == "update" else {}),
             "max_new_tokens": self._max_new_tokens,
         }
@@ -62,16 +62,16 @@ class LLMWriter:
 
     def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
         """One prompt per job, but a merge of empty texts is '' without a prompt; an update of '' reads as a block."""
-        asked = [number for number, job in enumerate(jobs) if job.kind != "merge" or any(job.inputs)]
-        if silent := set(range(len(jobs))).difference(asked):
+        prompted = [number for number, job in enumerate(jobs) if job.kind != "merge" or any(job.inputs)]
+        if silent := set(range(len(jobs))).difference(prompted):
             yield [(number, GeneratedText("")) for number in sorted(silent)]
-        if not asked:
+        if not prompted:
             return
-        prompts = [self.prompts.prompt(jobs[number]) for number in asked]
+        prompts = [self.prompts.prompt(jobs[number]) for number in prompted]
         self._report["prompts"] += len(prompts)
         with closing(self._generator.generate(prompts, self._max_new_tokens)) as answers:
             for position, answer in answers:
-                yield [(asked[position], answer if isinstance(answer, GenerationFailure) else self._cleaned(answer))]
+                yield [(prompted[position], answer if isinstance(answer, GenerationFailure) else self._cleaned(answer))]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, as the generator counts them."""

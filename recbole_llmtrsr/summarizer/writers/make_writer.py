@@ -45,14 +45,9 @@ def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> Non
     _registered[name] = make
 
 
-def is_registered(name: str) -> bool:
-    """Whether a writer is registered under this name."""
-    return name in _registered
-
-
 def is_local(name: str) -> bool:
     """Whether the name is a model that transformers loads in this process."""
-    return name != EXTRACTIVE and not is_registered(name) and not name.startswith((FILE, SERVER, _VLLM))
+    return name != EXTRACTIVE and name not in _registered and not name.startswith((FILE, SERVER, _VLLM))
 
 
 def make_writer(
@@ -67,8 +62,6 @@ def make_writer(
     """Make the writer that ``summarizer`` names; models load weights, and servers get requests, at the first job.
 
     Args:
-        settings: name and limits of the summarizer.
-        item_text: texts of the items.
         templates: wording of an LLM's prompts.
         device: where a local LLM runs.
         dtype: of a local LLM's weights.
@@ -82,7 +75,30 @@ def make_writer(
     if settings.summarizer in _registered:
         return _registered[settings.summarizer](item_text)
     check_summarizer(settings)
-    generator = _generator(settings, device, dtype, trust_remote_code)
+    generator: TextGenerator
+    # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
+    if settings.summarizer.startswith(SERVER):
+        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
+
+        generator = ServerGenerator(
+            *parse_server(settings.summarizer),
+            api_key=os.environ.get(settings.summarizer_api_key_variable),
+            concurrency=settings.summarizer_concurrency,
+            timeout=settings.summarizer_timeout,
+            retries=settings.summarizer_retries,
+            request=settings.summarizer_request,
+            context=settings.summarizer_context or DEFAULT_CONTEXT,
+        )
+    else:
+        from recbole_llmtrsr.llm.generators.local import TransformersGenerator
+
+        generator = TransformersGenerator(
+            settings.summarizer,
+            dtype=dtype,
+            device=device,
+            batch_size=settings.summarizer_batch_size,
+            trust_remote_code=trust_remote_code,
+        )
     return LLMWriter(generator, templates, settings.summarizer_max_new_tokens)
 
 
@@ -113,36 +129,6 @@ def check_summarizer(settings: SummarySettings) -> None:
         )
     elif name != EXTRACTIVE:
         _check_name(name)
-
-
-def _generator(
-    settings: SummarySettings, device: torch.device | str, dtype: torch.dtype, trust_remote_code: bool
-) -> TextGenerator:
-    name = settings.summarizer
-    # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
-    if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
-
-        model, base_url = parse_server(name)
-        return ServerGenerator(
-            model,
-            base_url,
-            api_key=os.environ.get(settings.summarizer_api_key_variable),
-            concurrency=settings.summarizer_concurrency,
-            timeout=settings.summarizer_timeout,
-            retries=settings.summarizer_retries,
-            request=settings.summarizer_request,
-            context=settings.summarizer_context or DEFAULT_CONTEXT,
-        )
-    from recbole_llmtrsr.llm.generators.local import load_generator
-
-    return load_generator(
-        name,
-        dtype=dtype,
-        device=device,
-        batch_size=settings.summarizer_batch_size,
-        trust_remote_code=trust_remote_code,
-    )
 
 
 def _check_name(name: str) -> None:

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from recbole_llmtrsr.data.item_text import Item
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.summarizer.jobs import Job
 
 if TYPE_CHECKING:
+    from recbole_llmtrsr.llm.generators.generation import TextGenerator
     from recbole_llmtrsr.prompt.templates import Templates
 
 BULLET = "- "
 MIN_ROOM = 16  # fewest tokens for items or summaries that make a useful prompt
 MAX_PREVIOUS_SHARE = 0.5  # of an update prompt's room for the previous summary; the rest is for the new items
-
-
-class TokenCounter(Protocol):
-    """Counts and trims tokens."""
-
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text."""
-        ...
-
-    def trim(self, text: str, n_tokens: int) -> str:
-        """The beginning of a text, about n_tokens long, ending between two characters."""
-        ...
 
 
 class WritingPrompts:
@@ -37,9 +26,8 @@ class WritingPrompts:
 
     Args:
         templates: wording.
-        counter: of the model that reads them.
+        generator: reads them, and so counts and trims their tokens.
         budget: most tokens of a prompt.
-        name: of the writer, for messages.
 
     Attributes:
         budget: most tokens of a prompt.
@@ -49,13 +37,12 @@ class WritingPrompts:
         UserError: the budget has no room for the templates.
     """
 
-    def __init__(self, templates: Templates, counter: TokenCounter, budget: int, name: str) -> None:
+    def __init__(self, templates: Templates, generator: TextGenerator, budget: int) -> None:
         self.cuts = {"trimmed_items": 0, "trimmed_summaries": 0, "dropped_summaries": 0}
-        self._templates, self._counter, self._name = templates, counter, name
-        self.budget = budget
-        self._line_tokens = counter.count_tokens(f"{BULLET}\n")
+        self._templates, self._generator, self.budget = templates, generator, budget
+        self._line_tokens = generator.count_tokens(f"{BULLET}\n")
         longest = max(
-            counter.count_tokens(text + templates.retry)
+            generator.count_tokens(text + templates.retry)
             for text in (
                 templates.block.format(items=""),
                 templates.update.format(summary="", items=""),
@@ -64,9 +51,9 @@ class WritingPrompts:
         )
         if budget - longest <= MIN_ROOM:
             raise UserError(
-                f"summarizer {name}: beside the answer its context has {budget} tokens, too few for the wording"
-                f" ({longest}) and a history: lower summarizer_max_new_tokens, shorten prompt_templates or choose a"
-                " model with a longer context"
+                f"summarizer {generator.name}: beside the answer its context has {budget} tokens, too few for the"
+                f" wording ({longest}) and a history: lower summarizer_max_new_tokens, shorten prompt_templates or"
+                " choose a model with a longer context"
             )
 
     def prompt(self, job: Job) -> str:
@@ -89,7 +76,7 @@ class WritingPrompts:
     def _update(self, summary: str, block: Sequence[Item], fill: Callable[[str, str], str]) -> str:
         most = int(-self._excess(fill("", "")) * MAX_PREVIOUS_SHARE)
         whole = fill(summary, lines([item.line for item in block]))
-        if self._excess(whole) > 0 and self._counter.count_tokens(summary) > most:
+        if self._excess(whole) > 0 and self._generator.count_tokens(summary) > most:
             summary = self._trimmed_summary(summary, most)
         return self._with_items(block, lambda items: fill(summary, items))
 
@@ -104,14 +91,14 @@ class WritingPrompts:
         return prompt
 
     def _trimmed_lines(self, whole: Sequence[str], room: int) -> list[str]:
-        sizes = [self._counter.count_tokens(line) for line in whole]
+        sizes = [self._generator.count_tokens(line) for line in whole]
         limits = fair_limits(sizes, room - len(whole) * self._line_tokens)
         if min(limits) < 1:
             longest = max(range(len(whole)), key=sizes.__getitem__)
             raise UserError(
-                f"summarizer {self._name}: its context has {room} tokens for a block of {len(whole)} items, the longest"
-                f" of which takes {sizes[longest]} ('{whole[longest][:60]}'), so that nothing would be left of some:"
-                " lower block_size or summarizer_max_new_tokens, or choose a model with a longer context"
+                f"summarizer {self._generator.name}: its context has {room} tokens for a block of {len(whole)} items,"
+                f" the longest of which takes {sizes[longest]} ('{whole[longest][:60]}'), so that nothing would be left"
+                " of some: lower block_size or summarizer_max_new_tokens, or choose a model with a longer context"
             )
         return [self._fitted(line, limit) for line, limit in zip(whole, limits, strict=True)]
 
@@ -121,7 +108,7 @@ class WritingPrompts:
         if self._excess(prompt) <= 0:
             return prompt
         room = -self._excess(fill(""))
-        sizes = [self._counter.count_tokens(f"{BULLET}{text}\n") for text in texts]
+        sizes = [self._generator.count_tokens(f"{BULLET}{text}\n") for text in texts]
         while self._excess(prompt) > 0:
             if len(texts) > 1:
                 n_dropped = next(n for n in range(1, len(texts)) if n == len(texts) - 1 or sum(sizes[n:]) <= room)
@@ -135,7 +122,7 @@ class WritingPrompts:
 
     def _excess(self, prompt: str) -> int:
         """Tokens beyond the budget; negative where there is room."""
-        return self._counter.count_tokens(prompt) - self.budget
+        return self._generator.count_tokens(prompt) - self.budget
 
     def _trimmed_summary(self, text: str, room: int) -> str:
         self.cuts["trimmed_summaries"] += 1
@@ -143,11 +130,11 @@ class WritingPrompts:
 
     def _fitted(self, text: str, limit: int) -> str:
         """The text, cut to a number of tokens; a cut can fall inside a token, so it is counted again."""
-        if self._counter.count_tokens(text) <= limit:
+        if self._generator.count_tokens(text) <= limit:
             return text
         for n_tokens in range(limit, 0, -1):
-            trimmed = self._counter.trim(text, n_tokens).rstrip()
-            if self._counter.count_tokens(trimmed) <= limit:
+            trimmed = self._generator.trim(text, n_tokens).rstrip()
+            if self._generator.count_tokens(trimmed) <= limit:
                 return trimmed
         return ""
 

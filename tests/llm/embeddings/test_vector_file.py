@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -79,12 +77,6 @@ def test_another_shape_is_refused(tmp_path):
     fill(VectorFile(tmp_path / "v.npy", 10, 2))
     with pytest.raises(UserError, match=r"hold \(10, 2\) of float32, not \(11, 2\)"):
         VectorFile(tmp_path / "v.npy", 11, 2)
-
-
-def test_the_count_never_runs_ahead_of_the_rows(tmp_path):
-    file = VectorFile(tmp_path / "v.npy", 10, 2)
-    fill(file, until=8)
-    assert json.loads((tmp_path / "v.json").read_text()) == {"n_done": 8}
 
 
 def test_a_count_whose_file_was_removed_counts_nothing(tmp_path):

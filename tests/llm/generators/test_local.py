@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import save_llama
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
-from recbole_llmtrsr.llm.generators.local import TransformersGenerator, load_generator
-from recbole_llmtrsr.llm.loading import source
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.loading.fingerprint import fingerprint
 
 PROMPTS = ["a", "Heat and Fargo, both of them", "x y z", "é", "Heat and Fargo, both of them, twice as long", "ab"]
@@ -26,23 +25,7 @@ CHAT = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with a byte tokenizer: one token per byte, 0 ends, no pad token."""
-    path = tmp_path_factory.mktemp("llama")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytes_only = Tokenizer(models.BPE(vocab={"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, merges=[]))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>").save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=257, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=128, bos_token_id=None, eos_token_id=0, pad_token_id=None,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    for parameter in model.parameters():  # large weights, so that answers depend on prompts
-        torch.nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(path)
-    return path
+    return save_llama(tmp_path_factory.mktemp("llama"), 128)
 
 
 @pytest.fixture
@@ -52,7 +35,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, batch_size: int = 16) -> TransformersGenerator:
-    return load_generator(str(folder), dtype=torch.float32, device="cpu", batch_size=batch_size)
+    return TransformersGenerator(str(folder), dtype=torch.float32, device="cpu", batch_size=batch_size)
 
 
 def answers(generator: TransformersGenerator, prompts: list[str], max_new_tokens: int) -> list[GeneratedText]:
@@ -156,35 +139,6 @@ def test_a_chat_template_is_used_and_its_tokens_are_taken_off_the_room(folder: P
     assert answers(load(copied), ["hi"], 5) == answers(load(folder), ["<user>hi<answer>"], 5)
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ strftime_now('%d %b %Y') }} " + CHAT,
-        "\n{%- if not date is defined %}{% set date = strftime_now('%d %b %Y') %}{% endif %}{{ date }} " + CHAT,
-    ],
-)
-def test_a_chat_template_that_tells_the_date_tells_the_same_on_every_day(copied: Path, template: str) -> None:
-    (copied / "chat_template.jinja").write_text(template)
-    tokens = load(copied)._tokens
-    assert tokens.text(tokens.rows(["hi"], 5)[0]) == "1 Jan 2024 <user>hi<answer>"
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("hello", "writes the user's message 0 times instead of once"),
-        ("{{ messages[0].content }}{{ messages[0].content }}", "writes the user's message 2 times instead of once"),
-        ("{{ raise_exception('no users') }}", r"chat template cannot be used \(no users\)"),
-    ],
-)
-def test_a_chat_template_without_the_one_message_is_refused(copied: Path, template: str, message: str) -> None:
-    (copied / "chat_template.jinja").write_text(template)
-    with pytest.raises(UserError, match=message):
-        load(copied)
-    (copied / "chat_template.jinja").unlink()
-    load(copied)
-
-
 @pytest.mark.parametrize("template", ["", CHAT, "<end>" + CHAT])
 def test_what_looks_like_a_special_token_in_a_prompt_is_text(copied: Path, template: str) -> None:
     if template:
@@ -226,7 +180,7 @@ def test_settings_tell_what_determines_answers_and_nothing_else(folder: Path, co
         "decoding": "greedy",
     }
     assert load(copied, batch_size=3).settings == load(folder, batch_size=7).settings
-    half = load_generator(str(folder), dtype=torch.bfloat16, device="cpu")
+    half = TransformersGenerator(str(folder), dtype=torch.bfloat16, device="cpu")
     assert half.settings == {**load(folder).settings, "dtype": "bfloat16"}
 
 
@@ -287,7 +241,7 @@ def test_another_error_of_the_model_is_not_taken_for_want_of_memory(
 @pytest.mark.parametrize("name", ["/nowhere/model", "./model", "~model", "a/b/c"])
 def test_a_path_without_a_folder_is_named(name: str) -> None:
     with pytest.raises(UserError, match=f"summarizer '{name}' is not a folder.*`summarizer: extractive`"):
-        load_generator(name, dtype=torch.float32, device="cpu")
+        TransformersGenerator(name, dtype=torch.float32, device="cpu")
 
 
 def test_a_faulty_folder_is_named_with_the_remedy_before_anything_is_asked(folder: Path, tmp_path: Path) -> None:
@@ -305,15 +259,3 @@ def test_a_faulty_folder_is_named_with_the_remedy_before_anything_is_asked(folde
         load(tmp_path)
     add("model.safetensors")
     assert answers(load(tmp_path), ["a"], 3) == answers(load(folder), ["a"], 3)
-
-
-def test_a_hub_name_without_network_points_to_folders_and_the_extractive_writer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(source, "hub_fault", lambda: "the hub is away")
-    with pytest.raises(UserError) as fault:
-        load_generator("nobody/nothing", dtype=torch.float32, device="cpu")
-    assert str(fault.value) == (
-        "summarizer 'nobody/nothing' is neither a folder nor in the local cache, and the hub is away:"
-        " give a folder that holds model and tokenizer, or `summarizer: extractive`, which needs no model"
-    )

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import save_llama
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
-from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
 
 for package in ("openai", "fastapi", "uvicorn"):
@@ -35,25 +34,7 @@ START_SECONDS = 300  # at most, on a busy machine
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with a byte tokenizer and a chat template; token 0 ends."""
-    path = tmp_path_factory.mktemp("served") / "llama"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytes_only = Tokenizer(models.BPE(vocab={"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, merges=[]))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>", pad_token="<end>")
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=257, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=256, bos_token_id=None, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    for parameter in model.parameters():  # large weights, so that answers depend on prompts
-        torch.nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(path)
-    return path
+    return save_llama(tmp_path_factory.mktemp("served") / "llama", 256, pad_token="<end>", chat_template=CHAT)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +89,7 @@ def without_times(answers: dict[int, Any]) -> list[tuple[str, int, int, str]]:
 
 @pytest.mark.parametrize("max_new_tokens", [3, 24])
 def test_its_answers_are_those_of_the_same_model_run_here(folder: Path, url: str, max_new_tokens: int) -> None:
-    local = load_generator(str(folder), dtype=torch.float32, device="cpu")
+    local = TransformersGenerator(str(folder), dtype=torch.float32, device="cpu")
     expected = without_times(dict(local.generate(PROMPTS, max_new_tokens)))
     generator = served(folder, url)
     assert without_times(dict(generator.generate(PROMPTS, max_new_tokens))) == expected

@@ -17,7 +17,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
-from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.loading.fingerprint import fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.lora import apply_lora
@@ -97,7 +97,9 @@ def test_a_summarizer_answers_with_its_adapter(folder: Path, base: Path, tmp_pat
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "merged")
 
     def answers(path: Path) -> list[str]:
-        return [answer.text for _, answer in load_generator(str(path), dtype=FP32, device="cpu").generate(["ab"], 12)]
+        return [
+            answer.text for _, answer in TransformersGenerator(str(path), dtype=FP32, device="cpu").generate(["ab"], 12)
+        ]
 
     assert answers(folder) == answers(tmp_path / "merged") != answers(base)
 

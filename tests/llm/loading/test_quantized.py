@@ -25,7 +25,9 @@ needs_bitsandbytes = pytest.mark.skipif(
     find_spec("bitsandbytes") is None,
     reason="bitsandbytes is not installed: load_in is not tested (pip install '.[quantized]')",
 )
-each_width = pytest.mark.parametrize("load_in", ["8bit", "4bit"])
+each_width = pytest.mark.parametrize(
+    "load_in", [pytest.param(width, marks=needs_bitsandbytes) for width in ("8bit", "4bit")]
+)
 CPU = torch.device("cpu")
 FP32 = torch.float32
 IDS = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(3))
@@ -37,21 +39,12 @@ def folder(tmp_path_factory):
     """A Llama of 2 layers, with one channel in front of each layer so large that 8-bit activations would suffer."""
     path = str(tmp_path_factory.mktemp("llama"))
     torch.manual_seed(0)
-    lm = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=300,
-            hidden_size=64,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            attention_bias=True,
-            initializer_range=0.1,
-            pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    )
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, attention_bias=True, initializer_range=0.1, pad_token_id=0, bos_token_id=None,
+        eos_token_id=None,
+    )  # fmt: skip
+    lm = LlamaForCausalLM(config)
     with torch.no_grad():
         for layer in lm.model.layers:
             layer.input_layernorm.weight[3] = 10
@@ -113,7 +106,6 @@ def test_linear_layers_are_quantized_and_embeddings_norms_and_head_are_not(folde
     assert backbone.decoder.norm.weight.dtype == FP32
 
 
-@needs_bitsandbytes
 @each_width
 def test_tied_embeddings_stay_whole_and_tied(tmp_path, load_in):
     config = LlamaConfig(
@@ -130,7 +122,6 @@ def test_tied_embeddings_stay_whole_and_tied(tmp_path, load_in):
     assert torch.equal(backbone.output_head.weight, saved.lm_head.weight)
 
 
-@needs_bitsandbytes
 @each_width
 def test_scores_are_those_of_the_rounded_weights_and_near_those_of_the_given_ones(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in))
@@ -143,7 +134,6 @@ def test_scores_are_those_of_the_rounded_weights_and_near_those_of_the_given_one
     assert {"8bit": 0.001, "4bit": 0.02}[load_in] < away < {"8bit": 0.03, "4bit": 0.3}[load_in]
 
 
-@needs_bitsandbytes
 @each_width
 def test_a_score_does_not_depend_on_batch_mates(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in))
@@ -153,7 +143,6 @@ def test_a_score_does_not_depend_on_batch_mates(folder, load_in):
     torch.testing.assert_close(together[2:], logits(backbone), atol=1e-5, rtol=0)
 
 
-@needs_bitsandbytes
 @each_width
 def test_the_check_finds_shared_prefix_scores_exact(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in))
@@ -163,7 +152,6 @@ def test_the_check_finds_shared_prefix_scores_exact(folder, load_in):
     assert backbone.attention == "flash"
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("checkpointing", [False, True])
 @each_width
 def test_gradients_are_those_of_the_rounded_weights_also_after_an_evaluation(folder, load_in, checkpointing):
@@ -180,7 +168,6 @@ def test_gradients_are_those_of_the_rounded_weights_also_after_an_evaluation(fol
         torch.testing.assert_close(found[name], gradient, atol=2e-4, rtol=1e-4)
 
 
-@needs_bitsandbytes
 @each_width
 def test_only_lora_is_trained_and_its_weights_are_fp32_over_bf16(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=torch.bfloat16, load_in=load_in))
@@ -194,7 +181,6 @@ def test_only_lora_is_trained_and_its_weights_are_fp32_over_bf16(folder, load_in
         assert all(gradient.abs().max() > 0 for gradient in gradients(backbone).values())
 
 
-@needs_bitsandbytes
 @each_width
 def test_all_linear_adapts_quantized_layers_and_not_the_head(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in), ["all-linear"])
@@ -204,7 +190,6 @@ def test_all_linear_adapts_quantized_layers_and_not_the_head(folder, load_in):
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-@needs_bitsandbytes
 @each_width
 def test_operations_are_counted_as_without_quantization(folder, load_in):
     plain, backbone = load_backbone(folder, dtype=FP32), load_backbone(folder, dtype=FP32, load_in=load_in)
@@ -215,7 +200,6 @@ def test_operations_are_counted_as_without_quantization(folder, load_in):
     assert OperationCosts.of(with_lora(backbone)) == OperationCosts.of(with_lora(plain))
 
 
-@needs_bitsandbytes
 @each_width
 def test_transposed_layers_are_quantized_too(tmp_path, load_in):
     lm = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=1, n_head=2, n_positions=32))
@@ -229,7 +213,6 @@ def test_transposed_layers_are_quantized_too(tmp_path, load_in):
     assert all(gradient.abs().max() > 0 for gradient in gradients(backbone).values())
 
 
-@needs_bitsandbytes
 @each_width
 def test_moving_to_its_own_device_changes_nothing(folder, load_in):
     backbone = with_lora(load_backbone(folder, dtype=FP32, load_in=load_in))
@@ -238,7 +221,6 @@ def test_moving_to_its_own_device_changes_nothing(folder, load_in):
     assert torch.equal(logits(backbone.to(CPU)), before)
 
 
-@needs_bitsandbytes
 @each_width
 def test_a_model_saved_quantized_is_used_as_it_is_and_not_quantized_again(tmp_path, folder, load_in):
     backbone = load_backbone(folder, dtype=FP32, load_in=load_in)
@@ -266,7 +248,6 @@ def test_nothing_is_said_for_every_layer_of_every_batch(folder, caplog):
     assert caplog.records == []
 
 
-@needs_bitsandbytes
 @each_width
 def test_it_trains_and_its_checkpoint_holds_only_lora(tmp_path, folder, make_config, load_in):
     model_class = get_model("LLMTRSR")

@@ -33,7 +33,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
-from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 from recbole_llmtrsr.llm.loading.source import ModelSource
 
 SIZE = {
@@ -89,7 +89,7 @@ def quantized(folder: Path) -> Any:
 
 
 def summarizer(folder: Path) -> Any:
-    return list(load_generator(str(folder), dtype=FP32, device="cpu").generate(["a"], 2))
+    return list(TransformersGenerator(str(folder), dtype=FP32, device="cpu").generate(["a"], 2))
 
 
 def text_encoder(folder: Path, role: str = "text_encoder") -> Any:
@@ -162,8 +162,7 @@ def test_a_layer_that_the_file_lacks_is_refused(tmp_path: Path, door: Any) -> No
     folder = changed(saved(tmp_path), without("layers.1."))
 
     with pytest.raises(
-        UserError,
-        match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the model anew",
+        UserError, match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the model anew"
     ):
         door(folder)
 

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tiny_llama import byte_level
 
 from recbole_llmtrsr.llm.tokenization.prompt_tokens import PromptTokens
 from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
@@ -17,16 +16,8 @@ FRAME = "{% for m in messages %}<user>{{ m.content }}<bot>{% endfor %}"
 
 def prompt_tokens(opening: str = "", special: tuple[str, ...] = ()) -> PromptTokens:
     """A tokenizer of bytes, with a chat template that ends with some text."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytes_only = Tokenizer(models.BPE(vocab={"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}, merges=[]))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only,
-        eos_token="<end>",
-        additional_special_tokens=["<pause>", *special],
-        chat_template=FRAME + opening,
-    )
+    special = ("<pause>", *special)
+    tokenizer = byte_level(additional_special_tokens=list(special), chat_template=FRAME + opening)
     config: Any = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=200))
     return PromptTokens(config, tokenizer, "tiny")
 

@@ -16,7 +16,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
-from recbole_llmtrsr.llm.generators.local import load_generator
+from recbole_llmtrsr.llm.generators.local import TransformersGenerator
 
 N_ROWS = 257  # of train_tokenizer(["a"])
 FP32 = torch.float32
@@ -47,7 +47,7 @@ def backbone(folder: Path) -> None:
 
 
 def summarizer(folder: Path) -> None:
-    generator = load_generator(str(folder), dtype=FP32, device="cpu")
+    generator = TransformersGenerator(str(folder), dtype=FP32, device="cpu")
     assert len(list(generator.generate(["a", "longer <img>"], 3))) == 2
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -153,19 +152,6 @@ def letters(text: str) -> str:
     return "".join(filter(str.isalpha, text)).lower()
 
 
-@pytest.mark.parametrize("options", [{}, {"max_blocks": 3}, {"merge_fan_in": 2}, {"summarize_remainder": "no"}])
-@pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_prefixes_planned_as_slices_of_one_user_equal_histories_planned_apart(
-    paradigm: str, options: Any, run: Any, summarize_histories: Any
-) -> None:
-    slices, jobs = run(summarize_histories.prefixes(LETTERS, CATALOGUE), paradigm, **options)
-    single, single_jobs = run(apart(LETTERS), paradigm, **options)
-    assert slices.summaries == single.summaries
-    assert jobs == single_jobs
-    same = ("calls", "calls_by_kind", "calls_unshared")
-    assert [slices.report[name] for name in same] == [single.report[name] for name in same]
-
-
 @pytest.mark.parametrize("paradigm", PARADIGMS)
 def test_what_comes_after_a_prefix_does_not_change_its_summary(run: Any, paradigm: str) -> None:
     one = run(apart("abcdefgh"), paradigm)[0].summaries
@@ -173,17 +159,6 @@ def test_what_comes_after_a_prefix_does_not_change_its_summary(run: Any, paradig
     alone = run({5: "abcde"}, paradigm)[0].summaries
     assert one[5] == other[5] == alone[5]
     assert one[6] != other[6]
-
-
-@pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_the_order_of_histories_changes_neither_summaries_nor_cost(run: Any, paradigm: str) -> None:
-    generator = random.Random(1)
-    histories = {n: "".join(generator.choices("abcd", k=generator.randrange(12))) for n in range(60)}
-    shuffled = dict(generator.sample(list(histories.items()), len(histories)))
-    (first, jobs), (other, other_jobs) = run(histories, paradigm, block_size=3), run(shuffled, paradigm, block_size=3)
-    assert first.summaries == other.summaries
-    assert jobs == other_jobs
-    assert set(other.summaries) == set(range(60))
 
 
 @pytest.mark.parametrize("remainder", ["no", "yes"])

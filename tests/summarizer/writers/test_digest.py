@@ -7,26 +7,9 @@ import pytest
 from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, term, title
 
 NASTY = [
-    "a",
-    "Co.",
-    "Inc.,",
-    ";",
-    "; ",
-    ",",
-    ", ",
-    " | ",
-    "|",
-    ":",
-    ": ",
-    " ",
-    "7",
-    "12,",
-    "3;",
-    "title",
-    "class",
-    "é",
-    "新闻",
-]
+    "a", "Co.", "Inc.,", ";", "; ", ",", ", ", " | ", "|", ":", ": ", " ", "7", "12,", "3;", "title", "class",
+    "é", "新闻",
+]  # fmt: skip
 
 
 def nasty(generator: random.Random) -> str:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from writing import merge, update, write
 
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
@@ -13,7 +13,6 @@ from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
 from recbole_llmtrsr.summarizer.writers.catalogue import column_kind
 from recbole_llmtrsr.summarizer.writers.digest import parse_digest
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
-from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 MOVIES = ItemText.from_rows(
     ["title", "year", "genres", "language"],
@@ -39,25 +38,6 @@ PRODUCTS = ItemText.from_rows(
         "5": ["the kettle"],
     },
 )
-
-
-def answers(writer: SummaryWriter, jobs: Sequence[Job]) -> list[str]:
-    found = dict(pair for some in writer.run(jobs) for pair in some)
-    assert sorted(found) == list(range(len(jobs)))
-    return [answer.text for _, answer in sorted(found.items())]
-
-
-def write(writer: SummaryWriter, blocks: Sequence[Sequence[Item]]) -> list[str]:
-    return answers(writer, [Job("block", tuple(block)) for block in blocks])
-
-
-def update(writer: SummaryWriter, previous: Sequence[str], blocks: Sequence[Sequence[Item]]) -> list[str]:
-    pairs = zip(previous, blocks, strict=True)
-    return answers(writer, [Job("update", tuple(block), (text,)) for text, block in pairs])
-
-
-def merge(writer: SummaryWriter, groups: Sequence[Sequence[str]]) -> list[str]:
-    return answers(writer, [Job("merge", inputs=tuple(group)) for group in groups])
 
 
 def items(tokens: str, catalogue: ItemText = MOVIES) -> list[Item]:

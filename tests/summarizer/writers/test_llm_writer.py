@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from writing import answers, merge, update, write
 
 from recbole_llmtrsr.config.settings import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
@@ -12,7 +13,6 @@ from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationF
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
-from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 from recbole_llmtrsr.summarizer.writers.writing_prompts import fair_limits
 
 SHORT = templates_for(
@@ -62,25 +62,6 @@ class EchoGenerator:
 def writer(room: int = 1000, answer: str = "answer {n}", templates: Templates = SHORT) -> tuple[LLMWriter, list[str]]:
     generator = EchoGenerator(room, answer)
     return LLMWriter(generator, templates, max_new_tokens=10), generator.prompts
-
-
-def answers(writer: SummaryWriter, jobs: Sequence[Job]) -> list[str]:
-    found = dict(pair for some in writer.run(jobs) for pair in some)
-    assert sorted(found) == list(range(len(jobs)))
-    return [answer.text for _, answer in sorted(found.items())]
-
-
-def write(writer: SummaryWriter, blocks: Sequence[Sequence[Item]]) -> list[str]:
-    return answers(writer, [Job("block", tuple(block)) for block in blocks])
-
-
-def update(writer: SummaryWriter, previous: Sequence[str], blocks: Sequence[Sequence[Item]]) -> list[str]:
-    pairs = zip(previous, blocks, strict=True)
-    return answers(writer, [Job("update", tuple(block), (text,)) for text, block in pairs])
-
-
-def merge(writer: SummaryWriter, groups: Sequence[Sequence[str]]) -> list[str]:
-    return answers(writer, [Job("merge", inputs=tuple(group)) for group in groups])
 
 
 def items(*lines: str) -> list[Item]:
