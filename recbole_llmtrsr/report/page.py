@@ -23,27 +23,22 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     told_seeds,
 )
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.report import facts, meanings, numbers, plot
+from recbole_llmtrsr.report import facts, meanings, plot
 from recbole_llmtrsr.report.axis import linear_axis
-from recbole_llmtrsr.report.costs import costs
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
 from recbole_llmtrsr.report.further import Further, columns, further_tests
 from recbole_llmtrsr.report.plot import Series
-from recbole_llmtrsr.report.table import LEVEL, find_test, group_tables, main_lines
+from recbole_llmtrsr.report.table import LEVEL, costs, find_test, group_tables, main_lines
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 REPORT = "report.html"
 
 
 def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
-    """The page, with style sheet and pictures inside and without script; all texts are escaped.
-
-    Args:
-        comparison: what it shows.
-        further: tests among other candidates, to which it points.
+    """The page of a comparison, with links to ``further`` tests; self-contained, without script, all texts escaped.
 
     Raises:
-        UserError: there is nothing to show.
+        UserError: no row has metrics.
     """
     metrics = metrics_of(comparison)
     if not metrics:
@@ -106,13 +101,10 @@ def main_metric(comparison: Comparison, metrics: Sequence[str]) -> str:
 
 
 def write_report(folder: Path, comparison: Comparison) -> Path:
-    """Write report.html, whole or not at all.
+    """Write report.html atomically and return its path.
 
-    It points to the reports of the same models among other candidates, ``also/<mode>/report.html`` in this folder, so
-    that these have to be written before.
-
-    Returns:
-        its path.
+    It links to the reports of the same models among other candidates, ``also/<mode>/report.html`` in this folder, which
+    must be written first.
 
     Raises:
         UserError: it cannot be written, or a comparison below ``also`` cannot be read.
@@ -130,7 +122,7 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
 
 
 def _chips(comparison: Comparison) -> list[str]:
-    """What all rows share, and their seeds, in a few words."""
+    """Short labels of what all rows share, and of their seeds."""
     first = next((result for row in comparison.rows for result in row.results), {})
     n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
     seeds = told_seeds(comparison.rows)
@@ -147,7 +139,7 @@ def _chips(comparison: Comparison) -> list[str]:
 
 
 def _told_of_ablations(row: Row) -> dict[str, dict[str, str]]:
-    """What the runs say of their ablations beside the metrics, by name: prompts that were changed, why none were."""
+    """What the runs report of their ablations beside the metrics: numbers of changed prompts, reasons for none."""
     told = [facts.look_up(result, "ablations") or {} for result in row.results]
     changed = [(name, found["n_changed"]) for one in told for name, found in (one.get("changed") or {}).items()]
     counts = {name: sorted({n for other, n in changed if other == name}) for name, _ in changed}
@@ -159,7 +151,7 @@ def _told_of_ablations(row: Row) -> dict[str, dict[str, str]]:
 
 def _strip_axis(estimates: Iterable[Estimate]) -> Callable[[float], str]:
     """From a value to its place on the strips of these estimates, which all hold 0."""
-    values = [value for e in estimates for value in (e.mean, e.low, e.high) if numbers.is_number(value)]
+    values = [value for e in estimates for value in (e.mean, e.low, e.high) if facts.is_number(value)]
     axis = linear_axis("", [0.0, *values])
     return lambda value: f"{plot.STRIP_WIDTH * axis.place(value):.1f}"
 
@@ -173,5 +165,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["finite"] = numbers.is_number
+    environment.tests["finite"] = facts.is_number
     return environment.get_template("page.html")

@@ -88,14 +88,12 @@ class Plot:
         x: horizontal.
         y: vertical.
         series: in the order of the legend.
-        note: how to read it, if that is not plain.
     """
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    note: str = ""
 
     @property
     def floor(self) -> int:
