@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from html_page import Page
@@ -15,7 +15,6 @@ from recbole_llmtrsr.evaluation.comparison.comparison import (
     GroupEstimate,
     PairTest,
     from_json,
-    to_json,
 )
 from recbole_llmtrsr.report.page import main_metric, page, write_report
 
@@ -141,7 +140,7 @@ def test_the_metric_that_chose_the_epochs_leads_the_page(comparison):
 
 
 def test_the_page_of_a_comparison_read_from_its_file_is_the_same(comparison):
-    assert page(from_json(to_json(comparison))) == page(comparison)
+    assert page(from_json(asdict(comparison))) == page(comparison)
 
 
 def test_a_large_comparison_makes_a_small_page(comparison):

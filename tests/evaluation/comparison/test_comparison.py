@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 from scipy import stats
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.comparison import Estimate, Run, from_json, make_comparison, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import Estimate, from_json, make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.per_history import per_history
 from recbole_llmtrsr.evaluation.result import write_json
 
@@ -247,10 +249,10 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path):
         for s in (1, 2)
     ]
     comparison = make_comparison([*runs, run("Pop", 1, table(values(3)))], 100)
-    write_json(tmp_path / "c.json", to_json(comparison))
+    write_json(tmp_path / "c.json", asdict(comparison))
     again = from_json(json.loads((tmp_path / "c.json").read_text()))
     # nan differs from itself: compare what is written of it.
-    write_json(tmp_path / "d.json", to_json(again))
+    write_json(tmp_path / "d.json", asdict(again))
     assert (tmp_path / "c.json").read_bytes() == (tmp_path / "d.json").read_bytes()
     assert again.rows[0].groups == comparison.rows[0].groups
     assert again.rows[0].ablations == comparison.rows[0].ablations
@@ -265,7 +267,7 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_file_that_does_not_tell_random_ranking_by_group_is_read(tmp_path):
-    content = to_json(make_comparison([run("Pop", 1, table(values(3)))], 100))
+    content = asdict(make_comparison([run("Pop", 1, table(values(3)))], 100))
     for group in content["rows"][0]["groups"]:
         del group["random"]
     assert [group.random for group in from_json(content).rows[0].groups] == [{}] * 4
