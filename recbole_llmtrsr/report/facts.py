@@ -1,4 +1,4 @@
-"""What the rows of a comparison were made with: what differs first, what is the same in all after it."""
+"""The options, data, software and hardware of the rows of a comparison: differences first, then what they share."""
 
 from __future__ import annotations
 

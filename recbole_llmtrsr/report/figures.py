@@ -1,4 +1,4 @@
-"""Which plots a comparison has."""
+"""The plots of a comparison."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from recbole_llmtrsr.report.facts import is_number, look_up
 from recbole_llmtrsr.report.plot import Plot, Point, Series, beside
 
 _GROUPS = ("history length", "target popularity", "target text")  # not by prompt: models trim different prompts
-_LEAST_SECONDS = 0.001  # clocks are read to the millisecond, and a logarithm needs more than 0
+_LEAST_SECONDS = 0.001  # the resolution of the times, and above 0 for the logarithm
 
 
 def plots_by_k(comparison: Comparison, metrics: Sequence[str]) -> list[Plot]:
-    """A plot for each metric that is known at several cut-offs."""
+    """A plot for each metric with several cut-offs."""
     families: dict[str, list[int]] = {}
     for metric in metrics:
         name, _, k = metric.rpartition("@")
@@ -31,7 +31,7 @@ def plots_by_k(comparison: Comparison, metrics: Sequence[str]) -> list[Plot]:
 
 
 def plots_by_group(comparison: Comparison, metric: str) -> list[Plot]:
-    """A plot for each way to group the targets."""
+    """A plot for each kind of group."""
     plots, of_chance = [], chance_of_groups(comparison)
     for kind in _GROUPS:
         sizes: dict[str, list[int]] = {}
@@ -101,7 +101,7 @@ def _against(comparison: Comparison, metric: str, what: str, label: str, path: t
 
 
 def _while_training(comparison: Comparison) -> Plot | None:
-    """Validation by time, of the first seed, for runs that kept it."""
+    """Validation scores by time, of the first seed, for runs that recorded them."""
     series, metrics = [], set()
     for number, row in enumerate(comparison.rows):
         result = row.results[0]

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else."""
+"""A comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
