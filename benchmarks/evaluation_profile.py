@@ -14,18 +14,15 @@ part has its own time.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from common.clock import Clock
 from common.machine import versions
 from common.prompts import test_prompts
-from common.runs import load_run
+from common.runs import load_run, parsed, run_parser
 
 from recbole_llmtrsr.data.loaders import prefetch
 from recbole_llmtrsr.engine import scorer, scoring
@@ -40,9 +37,10 @@ FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"
 
 
 def main() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    parser = run_parser(__doc__)
+    parser.add_argument("--no_training", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    known = parsed(parser)
     options = {"use_gpu": known.device != "cpu", "max_train_targets_per_user": 1}
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), **options)
@@ -85,16 +83,6 @@ def measured(clock: Clock, model: Any, loop: Loop, call: Callable[[], Any]) -> N
 def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], Any]) -> Iterator[Any]:
     """`prefetched` without its thread."""
     return map(prepare, batches)
-
-
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
-    parser.add_argument("--no_training", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_known_args()
 
 
 def watch(clock: Clock, trainer: Any, model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -26,6 +27,11 @@ def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Resu
     result = call()
     synchronize(device)
     return time.perf_counter() - start, result
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
 def by_turns(
