@@ -9,11 +9,7 @@ from itertools import chain
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ranking
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
-_SOURCES = {
-    "stored": "found in the store",
-    "written": "written now",
-    "replaced": "replaced by the extractive writer",
-}
+_SOURCES = {"stored": "found in the store", "written": "written now", "replaced": "replaced by the extractive writer"}
 _ENDINGS = {"stop": "ended by itself", "length": "cut off at the limit"}
 
 

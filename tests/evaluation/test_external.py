@@ -150,11 +150,7 @@ def test_of_many_faults_five_are_named(score, capsys):
 @pytest.mark.parametrize(
     ("text", "name", "fault"),
     [
-        (
-            "user,item,score\nb,i1,1\n",
-            "a.csv",
-            "lack the columns n_events: the header must name user, n_events",
-        ),
+        ("user,item,score\nb,i1,1\n", "a.csv", "lack the columns n_events: the header must name user, n_events"),
         (SCORES.replace("b,4,i1", "b,4.5,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0: 'i1'"),
         (SCORES.replace("b,4,i1", "b,,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0"),
         (SCORES + "b,4,i1,0,5\n", "a.csv", "cannot be read: "),

@@ -5,16 +5,10 @@ import math
 import re
 
 from recbole_llmtrsr.evaluation.comparison.cells import STRANGE_PROMPTS, correction, places
-from recbole_llmtrsr.evaluation.comparison.comparison import (
-    AblationEstimate,
-    Comparison,
-    Estimate,
-    GroupEstimate,
-    PairTest,
-    Row,
-    from_json,
-)
+from recbole_llmtrsr.evaluation.comparison.comparison import AblationEstimate, Comparison, GroupEstimate, Row, from_json
+from recbole_llmtrsr.evaluation.comparison.estimates import PairTest
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv
+from recbole_llmtrsr.evaluation.comparison.statistics import Estimate
 from recbole_llmtrsr.evaluation.comparison.tables import (
     ablation_table,
     as_latex,
@@ -287,12 +281,7 @@ def test_every_table_is_there_in_latex_too():
 def test_all_files_are_written_and_json_holds_everything(tmp_path):
     comparison = three()
     write_comparison(tmp_path, comparison)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "comparison.csv",
-        "comparison.json",
-        "comparison.md",
-        "comparison.tex",
-    ]
+    assert {path.name for path in tmp_path.iterdir()} == {f"comparison.{form}" for form in ("csv", "json", "md", "tex")}
     again = from_json(json.loads((tmp_path / "comparison.json").read_text()))
     assert as_markdown(again) == (tmp_path / "comparison.md").read_text() == as_markdown(comparison)
     assert as_csv(again) == (tmp_path / "comparison.csv").read_text()
