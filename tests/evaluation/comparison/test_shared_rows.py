@@ -120,9 +120,8 @@ def test_runs_on_other_targets_or_sets_are_refused(changes, fault):
 
 
 def test_which_of_several_positives_is_called_the_target_does_not_matter():
-    several = {"n_positives": [2, 2, 2, 2]}
-    other = table([2.0] * 4, targets=["i1", "i2", "i3", "x"], **several)
-    assert share_rows([run("A", 1, table([1.0] * 4, **several)), run("B", 1, other)]) is not None
+    one, other = (table([1.0] * 4, targets=["i1", "i2", "i3", last], n_positives=[2] * 4) for last in ("i4", "x"))
+    assert share_rows([run("A", 1, one), run("B", 1, other)]) is not None
 
 
 def test_where_rows_share_user_and_length_the_target_tells_them_apart():
@@ -219,9 +218,8 @@ def test_runs_on_other_files_of_one_name_are_refused():
     a = run("A", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "summaries.jsonl": "0"})
     check_comparable([a, run("B", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "other.jsonl": "1"})])
     check_comparable([a, run("B", 1, None)])  # an older version, another program
-    with pytest.raises(
-        UserError, match=re.escape("C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)")
-    ):
+    fault = "C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)"
+    with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([run("B", 1, None), a, run("C", 1, None, data_files={"tiny.inter": "982639cd"})])
     texts = {"tiny.item": "1", "summaries.jsonl": "1"}
     check_comparable([run("A", 1, None, data_files=texts), run("B", 1, None, data_files={"summaries.jsonl": "2"})])
