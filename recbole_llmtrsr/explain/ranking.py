@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import rankdata
+
 
 @dataclass(frozen=True)
 class ExplainedCandidate:
@@ -51,14 +53,10 @@ def ranking(candidates: Sequence[ExplainedCandidate]) -> tuple[Ranked, ...]:
     >>> [(ranked.candidate.token, ranked.rank) for ranked in made]
     [('b', 1.0), ('a', 2.5), ('c', 2.5)]
     """
-    order = sorted(candidates, key=lambda candidate: -_score(candidate))
-    n_equal = Counter(_score(candidate) for candidate in order)
-    made: list[Ranked] = []
-    first: dict[float, int] = {}
-    for position, candidate in enumerate(order):
-        n = n_equal[_score(candidate)]
-        made.append(Ranked(candidate, first.setdefault(_score(candidate), position) + (n + 1) / 2, n))
-    return tuple(made)
+    order = sorted(candidates, key=_score, reverse=True)
+    scores = [_score(candidate) for candidate in order]
+    n_equal, ranks = Counter(scores), rankdata([-score for score in scores]).tolist()
+    return tuple(Ranked(candidate, rank, n_equal[score]) for candidate, rank, score in zip(order, ranks, scores))
 
 
 def best(ranked: Sequence[Ranked], n: int) -> tuple[Ranked, ...]:

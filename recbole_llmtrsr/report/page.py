@@ -9,19 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.cells import (
-    ABOUT_GROUPS,
-    GIVEN_WEIGHTS,
-    MISSING,
-    STRANGE_PROMPTS,
-    correction,
-    figure,
-    interval,
-    metrics_of,
-    places,
-    short,
-    told_seeds,
-)
+from recbole_llmtrsr.evaluation.comparison import cells
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report import facts, meanings, plot
 from recbole_llmtrsr.report.axis import linear_axis
@@ -40,11 +28,11 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     Raises:
         UserError: no row has metrics.
     """
-    metrics = metrics_of(comparison)
+    metrics = cells.metrics_of(comparison)
     if not metrics:
         raise UserError("report: no run has test metrics: give the split a test part (eval_args.split)")
     metric = main_metric(comparison, metrics)
-    placed = zip(comparison.rows, places([row.metrics for row in comparison.rows], metric))
+    placed = zip(comparison.rows, cells.places([row.metrics for row in comparison.rows], metric))
     ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
     pairs = (find_test(comparison.tests, ranked[0].label, other.label, metric) for other in ranked[1:])
     tests = [test for test in pairs if test is not None]
@@ -82,14 +70,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         main_changes=lambda row: [ablation.metrics[metric] for ablation in row.ablations if metric in ablation.metrics],
         strip_axis=_strip_axis,
         level=LEVEL,
-        given_weights=GIVEN_WEIGHTS,
-        strange_prompts=STRANGE_PROMPTS,
-        about_groups=ABOUT_GROUPS,
-        correction=correction(comparison),
-        figure=figure,
-        short=short,
-        interval=interval,
-        missing=MISSING,
+        cells=cells,
         canvas=plot,
     )
 
@@ -125,7 +106,7 @@ def _chips(comparison: Comparison) -> list[str]:
     """Short labels of what all rows share, and of their seeds."""
     first = next((result for row in comparison.rows for result in row.results), {})
     n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
-    seeds = told_seeds(comparison.rows)
+    seeds = cells.told_seeds(comparison.rows)
     chips = []
     if n_test is not None:
         chips.append(f"{n_test:,} test targets")
