@@ -129,7 +129,7 @@ def arguments() -> argparse.Namespace:
 
 def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone, list[str]]:
     """A random backbone of the shape with the prompts of the data, and our back-ends, all exact on it."""
-    builtin = assemble(run.config.settings, run.asked, torch.device("cpu"), run.config["seed"])
+    builtin = assemble(run.config.settings, run.dataset, torch.device("cpu"), run.config["seed"])
     backbone = random_backbone(known.shape, builtin.backbone, known.device, getattr(torch, known.dtype))
     if known.lora:
         apply_lora(backbone, rank=8, alpha=16, dropout=0.0)  # dropout would make the gradients of two ways differ

@@ -46,7 +46,7 @@ def main() -> None:
             print(evaluate_made_up_users(known, Path(folder), **options))
             return
         run = load_run(known.data, known.data_path, Path(folder), **options)
-        parts = assemble(run.config.settings, run.asked, torch.device(known.device), run.config["seed"])
+        parts = assemble(run.config.settings, run.dataset, torch.device(known.device), run.config["seed"])
         parts.backbone.eval()
         print(f"{device_name(parts.backbone.device)}; {versions()}\n")
         if known.candidates:
@@ -103,7 +103,7 @@ def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackb
 
 def with_candidates(run: Run, parts: PromptedBackbone, prompts: Prompts, n: int) -> Prompts:
     """The same prefixes with n items of the catalogue, in random order."""
-    order = 1 + np.random.default_rng(0).permutation(run.asked.item_num - 1)  # 0 is the padding
+    order = 1 + np.random.default_rng(0).permutation(run.dataset.item_num - 1)  # 0 is the padding
     sections = [parts.prompts.candidate(item) for item in np.resize(order, n).tolist()]
     return Prompts(prompts.prefixes, [sections] * len(prompts.prefixes))
 

@@ -44,7 +44,7 @@ def main() -> None:
     options = {"use_gpu": known.device != "cpu", "max_train_targets_per_user": 1}
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), **options)
-        model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"])
+        model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"])
         trainer = LLMTRSRTrainer(run.config, model)
     warm_up, _ = test_prompts(run, model.prompts, 4)
     budget = TokenBudget(None, model.device, "warm-up")
@@ -65,7 +65,7 @@ def main() -> None:
         return
     for name, loop in loops.items():
         measured(clock, model, loop, lambda: trainer._train_epoch(run.loaders[0], 0))
-        print(f"\n{known.data}, training on {len(run.asked):,} targets; {name}\n")
+        print(f"\n{known.data}, training on {len(run.dataset):,} targets; {name}\n")
         print(clock.table([FORWARD, BACKWARD, STEP]), flush=True)
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for name in (SASREC, "LiteLLM4Rec", "HLLM"):
             run = load_run(known.data, known.data_path, Path(folder), name, **options)
-            model = get_model(name)(run.config, run.asked).to(run.config["device"]).eval()
+            model = get_model(name)(run.config, run.dataset).to(run.config["device"]).eval()
             batches = list(rows_of(run, known.n_histories))
             calls[name] = full_ranking(model, batches, numbers(run))
         n = sum(map(len, batches))
@@ -71,7 +71,7 @@ def rows_of(run: Run, n: int) -> Iterator[Any]:
 
 
 def numbers(run: Run) -> torch.autocast:
-    """The number format of an evaluation: RecBole's own models compute in fp32."""
+    """The number format of an evaluation: RecBole's models compute in fp32."""
     device = run.config["device"]
     half = weights_dtype(run.config.settings.backbone.precision, device) == torch.bfloat16
     is_ours = hasattr(run.config.model_class, "check_config")
@@ -91,7 +91,7 @@ def full_ranking(model: Any, batches: list[Any], numbers: torch.autocast) -> Cal
 
 def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
     """Scores of one item for every row, in prompts that are made ahead, and their mean length in tokens."""
-    model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"]).eval()
+    model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"]).eval()
     ids = [int(i) for rows in rows_of(run, n) for i in rows["history_id"]]
     prefixes = [model._prefix(i) for i in ids]
     candidates = [[model.prompts.candidate(1)] for _ in ids]

@@ -123,7 +123,7 @@ def measure(
     for generator in generators.values():  # warm up
         list(generator.generate(prompts[:1], 4))
     for _ in range(repetitions):
-        for size, generator in generators.items():  # by turns, so that a slow minute of the machine meets all
+        for size, generator in generators.items():  # by turns, so that a slow minute of the machine affects all
             start = time.perf_counter()
             answers: dict[int, Any] = dict(generator.generate(prompts, limit))
             seconds[size].append(time.perf_counter() - start)

@@ -71,7 +71,7 @@ def trainer(known: argparse.Namespace, precision: str) -> tuple[LLMTRSRTrainer, 
     """A trainer of equal weights in this number format, some training batches and some of the test."""
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), precision=precision)
-        model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"])
+        model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"])
         own = LLMTRSRTrainer(run.config, model)
     train = list(islice(run.loaders[0], known.n_batches))
     return own, train, [rows for rows, *_ in islice(run.loaders[2], known.n_batches)]

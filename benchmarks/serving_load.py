@@ -179,7 +179,7 @@ def run(port: int, asked: list[Asked], concurrency: int) -> list[Answered]:
 
 
 def ask(port: int, asked: Asked) -> Answered:
-    """Send a request over a connection of its own, and read the answer, or leave."""
+    """Send a request over a new connection, and read the answer or close it before."""
     start = time.perf_counter()
     if asked.kind == CANCELLED:
         head = f"POST {asked.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

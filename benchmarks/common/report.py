@@ -74,7 +74,7 @@ def table(lines: Sequence[Line], n_histories: int, peak: float) -> None:
         ratios = [other / one for one, other in zip(first.seconds, line.seconds, strict=True)]
         ratio = statistics.median(ratios)
         cells = [spread(ratios, 2)]
-        # The same work with another back-end has no ceiling but its own.
+        # The same work on another back-end needs no ceiling.
         for counted in line.operations:
             ceiling = counted / first.operations[0]
             cells += [f"{ceiling:.2f}", f"{ratio / ceiling:.0%}"] if line.operations != first.operations else ["", ""]

@@ -47,7 +47,7 @@ class Run:
     loaders: tuple[Any, Any, Any]
 
     @property
-    def asked(self) -> Any:
+    def dataset(self) -> Any:
         """The data set, of the training rows: what a model is built from."""
         return self.loaders[0]._dataset
 

@@ -39,7 +39,7 @@ def by_turns(
 ) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, int]]:
     """Seconds of every repetition, the last result, and the last batch size, of each call.
 
-    One after the other in every turn, so that a slow minute of the machine meets all; one turn more warms up. A call
+    One after the other in every turn, so that a slow minute of the machine affects all; one turn more warms up. A call
     that is out of memory goes on with half its batch size, and what it lost by that is not counted.
 
     Raises:

@@ -41,7 +41,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"scores {path} cannot be read: {error.strerror or error}") from error
     except UserError:
         raise
-    except ValueError as error:  # pandas' own errors, and text that is not UTF-8
+    except ValueError as error:  # the errors of pandas, and text that is not UTF-8
         raise UserError(f"scores {path} cannot be read: {error}") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:

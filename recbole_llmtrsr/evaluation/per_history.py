@@ -20,7 +20,7 @@ ABLATION_DIR = "ablations"  # beside it, with a table for every ablation
 _TEXT = ("user_id", "target")
 _COUNTS = ("n_candidates", "n_positives")
 _BEFORE = ("user_id", "n_events", "target", *_COUNTS, "rank")
-# Features, and the types that tell "unknown" from 0 and False.
+# Features, with types that distinguish "unknown" from 0 and False.
 _FEATURES = {"target_popularity": "Int64", "target_words": "Int64", "prompt_trimmed": "boolean"}
 _TRUTH = {"True": True, "False": False, "": None}
 
@@ -97,7 +97,7 @@ def read_per_history(path: Path) -> pd.DataFrame:
     """
     try:
         text = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # the errors of pandas are ValueErrors
         raise UserError(f"{path} cannot be read as a per-history table: {error}") from error
     missing = [name for name in (*_BEFORE, *_FEATURES) if name not in text]
     if missing:

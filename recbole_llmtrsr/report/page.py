@@ -65,7 +65,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         further_meanings={one.mode: one.meaning for one in others if one.meaning},
         chips=_chips(comparison),
         has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
-        ablated=[(row, _told_of_ablations(row)) for row in comparison.rows if row.ablations],
+        ablated=[(row, _ablation_reports(row)) for row in comparison.rows if row.ablations],
         others_last=[metric, *(other for other in metrics if other != metric)],
         main_changes=lambda row: [ablation.metrics[metric] for ablation in row.ablations if metric in ablation.metrics],
         strip_axis=_strip_axis,
@@ -106,7 +106,7 @@ def _chips(comparison: Comparison) -> list[str]:
     """Short labels of what all rows share, and of their seeds."""
     first = next((result for row in comparison.rows for result in row.results), {})
     n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
-    seeds = cells.told_seeds(comparison.rows)
+    seeds = cells.seeds_text(comparison.rows)
     chips = []
     if n_test is not None:
         chips.append(f"{n_test:,} test targets")
@@ -119,14 +119,14 @@ def _chips(comparison: Comparison) -> list[str]:
     return [*chips, *([seeds] if seeds else [])]
 
 
-def _told_of_ablations(row: Row) -> dict[str, dict[str, str]]:
+def _ablation_reports(row: Row) -> dict[str, dict[str, str]]:
     """What the runs report of their ablations beside the metrics: numbers of changed prompts, reasons for none."""
-    told = [facts.look_up(result, "ablations") or {} for result in row.results]
-    changed = [(name, found["n_changed"]) for one in told for name, found in (one.get("changed") or {}).items()]
+    reports = [facts.look_up(result, "ablations") or {} for result in row.results]
+    changed = [(name, found["n_changed"]) for one in reports for name, found in (one.get("changed") or {}).items()]
     counts = {name: sorted({n for other, n in changed if other == name}) for name, _ in changed}
     return {
         "changed": {name: " · ".join(f"{n:,}" for n in found) for name, found in counts.items()},
-        "left_out": {name: reason for one in told for name, reason in (one.get("left_out") or {}).items()},
+        "left_out": {name: reason for one in reports for name, reason in (one.get("left_out") or {}).items()},
     }
 
 

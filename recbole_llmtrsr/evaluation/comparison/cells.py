@@ -51,11 +51,11 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
-def told_seeds(rows: Sequence[Row]) -> str:
+def seeds_text(rows: Sequence[Row]) -> str:
     """The seeds of all rows, or of each row where they differ; empty where none is known.
 
     >>> row = lambda label, *seeds: Row(label, seeds, {}, (), (), ())
-    >>> told_seeds([row("A", 7)]), told_seeds([row("A", 1, 2), row("B", 1), row("C", 1, 2)])
+    >>> seeds_text([row("A", 7)]), seeds_text([row("A", 1, 2), row("B", 1), row("C", 1, 2)])
     ('seed 7', 'seeds 1, 2 of A, C; 1 of B')
     """
     labels: dict[str, list[str]] = {}

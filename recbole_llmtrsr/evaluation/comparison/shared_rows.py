@@ -200,30 +200,32 @@ def protocol_faults(options: Mapping[str, Any], verb: str = "runs") -> list[str]
         options: effective options by the name of the row; a missing option, as of another program, is ignored.
         verb: of the messages.
     """
-    return _faults({name: _protocol(own, _kind(own)) for name, own in options.items()}, verb)
+    return _faults({name: _protocol(of_run, _kind(of_run)) for name, of_run in options.items()}, verb)
 
 
 def _check_same_protocol(runs: Sequence[Run]) -> None:
     """Check that runs were tested on the same rows with the same weights, as far as they record it."""
-    told = {}
+    protocols = {}
     for run in runs:
         options = run.result.get("options")
         kind = "candidates" if "hash" in (run.result.get("candidates") or {}).get("test", {}) else _kind(options)
-        told[str(run)] = _protocol(options, kind)
+        protocols[str(run)] = _protocol(options, kind)
         if kind == "full":
-            told[str(run)]["exclude_seen"] = _excludes_seen(options)
+            protocols[str(run)]["exclude_seen"] = _excludes_seen(options)
         if run.per_history is None:  # else its rows are compared
-            told[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
-    faults = _faults(told, "ran")
+            protocols[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
+    faults = _faults(protocols, "ran")
     if faults:
         raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
 
 
-def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
+def _faults(protocols: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
     """For every option, the first name whose value differs from that of the first name."""
     faults = []
-    for option in dict.fromkeys(option for protocol in told.values() for option in protocol):
-        known = [(name, own[option]) for name, own in told.items() if own.get(option, _UNKNOWN) is not _UNKNOWN]
+    for option in dict.fromkeys(option for protocol in protocols.values() for option in protocol):
+        known = [
+            (name, found[option]) for name, found in protocols.items() if found.get(option, _UNKNOWN) is not _UNKNOWN
+        ]
         for name, value in known:
             if value != known[0][1]:
                 faults.append(f"{name} {verb} with {option} {value}, {known[0][0]} with {known[0][1]}")

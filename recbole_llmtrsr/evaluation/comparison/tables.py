@@ -28,8 +28,8 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     metrics_of,
     peak_memory,
     places,
+    seeds_text,
     short,
-    told_seeds,
 )
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv, marked_metrics
@@ -139,7 +139,7 @@ def group_tables(comparison: Comparison) -> list[TextTable]:
 
 
 def _caption(comparison: Comparison) -> str:
-    first, seeds = comparison.rows[0], told_seeds(comparison.rows)
+    first, seeds = comparison.rows[0], seeds_text(comparison.rows)
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     spread = " ± standard deviation over seeds" if several else ""
     legend = spread + (" [95 % interval over users]" if comparison.random is not None else "")
