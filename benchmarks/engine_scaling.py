@@ -29,8 +29,8 @@ import torch
 from common.machine import versions
 from common.memory import evaluate_made_up_users
 from common.prompts import Prompts, test_prompts
-from common.runs import Run, load_run
-from common.timing import by_turns
+from common.runs import Run, load_run, parsed, run_parser
+from common.timing import by_turns, spread
 from common.ways import ours, precision
 
 from recbole_llmtrsr.engine.token_budget import TokenBudget
@@ -39,37 +39,32 @@ from recbole_llmtrsr.runtime.device import device_name
 
 
 def main() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    known = arguments()
     options = {"use_gpu": known.device != "cpu"}
     with tempfile.TemporaryDirectory() as folder:
         if known.memory_of:
             print(evaluate_made_up_users(known, Path(folder), **options))
             return
         run = load_run(known.data, known.data_path, Path(folder), **options)
-        parts = assemble(run.config.settings, run.asked, torch.device(known.device), run.config["seed"])
+        parts = assemble(run.config.settings, run.dataset, torch.device(known.device), run.config["seed"])
         parts.backbone.eval()
         print(f"{device_name(parts.backbone.device)}; {versions()}\n")
         if known.candidates:
             time_by_candidates(known, run, parts)
     if known.users:
-        memory_by_users(known, others)
+        memory_by_users(known, sys.argv[1:])
 
 
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+def arguments() -> argparse.Namespace:
+    parser = run_parser(__doc__)
     parser.add_argument("--candidates", type=int, nargs="*", default=[21, 101, 301, 1001, 2001])
     parser.add_argument("--n_histories", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--users", type=int, nargs="*", default=[1000, 10_000])
     parser.add_argument("--n_events", type=int, default=8, help="of every made-up user; at least 4")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory_of", type=int, help=argparse.SUPPRESS)  # users; this process is one of the measured
-    return parser.parse_known_args()
+    return parsed(parser)
 
 
 def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackbone) -> None:
@@ -97,8 +92,7 @@ def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackb
     print("|---:|---:|---:|---:|")
     for n, median, line in zip(known.candidates, medians, fitted):
         each = [1000 * t / len(prompts.prefixes) for t in seconds[str(n)]]
-        print(f"| {n:,} | {1000 * median:.1f} ({min(each):.1f} - {max(each):.1f}) | {1000 * line:.1f} |"
-              f" {median / line - 1:+.1%} |")  # fmt: skip
+        print(f"| {n:,} | {spread(each, 1)} | {1000 * line:.1f} | {median / line - 1:+.1%} |")
     worst = int(np.abs(residuals).argmax())
     print(
         f"\nms = {1000 * start:.2f} + {1000 * slope:.4f} x candidates; R2 {determined:.5f}; the largest residual is"
@@ -109,7 +103,7 @@ def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackb
 
 def with_candidates(run: Run, parts: PromptedBackbone, prompts: Prompts, n: int) -> Prompts:
     """The same prefixes with n items of the catalogue, in random order."""
-    order = 1 + np.random.default_rng(0).permutation(run.asked.item_num - 1)  # 0 is the padding
+    order = 1 + np.random.default_rng(0).permutation(run.dataset.item_num - 1)  # 0 is the padding
     sections = [parts.prompts.candidate(item) for item in np.resize(order, n).tolist()]
     return Prompts(prompts.prefixes, [sections] * len(prompts.prefixes))
 

@@ -14,18 +14,15 @@ part has its own time.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from common.clock import Clock
 from common.machine import versions
 from common.prompts import test_prompts
-from common.runs import load_run
+from common.runs import load_run, parsed, run_parser
 
 from recbole_llmtrsr.data.loaders import prefetch
 from recbole_llmtrsr.engine import scorer, scoring
@@ -40,13 +37,14 @@ FORWARD, BACKWARD, STEP = "the backbone's forward", "backward", "optimizer step"
 
 
 def main() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    parser = run_parser(__doc__)
+    parser.add_argument("--no_training", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    known = parsed(parser)
     options = {"use_gpu": known.device != "cpu", "max_train_targets_per_user": 1}
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), **options)
-        model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"])
+        model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"])
         trainer = LLMTRSRTrainer(run.config, model)
     warm_up, _ = test_prompts(run, model.prompts, 4)
     budget = TokenBudget(None, model.device, "warm-up")
@@ -67,7 +65,7 @@ def main() -> None:
         return
     for name, loop in loops.items():
         measured(clock, model, loop, lambda: trainer._train_epoch(run.loaders[0], 0))
-        print(f"\n{known.data}, training on {len(run.asked):,} targets; {name}\n")
+        print(f"\n{known.data}, training on {len(run.dataset):,} targets; {name}\n")
         print(clock.table([FORWARD, BACKWARD, STEP]), flush=True)
 
 
@@ -85,16 +83,6 @@ def measured(clock: Clock, model: Any, loop: Loop, call: Callable[[], Any]) -> N
 def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], Any]) -> Iterator[Any]:
     """`prefetched` without its thread."""
     return map(prepare, batches)
-
-
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
-    parser.add_argument("--no_training", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_known_args()
 
 
 def watch(clock: Clock, trainer: Any, model: Any) -> None:

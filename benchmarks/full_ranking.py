@@ -11,7 +11,6 @@ column is the ratio to the sum of SASRec and such a prompt, the least and the mo
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from typing import Any
 
 import torch
 from common.machine import processor, versions
-from common.runs import Run, load_run
-from common.timing import by_turns, timed
+from common.runs import Run, load_run, parsed, run_parser
+from common.timing import by_turns, spread, timed
 
 from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.llm.make_backbone import weights_dtype
@@ -33,15 +32,17 @@ SASREC, PROMPT = "SASRec", "LLMTRSR, one prompt"
 
 
 def main() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    parser = run_parser(__doc__)
+    parser.add_argument("--n_histories", type=int, default=512)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    known = parsed(parser)
     options = {"use_gpu": known.device != "cpu", "eval_args": {"mode": "full"}}
     calls: dict[str, Callable[[int], Any]] = {}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for name in (SASREC, "LiteLLM4Rec", "HLLM"):
             run = load_run(known.data, known.data_path, Path(folder), name, **options)
-            model = get_model(name)(run.config, run.asked).to(run.config["device"]).eval()
+            model = get_model(name)(run.config, run.dataset).to(run.config["device"]).eval()
             batches = list(rows_of(run, known.n_histories))
             calls[name] = full_ranking(model, batches, numbers(run))
         n = sum(map(len, batches))
@@ -57,7 +58,7 @@ def main() -> None:
     both = [sum(pair) for pair in zip(seconds[SASREC], seconds[PROMPT])]
     for name, own in seconds.items():
         ratios = [one / other for one, other in zip(own, both)]
-        print(f"| {name} | {spread([1000 * s / n for s in own])} | {spread(ratios)} |")
+        print(f"| {name} | {spread([1000 * s / n for s in own], 2)} | {spread(ratios, 2)} |")
 
 
 def rows_of(run: Run, n: int) -> Iterator[Any]:
@@ -70,7 +71,7 @@ def rows_of(run: Run, n: int) -> Iterator[Any]:
 
 
 def numbers(run: Run) -> torch.autocast:
-    """The number format of an evaluation: RecBole's own models compute in fp32."""
+    """The number format of an evaluation: RecBole's models compute in fp32."""
     device = run.config["device"]
     half = weights_dtype(run.config.settings.backbone.precision, device) == torch.bfloat16
     is_ours = hasattr(run.config.model_class, "check_config")
@@ -90,7 +91,7 @@ def full_ranking(model: Any, batches: list[Any], numbers: torch.autocast) -> Cal
 
 def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
     """Scores of one item for every row, in prompts that are made ahead, and their mean length in tokens."""
-    model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"]).eval()
+    model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"]).eval()
     ids = [int(i) for rows in rows_of(run, n) for i in rows["history_id"]]
     prefixes = [model._prefix(i) for i in ids]
     candidates = [[model.prompts.candidate(1)] for _ in ids]
@@ -102,21 +103,6 @@ def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
             model.log_odds(prompts)
 
     return call, n_tokens
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
-
-
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
-    parser.add_argument("--n_histories", type=int, default=512)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_known_args()
 
 
 if __name__ == "__main__":

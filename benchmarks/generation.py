@@ -22,6 +22,7 @@ from typing import Any
 import recbole
 import torch
 from common.machine import processor, versions
+from common.timing import spread
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
@@ -122,7 +123,7 @@ def measure(
     for generator in generators.values():  # warm up
         list(generator.generate(prompts[:1], 4))
     for _ in range(repetitions):
-        for size, generator in generators.items():  # by turns, so that a slow minute of the machine meets all
+        for size, generator in generators.items():  # by turns, so that a slow minute of the machine affects all
             start = time.perf_counter()
             answers: dict[int, Any] = dict(generator.generate(prompts, limit))
             seconds[size].append(time.perf_counter() - start)
@@ -158,10 +159,9 @@ def report(
         median = statistics.median(times)
         ratios = [one / other for one, other in zip(seconds[1], times, strict=True)]
         same = sum(one == other for one, other in zip(texts[1], texts[size], strict=True))
-        spread = f" ({min(ratios):.2f} - {max(ratios):.2f})" if size > 1 else ""
         print(
-            f"| {size} | {median:.1f} ({min(times):.1f} - {max(times):.1f}) | {known.n_prompts / median:.2f}"
-            f" | {tokens / median:.0f} | {statistics.median(ratios):.2f}{spread} | {same}/{known.n_prompts} |"
+            f"| {size} | {spread(times, 1)} | {known.n_prompts / median:.2f} | {tokens / median:.0f} |"
+            f" {spread(ratios, 2) if size > 1 else '1.00'} | {same}/{known.n_prompts} |"
         )
 
 

@@ -10,7 +10,6 @@ as --backbone=<folder> --tune=all. Scores of both are compared in the run.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import islice
@@ -20,8 +19,8 @@ from typing import Any
 
 import torch
 from common.machine import versions
-from common.runs import load_run
-from common.timing import timed
+from common.runs import load_run, parsed, run_parser
+from common.timing import spread, timed
 from torch import Tensor
 
 from recbole_llmtrsr.registry import get_model
@@ -32,15 +31,10 @@ FORMATS = ("fp32", "bf16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = run_parser(__doc__)
     parser.add_argument("--n_batches", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=3)
-    known, others = parser.parse_known_args()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    known = parsed(parser)
     trainers = {name: trainer(known, name) for name in FORMATS}
     seconds: dict[str, dict[str, list[float]]] = {
         task: {name: [] for name in FORMATS} for task in ("training", "scoring")
@@ -63,9 +57,9 @@ def main() -> None:
     print("| task | fp32, ms per batch | bf16, ms per batch | bf16 is times faster (least - most) |")
     print("|---|---:|---:|---:|")
     for task, taken in seconds.items():
-        ratios = sorted(slow / fast for slow, fast in zip(taken["fp32"], taken["bf16"], strict=True))
+        ratios = [slow / fast for slow, fast in zip(taken["fp32"], taken["bf16"], strict=True)]
         each = (f"{1000 * median(taken[name]) / known.n_batches:.1f}" for name in FORMATS)
-        print(f"| {task} | {' | '.join(each)} | {median(ratios):.2f} ({ratios[0]:.2f} - {ratios[-1]:.2f}) |")
+        print(f"| {task} | {' | '.join(each)} | {spread(ratios, 2)} |")
     difference = (scores["fp32"] - scores["bf16"]).abs().max()
     print(
         f"\nscores with untrained weights: standard deviation {scores['fp32'].std():.3f},"
@@ -77,7 +71,7 @@ def trainer(known: argparse.Namespace, precision: str) -> tuple[LLMTRSRTrainer, 
     """A trainer of equal weights in this number format, some training batches and some of the test."""
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), precision=precision)
-        model = get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"])
+        model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"])
         own = LLMTRSRTrainer(run.config, model)
     train = list(islice(run.loaders[0], known.n_batches))
     return own, train, [rows for rows, *_ in islice(run.loaders[2], known.n_batches)]

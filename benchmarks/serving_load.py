@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from common.machine import processor, versions
+from common.runs import parsed, run_parser
 
 import recbole_llmtrsr
 from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
@@ -94,9 +94,10 @@ class Answered:
 
 
 def main() -> None:
-    known, others = arguments()
-    sys.argv = [sys.argv[0], *others]
-    torch.set_num_threads(known.threads)
+    parser = run_parser(__doc__)
+    parser.add_argument("--n_requests", type=int, default=1000)
+    parser.add_argument("--concurrency", type=int, default=32)
+    known = parsed(parser)
     data_path = {} if known.data_path is None else {"data_path": str(Path(known.data_path).resolve())}
     started_in = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +179,7 @@ def run(port: int, asked: list[Asked], concurrency: int) -> list[Answered]:
 
 
 def ask(port: int, asked: Asked) -> Answered:
-    """Send a request over a connection of its own, and read the answer, or leave."""
+    """Send a request over a new connection, and read the answer or close it before."""
     start = time.perf_counter()
     if asked.kind == CANCELLED:
         head = f"POST {asked.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -278,16 +279,6 @@ def report(
     for share in (50, 95):
         both = [1000 * float(np.percentile(one, share)) for one in (calm, crowd)]
         print(f"| p{share} | {both[0]:.1f} | {both[1]:.1f} | {both[1] / both[0]:.1f} |")
-
-
-def arguments() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
-    parser.add_argument("--n_requests", type=int, default=1000)
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_known_args()
 
 
 if __name__ == "__main__":

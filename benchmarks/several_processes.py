@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 
 import torch
 from common.machine import processor, versions
+from common.timing import spread
 
 import recbole_llmtrsr
 
@@ -57,22 +57,16 @@ def main() -> None:
             of_one, of_several, of_apart = seconds[1, stage], seconds[n, stage], at_once[stage]
             ratios = [b / a for a, b in zip(of_one, of_several, strict=True)]
             expected = [b / n / a for a, b in zip(of_one, of_apart, strict=True)]
-            cells = [
-                spread(of_one, 1),
-                spread(of_several, 1),
-                spread(ratios, 2),
-                spread(of_apart, 1),
-                spread(expected, 2),
-            ]
-            print(f"| {stage} | {' | '.join(cells)} |")
-        print(f"\nresults equal: {told(one) == told(several)}")
+            columns = ((of_one, 1), (of_several, 1), (ratios, 2), (of_apart, 1), (expected, 2))
+            print(f"| {stage} | {' | '.join(spread(*column) for column in columns)} |")
+        print(f"\nresults equal: {comparable(one) == comparable(several)}")
         print(f"per-history tables equal: {tables(one) == tables(several)}")
         print(f"largest difference of a weight: {difference(one, several):.1e}")
         print(f"test: {one['test_result']} and {several['test_result']}")
 
 
 def run(known: argparse.Namespace, others: list[str], n: int, folder: Path) -> dict[str, Any]:
-    """A run in n processes, told by its result.json and the folder of it."""
+    """Make a run in n processes; returns its result.json and its folder."""
     folder.mkdir()
     launch = ["-m", "torch.distributed.run", f"--nproc_per_node={n}"] if n > 1 else []
     places = [f"--result_dir={folder / 'out'}", f"--checkpoint_dir={folder}", f"--summary_store={folder / 's.sqlite'}"]
@@ -100,8 +94,8 @@ def seconds_of(result: dict[str, Any], stage: str) -> float:
     return float(result["summaries"]["seconds"] if stage == "summaries" else result["cost"][stage]["seconds"])
 
 
-def told(result: dict[str, Any]) -> dict[str, Any]:
-    """What a result tells but for times, places and the number of processes."""
+def comparable(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without times, paths and the number of processes."""
     free = ("seconds", "cost", "checkpoint", "processes", "options", "command", "folder", "validations")
     rest: dict[str, Any] = {name: value for name, value in result.items() if name not in free}
     return {**rest, "summaries": {**result["summaries"], "seconds": None}}
@@ -116,11 +110,6 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     """The largest between two weights of the best checkpoints."""
     weights = [torch.load(result["folder"] / result["checkpoint"])["state_dict"] for result in (one, other)]
     return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
-
-
-def spread(values: list[float], digits: int) -> str:
-    """The median, the least and the most."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.model.assembly import PromptedBackbone
 
-# Of the deviation of scores within a history: half precision must not change who is above whom by much.
+# Of the deviation of scores within a history: half precision must not change the order by much.
 SPREAD = 0.5
 
 

@@ -35,7 +35,7 @@ def evaluate_made_up_users(known: argparse.Namespace, folder: Path, **options: A
     # What comes before the evaluation is no concern here.
     kept |= {"max_train_targets_per_user": 1, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
     run = load_run(NAME, str(folder), folder, **kept, **options)
-    trainer = LLMTRSRTrainer(run.config, get_model("LLMTRSR")(run.config, run.asked).to(run.config["device"]))
+    trainer = LLMTRSRTrainer(run.config, get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"]))
     device = run.config["device"]
     before = in_use(device)
     start = time.perf_counter()

@@ -65,7 +65,7 @@ def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Pr
     chosen, items = [], []
     for rows, history, *_ in run.loaders[2]:
         chosen += rows[HISTORY_ID].unique_consecutive().tolist()
-        items += [part.tolist() for part in rows[run.asked.iid_field].split(history.bincount().tolist())]
+        items += [part.tolist() for part in rows[run.dataset.iid_field].split(history.bincount().tolist())]
     wanted = min(n_histories, len(chosen))
     picked = [i * len(chosen) // wanted for i in range(wanted)]
     start = time.perf_counter()
@@ -78,4 +78,6 @@ def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Pr
 
 def prefix(run: Run, builder: PromptBuilder, history_id: int) -> list[int]:
     """Ids of a history's prefix."""
-    return [int(i) for i in builder.prefix(history_id, run.asked.summary(history_id), run.asked.histories[history_id])]
+    return [
+        int(i) for i in builder.prefix(history_id, run.dataset.summary(history_id), run.dataset.histories[history_id])
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.prompts import Prompts
+from common.timing import spread
 from common.ways import Way
 
 from recbole_llmtrsr.engine.operations import OperationCosts
@@ -72,8 +73,8 @@ def table(lines: Sequence[Line], n_histories: int, peak: float) -> None:
     for line in others:
         ratios = [other / one for one, other in zip(first.seconds, line.seconds, strict=True)]
         ratio = statistics.median(ratios)
-        cells = [f"{ratio:.2f} ({min(ratios):.2f} - {max(ratios):.2f})"]
-        # The same work with another back-end has no ceiling but its own.
+        cells = [spread(ratios, 2)]
+        # The same work on another back-end needs no ceiling.
         for counted in line.operations:
             ceiling = counted / first.operations[0]
             cells += [f"{ceiling:.2f}", f"{ratio / ceiling:.0%}"] if line.operations != first.operations else ["", ""]
@@ -85,7 +86,6 @@ def _row(line: Line, n_histories: int, peak: float, cells: list[str]) -> str:
     milliseconds = [1000 * t / n_histories for t in line.seconds]
     rate = line.operations[1] / statistics.median(line.seconds) / 1e9
     return (
-        f"| {line.name} | {line.size:,} | {line.tokens:,} | {statistics.median(milliseconds):.1f}"
-        f" ({min(milliseconds):.1f} - {max(milliseconds):.1f}) | {rate:,.1f} | {rate / peak:.0%} |"
-        f" {' | '.join(cells)} |"
+        f"| {line.name} | {line.size:,} | {line.tokens:,} | {spread(milliseconds, 1)} | {rate:,.1f} |"
+        f" {rate / peak:.0%} | {' | '.join(cells)} |"
     )

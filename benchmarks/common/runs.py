@@ -1,10 +1,14 @@
-"""The data of a run as the pipeline prepares it: split, candidates, summaries."""
+"""The data of a run as the pipeline prepares it: split, candidates, summaries; and the flags of a benchmark on it."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
@@ -18,6 +22,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the flags that all benchmarks on the data of a run share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="ml-100k")
+    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the flags, set the threads, and leave the options of the run in ``sys.argv``."""
+    known, others = parser.parse_known_args()
+    sys.argv = [sys.argv[0], *others]
+    torch.set_num_threads(known.threads)
+    return known
+
+
 @dataclass(frozen=True)
 class Run:
     """Options of a run, and its train, valid and test loaders."""
@@ -26,7 +47,7 @@ class Run:
     loaders: tuple[Any, Any, Any]
 
     @property
-    def asked(self) -> Any:
+    def dataset(self) -> Any:
         """The data set, of the training rows: what a model is built from."""
         return self.loaders[0]._dataset
 

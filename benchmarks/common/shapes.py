@@ -28,7 +28,7 @@ def random_backbone(shape: str, builtin: Backbone, device: str, dtype: torch.dty
         dtype: of the weights. The tables of rotary positions stay float32, as in a loaded model.
     """
     config = copy.deepcopy(builtin.transformer.config) if shape == "builtin" else _config(shape, builtin)
-    # With smaller weights, as usual before training, half precision hides what tells the candidates apart.
+    # With smaller weights, as usual before training, half precision hides the differences between candidates.
     config.initializer_range = config.hidden_size**-0.5
     with torch.device(device):
         lm = Qwen2ForCausalLM._from_config(config, dtype=dtype, attn_implementation="sdpa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,12 +29,17 @@ def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Resu
     return time.perf_counter() - start, result
 
 
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
+
+
 def by_turns(
     device: torch.device, calls: Mapping[str, Callable[[int], Any]], sizes: Mapping[str, int], repetitions: int
 ) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, int]]:
     """Seconds of every repetition, the last result, and the last batch size, of each call.
 
-    One after the other in every turn, so that a slow minute of the machine meets all; one turn more warms up. A call
+    One after the other in every turn, so that a slow minute of the machine affects all; one turn more warms up. A call
     that is out of memory goes on with half its batch size, and what it lost by that is not counted.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Reports."""
+"""Metrics under ties, tables by history, comparisons of runs, cost."""

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.evaluation score``, which measures another program's scores."""
+"""Command line: ``python -m recbole_llmtrsr.evaluation score``, which evaluates another program's scores."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Exact metrics under ties in RecBole's own evaluation, for every model alike.
+"""Exact metrics under ties in RecBole's evaluation, for all models.
 
 RecBole ranks by ``torch.topk``, which leaves equal scores in the order of their columns, and columns are item ids in
-the order of the .inter file: popular items first. On ml-100k a model that scores everything alike then has an MRR@10
-far above chance. Here it has that of chance, to the last digit.
+the order of the .inter file: popular items first. On ml-100k a model with constant scores then has an MRR@10 far above
+chance. Here it has exactly that of chance.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from recbole_llmtrsr.evaluation.tie_groups import Ints, tie_groups
 
 
 class RankingCollector(Collector):  # type: ignore[misc]
-    """RecBole's Collector, with the values of every row in the loader's order, of the latest evaluation.
+    """RecBole's Collector, with the values of every row of the latest evaluation, in the loader's order.
 
-    What `EXPECTED` does not name (coverage, popularity and the like of the recommended items; metrics without a
-    ranking) is collected as RecBole does it.
+    Metrics beyond `EXPECTED` (coverage, popularity and the like of the recommended items; metrics without a ranking)
+    are collected by RecBole.
 
     Args:
         config: our Config.
-        score_resolution: scores are rounded to multiples of it first, so that noise in a model's last bits, which
-            may depend on the candidates' places, breaks no ties; None compares them as they are.
+        score_resolution: scores are rounded to multiples of it first, so that noise in their last bits, which may
+            depend on the places of the candidates, breaks no ties; None compares them unrounded.
 
     Attributes:
         values: by "recall@3" and the like, unrounded. [n_rows]
@@ -56,7 +56,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self.forget()
 
     def forget(self) -> None:
-        """Leave nothing of earlier evaluations; RecBole tells no collector of one that has no rows."""
+        """Clear earlier evaluations; RecBole calls no collector for an evaluation without rows."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
         self.values: dict[str, Floats] = {}
         self.ranks: Floats = np.zeros(0)
@@ -69,7 +69,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Collect one batch.
 
         Args:
-            scores_tensor: [n_rows, n_items], -inf for what is no candidate; [n_rows] for value metrics.
+            scores_tensor: [n_rows, n_items], -inf for items that are no candidates; [n_rows] for value metrics.
             interaction: the rows.
             positive_u: row of each positive.
             positive_i: item of each positive.
@@ -98,10 +98,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         )
 
     def get_data_struct(self) -> DataStruct:
-        """What the evaluator reads of this evaluation; the next one begins anew.
+        """The input of the evaluator; the next evaluation starts empty.
 
         Deviation:
-            RecBole's own ends in an error where it holds counts, which coverage and popularity need.
+            RecBole's method fails on counts, which coverage and popularity need.
         """
         joined = {name: np.concatenate([b[name] for b in self._batches]) for name in next(iter(self._batches), {})}
         self.forget()
@@ -120,9 +120,9 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
 
 def _check_candidates(scores: Tensor, interaction: Interaction | None, config: Config) -> None:
-    """Refuse -inf for a candidate, which would leave its list unseen.
+    """Refuse -inf for a candidate, which would drop out of its list unnoticed.
 
-    In full ranking there is one row of the interaction for each of the scores, its target, which was looked at already.
+    In full ranking the interaction holds one row for each row of scores, its target, which `tie_groups` checks.
     """
     if interaction is None or len(interaction) <= len(scores) or HISTORY_ID not in interaction:
         return
@@ -137,14 +137,10 @@ def _check_candidates(scores: Tensor, interaction: Interaction | None, config: C
 
 
 class ExpectedEvaluator(Evaluator):  # type: ignore[misc]
-    """RecBole's Evaluator on what `RankingCollector` collected.
-
-    Args:
-        config: our Config.
-    """
+    """RecBole's Evaluator on the values of a `RankingCollector`."""
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """All metrics in the order of `metrics`, rounded as RecBole does."""
+        """All metrics in the order of the option `metrics`, rounded as RecBole does."""
         values = dataobject.get("rec.values")
         means = mean_values(values, dataobject.get("rec.n_positives"))
         for name, of_rows in values.items():
@@ -154,8 +150,9 @@ class ExpectedEvaluator(Evaluator):  # type: ignore[misc]
         result: OrderedDict[str, float] = OrderedDict()
         for metric in self.metrics:
             if metric in EXPECTED:
-                own = {name: mean for name, mean in means.items() if name.split("@")[0] == metric}
-                result.update({name: round(mean, self.config["metric_decimal_place"]) for name, mean in own.items()})
+                decimals = self.config["metric_decimal_place"]
+                of_metric = (name for name in means if name.split("@")[0] == metric)
+                result.update((name, round(means[name], decimals)) for name in of_metric)
             else:
                 result.update(self.metric_class[metric].calculate_metric(dataobject))
         return result

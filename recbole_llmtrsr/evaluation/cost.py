@@ -1,10 +1,10 @@
-"""What a run cost beside its metrics: time, tokens, operations and memory, by stage and for every model.
+"""The cost of a run: time, tokens, operations and memory, by stage and for every model.
 
     flops_per_second = operations / seconds,   share_of_peak = flops_per_second / measured peak
 
-`seconds` are those of the whole stage, data path and metrics included, so the share tells what the device's time was
-used for, not how fast one kernel is. Source: the model FLOPs utilization of Chowdhery et al. (PaLM, 2022, appendix B).
-Deviation: the peak is that of matrix products measured on the device, not the one its maker states.
+`seconds` cover the whole stage, data path and metrics included, so the share describes the use of the device, not the
+speed of one kernel. Source: the model FLOPs utilization of Chowdhery et al. (PaLM, 2022, appendix B). Deviation: the
+peak is that of matrix products measured on the device, not the one its maker states.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ STAGES = ("training", "validation", "evaluation")
 
 
 class Counts(Protocol):
-    """What a model counts of its own work."""
+    """A model's counts of its work."""
 
     not_counted: str | None
 
     def totals(self) -> Mapping[str, int]:
-        """All so far, by name: tokens, histories, candidates, operations; these not if `not_counted` says why."""
+        """Totals by name: tokens, histories, candidates and, unless `not_counted` gives a reason, operations."""
 
 
 @dataclass
 class Stage:
-    """What a stage has taken so far.
+    """The cost of a stage so far.
 
     Attributes:
         passes: epochs, validations, tests.
         seconds: of all passes.
-        peak_memory: bytes, the most of any pass; None if the system does not tell.
-        counted: what the model counted by name: tokens, histories, candidates, operations.
+        peak_memory: bytes, the maximum over the passes; None where the system reports none.
+        counted: the model's counts by name: tokens, histories, candidates, operations.
     """
 
     passes: int = 0
@@ -60,9 +60,9 @@ class StageCosts:
     """Measures the stages of a run.
 
     Args:
-        device: where the model will run; make this before it takes the memory.
-        dtype: number format of the model's matrix products, whose peak is measured now, that of all processes together;
-            None for a model that does not count its operations.
+        device: where the model will run; the peak is measured here, before the model takes the memory.
+        dtype: number format of the model's matrix products, whose peak is summed over all processes; None for a model
+            that does not count its operations.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -72,7 +72,7 @@ class StageCosts:
         self._device, self._dtype = device, dtype
         self._counts: Counts | None = None
         self._memory_of: str | None = None
-        self._pass: tuple[str, float, Mapping[str, int]] | None = None  # the one that runs: stage, start, counts then
+        self._pass: tuple[str, float, Mapping[str, int]] | None = None  # the current one: stage, start, counts at start
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -87,18 +87,18 @@ class StageCosts:
         self._pass = None
 
     def state(self) -> dict[str, Any]:
-        """All stages so far; of a pass that runs its work, though it is not counted as one yet."""
+        """All stages so far, with the work of the current pass, which is not counted as a pass yet."""
         stages = {name: replace(stage, counted=dict(stage.counted)) for name, stage in self.stages.items()}
         if self._pass is not None:
             self._add_pass(stages[self._pass[0]])
         return {name: asdict(stage) for name, stage in stages.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restores what `state()` returned."""
         self.stages = {name: Stage(**stage) for name, stage in state.items()}
 
     def _add_pass(self, stage: Stage) -> None:
-        """Add the work of the pass that runs to a stage."""
+        """Add the work of the current pass to a stage."""
         assert self._pass is not None
         _, start, before = self._pass
         stage.seconds += time.perf_counter() - start
@@ -108,18 +108,14 @@ class StageCosts:
             stage.counted[counter] = stage.counted.get(counter, 0) + total - before.get(counter, 0)
 
     def watch(self, counts: Counts | None) -> None:
-        """Read what a model counts from now on; RecBole's own count nothing."""
+        """Read a model's counts from now on; None for RecBole's models, which count nothing."""
         self._counts = counts
 
     def _totals(self) -> Mapping[str, int]:
         return {} if self._counts is None else self._counts.totals()
 
     def report(self, n_users: Mapping[str, int]) -> dict[str, Any]:
-        """The `cost` of result.json.
-
-        Args:
-            n_users: users ranked in one pass, by stage.
-        """
+        """The `cost` of result.json; ``n_users`` are those ranked in one pass, by stage."""
         not_counted = "RecBole's own models count no work" if self._counts is None else self._counts.not_counted
         return {
             "device": device_name(self._device),
@@ -132,7 +128,7 @@ class StageCosts:
 
 
 def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[str, Any]:
-    """A stage in figures; null is what does not apply, was not counted, or has no seconds to be divided by."""
+    """The figures of a stage; null where they do not apply, were not counted, or would divide by 0 seconds."""
     tokens, operations = stage.counted.get("tokens"), stage.counted.get("operations")
     flops = _ratio(operations, stage.seconds)
     return {
@@ -151,7 +147,7 @@ def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[st
 
 
 def peak_memory_gib(cost: Mapping[str, Any]) -> float | None:
-    """The most of any stage; None where it is not known, as others' programs may not tell it."""
+    """The maximum over the stages; None where it is unknown, as in results of other programs."""
     peaks = [(cost.get(name) or {}).get("peak_memory_gib") for name in STAGES]
     return max((peak for peak in peaks if peak is not None), default=None)
 

@@ -1,4 +1,4 @@
-"""Other programs' scores on a candidate file, measured as those of our own runs are."""
+"""Other programs' scores on a candidate file, evaluated like those of our runs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def evaluate_scores(
     """The per-history table and the metrics, rounded as those of a run.
 
     Args:
-        candidates: who is ranked against whom.
+        candidates: the lists that are ranked.
         scores: from `given_scores.align_scores`.
         metrics: names from `EXPECTED`, in any case.
-        topk: numbers of best items.
+        topk: cut-offs.
 
     Raises:
         UserError: an unknown metric, a k below 1, or no row.
@@ -69,19 +69,10 @@ def write_external(
     table: pd.DataFrame,
     found: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write per_history.csv and result.json, a run's as far as another program's run is known.
+    """Write per_history.csv and result.json of another program's run, whose name in a comparison is ``label``.
 
-    Args:
-        folder: of the run, made if missing.
-        label: the program's name in a comparison.
-        dataset: name of the data set.
-        seed: of the program's run.
-        candidates: who was ranked against whom.
-        table: from `evaluate_scores`.
-        found: its metrics.
-
-    Returns:
-        the content of result.json; what is not known is null.
+    ``table`` and ``found``, the metrics, are those of `evaluate_scores`. Returns the content of result.json, in which
+    unknown facts are null.
 
     Raises:
         UserError: the folder cannot be written.

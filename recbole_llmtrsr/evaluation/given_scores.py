@@ -1,4 +1,4 @@
-"""Scores that another program gave to the candidates of a file: one line each, none missing, none twice."""
+"""Another program's scores of the candidates of a file: exactly one line for each candidate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read scores: .csv and .tsv with a header, or .jsonl with an object per line.
 
     Returns:
-        columns user (text), n_events (int64), item (text) and score (float64); nan for what is no number.
+        columns user (text), n_events (int64), item (text) and score (float64), nan where it is no number.
 
     Raises:
         UserError: it cannot be read, lacks a column, or holds an n_events that is no whole number.
@@ -41,7 +41,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"scores {path} cannot be read: {error.strerror or error}") from error
     except UserError:
         raise
-    except ValueError as error:  # pandas' own errors, and text that is not UTF-8
+    except ValueError as error:  # the errors of pandas, and text that is not UTF-8
         raise UserError(f"scores {path} cannot be read: {error}") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
@@ -65,18 +65,11 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def align_scores(candidates: CandidateFile, scores: pd.DataFrame) -> Floats:
-    """The score of every candidate, in the file's order.
-
-    Args:
-        candidates: who is ranked against whom.
-        scores: from `read_scores`, in any order.
-
-    Returns:
-        [candidates.offsets[-1]]
+    """The score of every candidate, in the order of the candidate file, from the rows of `read_scores` in any order.
 
     Raises:
-        UserError: candidates without a score or with several, scores of what is no candidate, scores that are not
-            finite; all at once, with counts and the first few.
+        UserError: candidates have no score or several, scores belong to no candidate or are not finite; reports all
+            faults at once, with counts and the first few.
     """
     rows = np.repeat(np.arange(len(candidates.users)), np.diff(candidates.offsets))
     wanted = pd.DataFrame(
@@ -113,7 +106,7 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str, float]]:
 
 
 def _named(table: pd.DataFrame) -> str:
-    """The first few lines of a table, in words."""
+    """The first few rows of a table, for a message."""
     first = table.head(_N_NAMED)
     texts = [f"'{item}' of user '{user}' after {n} events" for user, n, item in zip(*(first[name] for name in _KEY))]
     return ", ".join(texts) + (", ..." if len(table) > _N_NAMED else "")

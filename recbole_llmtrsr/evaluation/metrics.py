@@ -37,16 +37,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def row_values(groups: TieGroups, metrics: Sequence[str], topk: Sequence[int]) -> dict[str, Floats]:
-    """Each metric of each row.
+    """Each metric of each row, [n_rows] by "recall@3", "gauc" and so on, in the order of ``metrics``.
 
-    Args:
-        groups: of the rows.
-        metrics: names from `EXPECTED`, lower case.
-        topk: numbers of best items.
-
-    Returns:
-        [n_rows] by "recall@3", "gauc" and so on, in the order of the names; nan where a row has no negatives, which
-        auc needs.
+    ``metrics`` are lower-case names from `EXPECTED`, ``topk`` the cut-offs. A row without negatives has no auc: nan.
     """
     values: dict[str, Floats] = {}
     ks = np.asarray(topk, dtype=np.int64)
@@ -60,15 +53,7 @@ def row_values(groups: TieGroups, metrics: Sequence[str], topk: Sequence[int]) -
 
 
 def mean_values(values: Mapping[str, Floats], n_positives: npt.ArrayLike) -> dict[str, float]:
-    """Means over the rows that have a value; gauc weights a row by its positives.
-
-    Args:
-        values: from `row_values`.
-        n_positives: of each row. [n_rows]
-
-    Returns:
-        one number per metric, nan if no row has a value.
-    """
+    """Means of `row_values` over the rows that have a value, nan if none has; gauc weights a row by its positives."""
     means = {}
     for name, of_rows in values.items():
         known = ~np.isnan(of_rows)
@@ -80,14 +65,6 @@ def mean_values(values: Mapping[str, Floats], n_positives: npt.ArrayLike) -> dic
 def expected_ranks(groups: TieGroups) -> Floats:
     """Expected rank from 1, the mean over a row's positives. [n_rows]"""
     return _sum(groups, groups.n_positives * (groups.n_better + (groups.n_equal + 1) / 2)) / groups.row_positives
-
-
-def _recall(groups: TieGroups, ks: Ints) -> Floats:
-    return _hits(groups, ks) / groups.row_positives[:, None]
-
-
-def _precision(groups: TieGroups, ks: Ints) -> Floats:
-    return _hits(groups, ks) / ks
 
 
 def _hits(groups: TieGroups, ks: Ints) -> Floats:
@@ -121,10 +98,10 @@ def _mrr(groups: TieGroups, ks: Ints) -> Floats:
 
 
 def _first_hits(groups: TieGroups, n_places: int) -> tuple[Floats, Floats]:
-    """Probability that a place holds the first hit, and that there is none down to it: [n_rows, n_places] each."""
+    """Probability that a place holds the first hit, and that no place down to it does: [n_rows, n_places] each."""
     best = np.flatnonzero(np.diff(groups.row, prepend=-1))  # groups are sorted by row, then from the best
     b, e, p = (part[best, None] for part in (groups.n_better, groups.n_equal, groups.n_positives))
-    left = e - (np.arange(1, n_places + 1) - b) + 1  # of the group, before this place is filled
+    left = e - (np.arange(1, n_places + 1) - b) + 1  # candidates of the group before this place is filled
     # Once no more than p are left, all are positive.
     chance = np.where(left <= e, np.minimum(p / np.maximum(left, 1), 1), 0.0)
     missed = np.cumprod(1 - chance, axis=1)
@@ -145,8 +122,8 @@ def _reciprocal_ranks(groups: TieGroups) -> Floats:
 
 
 _AT_K: dict[str, Callable[[TieGroups, Ints], Floats]] = {
-    "recall": _recall,
-    "precision": _precision,
+    "recall": lambda groups, ks: _hits(groups, ks) / groups.row_positives[:, None],
+    "precision": lambda groups, ks: _hits(groups, ks) / ks,
     "hit": _hit,
     "ndcg": _ndcg,
     "mrr": _mrr,

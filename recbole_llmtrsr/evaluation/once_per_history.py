@@ -1,9 +1,9 @@
-"""RecBole's sequential models among sampled candidates: a history is not read once for each of its candidates.
+"""RecBole's sequential models encode each history once, not once for each of its sampled candidates.
 
-RecBole asks them row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` reads it once and
-has the scores of all items, of which the candidates' are taken. In most models both are the same products of the same
-vectors, summed in another order. Some differ (SHAN reads other columns), so a row of every history is scored both ways,
-and a model whose scores differ is asked row by row from then on.
+RecBole scores row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` encodes it once and
+scores all items, among them the candidates. In most models both are the same products of the same vectors, summed in
+another order. Some differ (SHAN reads other columns), so one row of every history is scored both ways, and a model
+whose scores differ is evaluated row by row from then on.
 """
 
 from __future__ import annotations
@@ -22,26 +22,23 @@ from torch import Tensor, nn
 from recbole_llmtrsr.data.histories import HISTORY_ID
 
 TOLERANCE = 1e-4  # relative to the largest score of the two
-MOST_SCORES = 2**22  # of all items at once
-FEWEST_HISTORIES = 16  # at once: with fewer, more passes would be made and not fewer; and equal vectors would not tie
+MOST_SCORES = 2**22  # scores of all items in one pass
+FEWEST_HISTORIES = 16  # in one pass: with fewer, passes would increase, and equal vectors would not tie
 
 
 @cache
 def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
-    """A model class whose `predict` reads each history once, where that is less work.
+    """Subclass a model class of RecBole so that `predict` encodes each history once, where that is less work.
 
-    Left as they are: models of other kinds, those that look vectors up and read nothing, those that score all items in
-    another class than rows (one of them was changed), and catalogues above `MOST_SCORES / FEWEST_HISTORIES` items.
-
-    Args:
-        host: a model class of RecBole's.
+    Unchanged are models of other types, models that only look vectors up, classes that define `predict` and
+    `full_sort_predict` in different bases, and catalogues above `MOST_SCORES / FEWEST_HISTORIES` items.
     """
     is_read = issubclass(host, SequentialRecommender)
     if not is_read or _defining(host, "predict") is not _defining(host, "full_sort_predict"):
         return host
 
     class OnceScored(host):  # type: ignore[misc, valid-type]
-        """The host; `once_per_history` is how it scores, None where by row."""
+        """The host; `once_per_history` scores its rows, None where it scores row by row."""
 
         once_per_history: OncePerHistory | None = None
 
@@ -58,12 +55,12 @@ def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
             score = super().predict if self.once_per_history is None else self.once_per_history
             return score(interaction)
 
-    OnceScored.__name__ = OnceScored.__qualname__ = host.__name__  # by which logs speak of it
+    OnceScored.__name__ = OnceScored.__qualname__ = host.__name__  # the name in logs
     return OnceScored
 
 
 def _reads(model: nn.Module) -> bool:
-    """Whether it has layers with weights, beside tables of vectors."""
+    """Whether a model has layers with weights besides embeddings."""
     parts = [part for part in model.modules() if part is not model and not isinstance(part, nn.Embedding)]
     return any(True for part in parts for _ in part.parameters(recurse=False))
 
@@ -73,13 +70,13 @@ def _defining(model_class: type, method: str) -> type:
 
 
 class OncePerHistory:
-    """`predict` by way of `full_sort_predict`, as long as both give the same.
+    """`predict` by means of `full_sort_predict`, as long as their scores agree.
 
     Args:
         by_row: scores of rows, each a history and an item.
         by_history: scores of all items for each row's history.
-        item_field: where rows have their items.
-        at_once: histories that `by_history` is given.
+        item_field: column of the items.
+        at_once: histories in one call of `by_history`.
     """
 
     def __init__(
@@ -91,14 +88,14 @@ class OncePerHistory:
     ) -> None:
         self._by_row, self._by_history = by_row, by_history
         self._item_field, self._at_once = item_field, at_once
-        self._n_batches, self._is_same = 0, True  # as far as was seen
+        self._n_batches, self._is_same = 0, True  # in the batches so far
 
     def state(self) -> dict[str, Any]:
-        """What was seen, for a run that goes on."""
+        """Checks so far, for a resumed run."""
         return {"n_batches": self._n_batches, "is_same": self._is_same}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restores what `state()` returned."""
         self._n_batches, self._is_same = state["n_batches"], state["is_same"]
 
     @torch.no_grad()
@@ -117,10 +114,10 @@ class OncePerHistory:
         return self._by_row(interaction)
 
     def _of_histories(self, interaction: Interaction) -> tuple[Tensor, float]:
-        """Scores of rows, and by how much some of them differ from those by row. [n_rows]"""
+        """Scores of rows [n_rows], and the relative difference to scores by row, on one row of each history."""
         _, history, count = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_inverse=True, return_counts=True)
         rows = np.argsort(history, kind="stable")  # history by history
-        # Another row in every batch: the first, as a rule, is the target.
+        # A different row in every batch: the first is usually the target.
         seen = rows[count.cumsum() - 1 - self._n_batches % count]
         self._n_batches += 1
         parts = np.split(seen, range(self._at_once, len(seen), self._at_once))

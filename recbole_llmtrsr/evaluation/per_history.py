@@ -1,4 +1,4 @@
-"""The per-history table: what every ranked history was worth, in the run's folder for whoever wants to look closer."""
+"""The per-history table in a run's folder: metrics and features of every ranked history."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FILE_NAME = "per_history.csv"
-ABLATION_DIR = "ablations"  # beside it: a table for every ablation
+ABLATION_DIR = "ablations"  # beside it, with a table for every ablation
 
 _TEXT = ("user_id", "target")
 _COUNTS = ("n_candidates", "n_positives")
 _BEFORE = ("user_id", "n_events", "target", *_COUNTS, "rank")
-# Features, and the types that tell "unknown" from 0 and False.
+# Features, with types that distinguish "unknown" from 0 and False.
 _FEATURES = {"target_popularity": "Int64", "target_words": "Int64", "prompt_trimmed": "boolean"}
 _TRUTH = {"True": True, "False": False, "": None}
 
@@ -35,18 +35,18 @@ def per_history(
     n_positives: npt.ArrayLike,
     features: Mapping[str, npt.ArrayLike | Sequence[int | bool | None] | None],
 ) -> pd.DataFrame:
-    """The table of an evaluation, its rows in the order in which they were ranked.
+    """The table of an evaluation, in the order in which rows were ranked; all columns have [n_rows] values.
 
     Args:
-        users: user tokens. [n_rows]
-        n_events: events before the target. [n_rows]
-        targets: item tokens, of a row's first positive. [n_rows]
-        values: of the metrics, by "recall@3" and the like. [n_rows] each
-        ranks: expected rank of the target, the mean over a row's positives. [n_rows]
-        n_candidates: positives included. [n_rows]
-        n_positives: [n_rows]
-        features: target_popularity (training events), target_words, both of several targets the most, and
-            prompt_trimmed; [n_rows] each, None where unknown; one that is missing, or None, is unknown for all.
+        users: user tokens.
+        n_events: events before the target.
+        targets: item token of a row's first positive.
+        values: of the metrics, by "recall@3" and the like.
+        ranks: expected rank of the target, the mean over a row's positives.
+        n_candidates: of each row, positives included.
+        n_positives: of each row.
+        features: target_popularity (training events) and target_words, of several targets the maximum, and
+            prompt_trimmed; None where unknown; a feature that is missing, or None, is unknown for all rows.
 
     Raises:
         ValueError: a column has another length or an unknown name.
@@ -81,23 +81,23 @@ def metric_names(table: pd.DataFrame) -> list[str]:
 
 
 def write_per_history(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as a whole or not at all; every number is read again as it was, to the last bit."""
+    """Write a table atomically; all numbers are read back bit for bit."""
     text = StringIO()
-    # All text is quoted: left to itself, Python before 3.13 lets a carriage return in a name end the line.
+    # All text is quoted: otherwise Python before 3.13 lets a carriage return in a name end the line.
     table.to_csv(text, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
 
 
 def read_per_history(path: Path) -> pd.DataFrame:
-    """Read a table; user "007" stays what it is, and so do "1e5", "NA" and a user without a name.
+    """Read a table; tokens such as "007", "1e5", "NA" and "" stay text.
 
     Raises:
-        UserError: it is no such table.
+        UserError: the file is no per-history table.
     """
     try:
         text = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # the errors of pandas are ValueErrors
         raise UserError(f"{path} cannot be read as a per-history table: {error}") from error
     missing = [name for name in (*_BEFORE, *_FEATURES) if name not in text]
     if missing:

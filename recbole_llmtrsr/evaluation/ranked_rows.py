@@ -1,8 +1,7 @@
-"""Which history each ranked row is, and what is known of its targets: the left part of the per-history table."""
+"""The history and the targets of each ranked row: the left part of the per-history table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +23,10 @@ class RankedRows:
     Attributes:
         users: user tokens. [n_rows]
         n_events: events before the target. [n_rows]
-        target_tokens: of each row's first target. [n_rows]
-        history_ids: of the rows. [n_rows]
+        target_tokens: item token of each row's first target. [n_rows]
+        history_ids: [n_rows]
         targets: item ids of all targets, row by row. [n_targets]
-        begins: where each row's begin in ``targets``. [n_rows]
+        begins: index of each row's first target in ``targets``. [n_rows]
     """
 
     users: list[str]
@@ -38,14 +37,7 @@ class RankedRows:
     begins: npt.NDArray[np.int64]
 
     def largest(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Of the values of each row's targets.
-
-        Args:
-            values: of ``targets``. [n_targets]
-
-        Returns:
-            [n_rows]
-        """
+        """The maximum over each row's targets: [n_targets] -> [n_rows]."""
         of_targets = np.asarray(values, dtype=np.int64)
         return np.maximum.reduceat(of_targets, self.begins) if len(self.begins) else of_targets
 
@@ -53,9 +45,8 @@ class RankedRows:
 def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
     """The rows of a loader.
 
-    RecBole's full ranking for models that are not sequential ranks users, not histories: a user's row is then the one
-    of the first of its targets. A list of candidates may have several targets too, as an impression with several clicks
-    has.
+    RecBole's full ranking for models that are not sequential ranks users, not histories: a row is then that of the
+    user's first target. A list of candidates may have several targets too, such as an impression with several clicks.
     """
     dataset = loader._dataset
     rows = dataset.inter_feat
@@ -67,8 +58,9 @@ def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
         targets, (_, begins) = items[order], np.unique(of_users[order], return_index=True)
         users, items, ids = (values[order[begins]] for values in (users, items, ids))
     elif hasattr(loader, "candidates"):
-        lists = [own[is_positive] for own, is_positive in map(loader.candidates.__getitem__, ids.tolist())]
-        targets, begins = np.concatenate([items[:0], *lists]), _begins([len(own) for own in lists])
+        lists = [found[is_positive] for found, is_positive in map(loader.candidates.__getitem__, ids.tolist())]
+        targets = np.concatenate([items[:0], *lists])
+        begins = np.cumsum([0, *map(len, lists)], dtype=np.int64)[:-1]
     else:
         targets, begins = items, np.arange(len(items))
     past = dataset.histories
@@ -83,18 +75,12 @@ def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
 
 
 def target_words(config: Config, dataset: Dataset, targets: npt.NDArray[np.int64]) -> list[int] | None:
-    """Words in the text of every target, for models that read texts and models that do not; None without texts.
-
-    Args:
-        config: our Config.
-        dataset: of the run.
-        targets: item ids. [n_targets]
-    """
+    """Number of words in the text of every target, whether the model reads texts or not; None without texts."""
     text: ItemText | None = getattr(dataset, "item_text", None)
     if text is None and item_file(config).is_file():
         try:
             text = read_catalogue(config)
-        except UserError:  # a fault for models that read texts alone
+        except UserError:  # a fault only for models that read texts
             return None
     if text is None:
         return None
@@ -105,12 +91,3 @@ def target_words(config: Config, dataset: Dataset, targets: npt.NDArray[np.int64
 
 def _tokens(dataset: Dataset, items: npt.NDArray[np.int64]) -> list[str]:
     return [str(token) for token in dataset.field2id_token[dataset.iid_field][items]]
-
-
-def _begins(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Where each part of such a length begins.
-
-    >>> _begins([2, 1, 3])
-    array([0, 2, 3])
-    """
-    return np.cumsum([0, *lengths], dtype=np.int64)[:-1]

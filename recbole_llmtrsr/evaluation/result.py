@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder and result.json, with versions and commit."""
+"""The result folder of a run and its result.json, with versions and commit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
 
-RUNS = Path("results") / "runs"  # where runs without a folder of their own go
+RUNS = Path("results") / "runs"  # of runs without result_dir
 
 
 def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> Path:
-    """The folder for a run's results; made before any work is done, so that a run never ends without a place.
+    """Make the folder for a run's results; called before any work, so that a fault is found first.
 
     Raises:
         UserError: it cannot be written.
@@ -48,23 +48,23 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write as a whole or not at all; a number that JSON does not know (-inf: no validation data) becomes null."""
+    """Write atomically; nan and infinity (no validation data), which JSON lacks, become null."""
     write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write as a whole or not at all."""
+    """Write atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    own = {"python": platform.python_version(), "recbole_llmtrsr": recbole_llmtrsr.__version__}
-    return {**own, **{package: _version(package) for package in _PACKAGES}}
+    """Versions of Python, this package and the packages that a result depends on."""
+    ours = {"python": platform.python_version(), "recbole_llmtrsr": recbole_llmtrsr.__version__}
+    return ours | {package: _version(package) for package in _PACKAGES}
 
 
-@cache  # a run asks three times, and each answer parses the package's metadata anew
+@cache  # called three times in a run, and each call would parse the metadata of the package
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -73,7 +73,7 @@ def _version(package: str) -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package is run from, with '+changes' if it was edited; None outside of one."""
+    """Commit of the checkout that holds this package, with '+changes' if it was edited; None without a checkout."""
     folder = Path(recbole_llmtrsr.__file__).parent.parent
     if not (folder / ".git").exists():
         return None
@@ -91,7 +91,7 @@ def git_commit() -> str | None:
 
 
 def _new_folder(path: Path) -> Path:
-    """Make this folder, or the first free one of its numbered namesakes: runs that start together stay apart."""
+    """Make this folder, or the first free one with a number behind its name: runs may start at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")

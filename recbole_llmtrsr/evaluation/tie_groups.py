@@ -1,11 +1,11 @@
-"""Tie groups: all that scores say about a ranking whose equal scores have no order of their own.
+"""Tie groups: a ranking by scores, without an order among equal scores.
 
-A positive's group are the candidates that share its score. With
+The group of a positive holds the candidates that share its score. With
 
     n_better = #{score > s},   n_equal = #{score = s},   n_positives = #{positive, score = s}
 
-its places are n_better + 1 ... n_better + n_equal, and which of them it takes is chance. Groups without a positive
-matter to no metric. Where columns stand enters nowhere, so shuffled columns give the same groups.
+its places are n_better + 1 ... n_better + n_equal, and which of them the positive takes is chance. Groups without a
+positive affect no metric. The order of the columns has no influence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCORES_AT_ONCE = 2**22  # bounds the temporary arrays to some tens of MiB
 
 @dataclass(frozen=True)
 class TieGroups:
-    """Groups that hold positives, by row and in a row from the best to the worst; every row has one.
+    """Groups that hold positives, by row and within a row from the best to the worst; every row has one.
 
     Attributes:
         row: of each group. [n_groups]
@@ -49,9 +49,9 @@ def tie_groups(scores: Tensor, positive_rows: Tensor, positive_items: Tensor) ->
     """The groups of a batch.
 
     Args:
-        scores: [n_rows, n_items], -inf for what is no candidate; compared exactly.
+        scores: [n_rows, n_items], -inf for items that are no candidates; compared exactly.
         positive_rows: row of each positive. [n_positives]
-        positive_items: its column; one that is named twice counts once. [n_positives]
+        positive_items: column of each positive; duplicates count once. [n_positives]
 
     Raises:
         UserError: a positive is scored -inf.
@@ -74,28 +74,23 @@ def tie_groups(scores: Tensor, positive_rows: Tensor, positive_items: Tensor) ->
     # Positives of one score have one n_better; unique sorts by row, then from the best.
     group, member, size = torch.unique(rows * (n_items + 1) + n_better, return_inverse=True, return_counts=True)
     equal_of_group = torch.empty_like(group).scatter_(0, member, n_equal)
-    found = (group // (n_items + 1), group % (n_items + 1), equal_of_group, size, _candidates(scores), of_row)
+    n_candidates = (scores != -torch.inf).sum(1, dtype=torch.int32)
+    found = (group // (n_items + 1), group % (n_items + 1), equal_of_group, size, n_candidates, of_row)
     return TieGroups(*(part.cpu().numpy().astype(np.int64, copy=False) for part in found))
 
 
 def random_ranking(n_candidates: npt.ArrayLike, n_positives: npt.ArrayLike) -> TieGroups:
-    """Groups of a model that scores all alike, whose expected metrics are those of random ranking.
+    """Groups of a constant score, whose expected metrics are those of random ranking.
 
-    Args:
-        n_candidates: of each row, positives included. [n_rows]
-        n_positives: of each row. [n_rows]
+    ``n_candidates`` [n_rows] includes ``n_positives`` [n_rows].
     """
     candidates, positives = np.asarray(n_candidates, dtype=np.int64), np.asarray(n_positives, dtype=np.int64)
     rows = np.arange(len(candidates))
     return TieGroups(rows, np.zeros_like(candidates), candidates, positives, candidates, positives)
 
 
-def _candidates(scores: Tensor) -> Tensor:
-    return (scores != -torch.inf).sum(1, dtype=torch.int32)
-
-
 def _counts(scores: Tensor, items: Tensor, of_row: Tensor) -> tuple[Tensor, Tensor]:
-    """How many candidates are better than a positive, and how many equal it, by row and in a row in any order."""
+    """Numbers of candidates that are better than and equal to each positive, by row, within a row in any order."""
     n_better, n_equal = torch.empty_like(items), torch.empty_like(items)
     first = of_row.cumsum(0) - of_row  # where a row's positives begin
     # Nearly all rows have one positive, and comparing with it is ten times as fast as searching among several.

@@ -1,4 +1,4 @@
-"""Collects from a run what its explanation tells."""
+"""Collects the explanation of a user's ranking from a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ _N_NAMED = 5
 
 
 class Summaries(Protocol):
-    """Knows the writer's calls."""
+    """The summary writer's calls."""
 
     def calls_of(self, history_id: int) -> Sequence[TracedCall]:
         """The calls behind a history's summary, inputs first and the result last."""
-        ...
 
 
 class Trained(Protocol):
-    """A trainer of a language model that is ready."""
+    """A trainer whose language model is ready."""
 
     model: Any
     accelerator: Accelerator
@@ -56,14 +55,14 @@ def explain(
 
     Args:
         user: token of the user.
-        dataset: the split, an LLMTRSRDataset that holds the summaries.
-        summaries: the writer's calls; None where summaries are off.
-        prompts: makes the model's prompts; None where there is no model.
+        dataset: of the split, with its summaries.
+        summaries: None where summaries are off.
+        prompts: the model's; None without a model.
         scores: log-odds of the candidates, by item id (see ``candidate_scores``).
-        no_scores: why there are none.
+        no_scores: the reason for missing scores.
 
     Raises:
-        UserError: no such user, or none with a target in this split.
+        UserError: the user is unknown, or has no target in this split.
     """
     row, n_targets = find_row(user, dataset)
     history_id = int(dataset.inter_feat[HISTORY_ID][row])
@@ -102,21 +101,21 @@ def explain_history(
         config: our Config.
         item: token and text of an item id.
         history: item ids, oldest first.
-        shown: the candidate whose prompt is told.
+        shown: the candidate whose prompt is shown.
         summary: the preference summary; None where summaries are off.
-        calls: of the writer behind it, inputs first.
-        prompts: makes the model's prompts; None where there is no model.
+        calls: the writer's, inputs first.
+        prompts: the model's; None without a model.
         scores: log-odds of the candidates, by item id.
-        no_scores: why there are none.
+        no_scores: the reason for missing scores.
     """
     settings = config.settings
     from_file = settings.summary.summarizer.startswith("file:")  # without blocks and calls
     calls = _numbered(calls)
     sections = [] if prompts is None else prompts.sections(summary or "", history, shown)
-    n_recent = min(settings.prompt.n_recent_items, len(history))
-    for section in sections:
-        if section.name == "recent items":
-            n_recent = len(section.items)
+    n_recent = next(
+        (len(section.items) for section in sections if section.name == "recent items"),
+        min(settings.prompt.n_recent_items, len(history)),
+    )
     return Explanation(
         dataset=str(config["dataset"]),
         model=str(config["model"]),
@@ -143,13 +142,10 @@ def explain_history(
 
 
 def find_row(user: str, dataset: LLMTRSRDataset) -> tuple[int, int]:
-    """Where a user's latest target stands in a split.
-
-    Returns:
-        its row, and the number of the user's targets.
+    """The row of a user's latest target in a split, and the number of the user's targets.
 
     Raises:
-        UserError: no such user, or no target of this user.
+        UserError: the user is unknown, or has no target in this split.
     """
     tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
     known = tokens[1:]  # 0 is the padding
@@ -179,17 +175,12 @@ def history_of(user: str, dataset: LLMTRSRDataset) -> int:
 def candidate_scores(trainer: Trained, loader: AbstractDataLoader, user: str) -> dict[int, float] | None:
     """Scores of the candidates that the evaluation ranks for a user's latest target, in the evaluation's precision.
 
-    Args:
-        trainer: an LLMTRSRTrainer whose model is ready.
-        loader: of the split.
-        user: token of the user.
-
     Returns:
-        log-odds by item id; after a retriever those of its best items, before they are blended with its own scores.
-        None where the loader ranks no list of candidates (mode: labeled).
+        log-odds by item id; with a retriever those of its top items, before they are blended with the retriever's
+        scores. None where the loader ranks no list of candidates (mode: labeled).
 
     Raises:
-        UserError: no such user, or none with a target in this split.
+        UserError: the user is unknown, or has no target in this split.
     """
     dataset, model = loader._dataset, trainer.model
     row, _ = find_row(user, dataset)
@@ -212,7 +203,7 @@ def candidate_scores(trainer: Trained, loader: AbstractDataLoader, user: str) ->
 
 
 def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
-    """The calls, numbered from 1: a plan's own numbers count the calls of all users."""
+    """The calls, numbered from 1: the numbers of a plan count the calls of all users."""
     numbers = {call.number: number for number, call in enumerate(calls, start=1)}
     return tuple(
         dataclasses.replace(call, number=numbers[call.number], inputs=tuple(numbers[i] for i in call.inputs))
@@ -221,8 +212,8 @@ def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
 
 
 def _note(section: PromptSection, item: Callable[[int], ExplainedItem]) -> str:
-    notes = []
-    n = len(section.ids)
+    """Describes what was trimmed of a section; '' where nothing was."""
+    notes, n = [], len(section.ids)
     if section.tokens_cut:
         notes.append(f"cut from {n + section.tokens_cut} to {n} tokens")
     if section.items_left_out:

@@ -1,4 +1,4 @@
-"""What is told of one user's ranking, and what follows from it."""
+"""The explanation of one user's ranking, and the facts derived from it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from itertools import chain
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ranking
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
-_SOURCES = {
-    "stored": "found in the store",
-    "written": "written now",
-    "replaced": "replaced by the extractive writer",
-}
+_SOURCES = {"stored": "found in the store", "written": "written now", "replaced": "replaced by the extractive writer"}
 _ENDINGS = {"stop": "ended by itself", "length": "cut off at the limit"}
 
 
@@ -26,7 +22,7 @@ class ExplainedItem:
 
 
 def facts(call: TracedCall) -> tuple[str, ...]:
-    """Where a call's text came from and what it cost, in words."""
+    """The source of a call's text and its tokens, in words."""
     answer = call.answer
     if answer is None or not (answer.prompt_tokens or answer.new_tokens):
         return (_SOURCES[call.source],)
@@ -41,7 +37,7 @@ class ExplainedBlock:
     Attributes:
         first: number of its first event, from 1.
         items: its items, oldest first.
-        call: the call that read them; None where none did.
+        call: the call that read them; None without one.
     """
 
     first: int
@@ -62,8 +58,8 @@ class ExplainedSection:
         name: what it holds.
         text: its tokens as text.
         tokens: their number.
-        limit: most tokens it may take; None where nothing is ever cut.
-        note: what was trimmed; '' where nothing was.
+        limit: maximum number of tokens; None for sections that are never cut.
+        note: describes what was trimmed; '' where nothing was.
     """
 
     name: str
@@ -81,20 +77,20 @@ class Explanation:
         dataset: name of the data set.
         model: name of the model.
         user: token of the user; '' where a history was given by hand.
-        target: the item that the user really chose next; None where nobody knows.
+        target: the item that the user chose next; None where it is unknown.
         history: the items before it, oldest first.
-        n_recent: how many of the last items the prompt shows one by one.
+        n_recent: number of the last items that the prompt shows one by one.
         block_size: items per block; None where summaries are off.
         calls: of the summary writer, inputs first.
         result: number of the call that gave the preference summary; None without one.
         summary: the preference summary; None where summaries are off.
-        sections: of the prompt that holds the target; none where no prompt was made.
-        prompt_limit: most tokens of a prompt and its answer.
-        candidates: scored items; none where nothing was scored.
-        no_candidates: why there are none.
+        sections: of the prompt with the candidate ``shown``; empty where no prompt was made.
+        prompt_limit: maximum number of tokens of a prompt and its answer.
+        candidates: scored items; empty where nothing was scored.
+        no_candidates: the reason for that.
         n_targets: targets of this user in the split, of which the latest is explained.
-        options: names and values of the options that shaped it.
-        shown: the candidate that ends the prompt told; None where no prompt was made.
+        options: names and values of the options that shaped the ranking.
+        shown: the candidate at the end of the prompt; None where no prompt was made.
     """
 
     dataset: str
@@ -156,7 +152,7 @@ class Explanation:
 
     @property
     def prompt_of(self) -> str:
-        """Which candidate ends the prompt that is told."""
+        """Names the candidate at the end of the prompt."""
         if self.target is not None or self.shown is None:
             return "the target"
         return f"the candidate {self.shown.token}"
@@ -177,7 +173,7 @@ class Explanation:
 
     @cached_property
     def _readers(self) -> tuple[TracedCall, ...]:
-        """The calls that read items, in the order of their blocks; a call that serves equal blocks comes again."""
+        """The calls that read items, in the order of their blocks; a call shared by equal blocks is repeated."""
         readers: dict[int, tuple[int, ...]] = {}
         for call in self.calls:
             below = chain.from_iterable(readers[i] for i in call.inputs)

@@ -1,4 +1,4 @@
-"""An explanation as one HTML page that needs nothing else."""
+"""An explanation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _N_OPEN_BLOCKS = 4
 
 
 def page(explanation: Explanation) -> str:
-    """The page, with style sheet and without script; texts of users and models are escaped."""
+    """The page, without script; texts of users and models are escaped."""
     ranked = best(explanation.ranking, N_SHOWN)
     return _template().render(
         e=explanation,
@@ -31,7 +31,7 @@ def page(explanation: Explanation) -> str:
 
 
 def page_name(user: str) -> str:
-    """Name of a user's page, whatever the id is made of.
+    """File name of a user's page, for any id.
 
     >>> page_name("7"), page_name("../a b")
     ('explain-7.html', 'explain-..%2Fa%20b.html')
@@ -40,7 +40,7 @@ def page_name(user: str) -> str:
 
 
 def write_page(path: Path, explanation: Explanation) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Raises:
         UserError: the file cannot be written.

@@ -2,8 +2,7 @@
 
     P(yes) = 1 / (1 + exp(-log_odds)),   rank = (better candidates) + (equal candidates + 1) / 2
 
-Equal scores share the rank that a random order gives them on average, as the evaluation ranks them at random. A score
-that is not a number comes last.
+Equal scores share their mean rank over a random order, as in the evaluation. nan comes last.
 """
 
 from __future__ import annotations
@@ -13,17 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import rankdata
+
 
 @dataclass(frozen=True)
 class ExplainedCandidate:
-    """A scored item.
-
-    Attributes:
-        token: of the item.
-        line: its text.
-        log_odds: of yes against no.
-        is_target: whether the user really chose it next.
-    """
+    """A scored item: its token, its text, the log-odds of yes, and whether the user chose it next."""
 
     token: str
     line: str
@@ -32,7 +26,7 @@ class ExplainedCandidate:
 
     @property
     def p_yes(self) -> float:
-        """The two-way softmax of yes and no."""
+        """The softmax over yes and no."""
         if self.log_odds >= 0:
             return 1 / (1 + math.exp(-self.log_odds))
         return math.exp(self.log_odds) / (1 + math.exp(self.log_odds))
@@ -40,13 +34,7 @@ class ExplainedCandidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate in its place.
-
-    Attributes:
-        candidate: the candidate.
-        rank: expected rank, from 1.
-        n_equal: candidates of this score, itself included.
-    """
+    """A candidate with its expected rank, from 1, and the number of candidates with its score, itself included."""
 
     candidate: ExplainedCandidate
     rank: float
@@ -54,28 +42,21 @@ class Ranked:
 
     @property
     def rank_text(self) -> str:
-        """The rank without needless digits: '3', '2.5'."""
+        """The rank without trailing zeros: '3', '2.5'."""
         return f"{self.rank:g}" if self.rank < 1e5 else f"{self.rank:.1f}".removesuffix(".0")
 
 
 def ranking(candidates: Sequence[ExplainedCandidate]) -> tuple[Ranked, ...]:
-    """Rank candidates.
-
-    Returns:
-        best first; equal ones in their given order.
+    """Rank candidates, best first; equal ones stay in their given order.
 
     >>> made = ranking([ExplainedCandidate(token, "", score) for token, score in [("a", 1.0), ("b", 2.0), ("c", 1.0)]])
     >>> [(ranked.candidate.token, ranked.rank) for ranked in made]
     [('b', 1.0), ('a', 2.5), ('c', 2.5)]
     """
-    order = sorted(candidates, key=lambda candidate: -_score(candidate))
-    n_equal = Counter(_score(candidate) for candidate in order)
-    made: list[Ranked] = []
-    first: dict[float, int] = {}
-    for position, candidate in enumerate(order):
-        n = n_equal[_score(candidate)]
-        made.append(Ranked(candidate, first.setdefault(_score(candidate), position) + (n + 1) / 2, n))
-    return tuple(made)
+    order = sorted(candidates, key=_score, reverse=True)
+    scores = [_score(candidate) for candidate in order]
+    n_equal, ranks = Counter(scores), rankdata([-score for score in scores]).tolist()
+    return tuple(Ranked(candidate, rank, n_equal[score]) for candidate, rank, score in zip(order, ranks, scores))
 
 
 def best(ranked: Sequence[Ranked], n: int) -> tuple[Ranked, ...]:

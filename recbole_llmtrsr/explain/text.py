@@ -1,4 +1,4 @@
-"""An explanation for a terminal, 100 columns wide."""
+"""An explanation as text for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ WIDTH = 100
 
 
 def text(explanation: Explanation) -> str:
-    """What the page tells, in lines of at most 100 columns; control characters are spaces."""
+    """The content of the page, in lines of at most 100 columns; control characters become spaces."""
     parts = (_head, _history, _merges, _summary, _prompt, _candidates, _options)
     return "\n".join(line for part in parts for line in part(explanation)) + "\n"
 
 
 def _head(e: Explanation) -> Iterator[str]:
     yield from _title(f"How the ranking for {e.subject} came about", "=")
-    target = e.ranked_target
-    pairs = {}
+    target, pairs = e.ranked_target, {}
     if e.target is not None:
         pairs["target"] = f"{e.target.token} | {e.target.line}"
         pairs["rank"] = f"{target.rank_text} of {len(e.ranking)}" if target else "none"
@@ -153,7 +152,7 @@ def _wrap(content: str, first: str = "", rest: str = "") -> Iterator[str]:
 
 
 def columns(content: str) -> int:
-    """Columns that a terminal takes for a text: CJK and emoji two each, combining marks and joiners none.
+    """The width of a text in a terminal: two columns for CJK and emoji, none for combining marks and joiners.
 
     >>> columns("ab"), columns("\\u6f22\\u5b57"), columns("e\\u0301")
     (2, 4, 1)

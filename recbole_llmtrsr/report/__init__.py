@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else: tables with intervals, plots, settings and versions."""
+"""A comparison as one self-contained HTML page: tables with intervals, plots, settings and versions."""
 
 from recbole_llmtrsr.report.page import REPORT, page, write_report
 

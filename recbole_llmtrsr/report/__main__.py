@@ -9,8 +9,8 @@ from pathlib import Path
 
 from recbole_llmtrsr.config.options import EvaluationSettings
 from recbole_llmtrsr.errors import UserError, command_line
-from recbole_llmtrsr.evaluation.comparison.comparison import Run, load_runs, make_comparison
-from recbole_llmtrsr.evaluation.comparison.runs import check_label
+from recbole_llmtrsr.evaluation.comparison.comparison import make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import Run, check_label, load_runs
 from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
 from recbole_llmtrsr.report.page import write_report
 
@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _runs(given: str) -> list[Run]:
-    """Those of a folder, or of ``name=folder`` under that name."""
+    """The runs of a folder, or of ``name=folder`` under that name."""
     name, equals, folder = given.partition("=")
     if not equals or not name or "/" in name or Path(given).exists():
         return load_runs(Path(given))

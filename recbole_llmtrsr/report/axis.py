@@ -1,4 +1,4 @@
-"""Axes: from values to places, with ticks at round numbers."""
+"""Axes: map values to places, with ticks at round numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST_TICKS = 7
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis, its text in lines."""
+    """A mark on an axis and the lines of its text."""
 
     at: float
     lines: tuple[str, ...]
@@ -19,14 +19,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale with its ends and ticks.
-
-    Attributes:
-        label: what it measures, with the unit.
-        low: value at its beginning.
-        high: value at its end, above `low`.
-        is_log: equal distances are equal ratios.
-    """
+    """A linear or logarithmic scale from ``low`` to ``high``; its label names the quantity and the unit."""
 
     label: str
     low: float
@@ -43,7 +36,7 @@ class Axis:
 
 
 def linear_axis(label: str, values: Iterable[float]) -> Axis:
-    """An axis a little longer than its values need; it need not begin at 0.
+    """An axis with a margin around its values; it need not begin at 0.
 
     >>> [tick.lines[0] for tick in linear_axis("recall", [0.31, 0.48]).ticks]
     ['0.35', '0.4', '0.45']
@@ -80,7 +73,7 @@ def log_axis(label: str, values: Iterable[float]) -> Axis:
 
 
 def category_axis(label: str, categories: Sequence[tuple[str, ...]]) -> Axis:
-    """Places 0, 1, 2 ... with a name each, in lines."""
+    """Places 0, 1, 2 ..., each with the lines of its name."""
     return Axis(label, -0.5, len(categories) - 0.5, tuple(Tick(at, lines) for at, lines in enumerate(categories)))
 
 

@@ -1,11 +1,12 @@
-"""What the rows of a comparison were made with: what differs first, what is the same in all after it."""
+"""The options, data, software and hardware of the rows of a comparison: differences first, then what they share."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.options import (
@@ -19,7 +20,7 @@ from recbole_llmtrsr.config.options import (
 from recbole_llmtrsr.evaluation.comparison.cells import MISSING, figure
 from recbole_llmtrsr.evaluation.comparison.comparison import Row
 
-# RecBole's own models have these too, at their defaults, and read none of them.
+# RecBole's models have these options too, at their defaults, and read none of them.
 _OF_LANGUAGE_MODELS = {
     option.name
     for group in (
@@ -39,10 +40,10 @@ class Facts:
     """Named values of the rows.
 
     Attributes:
-        differing: (name, value of each row), where at least two rows have one and not all of them are alike.
-        partial: (name, value, labels), where some rows have none and the others are alike.
+        differing: (name, value of each row), where at least two rows report one and the values differ.
+        partial: (name, value, labels), where some rows report none and the others agree.
         common: (name, value), the same in all rows.
-        silent: labels of rows that say nothing at all, and are left out of the above.
+        silent: labels of rows that report nothing at all and are left out of the above.
     """
 
     differing: tuple[tuple[str, tuple[str, ...]], ...]
@@ -52,11 +53,9 @@ class Facts:
 
 
 def facts(rows: Sequence[Row], of_result: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Facts:
-    """Compare what the results of all rows say.
+    """Compare the rows by ``of_result``, which maps the content of a result.json to facts by name.
 
-    Args:
-        rows: of the comparison; where one row's seeds differ, its value lists all of theirs.
-        of_result: from the content of a result.json to facts by name.
+    Where the seeds of a row differ, its value lists those of all seeds.
     """
     found = [[of_result(result) for result in row.results] for row in rows]
     silent = tuple(row.label for row, seeds in zip(rows, found) if not any(seeds))
@@ -75,15 +74,20 @@ def facts(rows: Sequence[Row], of_result: Callable[[Mapping[str, Any]], Mapping[
 
 
 def look_up(result: Mapping[str, Any], *path: str) -> Any:
-    """A value deep in a result.json; None where it has none: programs of others report less than ours."""
+    """A nested value of a result.json; None where it is missing: other programs report less than our runs."""
     found: Any = result
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value can be drawn: a result.json may hold null, and an estimate nan."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of a run, without those that its kind of model does not read."""
+    """The options of a run, without those that its type of model does not read."""
     named = look_up(result, "options") or {}
     unread = set() if look_up(result, "summaries") is not None else set(_OF_LANGUAGE_MODELS)
     if named.get("MODEL_TYPE") == "ModelType.TRADITIONAL":
@@ -92,7 +96,7 @@ def options(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def software(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Versions, the commit and what was patched."""
+    """Versions, the commit and the patches of RecBole."""
     named = {"git_commit": look_up(result, "git_commit"), "host_patches": look_up(result, "host_patches")}
     return {**(look_up(result, "versions") or {}), **{name: value for name, value in named.items() if value}}
 

@@ -1,4 +1,4 @@
-"""Which plots a comparison has."""
+"""The plots of a comparison."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, cell, chance_of_groups, figure
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
 from recbole_llmtrsr.report.axis import Axis, category_axis, linear_axis, log_axis
-from recbole_llmtrsr.report.facts import look_up
-from recbole_llmtrsr.report.numbers import is_number
+from recbole_llmtrsr.report.facts import is_number, look_up
 from recbole_llmtrsr.report.plot import Plot, Point, Series, beside
 
-TRAINING_SECONDS = ("seconds", "training")
-SECONDS_PER_1000_USERS = ("cost", "evaluation", "seconds_per_1000_users")
-_GROUPS = ("history length", "target popularity", "target text")  # each model trims other prompts than the next
-_LEAST_SECONDS = 0.001  # clocks are read to the millisecond, and a logarithm needs more than 0
+_GROUPS = ("history length", "target popularity", "target text")  # not by prompt: models trim different prompts
+_LEAST_SECONDS = 0.001  # the resolution of the times, and above 0 for the logarithm
 
 
 def plots_by_k(comparison: Comparison, metrics: Sequence[str]) -> list[Plot]:
-    """A plot for each metric that is known at several cut-offs."""
+    """A plot for each metric with several cut-offs."""
     families: dict[str, list[int]] = {}
     for metric in metrics:
         name, _, k = metric.rpartition("@")
@@ -34,7 +31,7 @@ def plots_by_k(comparison: Comparison, metrics: Sequence[str]) -> list[Plot]:
 
 
 def plots_by_group(comparison: Comparison, metric: str) -> list[Plot]:
-    """A plot for each way to group the targets."""
+    """A plot for each kind of group."""
     plots, of_chance = [], chance_of_groups(comparison)
     for kind in _GROUPS:
         sizes: dict[str, list[int]] = {}
@@ -55,10 +52,11 @@ def plots_by_group(comparison: Comparison, metric: str) -> list[Plot]:
 
 
 def plots_by_cost(comparison: Comparison, metric: str) -> list[Plot]:
-    """A metric against what it took, where that is known."""
+    """A metric against time and cost, where they are known."""
+    training, ranking = ("seconds", "training"), ("cost", "evaluation", "seconds_per_1000_users")
     found = (
-        _against(comparison, metric, "training time", "seconds of training, validations included", TRAINING_SECONDS),
-        _against(comparison, metric, "cost of ranking", "seconds for 1,000 users", SECONDS_PER_1000_USERS),
+        _against(comparison, metric, "training time", "seconds of training, validations included", training),
+        _against(comparison, metric, "cost of ranking", "seconds for 1,000 users", ranking),
         _while_training(comparison),
     )
     return [plot for plot in found if plot is not None]
@@ -103,13 +101,13 @@ def _against(comparison: Comparison, metric: str, what: str, label: str, path: t
 
 
 def _while_training(comparison: Comparison) -> Plot | None:
-    """Validation by time, of the first seed, for runs that kept it."""
+    """Validation scores by time, of the first seed, for runs that recorded them."""
     series, metrics = [], set()
     for number, row in enumerate(comparison.rows):
-        result = row.results[0] if row.results else {}
+        result = row.results[0]
         points = [
             Point(max(v["seconds"], _LEAST_SECONDS), v["score"], text=f"{v['seconds']:,.1f} s {figure(v['score'])}")
-            for v in look_up(result, "validations") or ()
+            for v in result.get("validations") or ()
             if is_number(v["score"])
         ]
         if points:

@@ -1,4 +1,4 @@
-"""The same models among other candidates: what lies beside a comparison, for its page to point to."""
+"""Tests of the same models among other candidates, to which the page of a comparison links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.cells import MISSING
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, from_json
 from recbole_llmtrsr.evaluation.comparison.runs import ALSO
-from recbole_llmtrsr.report.facts import look_up
 from recbole_llmtrsr.report.meanings import mode_of_test, of_mode
 from recbole_llmtrsr.report.table import Cell, main_lines
 
@@ -24,7 +23,7 @@ class Further:
 
     Attributes:
         name: of its folder.
-        link: to its page, from the page of the test; empty where it has none.
+        link: to its page, from the page of the comparison; empty where it has none.
         comparison: of the same rows.
     """
 
@@ -41,7 +40,7 @@ class Column:
         mode: its name.
         link: to its page; empty for the page itself.
         n: test targets, as text.
-        meaning: who competes with them; None where that is not known.
+        meaning: which negatives they have; None where that is not known.
         cells: one for each row of the comparison, and random ranking's last.
     """
 
@@ -55,7 +54,7 @@ class Column:
 def further_tests(folder: Path, comparison: Comparison, page_name: str) -> list[Further]:
     """Comparisons in ``also/*/comparison.json`` with the data set, rows, seeds and options of this one.
 
-    Those of other rows, as a folder may keep them from before, are no tests of the same models and are left alone.
+    Those of other rows, which an earlier run may have left in the folder, are ignored.
 
     Raises:
         UserError: a file cannot be read.
@@ -82,16 +81,15 @@ def columns(comparison: Comparison, further: Sequence[Further], metric: str) -> 
 
 
 def _column(test: Further, metric: str, labels: Sequence[str]) -> Column:
-    mode = mode_of_test(test.comparison)
-    by_label = {line.label: line.cells[0] for line in main_lines(test.comparison, [metric]) if line.number is not None}
-    chance = [line.cells[0] for line in main_lines(test.comparison, [metric]) if line.number is None]
-    sizes = [look_up(result, "n_test") for row in test.comparison.rows for result in row.results]
+    mode, lines = mode_of_test(test.comparison), main_lines(test.comparison, [metric])
+    by_label = {None if line.number is None else line.label: line.cells[0] for line in lines}  # None: random ranking
+    sizes = [result.get("n_test") for row in test.comparison.rows for result in row.results]
     n = next((f"{size:,}" for size in sizes if size is not None), MISSING)
-    cells = [*(by_label[label] for label in labels), *(chance or [Cell(MISSING)])]
-    return Column(mode or test.name, test.link, n, of_mode(mode), tuple(cells))
+    cells = (*(by_label[label] for label in labels), by_label.get(None, Cell(MISSING)))
+    return Column(mode or test.name, test.link, n, of_mode(mode), cells)
 
 
 def _runs(comparison: Comparison) -> tuple[str, dict[str, Any]]:
-    """What tells the runs of a comparison from others: a test among other candidates has all options of its run."""
+    """The identity of a comparison's runs: a test among other candidates has all options of its run."""
     rows = {row.label: (row.seeds, [result.get("options") for result in row.results]) for row in comparison.rows}
     return comparison.dataset, rows

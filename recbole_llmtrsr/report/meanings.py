@@ -1,4 +1,4 @@
-"""What is compared: a sentence for each candidate mode, metric, model and ablation, for who meets them here first."""
+"""A sentence for each candidate mode, metric, model and ablation, for readers who do not know them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _ABLATIONS = {
 
 
 def mode_of_test(comparison: Comparison) -> str | None:
-    """The candidate mode of the test; None where no row tells it, as where all come from other programs."""
+    """The candidate mode of the test; None where no row reports it, as where all are of other programs."""
     results = [result for row in comparison.rows for result in row.results]
     for path in (("candidates", "test", "mode"), ("options", "eval_args", "mode", "test")):
         mode = next((str(found) for result in results if (found := look_up(result, *path))), None)
@@ -69,7 +69,7 @@ def mode_of_test(comparison: Comparison) -> str | None:
 
 
 def of_mode(mode: str | None) -> str | None:
-    """Who competes with a target; None for a mode that nothing is known of.
+    """Describes the negatives of a target; None for an unknown mode.
 
     >>> of_mode("cat20")
     "20 items of the target's category, topped up uniformly where it is too small"
@@ -79,13 +79,13 @@ def of_mode(mode: str | None) -> str | None:
 
 
 def of_metrics(metrics: Sequence[str]) -> dict[str, str]:
-    """Sentences by metric, without its cut-off: mrr@5 and mrr@10 share one."""
+    """Sentences by metric without its cut-off, so that mrr@5 and mrr@10 share one."""
     parts = [metric.partition("@") for metric in metrics]
     return {f"{name}@K" if at else name: _METRICS[name] for name, at, _ in parts if name in _METRICS}
 
 
 def of_models(comparison: Comparison) -> dict[str, str]:
-    """Sentences on the rows, as far as they are ours: RecBole and its models have a documentation of their own."""
+    """Sentences on the models of this package and on random ranking; RecBole documents its models."""
     models = dict.fromkeys(str(look_up(result, "model")) for row in comparison.rows for result in row.results)
     found = {model: _MODELS[model] for model in models if model in _MODELS}
     if any("@" in row.label for row in comparison.rows):

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else."""
+"""A comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,47 +9,30 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.cells import (
-    ABOUT_GROUPS,
-    GIVEN_WEIGHTS,
-    MISSING,
-    STRANGE_PROMPTS,
-    correction,
-    figure,
-    interval,
-    metrics_of,
-    places,
-    short,
-    told_seeds,
-)
+from recbole_llmtrsr.evaluation.comparison import cells
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.report import facts, meanings, numbers, plot
+from recbole_llmtrsr.report import facts, meanings, plot
 from recbole_llmtrsr.report.axis import linear_axis
-from recbole_llmtrsr.report.costs import costs
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
 from recbole_llmtrsr.report.further import Further, columns, further_tests
 from recbole_llmtrsr.report.plot import Series
-from recbole_llmtrsr.report.table import LEVEL, find_test, group_tables, main_lines
+from recbole_llmtrsr.report.table import LEVEL, costs, find_test, group_tables, main_lines
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 REPORT = "report.html"
 
 
 def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
-    """The page, with style sheet and pictures inside and without script; all texts are escaped.
-
-    Args:
-        comparison: what it shows.
-        further: tests among other candidates, to which it points.
+    """The page of a comparison, with links to ``further`` tests; self-contained, without script, all texts escaped.
 
     Raises:
-        UserError: there is nothing to show.
+        UserError: no row has metrics.
     """
-    metrics = metrics_of(comparison)
+    metrics = cells.metrics_of(comparison)
     if not metrics:
         raise UserError("report: no run has test metrics: give the split a test part (eval_args.split)")
     metric = main_metric(comparison, metrics)
-    placed = zip(comparison.rows, places([row.metrics for row in comparison.rows], metric))
+    placed = zip(comparison.rows, cells.places([row.metrics for row in comparison.rows], metric))
     ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
     pairs = (find_test(comparison.tests, ranked[0].label, other.label, metric) for other in ranked[1:])
     tests = [test for test in pairs if test is not None]
@@ -82,19 +65,12 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         further_meanings={one.mode: one.meaning for one in others if one.meaning},
         chips=_chips(comparison),
         has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
-        ablated=[(row, _told_of_ablations(row)) for row in comparison.rows if row.ablations],
+        ablated=[(row, _ablation_reports(row)) for row in comparison.rows if row.ablations],
         others_last=[metric, *(other for other in metrics if other != metric)],
         main_changes=lambda row: [ablation.metrics[metric] for ablation in row.ablations if metric in ablation.metrics],
         strip_axis=_strip_axis,
         level=LEVEL,
-        given_weights=GIVEN_WEIGHTS,
-        strange_prompts=STRANGE_PROMPTS,
-        about_groups=ABOUT_GROUPS,
-        correction=correction(comparison),
-        figure=figure,
-        short=short,
-        interval=interval,
-        missing=MISSING,
+        cells=cells,
         canvas=plot,
     )
 
@@ -106,13 +82,10 @@ def main_metric(comparison: Comparison, metrics: Sequence[str]) -> str:
 
 
 def write_report(folder: Path, comparison: Comparison) -> Path:
-    """Write report.html, whole or not at all.
+    """Write report.html atomically and return its path.
 
-    It points to the reports of the same models among other candidates, ``also/<mode>/report.html`` in this folder, so
-    that these have to be written before.
-
-    Returns:
-        its path.
+    It links to the reports of the same models among other candidates, ``also/<mode>/report.html`` in this folder, which
+    must be written first.
 
     Raises:
         UserError: it cannot be written, or a comparison below ``also`` cannot be read.
@@ -130,10 +103,10 @@ def write_report(folder: Path, comparison: Comparison) -> Path:
 
 
 def _chips(comparison: Comparison) -> list[str]:
-    """What all rows share, and their seeds, in a few words."""
+    """Short labels of what all rows share, and of their seeds."""
     first = next((result for row in comparison.rows for result in row.results), {})
     n_test, drawn = facts.look_up(first, "n_test"), facts.look_up(first, "candidates", "test") or {}
-    seeds = told_seeds(comparison.rows)
+    seeds = cells.seeds_text(comparison.rows)
     chips = []
     if n_test is not None:
         chips.append(f"{n_test:,} test targets")
@@ -146,20 +119,20 @@ def _chips(comparison: Comparison) -> list[str]:
     return [*chips, *([seeds] if seeds else [])]
 
 
-def _told_of_ablations(row: Row) -> dict[str, dict[str, str]]:
-    """What the runs say of their ablations beside the metrics, by name: prompts that were changed, why none were."""
-    told = [facts.look_up(result, "ablations") or {} for result in row.results]
-    changed = [(name, found["n_changed"]) for one in told for name, found in (one.get("changed") or {}).items()]
+def _ablation_reports(row: Row) -> dict[str, dict[str, str]]:
+    """What the runs report of their ablations beside the metrics: numbers of changed prompts, reasons for none."""
+    reports = [facts.look_up(result, "ablations") or {} for result in row.results]
+    changed = [(name, found["n_changed"]) for one in reports for name, found in (one.get("changed") or {}).items()]
     counts = {name: sorted({n for other, n in changed if other == name}) for name, _ in changed}
     return {
         "changed": {name: " · ".join(f"{n:,}" for n in found) for name, found in counts.items()},
-        "left_out": {name: reason for one in told for name, reason in (one.get("left_out") or {}).items()},
+        "left_out": {name: reason for one in reports for name, reason in (one.get("left_out") or {}).items()},
     }
 
 
 def _strip_axis(estimates: Iterable[Estimate]) -> Callable[[float], str]:
     """From a value to its place on the strips of these estimates, which all hold 0."""
-    values = [value for e in estimates for value in (e.mean, e.low, e.high) if numbers.is_number(value)]
+    values = [value for e in estimates for value in (e.mean, e.low, e.high) if facts.is_number(value)]
     axis = linear_axis("", [0.0, *values])
     return lambda value: f"{plot.STRIP_WIDTH * axis.place(value):.1f}"
 
@@ -173,5 +146,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["finite"] = numbers.is_number
+    environment.tests["finite"] = facts.is_number
     return environment.get_template("page.html")

@@ -1,4 +1,4 @@
-"""What a plot shows, and where on its canvas; plot.html draws it."""
+"""The content of a plot and its places on the canvas; plot.html draws it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ WIDTH, HEIGHT = 360, 300
 LEFT, RIGHT, TOP = 44, 10, 8  # margins
 STRIP_WIDTH = 120  # of an interval in a table cell
 LINE = 13  # height of a line of text
-# Paths around (0, 0). With the colours (Okabe and Ito's, which colour-blind readers tell apart) and dashes they repeat
-# after 7, 8 and 5 models: 280 looks.
+# Paths around (0, 0). Markers, colours (those of Okabe and Ito, for colour-blind readers) and dashes repeat after 7, 8
+# and 5 models, which makes 280 combinations.
 MARKERS = (
     "M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0-6.8 0z",
     "M-3-3h6v6h-6z",
@@ -28,15 +28,7 @@ N_COLOURS = 8
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval.
-
-    Attributes:
-        x: place on the x axis.
-        y: value.
-        low: lower end of the interval; None without one.
-        high: upper end.
-        text: what the point is, in words.
-    """
+    """A value with its interval, None without one; ``text`` describes the point in words."""
 
     x: float
     y: float
@@ -51,8 +43,8 @@ class Series:
 
     Attributes:
         label: of the row.
-        number: of the row, which gives colour, marker and dash, the same in every plot; None for random ranking.
-        points: in the order in which a line would join them.
+        number: of the row, which selects colour, marker and dash in every plot; None for random ranking.
+        points: in the order of the line through them.
         seeds: one value per seed, drawn small.
         joined: by a line.
     """
@@ -70,7 +62,7 @@ class Series:
 
     @property
     def dash(self) -> str:
-        """Of its line, as SVG's stroke-dasharray."""
+        """The stroke-dasharray of its line."""
         return "3 4" if self.number is None else DASHES[self.number % len(DASHES)]
 
     @property
@@ -81,31 +73,22 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """Series over two axes.
-
-    Attributes:
-        title: what is shown.
-        x: horizontal.
-        y: vertical.
-        series: in the order of the legend.
-        note: how to read it, if that is not plain.
-    """
+    """Series over two axes, in the order of the legend."""
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    note: str = ""
 
     @property
     def floor(self) -> int:
-        """Where the x axis lies on the canvas, above its texts."""
+        """Vertical place of the x axis on the canvas, above its texts."""
         n_lines = max((len(tick.lines) for tick in self.x.ticks), default=0) + bool(self.x.label)
         return HEIGHT - LINE * n_lines - 8
 
     @property
     def description(self) -> str:
-        """All that is drawn, in words, for those who cannot see it."""
+        """The content in words, for screen readers."""
         return " ".join(f"{s.label}: {'; '.join(p.text for p in (*s.points, *s.seeds))}." for s in self.series)
 
     def across(self, x: float) -> str:
@@ -117,12 +100,12 @@ class Plot:
         return f"{self.floor - self.y.place(y) * (self.floor - TOP):.1f}"
 
     def line(self, points: Iterable[Point]) -> str:
-        """Points as those of an SVG polyline."""
+        """The points of an SVG polyline."""
         return " ".join(f"{self.across(p.x)},{self.down(p.y)}" for p in points)
 
 
 def beside(n_series: int) -> Sequence[float]:
-    """How far the series move aside within a category, so that their intervals stay apart.
+    """Horizontal offsets of the series within a category, so that their intervals do not overlap.
 
     >>> beside(3)
     [-0.12, 0.0, 0.12]

@@ -1,21 +1,29 @@
-"""Estimates as table rows, with marks for the best."""
+"""Estimates as table rows, with marks for the best, and the costs of the rows."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from recbole_llmtrsr.evaluation.comparison.cells import (
+    EPOCHS,
     MISSING,
+    PEAK_MEMORY,
     RANDOM,
+    RANKING,
+    TRAINING,
     chance_of_groups,
+    costs_of,
     figure,
     interval,
+    peak_memory,
     places,
     short,
 )
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, GroupEstimate, PairTest
-from recbole_llmtrsr.report.numbers import is_number
+from recbole_llmtrsr.report.facts import is_number, look_up
 
 LEVEL = 0.05  # of significance
 
@@ -29,7 +37,7 @@ class Cell:
         interval: empty without one.
         spread: over seeds; empty with one seed.
         mark: best, second, or empty.
-        is_close: a paired test does not tell it from the best.
+        is_close: a paired test finds no significant difference to the best.
     """
 
     mean: str
@@ -44,10 +52,10 @@ class Line:
     """A row of a table.
 
     Attributes:
-        label: what it is about.
-        number: of the comparison's row, which gives its marker; None without one.
+        label: of the model, or random ranking.
+        number: of the comparison's row, which selects its marker; None for random ranking.
         cells: one for each metric.
-        n: histories behind it; None where the table says it once for all.
+        n: histories behind it; None where it is the same for the whole table.
     """
 
     label: str
@@ -103,6 +111,32 @@ def find_test(tests: Iterable[PairTest], first: str, second: str, metric: str) -
     """The test of two rows, turned so that its difference is first minus second."""
     found = (test for test in tests if test.metric == metric and {test.first, test.second} == {first, second})
     return next((test.seen_from(first) for test in found), None)
+
+
+def costs(comparison: Comparison) -> dict[str, list[str]]:
+    """Columns of the table of costs, a text for each row; without those that no row reports."""
+    specs = {EPOCHS: ",.1f", TRAINING: ",.0f", RANKING: ",.1f", "weights": ",.0f", "trained weights": ",.0f"}
+
+    def of_seed(result: Mapping[str, Any]) -> dict[str, Any]:
+        weights = {"weights": look_up(result, "weights", "total")}
+        return {**costs_of(result), **weights, "trained weights": look_up(result, "weights", "trainable")}
+
+    of_rows = [[of_seed(result) for result in row.results] for row in comparison.rows]
+    texts = {
+        name: [_over_seeds([cost[name] for cost in seeds], spec) for seeds in of_rows] for name, spec in specs.items()
+    }
+    texts[PEAK_MEMORY] = [peak_memory(row) for row in comparison.rows]
+    return {name: column for name, column in texts.items() if set(column) != {MISSING}}
+
+
+def _over_seeds(values: Sequence[object], spec: str) -> str:
+    """Mean over the seeds, and its standard deviation where they differ."""
+    known = [value for value in values if is_number(value)]
+    if not known:
+        return MISSING
+    if len(set(known)) == 1:
+        return figure(known[0], ",.0f" if isinstance(known[0], int) else spec)
+    return f"{figure(statistics.fmean(known), spec)} ±{figure(statistics.stdev(known), spec)}"
 
 
 def _marks(rows: Sequence[Mapping[str, Estimate]], metrics: Iterable[str]) -> list[dict[str, str]]:

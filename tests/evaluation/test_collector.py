@@ -107,10 +107,8 @@ def test_metrics_without_a_ranking_are_recbole_s():
     config = options(["AUC", "LogLoss", "MAE", "RMSE"])
     scores, labels = torch.tensor([0.9, 0.2, 0.6, 0.3]), torch.tensor([1.0, 0.0, 0.0, 1.0])
     results = []
-    for collector, evaluator in (
-        (Collector(config), Evaluator(config)),
-        (RankingCollector(config), ExpectedEvaluator(config)),
-    ):
+    for theirs_or_ours in ((Collector, Evaluator), (RankingCollector, ExpectedEvaluator)):
+        collector, evaluator = (made(config) for made in theirs_or_ours)
         for half in (slice(0, 2), slice(2, 4)):
             collector.eval_batch_collect(scores[half], Interaction({"label": labels[half]}), None, None)
         results.append(evaluator.evaluate(collector.get_data_struct()))
@@ -145,15 +143,6 @@ def test_rows_are_kept_unrounded_in_the_loader_s_order_across_batches():
     assert collector.ranks.tolist() == [2.0, 1.5, 2.0]
     assert collector.n_candidates.tolist() == [3, 2, 3]
     assert collector.n_positives.tolist() == [1, 1, 2]
-
-
-def test_every_evaluation_begins_anew():
-    config = options(["MRR"])
-    collector, evaluator = RankingCollector(config), ExpectedEvaluator(config)
-    data = different_scores(2)
-    first = evaluate(collector, evaluator, *data)
-    assert evaluate(collector, evaluator, *data) == first
-    assert len(collector.values["mrr@3"]) == 60
 
 
 def test_shuffled_columns_change_no_value_in_its_last_bit():
@@ -210,16 +199,17 @@ def test_value_metrics_among_sampled_candidates_are_recbole_s():
     assert (collector.values, len(collector.ranks)) == ({}, 0)
 
 
-def test_what_was_ranked_can_be_forgotten():
+def test_every_evaluation_begins_anew_and_what_was_ranked_can_be_forgotten():
     config = options(["MRR"])
-    collector = RankingCollector(config)
-    evaluate(collector, ExpectedEvaluator(config), *different_scores(2))
-    assert len(collector.ranks) == 60
+    collector, evaluator, data = RankingCollector(config), ExpectedEvaluator(config), different_scores(2)
+    first = evaluate(collector, evaluator, *data)
+    assert evaluate(collector, evaluator, *data) == first
+    assert len(collector.values["mrr@3"]) == len(collector.ranks) == 60
     collector.eval_batch_collect(torch.ones(1, 20), None, torch.tensor([0]), torch.tensor([1]))  # and broken off
     collector.forget()
     found = (collector.values, collector.ranks, collector.n_candidates, collector.n_positives)
     assert [len(part) for part in found] == [0, 0, 0, 0]
-    evaluate(collector, ExpectedEvaluator(config), *different_scores(2))
+    evaluate(collector, evaluator, *data)
     assert len(collector.ranks) == 60
 
 

@@ -40,8 +40,8 @@ b,4,i1,0.001
 def score(tmp_path):
     """Runs the command line on scores given as text."""
 
-    def run(text=SCORES, name="scores.csv", made=CANDIDATES, **options):
-        file, scores, out = tmp_path / "candidates.npz", tmp_path / name, tmp_path / "out"
+    def run(text=SCORES, file_name="scores.csv", made=CANDIDATES, **options):
+        file, scores, out = tmp_path / "candidates.npz", tmp_path / file_name, tmp_path / "out"
         write_candidate_file(file, made)
         scores.write_text(text, encoding="utf-8")
         given = {"candidates": file, "scores": scores, "name": "NRMS", "dataset": "tiny", "out": out, **options}
@@ -150,11 +150,7 @@ def test_of_many_faults_five_are_named(score, capsys):
 @pytest.mark.parametrize(
     ("text", "name", "fault"),
     [
-        (
-            "user,item,score\nb,i1,1\n",
-            "a.csv",
-            "lack the columns n_events: the header must name user, n_events",
-        ),
+        ("user,item,score\nb,i1,1\n", "a.csv", "lack the columns n_events: the header must name user, n_events"),
         (SCORES.replace("b,4,i1", "b,4.5,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0: 'i1'"),
         (SCORES.replace("b,4,i1", "b,,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0"),
         (SCORES + "b,4,i1,0,5\n", "a.csv", "cannot be read: "),
@@ -230,10 +226,7 @@ def test_what_is_no_number_is_told_with_a_remedy(score, capsys, option, said):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--name", "--dataset"])
-def test_a_name_that_is_no_line_of_text_is_refused(score, tmp_path, capsys, option):
-    given = {"candidates": tmp_path / "candidates.npz", "scores": tmp_path / "scores.csv", "out": tmp_path / "out"}
-    named = {"--name": "NRMS", "--dataset": "tiny", option: "A\n\\input{x}"}
-    arguments = [*(f"--{key}={value}" for key, value in given.items()), *(f"{key}={v}" for key, v in named.items())]
-    assert main(["score", *arguments]) == 2
-    assert f"{option}: the name 'A\\n" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["name", "dataset"])
+def test_a_name_that_is_no_line_of_text_is_refused(score, capsys, option):
+    assert score(**{option: "A\n\\input{x}"})[0] == 2
+    assert f"--{option}: the name 'A\\n" in capsys.readouterr().err

@@ -117,9 +117,8 @@ def test_a_tie_of_fifty_thousand_has_its_hypergeometric_values():
 
 def test_a_lone_positive_behind_fifty_thousand_keeps_its_reciprocal_rank():
     scores = torch.arange(50_000.0)[None]
-    values = row_values(
-        tie_groups(scores, torch.tensor([0]), torch.tensor([1])), ["impressionmrr", "hit"], [10, 49_999]
-    )
+    groups = tie_groups(scores, torch.tensor([0]), torch.tensor([1]))
+    values = row_values(groups, ["impressionmrr", "hit"], [10, 49_999])
     assert values["impressionmrr"][0] == pytest.approx(1 / 49_999, rel=1e-9)
     assert [values["hit@10"][0], values["hit@49999"][0]] == [0.0, 1.0]
 
@@ -150,24 +149,12 @@ def test_impressions_have_the_metrics_of_the_mind_leaderboard(n_positives):
     for row in range(20):
         ranked = labels[row][np.argsort(-scores[row])]
         ideal = np.sort(labels[row])[::-1]
-        assert values["impressionmrr"][row] == pytest.approx(
-            np.sum(ranked / np.arange(1, 31)) / np.sum(ranked), **exactly
-        )
+        mrr = np.sum(ranked / np.arange(1, 31)) / np.sum(ranked)
+        assert values["impressionmrr"][row] == pytest.approx(mrr, **exactly)
         for k in (5, 10):
             gain, best = (np.sum((2.0 ** y[:k] - 1) / np.log2(np.arange(k) + 2)) for y in (ranked, ideal))
             assert values[f"ndcg@{k}"][row] == pytest.approx(gain / best, **exactly)
         assert values["impressionauc"][row] == pytest.approx(roc_auc_score(labels[row], scores[row]), **exactly)
-
-
-def test_shuffled_columns_change_no_value_in_its_last_bit():
-    scores, labels = with_many_ties(4)
-    order = np.argsort(np.random.default_rng(1).random(scores.shape), axis=1)
-    before = row_values(groups_of(scores, labels), EXPECTED, TOPK)
-    shuffled = np.take_along_axis(scores, order, 1), np.take_along_axis(labels, order, 1)
-    after = row_values(groups_of(*shuffled), EXPECTED, TOPK)
-    assert list(before) == list(after)
-    for name, of_rows in before.items():
-        assert torch.equal(torch.from_numpy(of_rows), torch.from_numpy(after[name])), name
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it():
@@ -201,10 +188,7 @@ def test_ranks_are_expected_and_averaged_over_the_positives():
 
 
 def test_means_leave_out_unknown_rows_and_gauc_weighs_rows_by_their_positives():
+    assert np.isnan(mean_values({"gauc": np.array([np.nan])}, [2])["gauc"])
     of_rows = np.array([1.0, 0.5, np.nan])
     means = mean_values({"gauc": of_rows, "impressionauc": of_rows, "mrr@3": np.array([0.0, 0.5, 1.0])}, [3, 1, 5])
     assert means == {"gauc": 0.875, "impressionauc": 0.75, "mrr@3": 0.5}
-
-
-def test_the_mean_of_nothing_is_unknown():
-    assert np.isnan(mean_values({"gauc": np.array([np.nan])}, [2])["gauc"])

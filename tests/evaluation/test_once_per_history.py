@@ -15,10 +15,7 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.evaluation.once_per_history import FEWEST_HISTORIES, OncePerHistory, scoring_once_per_history
 from recbole_llmtrsr.quick_start import compare
 
-SMALL = {
-    **toy.SMALL,
-    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
-}
+SMALL = {**toy.SMALL, "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
 # Histories 7, 3 and 5, whose rows do not stand together, with candidates among 4 items.
 ROWS = Interaction({HISTORY_ID: torch.tensor([7, 3, 7, 5, 3, 7]), "item_id": torch.tensor([1, 3, 2, 2, 0, 3])})
 SCORES = torch.tensor([[0.0, 0.1, 0.2, 0.3], [1.0, 1.1, 1.2, 1.3], [2.0, 2.1, 2.2, 2.3]])  # of histories 3, 5 and 7
@@ -158,8 +155,7 @@ def ranks(model: str, folder: str) -> pd.DataFrame:
 
 # SHAN reads other columns where it scores all items.
 @pytest.mark.parametrize(
-    ("model", "is_same"),
-    [("SASRec", True), ("GRU4Rec", True), ("NARM", True), ("BERT4Rec", True), ("SHAN", False)],
+    ("model", "is_same"), [("SASRec", True), ("GRU4Rec", True), ("NARM", True), ("BERT4Rec", True), ("SHAN", False)]
 )
 def test_recboles_models_have_the_results_of_row_by_row(model, is_same, make_config, monkeypatch):
     wrapped: list[OncePerHistory] = []

@@ -10,13 +10,7 @@ import pytest
 
 import recbole_llmtrsr
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.result import (
-    git_commit,
-    make_result_dir,
-    versions,
-    write_json,
-    write_text,
-)
+from recbole_llmtrsr.evaluation.result import git_commit, make_result_dir, versions, write_json, write_text
 
 
 def test_numbers_that_json_does_not_know_become_null(tmp_path):

@@ -27,12 +27,8 @@ def test_a_group_knows_who_is_better_who_is_equal_and_how_many_are_positive():
         [NONE, 5.0, NONE, 5.0, 7.0, 5.0],
     ]
     row, n_better, n_equal, n_positives, row_candidates, row_positives = groups(scores, [(0, 3), (1, 1)])
-    assert row == [0, 1]
-    assert n_better == [2, 1]
-    assert n_equal == [3, 3]
-    assert n_positives == [1, 1]
-    assert row_candidates == [5, 4]
-    assert row_positives == [1, 1]
+    assert (row, n_better, n_equal, n_positives) == ([0, 1], [2, 1], [3, 3], [1, 1])
+    assert (row_candidates, row_positives) == ([5, 4], [1, 1])
 
 
 def test_groups_of_several_positives_stand_from_the_best_to_the_worst_and_rows_in_order():

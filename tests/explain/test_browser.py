@@ -2,70 +2,35 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
+from browser import DARK, LIGHT, browse, needs_a_browser
 
 from recbole_llmtrsr.explain.explanation import ExplainedItem
 from recbole_llmtrsr.explain.page import page
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")
+pytestmark = needs_a_browser
 
-# A browser's window may have a least width above that of a phone, so the page lies in a frame.
-HARNESS = """<!DOCTYPE html>
-<iframe id="frame" src="page.html" style="width:{width}px; height:800px; border:0"></iframe>
-<script>
-frame.onload = () => {{
-  const page = frame.contentDocument, root = page.documentElement, wide = page.defaultView.innerWidth;
-  const box = (selector) => {{
+SCRIPT = """\
+  const box = (selector) => {
     const element = page.querySelector(selector), area = element.getBoundingClientRect();
-    return {{ text: element.innerText, visible: element.checkVisibility() && area.width > 0 && area.height > 0 }};
-  }};
+    return { text: element.innerText, visible: element.checkVisibility() && area.width > 0 && area.height > 0 };
+  };
   const beyond = [...page.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > wide + 0.5);
-  const found = {{
+  const found = {
     width: wide,
-    scrollWidth: root.scrollWidth,
+    scrollWidth: page.documentElement.scrollWidth,
     beyond: beyond.map((e) => e.tagName + " " + e.className),
     target: box("#target"),
     summary: box("#preference-summary"),
     row: box("tr.target"),
     scripts: page.scripts.length,
-    back: page.defaultView.getComputedStyle(page.body).backgroundColor,
-    ink: page.defaultView.getComputedStyle(page.body).color,
-  }};
-  const answer = document.createElement("pre");
-  answer.id = "found";
-  answer.textContent = JSON.stringify(found);
-  document.body.append(answer);
-}};
-</script>
-"""
-
-
-def browse(folder, explanation, width, *flags):
-    """What the browser finds, and what its console says."""
-    (folder / "page.html").write_text(page(explanation), encoding="utf-8")
-    (folder / "harness.html").write_text(HARNESS.format(width=width), encoding="utf-8")
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"),
-            *("--enable-logging=stderr", "--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}"),
-            *(*flags, "--virtual-time-budget=5000", "--dump-dom", (folder / "harness.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    answer = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert answer, done.stderr
-    return json.loads(html.unescape(answer[1])), re.findall(r"CONSOLE.*", done.stderr)
+    back: view.getComputedStyle(page.body).backgroundColor,
+    ink: view.getComputedStyle(page.body).color,
+  };"""
 
 
 @pytest.fixture
@@ -92,7 +57,7 @@ def wide(make_explanation):
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(wide, tmp_path):
-    found, console = browse(tmp_path, wide, 390)
+    found, console = browse(tmp_path, page(wide), SCRIPT, 390)
     assert found["width"] == 390
     assert found["scrollWidth"] <= 390
     assert found["beyond"] == []
@@ -101,7 +66,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(wide, tmp_path):
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_target_and_summary_are_seen(make_explanation, tmp_path, width):
-    found, console = browse(tmp_path, make_explanation(), width)
+    found, console = browse(tmp_path, page(make_explanation()), SCRIPT, width)
     assert found["scrollWidth"] <= width
     assert found["target"] == {"text": "Oak chair i9", "visible": True}
     assert found["summary"] == {"text": "Kettles, lamps.", "visible": True}
@@ -111,7 +76,6 @@ def test_target_and_summary_are_seen(make_explanation, tmp_path, width):
 
 
 def test_the_page_follows_the_colours_of_the_system(make_explanation, tmp_path):
-    light, _ = browse(tmp_path, make_explanation(), 390, "--blink-settings=preferredColorScheme=1")
-    dark, _ = browse(tmp_path, make_explanation(), 390, "--blink-settings=preferredColorScheme=0")
+    light, dark = (browse(tmp_path, page(make_explanation()), SCRIPT, 390, colours)[0] for colours in (LIGHT, DARK))
     assert (light["back"], light["ink"]) == ("rgb(246, 247, 249)", "rgb(27, 31, 36)")
     assert (dark["back"], dark["ink"]) == ("rgb(16, 20, 26)", "rgb(232, 236, 241)")

@@ -115,23 +115,16 @@ def test_without_summaries_the_rest_is_told(splits):
     assert made.no_candidates == "the candidates were not scored"
 
 
-def test_an_unknown_user_is_told_with_the_nearest_ids(splits):
+def test_an_unknown_user_is_told_with_the_nearest_ids_and_one_without_a_target_with_the_reason(splits):
     config, (_, _, test) = splits()
-    with pytest.raises(UserError) as fault:
-        explain("thrise", test._dataset, None)
-    assert str(fault.value).startswith(
-        "explain: no user 'thrise' among the 6 users of 'tiny' after filtering; the nearest ids are thrice, "
-    )
-    with pytest.raises(UserError, match="no user '' among the 6 users"):
-        explain("", test._dataset, None)
-    with pytest.raises(UserError, match=r"no user '\[PAD\]'"):
-        explain("[PAD]", test._dataset, None)
-
-
-def test_a_user_without_a_target_is_told(splits):
-    config, (_, _, test) = splits()
-    with pytest.raises(UserError, match="user 'once' has no target in this split, because of too few events; . of 6"):
-        explain("once", test._dataset, None)
+    for user, fault in {
+        "thrise": "explain: no user 'thrise' among the 6 users of 'tiny' after filtering; the nearest ids are thrice, ",
+        "": "no user '' among the 6 users",
+        "[PAD]": r"no user '\[PAD\]'",
+        "once": "user 'once' has no target in this split, because of too few events; . of 6",
+    }.items():
+        with pytest.raises(UserError, match=fault):
+            explain(user, test._dataset, None)
 
 
 def test_of_several_targets_the_latest_is_explained(splits):

@@ -147,13 +147,8 @@ def test_without_summaries_or_without_a_full_block_it_says_so(make_explanation):
 def test_items_that_reach_the_prompt_in_no_way_are_told(make_explanation):
     made = make_explanation(calls=(), result=None, n_recent=2)
     told = re.findall(r"In no summary: ([^.]*)\.", Page(page(made)).text)
-    nothing = "nothing of it reaches the prompt"
-    assert told == [
-        nothing,
-        nothing,
-        "only the items marked recent reach the prompt",
-        "all of it is among the recent items",
-    ]
+    some = ["only the items marked recent reach the prompt", "all of it is among the recent items"]
+    assert told == [*["nothing of it reaches the prompt"] * 2, *some]
 
 
 def test_candidates_beyond_the_shown_ones_are_counted(make_explanation):
@@ -183,12 +178,8 @@ def test_a_page_that_cannot_be_written_is_told_and_the_old_one_stays(make_explan
         write_page(path, make_explanation())
     assert os.listdir(tmp_path) == ["page.html"]
     assert path.read_text() == "old"
-
-
-def test_a_folder_that_is_a_file_is_told(make_explanation, tmp_path):
-    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="set result_dir"):
-        write_page(tmp_path / "file" / "page.html", make_explanation())
+        write_page(path / "page.html", make_explanation())  # a file is no folder
 
 
 def test_without_a_target_or_a_user_the_page_names_neither(make_explanation):

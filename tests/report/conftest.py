@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from recbole_llmtrsr.evaluation.comparison.comparison import (
-    AblationEstimate,
-    Comparison,
-    Estimate,
-    GroupEstimate,
-    PairTest,
-    Row,
-)
+from recbole_llmtrsr.evaluation.comparison.comparison import AblationEstimate, Comparison, GroupEstimate, PairTest, Row
+from recbole_llmtrsr.evaluation.comparison.statistics import Estimate
 
 
 def stage(seconds: float | None, memory: float) -> dict[str, Any]:
     return {"seconds_per_1000_users": seconds, "peak_memory_gib": memory}
+
+
+def options(seed: int, epochs: int = 4, **other: Any) -> dict[str, Any]:
+    return {"valid_metric": "MRR@2", "seed": seed, "epochs": epochs, **other}
 
 
 def result(model: str, seed: int, mrr: float, training: float, **other: Any) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def result(model: str, seed: int, mrr: float, training: float, **other: Any) -> 
         "weights": {"total": 1000, "trainable": 10},
         "versions": {"torch": "2.13"},
         "git_commit": "c0ffee",
-        "options": {"valid_metric": "MRR@2", "seed": seed, "epochs": 4},
+        "options": options(seed),
         **other,
     }
 
@@ -80,7 +78,7 @@ OURS = Row(
             training,
             tokens={"training": 9},
             summaries={"made": 9},
-            options={"valid_metric": "MRR@2", "seed": seed, "epochs": 4, "summary": "recurrent"},
+            options=options(seed, summary="recurrent"),
             validations=[{"epoch": 1, "seconds": 50.0, "score": 0.4}, {"epoch": 2, "seconds": 100.0, "score": 0.61}],
             ablations={
                 "changed": {"no recent items": {"n_changed": 1199}},
@@ -102,12 +100,7 @@ POP = Row(
         GroupEstimate("target popularity", "1-4 events", 1000, metrics(0.7, 0.8, 0.68)),
     ),
     (),
-    tuple(
-        result(
-            "Pop", seed, 0.58, 0.0, options={"valid_metric": "MRR@2", "seed": seed, "epochs": 1, "summary": "recurrent"}
-        )
-        for seed in (1, 2)
-    ),
+    tuple(result("Pop", seed, 0.58, 0.0, options=options(seed, epochs=1, summary="recurrent")) for seed in (1, 2)),
 )
 # Scores of another program: no options, no cost, one seed, no coverage of every metric.
 ELSEWHERE = Row(
@@ -140,27 +133,18 @@ def renamed() -> Callable[[Comparison, str], Comparison]:
 
     def rename(comparison: Comparison, name: str) -> Comparison:
         first, *others = comparison.rows
+        named = {"command": name, "versions": {name: 1}}
         changed = replace(
             first,
             label=name,
             groups=tuple(replace(group, name=f"{name} {group.name}") for group in first.groups),
             ablations=tuple(replace(ablation, name=f"{name} {ablation.name}") for ablation in first.ablations),
             results=tuple(
-                {
-                    **one,
-                    "command": name,
-                    "options": {**one["options"], name: name, "epochs": name},
-                    "versions": {name: 1},
-                }
-                for one in first.results
+                {**one, **named, "options": {**one["options"], name: name, "epochs": name}} for one in first.results
             ),
         )
         tests = tuple(
-            replace(
-                test,
-                first=name if test.first == first.label else test.first,
-                second=name if test.second == first.label else test.second,
-            )
+            replace(test, **{side: name for side in ("first", "second") if getattr(test, side) == first.label})
             for test in comparison.tests
         )
         return replace(comparison, dataset=name, rows=(changed, *others), tests=tests)

@@ -9,16 +9,9 @@ def row(label: str, *results: dict) -> Row:
 
 
 def test_what_differs_is_told_apart_from_what_is_the_same():
-    rows = [
-        row(
-            "A", {"lr": 0.1, "epochs": 3, "n_layers": 2, "seed": 1}, {"lr": 0.1, "epochs": 3, "n_layers": 2, "seed": 2}
-        ),
-        row(
-            "B", {"lr": 0.2, "epochs": 3, "n_layers": 2, "seed": 1}, {"lr": 0.2, "epochs": 3, "n_layers": 2, "seed": 2}
-        ),
-        row("C", {"lr": None, "epochs": 3, "seed": 1}, {"lr": None, "epochs": 3, "seed": 2}),
-        row("D", {}),
-    ]
+    named = {"A": {"lr": 0.1, "n_layers": 2}, "B": {"lr": 0.2, "n_layers": 2}, "C": {"lr": None}}
+    rows = [row(label, *({**one, "epochs": 3, "seed": seed} for seed in (1, 2))) for label, one in named.items()]
+    rows.append(row("D", {}))
     assert facts(rows, lambda result: result) == Facts(
         differing=(("lr", ("0.1", "0.2", "null", "-")),),
         partial=(("n_layers", "2", "A, B"),),

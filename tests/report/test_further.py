@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate
 from recbole_llmtrsr.evaluation.result import write_json
 from recbole_llmtrsr.report.further import columns, further_tests
 from recbole_llmtrsr.report.page import page, write_report
@@ -28,7 +28,7 @@ def among_popular(comparison) -> Comparison:
 
 
 def test_the_page_shows_both_and_links_to_the_other(comparison, among_popular, tmp_path):
-    write_json(tmp_path / "also" / "pop20" / "comparison.json", to_json(among_popular))
+    write_json(tmp_path / "also" / "pop20" / "comparison.json", asdict(among_popular))
     write_report(tmp_path / "also" / "pop20", among_popular)
     made = write_report(tmp_path, comparison).read_text(encoding="utf-8")
     assert "The same models among other candidates" in made
@@ -40,7 +40,7 @@ def test_the_page_shows_both_and_links_to_the_other(comparison, among_popular, t
 
 
 def test_columns_have_the_rows_in_the_order_of_the_page(comparison, among_popular, tmp_path):
-    write_json(tmp_path / "also" / "pop20" / "comparison.json", to_json(among_popular))
+    write_json(tmp_path / "also" / "pop20" / "comparison.json", asdict(among_popular))
     here, other = columns(comparison, further_tests(tmp_path, comparison, "report.html"), "mrr@2")
     assert (here.mode, here.link, here.n) == ("uni2", "", "1,200")
     assert [(cell.mean, cell.interval, cell.mark) for cell in here.cells] == [
@@ -55,7 +55,7 @@ def test_columns_have_the_rows_in_the_order_of_the_page(comparison, among_popula
 
 def test_links_lead_to_folders_of_any_name(comparison, among_popular, tmp_path):
     folder = tmp_path / "also" / "file-größe.npz"
-    write_json(folder / "comparison.json", to_json(among_popular))
+    write_json(folder / "comparison.json", asdict(among_popular))
     (folder / "report.html").touch()
     [found] = further_tests(tmp_path, comparison, "report.html")
     assert found.link == "also/file-gr%C3%B6%C3%9Fe.npz/report.html"
@@ -70,7 +70,7 @@ def test_comparisons_of_other_runs_are_left_alone(comparison, among_popular, tmp
         "options": replace(among_popular, rows=(replace(first, results=trained_otherwise), *others)),
         "data": replace(among_popular, dataset="large"),
     }.items():
-        write_json(tmp_path / "also" / name / "comparison.json", to_json(changed))
+        write_json(tmp_path / "also" / name / "comparison.json", asdict(changed))
     assert further_tests(tmp_path, comparison, "report.html") == []
     assert write_report(tmp_path, comparison).read_text(encoding="utf-8") == page(comparison)
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from html_page import Page
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.comparison import (
-    AblationEstimate,
-    Estimate,
-    GroupEstimate,
-    PairTest,
-    from_json,
-    to_json,
-)
+from recbole_llmtrsr.evaluation.comparison.comparison import AblationEstimate, GroupEstimate, PairTest, from_json
+from recbole_llmtrsr.evaluation.comparison.statistics import Estimate
 from recbole_llmtrsr.report.page import main_metric, page, write_report
 
 NASTY = """x"'><script>alert(1)</script><b onload=y>&amp;{{ 7 * 7 }}"""
@@ -44,33 +38,23 @@ def test_the_candidates_and_seeds_are_said_at_the_top(comparison):
 
 def test_every_part_of_the_comparison_is_on_the_page(comparison):
     text = Page(page(comparison)).text
-    for heading in (
-        "Results",
-        "Which differences are real",
-        "Quality against time and cost",
-        "For whom it works",
-        "Does the model read its prompt?",
-        "How it was made",
-    ):
-        assert heading in text
-    assert "0.7500 ★ [.700, .800] ±.010" in text
-    assert "Pop +0.0200 [-.010, .050] ±.003 0.0800 not told apart 0.0400" in text
-    assert "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150] ±.010" in text
-    assert "p corrected by Holm's method. Holm's correction is over the pairs of one metric: mrr@2, which chose" in text
-    assert "intervals over users. Intervals and p values are over users, given the trained weights; values are" in text
-    assert "Groups of fewer than 20 users have no interval." in text
-    assert "shuffled history -0.0100 [-.030, .010] ±.010" in text
-    assert "Left out, no summary: no history has a summary." in text
-    assert "python run.py --model=LLMTRSR@recurrent,Pop --seeds=1,2" in text
-    assert "epochs 4 1 -" in text
-    assert "summary recurrent (LLMTRSR@recurrent)" in text
-    assert "Not told: elsewhere." in text
-    assert "test candidates, hash abcdef0123456789" in text
-
-
-def test_who_reads_of_it_first_is_told_what_is_compared(comparison):
-    text = Page(page(comparison)).text
     for told in (
+        *("Results", "Which differences are real", "Quality against time and cost", "For whom it works"),
+        *("Does the model read its prompt?", "How it was made"),
+        "0.7500 ★ [.700, .800] ±.010",
+        "Pop +0.0200 [-.010, .050] ±.003 0.0800 not told apart 0.0400",
+        "no recent items changes 1,199 prompts -0.2000 ↓ [-.250, -.150] ±.010",
+        "p corrected by Holm's method. Holm's correction is over the pairs of one metric: mrr@2, which chose",
+        "intervals over users. Intervals and p values are over users, given the trained weights; values are",
+        "Groups of fewer than 20 users have no interval.",
+        "shuffled history -0.0100 [-.030, .010] ±.010",
+        "Left out, no summary: no history has a summary.",
+        "python run.py --model=LLMTRSR@recurrent,Pop --seeds=1,2",
+        "epochs 4 1 -",
+        "summary recurrent (LLMTRSR@recurrent)",
+        "Not told: elsewhere.",
+        "test candidates, hash abcdef0123456789",
+        # and, for readers who do not know them, what is compared
         "the target, from negatives. Negatives of a target: 2 items drawn uniformly. Where most items are hardly ever",
         "How to read this page A history is what a user did before the target",
         "LLMTRSR a language model reads a summary of the user's history, the recent items and one candidate",
@@ -141,7 +125,7 @@ def test_the_metric_that_chose_the_epochs_leads_the_page(comparison):
 
 
 def test_the_page_of_a_comparison_read_from_its_file_is_the_same(comparison):
-    assert page(from_json(to_json(comparison))) == page(comparison)
+    assert page(from_json(asdict(comparison))) == page(comparison)
 
 
 def test_a_large_comparison_makes_a_small_page(comparison):
@@ -155,18 +139,9 @@ def test_a_large_comparison_makes_a_small_page(comparison):
     )
     ablations = tuple(AblationEstimate(f"ablation number {n}", metrics) for n in range(6))
     options = {f"option_{n}": f"its value {n}" for n in range(200)}
-    results = tuple({**one, "options": options} for one in comparison.rows[0].results) * 2
-    rows = tuple(
-        replace(
-            comparison.rows[0],
-            label=f"Model{n}",
-            metrics=metrics,
-            groups=groups,
-            ablations=ablations,
-            results=results[:3],
-        )
-        for n in range(6)
-    )
+    results = ({**comparison.rows[0].results[0], "options": options},) * 3
+    row = replace(comparison.rows[0], metrics=metrics, groups=groups, ablations=ablations, results=results)
+    rows = tuple(replace(row, label=f"Model{n}") for n in range(6))
     tests = tuple(
         PairTest(f"Model{a}", f"Model{b}", name, metrics[name], 0.01, 0.02)
         for name in names

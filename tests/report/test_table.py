@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recbole_llmtrsr.evaluation.comparison.comparison import Estimate
-from recbole_llmtrsr.report.table import Cell, find_test, group_tables, main_lines
+from recbole_llmtrsr.evaluation.comparison.tables import comparison_table
+from recbole_llmtrsr.report.table import Cell, costs, find_test, group_tables, main_lines
 
 METRICS = ["recall@1", "recall@2", "mrr@2"]
 
@@ -22,10 +23,8 @@ def test_cells_have_the_digits_of_the_tables_in_markdown(comparison):
     lines = main_lines(comparison, METRICS)
     assert lines[0].cells[1] == Cell("0.7500", "[.700, .800]", "±.010", "best")
     assert lines[2].cells == (Cell("0.2000", "[.100, .300]", "", "second"), Cell("-"), Cell("-"))
-    assert (lines[3].label, [cell.mean for cell in lines[3].cells]) == (
-        "random ranking",
-        ["0.3333", "0.6667", "0.5000"],
-    )
+    assert lines[3].label == "random ranking"
+    assert [cell.mean for cell in lines[3].cells] == ["0.3333", "0.6667", "0.5000"]
 
 
 def test_what_a_test_does_not_tell_from_the_best_is_said(comparison):
@@ -79,3 +78,29 @@ def test_a_test_is_turned_to_the_pair_that_is_asked_for(comparison):
     assert test.difference == Estimate(0.02, -0.01, 0.05, 0.003)
     assert find_test(comparison.tests, "Pop", "LLMTRSR@recurrent", "mrr@2") == comparison.tests[0]
     assert find_test(comparison.tests, "Pop", "elsewhere", "mrr@2") is None
+
+
+def test_costs_are_means_over_seeds_with_their_deviation(comparison):
+    assert costs(comparison) == {
+        "epochs": ["4", "4", "-"],
+        "training (s)": ["200 ±141", "0", "-"],
+        "s per 1,000 users": ["2.0", "2.0", "-"],
+        "weights": ["1,000", "1,000", "-"],
+        "trained weights": ["10", "10", "-"],
+        "peak memory (GiB; CPU: whole process)": ["1.50", "1.50", "-"],
+    }
+
+
+def test_what_nobody_knows_is_no_column(comparison):
+    assert costs(replace(comparison, rows=comparison.rows[2:])) == {}
+
+
+def test_peak_memory_is_the_most_of_all_stages_and_seeds_as_in_the_other_tables(comparison):
+    first, second = comparison.rows[0].results
+    grown = {**second, "cost": {**second["cost"], "evaluation": {"peak_memory_gib": 7.25}, "validation": None}}
+    row = replace(comparison.rows[0], results=(first, grown))
+    of_seeds = replace(comparison, rows=(row, *comparison.rows[1:]))
+    assert costs(of_seeds)["peak memory (GiB; CPU: whole process)"] == ["7.25", "1.50", "-"]
+    header, _, line = comparison_table(of_seeds).splitlines()[2:5]
+    names, values = ([cell.strip() for cell in cells.split("|")] for cells in (header, line))
+    assert dict(zip(names, values))["peak memory (GiB; CPU: whole process)"] == "7.25"

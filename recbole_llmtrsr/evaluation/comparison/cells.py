@@ -1,4 +1,4 @@
-"""What the tables of a comparison have in common: numbers as text, the order of metrics, marks for the best."""
+"""Shared by all tables of a comparison: numbers as text, the order of metrics, marks for the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSING = "-"
 EPOCHS, TRAINING, RANKING = "epochs", "training (s)", "s per 1,000 users"
 PEAK_MEMORY = "peak memory (GiB; CPU: whole process)"
 
-# Under tables and in the report: what the numbers do and do not say.
+# Notes under tables and in the report.
 GIVEN_WEIGHTS = (
     "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
 )
@@ -32,7 +32,7 @@ STRANGE_PROMPTS = (
 
 
 def figure(value: float | None, spec: str = ".4f") -> str:
-    """A number, or the sign for a missing one.
+    """A number, or a dash for a missing one.
 
     >>> figure(0.61078), figure(None), figure(float("nan")), figure(-0.00001, "+.4f")
     ('0.6108', '-', '-', '+0.0000')
@@ -42,7 +42,7 @@ def figure(value: float | None, spec: str = ".4f") -> str:
 
 
 def short(value: float) -> str:
-    """A number of a smaller kind, without the leading zero.
+    """A number to three digits, without the leading zero.
 
     >>> short(0.4662), short(-0.0124), short(1), short(-0.0001)
     ('.466', '-.012', '1.000', '.000')
@@ -51,18 +51,17 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
-def told_seeds(rows: Sequence[Row]) -> str:
-    """The seeds of all rows, of each where they differ; empty where none is known.
+def seeds_text(rows: Sequence[Row]) -> str:
+    """The seeds of all rows, or of each row where they differ; empty where none is known.
 
     >>> row = lambda label, *seeds: Row(label, seeds, {}, (), (), ())
-    >>> told_seeds([row("A", 7)]), told_seeds([row("A", 1, 2), row("B", 1), row("C", 1, 2)])
+    >>> seeds_text([row("A", 7)]), seeds_text([row("A", 1, 2), row("B", 1), row("C", 1, 2)])
     ('seed 7', 'seeds 1, 2 of A, C; 1 of B')
     """
     labels: dict[str, list[str]] = {}
     for row in rows:
-        known = sorted(seed for seed in row.seeds if seed is not None)
-        labels.setdefault(", ".join(map(str, known)), []).append(row.label)
-    labels.pop("", None)
+        if known := sorted(seed for seed in row.seeds if seed is not None):
+            labels.setdefault(", ".join(map(str, known)), []).append(row.label)
     if len(labels) == 1:
         (seeds,) = labels
         return f"{'seeds' if ',' in seeds else 'seed'} {seeds}"
@@ -70,7 +69,7 @@ def told_seeds(rows: Sequence[Row]) -> str:
 
 
 def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
-    """Mean, deviation over seeds and interval over users, as far as there are any.
+    """Mean, deviation over seeds and interval over users, without those that are missing.
 
     >>> cell(Estimate(0.4918, 0.466, 0.517, None)), cell(Estimate(0.4918, 0.466, 0.517, 0.004))
     ('0.4918 [.466, .517]', '0.4918 ±.004 [.466, .517]')
@@ -82,7 +81,7 @@ def cell(estimate: Estimate | None, spec: str = ".4f") -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """The interval alone; empty where there is none, as for what is no mean over users.
+    """The interval alone; empty where there is none, as for metrics that are no means over users.
 
     >>> interval(Estimate(0.5, 0.4, 0.6125, None)), interval(Estimate(0.5, math.nan, math.nan, None))
     ('[.400, .613]', '')
@@ -91,7 +90,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def costs_of(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a seed cost, by column; others' programs may not tell. Memory is the most that any stage held."""
+    """The costs of a seed by column; None where another program reports none. Memory is the peak of all stages."""
     cost = result.get("cost") or {}
     return {
         EPOCHS: result.get("epochs_trained"),
@@ -102,13 +101,13 @@ def costs_of(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def peak_memory(row: Row) -> str:
-    """The most that any stage of any seed held, as text."""
+    """The peak memory of all stages and seeds, as text."""
     peaks = [costs_of(result)[PEAK_MEMORY] for result in row.results]
     return figure(max((peak for peak in peaks if peak is not None), default=None), ",.2f")
 
 
 def metrics_of(comparison: Comparison) -> list[str]:
-    """Names of the metrics of any row, in the order in which they were measured."""
+    """Names of all rows' metrics, in the order in which they were measured."""
     return list(dict.fromkeys(name for row in comparison.rows for name in row.metrics))
 
 
@@ -123,7 +122,7 @@ def chance_of_groups(comparison: Comparison) -> list[GroupEstimate]:
 
 
 def chosen_by(comparison: Comparison) -> list[str]:
-    """Metrics that chose the epochs of a row, among those that were tested; of other programs it is not known."""
+    """The tested metrics by which rows chose their epochs; other programs report none."""
     known = metrics_of(comparison)
     options = [result.get("options") or {} for row in comparison.rows for result in row.results]
     named = dict.fromkeys(str(option.get("valid_metric", "")).lower() for option in options)
@@ -131,16 +130,15 @@ def chosen_by(comparison: Comparison) -> list[str]:
 
 
 def correction(comparison: Comparison) -> str:
-    """What Holm's correction covers, and which metric can bear a conclusion."""
-    primary = chosen_by(comparison)
-    told = ", not over metrics"
+    """States what Holm's correction covers, and which metric is the primary one."""
+    primary, scope = chosen_by(comparison), ", not over metrics"
     if len(primary) == 1:
-        told = f": {primary[0]}, which chose the epochs, is the primary one, the others are exploratory"
-    return f"Holm's correction is over the pairs of one metric{told}."
+        scope = f": {primary[0]}, which chose the epochs, is the primary one, the others are exploratory"
+    return f"Holm's correction is over the pairs of one metric{scope}."
 
 
 def places(rows: Sequence[Mapping[str, Estimate]], metric: str) -> list[int | None]:
-    """0 for the best row, 1 for the next, equal means sharing a place; None for rows without the metric."""
+    """The place of each row from 0, the best; equal means share one. None for rows without the metric."""
     sign = 1 if metric.partition("@")[0] in smaller_metrics else -1
     found = [sign * row[metric].mean if metric in row else math.nan for row in rows]
     steps = sorted({value for value in found if math.isfinite(value)})

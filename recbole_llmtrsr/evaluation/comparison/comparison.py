@@ -1,16 +1,16 @@
-"""Runs side by side: means with intervals, differences with tests, groups, ablations; what tables and report read."""
+"""Runs side by side: means with intervals, differences with tests, groups, ablations; read by tables and report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from recbole_llmtrsr.evaluation.comparison.estimates import PairTest, differences, estimates, random_metrics
 from recbole_llmtrsr.evaluation.comparison.groups import LEAST_USERS, prompt_groups, shared_groups
-from recbole_llmtrsr.evaluation.comparison.runs import Run, load_runs
+from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.comparison.shared_rows import SharedRows, check_comparable, share_rows
 from recbole_llmtrsr.evaluation.comparison.statistics import Estimate, spread_of
 
@@ -21,12 +21,11 @@ __all__ = [
     "GroupEstimate",
     "PairTest",
     "Row",
-    "Run",
     "from_json",
-    "load_runs",
     "make_comparison",
-    "to_json",
 ]
+
+_Measured = tuple[dict[str, Estimate], tuple["GroupEstimate", ...], tuple["AblationEstimate", ...]]
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class GroupEstimate:
         kind: "history length", "target popularity", "target text" or "prompt".
         name: of the group: "cold", "1-4 events" and so on.
         n: histories in it.
-        metrics: by name; without an interval where fewer than `LEAST_USERS` users have one.
-        random: exact metrics of random ranking on their candidates; lists of other lengths and with other numbers of
-            positives make it another in every group. Empty for groups by prompt, which are other rows in every model.
+        metrics: by name; without an interval where fewer than `LEAST_USERS` users have a value.
+        random: exact metrics of random ranking on the group's candidates, which depend on the lengths of the lists and
+            their numbers of positives. Empty for groups by prompt, whose rows differ between models.
     """
 
     kind: str
@@ -51,7 +50,7 @@ class GroupEstimate:
 
 @dataclass(frozen=True)
 class AblationEstimate:
-    """What changed prompts did to the metrics: changed minus unchanged."""
+    """The change of the metrics when prompts are changed: changed minus unchanged."""
 
     name: str
     metrics: dict[str, Estimate]
@@ -62,12 +61,12 @@ class Row:
     """A model, with all its seeds.
 
     Attributes:
-        label: its name.
+        label: name of the model.
         seeds: in the order of the runs.
-        metrics: by name; those that are no means over rows (coverage and the like) have no interval.
+        metrics: by name; metrics that are no means over rows, such as coverage, have no interval.
         groups: without empty ones.
-        ablations: none if it was not ablated.
-        results: content of result.json, by seed.
+        ablations: empty if none were run.
+        results: contents of result.json, in the order of the seeds.
     """
 
     label: str
@@ -80,13 +79,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that tables and report tell.
+    """All that tables and report show: rows in the order of the runs, and the tests of all pairs.
 
-    Attributes:
-        dataset: name.
-        rows: in the order of the runs.
-        tests: of all pairs.
-        random: exact metrics of random ranking on these candidates; None where nothing was ranked.
+    ``random`` holds the exact metrics of random ranking on these candidates; None where nothing was ranked.
     """
 
     dataset: str
@@ -100,35 +95,28 @@ def make_comparison(runs: Sequence[Run], n_resamples: int) -> Comparison:
 
     Args:
         runs: at least one.
-        n_resamples: of the users behind every interval, and the least number of sign flips behind every p.
+        n_resamples: bootstrap resamples of the users for every interval, and least number of sign flips for every p.
 
     Raises:
-        UserError: they did not rank the same histories among the same candidates.
+        UserError: the runs did not rank the same histories among the same candidates.
     """
     check_comparable(runs)
     shared = share_rows(runs)
-    rows = {}
+    measured = {} if shared is None else _measured(shared, n_resamples)
+    rows = []
     for label in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == label]
-        results = tuple(run.result for run in own)
-        rows[label] = Row(label, tuple(run.seed for run in own), _plain_means(results), (), (), results)
-    tests: tuple[PairTest, ...] = ()
-    if shared is not None:
-        for label, measured in _measured(shared, n_resamples).items():
-            metrics = {**rows[label].metrics, **measured.metrics}
-            rows[label] = replace(rows[label], metrics=metrics, groups=measured.groups, ablations=measured.ablations)
-        tests = tuple(differences(shared, n_resamples))
+        of_label = [run for run in runs if run.label == label]
+        results = tuple(run.result for run in of_label)
+        metrics, groups, ablations = measured.get(label, ({}, (), ()))
+        seeds = tuple(run.seed for run in of_label)
+        rows.append(Row(label, seeds, {**_plain_means(results), **metrics}, groups, ablations, results))
+    tests = () if shared is None else tuple(differences(shared, n_resamples))
     chance = None if shared is None else random_metrics(shared, np.ones(len(shared.rows), dtype=bool))
-    return Comparison(runs[0].result["dataset"], tuple(rows.values()), tests, chance)
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Content of comparison.json; nan, which JSON does not know, is for ``write_json`` to make null."""
-    return asdict(comparison)
+    return Comparison(runs[0].result["dataset"], tuple(rows), tests, chance)
 
 
 def from_json(content: Mapping[str, Any]) -> Comparison:
-    """What ``to_json`` made of it."""
+    """Read the content of comparison.json: ``dataclasses.asdict`` of a comparison, with null for nan."""
 
     def estimates(found: Mapping[str, Mapping[str, float | None]]) -> dict[str, Estimate]:
         return {name: one(values) for name, values in found.items()}
@@ -152,14 +140,8 @@ def from_json(content: Mapping[str, Any]) -> Comparison:
     return Comparison(content["dataset"], rows, tests, content["random"])
 
 
-class _Measured(NamedTuple):
-    metrics: dict[str, Estimate]
-    groups: tuple[GroupEstimate, ...]
-    ablations: tuple[AblationEstimate, ...]
-
-
 def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
-    """All estimates, by label."""
+    """Metrics, groups and ablations by label."""
     seeds = [scores.of_seeds for scores in shared.scores.values()]
     all_rows = np.ones(len(shared.rows), dtype=bool)
     whole = estimates(shared, seeds, all_rows, n_resamples)
@@ -173,7 +155,7 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
         for group in prompt_groups(scores.trimmed):
             groups.append((group, estimates(shared, [scores.of_seeds], group.rows, n_resamples, LEAST_USERS)[0], {}))
         changes = estimates(shared, list(scores.changes.values()), all_rows, n_resamples)
-        found[label] = _Measured(
+        found[label] = (
             whole[number],
             tuple(GroupEstimate(g.kind, g.name, int(g.rows.sum()), metrics, random) for g, metrics, random in groups),
             tuple(map(AblationEstimate, scores.changes, changes)),
@@ -182,7 +164,7 @@ def _measured(shared: SharedRows, n_resamples: int) -> dict[str, _Measured]:
 
 
 def _plain_means(results: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """Means of the seeds' test results, for metrics of which no value by row is known."""
+    """Means of the seeds' test results, for metrics without values by row."""
     tested = [result["test_result"] for result in results if result["test_result"]]
     names = dict.fromkeys(name for test in tested for name in test)
     nan, found = float("nan"), {}

@@ -1,4 +1,4 @@
-"""Estimates of columns of the shared rows: a user's values are averaged over seeds first, then users are resampled."""
+"""Estimates from the shared rows: the values of each row are averaged over seeds first, then users are resampled."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from recbole_llmtrsr.evaluation.comparison.statistics import (
     holm,
     n_sign_flips,
     p_values,
+    ratio,
     spread_of,
     user_sums,
 )
@@ -30,10 +31,10 @@ class PairTest:
     """A paired randomization test of two rows.
 
     Attributes:
-        first: label.
-        second: label.
+        first: label of a row.
+        second: label of the other.
         metric: name.
-        difference: first minus second; its spread is over seeds that both have.
+        difference: first minus second; its spread is over the seeds of both.
         p: two-sided.
         p_holm: corrected for all pairs of this metric.
     """
@@ -46,7 +47,7 @@ class PairTest:
     p_holm: float
 
     def seen_from(self, label: str) -> PairTest:
-        """The same test with one of its labels as the first."""
+        """The test with this label first."""
         if label == self.first:
             return self
         d = self.difference
@@ -56,14 +57,14 @@ class PairTest:
 def estimates(
     shared: SharedRows, columns: Sequence[Floats], rows: npt.NDArray[np.bool_], n_resamples: int, least_users: int = 2
 ) -> list[dict[str, Estimate]]:
-    """Metrics of every column, without those it has no values of.
+    """Estimates of each column's metrics on a part of the rows, without metrics that have no value there.
 
     Args:
         shared: rows, weights and names.
         columns: [n_seeds, n_rows, n_metrics] each.
-        rows: those to look at. [n_rows]
-        n_resamples: of their users.
-        least_users: with values of a metric, that its interval needs.
+        rows: mask of the part. [n_rows]
+        n_resamples: bootstrap resamples of the users.
+        least_users: users with values that an interval needs.
     """
     if not columns:
         return []
@@ -86,11 +87,9 @@ def estimates(
 
 
 def differences(shared: SharedRows, n_resamples: int) -> Iterator[PairTest]:
-    """Paired tests of all pairs, by metric; a pair in which one did not measure the metric has none.
+    """Paired tests of all pairs of rows that measured a metric, metric by metric.
 
-    Args:
-        shared: the rows.
-        n_resamples: of the users behind every interval, and the least number of sign flips behind every p.
+    ``n_resamples`` counts the resamples for every interval, and is the least number of sign flips for every p.
     """
     scores = list(shared.scores.values())
     if len(scores) < 2:
@@ -117,11 +116,9 @@ def differences(shared: SharedRows, n_resamples: int) -> Iterator[PairTest]:
 
 
 def random_metrics(shared: SharedRows, rows: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Exact metrics of random ranking among the candidates of these rows, for those that are means over rows.
+    """Exact metrics of random ranking among the candidates of a part of the rows, a mask [n_rows].
 
-    Args:
-        shared: the rows.
-        rows: those to look at. [n_rows]
+    Metrics that are no means over rows are left out.
     """
     n_candidates, n_positives = (
         shared.rows[name][rows].to_numpy(dtype=np.int64) for name in ("n_candidates", "n_positives")
@@ -136,6 +133,4 @@ def random_metrics(shared: SharedRows, rows: npt.NDArray[np.bool_]) -> dict[str,
 
 def _seed_means(of_seeds: Floats, weights: Floats) -> Floats:
     """[n_seeds, n_rows, n_metrics] -> [n_seeds, n_metrics]."""
-    sums = np.where(weights > 0, of_seeds * weights, 0.0).sum(axis=1)
-    totals = np.broadcast_to(weights.sum(axis=0), sums.shape)
-    return np.divide(sums, totals, out=np.full_like(sums, np.nan), where=totals > 0)
+    return ratio(np.where(weights > 0, of_seeds * weights, 0.0).sum(axis=1), weights.sum(axis=0))

@@ -1,4 +1,4 @@
-"""A comparison for other programs: every number as CSV, the table of a paper as LaTeX."""
+"""A comparison for other programs: every number as CSV, the main table as LaTeX."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _FORMULA = ("=", "+", "-", "@")  # how a formula begins in a spreadsheet
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One number a line, in long form.
+    """One number per line, in long form; cells without a value are empty.
 
-    Columns: label; seed, or "all" for a mean over all; kind and group (empty for all rows, "ablation" and its name for
-    the changes under it, "minus" and a label for differences to it, "cost"); metric, or which cost; mean; low and high
-    of the 95 % interval over users; spread, the standard deviation over seeds; n, histories behind it; p, p_holm of a
-    difference. Empty where none is. A seed's own numbers are those of its result.json, rounded as they are there. A
-    text that a spreadsheet would take for a formula has an apostrophe before it.
+    Columns: label; seed, or "all" for the mean over seeds; kind and group (empty for all rows, "ablation" and its name
+    for its changes, "minus" and a label for differences to it, "cost"); metric, or the name of a cost; mean; low and
+    high of the 95 % interval over users; spread, the standard deviation over seeds; n, the number of histories; p and
+    p_holm of a difference. The numbers of single seeds are rounded as in their result.json. A text that a spreadsheet
+    would take for a formula gets a leading apostrophe.
     """
     lines = [{name: _plain(cell) for name, cell in line.items()} for line in _lines(comparison)]
     return str(pd.DataFrame(lines, columns=_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n"))
@@ -73,7 +73,7 @@ def _lines(comparison: Comparison) -> Iterator[dict[str, object]]:
 
 
 def _plain(cell: object) -> object:
-    """A cell of one line, of which spreadsheets run nothing; what is no number is empty.
+    """A cell on one line that no spreadsheet runs as a formula; empty for nan and infinity.
 
     >>> _plain("=1+1"), _plain("Pop"), _plain(-0.5), _plain(math.inf)
     ("'=1+1", 'Pop', -0.5, None)

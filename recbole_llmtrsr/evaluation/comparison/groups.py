@@ -1,4 +1,4 @@
-"""Groups of histories, to see where a model is strong: by length, by the target, by the prompt."""
+"""Groups of histories by their length, their target and their prompt, to show where a model is strong."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NAMES = {(TARGET_POPULARITY, "0 events"): "cold"}
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that have something in common.
+    """A part of the rows.
 
     Attributes:
-        kind: what of: a constant of this module.
+        kind: the property that is grouped, a constant of this module.
         name: of the group, unique within its kind.
-        rows: which rows belong to it. [n_rows]
+        rows: mask of the rows in it. [n_rows]
     """
 
     kind: str
@@ -35,14 +35,10 @@ class Group:
 
 
 def shared_groups(table: pd.DataFrame) -> list[Group]:
-    """Groups that are the same for every model; together those of a kind hold every row, and none is empty.
-
-    Args:
-        table: a per-history table.
-    """
+    """The groups of a per-history table that all models share; no group is empty, and each kind covers every row."""
     words = table["target_words"]
     known = words[words.notna()].to_numpy(dtype=np.int64)
-    # Texts are titles here and abstracts there: thirds of the rows fit each data set, and their names tell the bounds.
+    # Data sets have titles or abstracts: thirds of the rows fit each of them, and the names state the bounds.
     thirds = sorted(
         {0, *(int(np.quantile(known, share, method="higher")) for share in (1 / 3, 2 / 3))} if len(known) else ()
     )
@@ -54,20 +50,11 @@ def shared_groups(table: pd.DataFrame) -> list[Group]:
 
 
 def prompt_groups(trimmed: pd.Series) -> list[Group]:
-    """Groups by what became of a model's own prompts; none for models without prompts.
-
-    Args:
-        trimmed: column prompt_trimmed of its per-history table.
-    """
+    """Groups by the column prompt_trimmed of a model's per-history table; none for models without prompts."""
     if trimmed.isna().all():
         return []
-    return _filled(
-        [
-            Group(PROMPT, "whole", (~trimmed).fillna(False).to_numpy(dtype=bool)),
-            Group(PROMPT, "trimmed", trimmed.fillna(False).to_numpy(dtype=bool)),
-            Group(PROMPT, "unknown", trimmed.isna().to_numpy(dtype=bool)),
-        ]
-    )
+    rows = {"whole": (~trimmed).fillna(False), "trimmed": trimmed.fillna(False), "unknown": trimmed.isna()}
+    return _filled([Group(PROMPT, name, mask.to_numpy(dtype=bool)) for name, mask in rows.items()])
 
 
 def _binned(kind: str, column: pd.Series, begins: Sequence[int], unit: str) -> list[Group]:

@@ -1,4 +1,4 @@
-"""Finished runs: from memory, or from the folders in which they left their files."""
+"""Finished runs, in memory or read from their result folders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.per_history import ABLATION_DIR, FILE_NAME, read_per_history
 
-_ABLATION_DIRS = (ABLATION_DIR, "probes")  # the latter of the version before
-ALSO = "also"  # in a run's folder: what the model was worth among other candidates
+_ABLATION_DIRS = (ABLATION_DIR, "probes")  # the latter in runs of the previous version
+ALSO = "also"  # in a run's folder: tests of the same model among other candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class Run:
         label: name of its row in a comparison: the model's, or 'Model@variant'.
         seed: of its training.
         result: content of result.json.
-        per_history: what every ranked history was worth; None where nothing was ranked.
+        per_history: metrics of every ranked history; None where nothing was ranked.
         ablations: the same with changed prompts, by ablation.
-        also: the same model tested among other candidates, by their mode.
+        also: tests of the same model among other candidates, by their mode.
     """
 
     label: str
@@ -46,8 +46,8 @@ class Run:
 def load_runs(folders: Path | Iterable[Path]) -> list[Run]:
     """Finished runs at any depth of the folders, in the order of the folders, then of labels and seeds.
 
-    A result without a test (a run that stopped with its summaries) is no finished run. Tests among other candidates,
-    below a folder named ``also``, are left alone unless that folder is named itself.
+    A run that stopped after its summaries, whose result has no test, is not finished. Tests among other candidates,
+    below a folder named ``also``, are ignored unless that folder is given.
 
     Raises:
         UserError: a folder has none, or a file cannot be read.
@@ -67,14 +67,14 @@ def load_run(folder: Path, also: Mapping[str, str]) -> Run:
     """One run, as it was when it finished.
 
     Args:
-        folder: the run's own.
-        also: folder names of its tests among other candidates, by mode; those that were not made are left out.
+        folder: of the run.
+        also: folder names of its tests among other candidates, by mode; missing folders are left out.
 
     Raises:
         UserError: a file is missing, or cannot be read.
     """
     result = _read_result(folder / "result.json")
-    if "test_result" not in result:  # it stopped with its summaries
+    if "test_result" not in result:  # it stopped after its summaries
         return Run(str(result["label"]), result["seed"], result, None, {})
     further = {mode: folder / ALSO / name for mode, name in also.items() if (folder / ALSO / name).is_dir()}
     run = _load_tested(folder / "result.json", result)
@@ -82,14 +82,10 @@ def load_run(folder: Path, also: Mapping[str, str]) -> Run:
 
 
 def check_label(text: str, place: str) -> None:
-    """Refuse the name of a row, data set or metric that is no line of text: it goes into tables of several forms.
-
-    Args:
-        text: the name.
-        place: where it stands, for the message.
+    """Check that the name of a row, data set or metric is one line of text, since it goes into several formats.
 
     Raises:
-        UserError: it is empty, or holds breaks, control characters or halves of characters.
+        UserError: it is empty, or holds line breaks, control characters or surrogates. It names the ``place``.
     """
     if not text.strip() or any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
         raise UserError(
@@ -122,7 +118,7 @@ def _load_tested(path: Path, result: dict[str, Any]) -> Run:
         check_label(text, str(path))
     table = path.with_name(FILE_NAME)
     ablations = {one.stem: one for name in _ABLATION_DIRS for one in path.with_name(name).glob("*.csv")}
-    # In the order in which they were made; an older version does not tell it.
+    # In the order in which they were made, which results of older versions do not record.
     names = [name for name in (result.get("ablations") or {}).get("changed", ()) if name in ablations]
     names += sorted(ablations.keys() - {*names})
     return Run(

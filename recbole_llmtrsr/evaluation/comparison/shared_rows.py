@@ -19,25 +19,25 @@ from recbole_llmtrsr.evaluation.per_history import metric_names
 
 _KEY = ["user_id", "n_events"]
 _SET = ["n_positives", "n_candidates"]
-# All others decide which rows a run was trained, validated and tested on, beside its candidates, or what they count.
+# All other options decide the rows of training, validation and test, or the weight of these rows.
 _NO_PROTOCOL = {*options_of("model"), *options_of("labels"), *options_of("model type"), "eval_args"}
 _PROTOCOL = [
     name for name in (*dataset_arguments, *evaluation_arguments, "encoding", "catalogue") if name not in _NO_PROTOCOL
 ]
-_OF_A_SEED = {*options_of("free"), *options_of("seed")}  # where a seed's own files lie may differ too
-_SHARED_FILES = (".inter", ".impressions.npz")  # those that decide the rows of every model
+_OF_A_SEED = {*options_of("free"), *options_of("seed")}  # and the paths of a seed's files
+_SHARED_FILES = (".inter", ".impressions.npz")  # they decide the rows of every model
 _UNKNOWN = object()
-_Options = Mapping[str, Any] | None  # effective ones; None or empty of another program's run
+_Options = Mapping[str, Any] | None  # effective options; None or empty for runs of other programs
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a label's runs were worth, row by row.
+    """The values of a label's runs, row by row.
 
     Attributes:
         seeds: of the runs.
         of_seeds: nan where a metric was not measured or has no value. [n_seeds, n_rows, n_metrics]
-        changes: by ablation, against the unchanged prompts; of the seeds that have it. [n_seeds, n_rows, n_metrics]
+        changes: by ablation, changed minus unchanged prompts, for seeds that have it. [n_seeds, n_rows, n_metrics]
         trimmed: whether a row's prompt was trimmed with any seed; unknown where there are no prompts. [n_rows]
     """
 
@@ -52,7 +52,7 @@ class SharedRows:
     """The rows of a comparison.
 
     Attributes:
-        rows: keys and features; what one run does not know of a target another may.
+        rows: keys and features, completed from all runs.
         metrics: names, in the order in which they were measured.
         weights: of a row in a metric's mean; 0 where it has no value. [n_rows, n_metrics]
         scores: by label.
@@ -65,11 +65,11 @@ class SharedRows:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs that are no comparison.
+    """Check that runs can be compared.
 
     Raises:
-        UserError: they are of several data sets, candidate sets, splits, filters or catalogues, one is there twice, or
-            the seeds of a label have other options than the seed, or read other summaries.
+        UserError: they differ in data set, candidates, split, filters or catalogue, one is given twice, or the runs of
+            a label differ in more than the seed.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -119,18 +119,18 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
     values = [_values(table, metrics) for table in tables]
     scores: dict[str, Scores] = {}
     for label in dict.fromkeys(run.label for run in ranked):
-        own = [i for i, run in enumerate(ranked) if run.label == label]
+        of_label = [i for i, run in enumerate(ranked) if run.label == label]
         changes: dict[str, list[Floats]] = {}
-        for i in own:
+        for i in of_label:
             for name, ablation in ranked[i].ablations.items():
                 ablated = _sorted(ablation)
                 _check_same_rows(f"{ranked[i]} under '{name}'", ablated, str(ranked[i]), tables[i])
                 changes.setdefault(name, []).append(_values(ablated, metrics) - values[i])
         scores[label] = Scores(
-            tuple(ranked[i].seed for i in own),
-            np.stack([values[i] for i in own]),
+            tuple(ranked[i].seed for i in of_label),
+            np.stack([values[i] for i in of_label]),
             {name: np.stack(found) for name, found in changes.items()},
-            pd.concat([tables[i]["prompt_trimmed"] for i in own], axis=1).max(axis=1).astype("boolean"),
+            pd.concat([tables[i]["prompt_trimmed"] for i in of_label], axis=1).max(axis=1).astype("boolean"),
         )
     return SharedRows(_with_features(tables), metrics, _weights(tables[0], values, metrics), scores)
 
@@ -140,9 +140,9 @@ def _candidate_hash(result: dict[str, Any]) -> str:
 
 
 def _check_same_files(runs: Sequence[Run]) -> None:
-    """Refuse files of events that share a name alone, and of seeds of one label any file of data.
+    """Check that files of one name are equal: those of events in all runs, all data files in the runs of one label.
 
-    Runs of older versions and of other programs tell of none.
+    Runs of older versions and of other programs record none.
     """
     known: dict[tuple[str, str], tuple[Run, str]] = {}
     for run in runs:
@@ -157,7 +157,7 @@ def _check_same_files(runs: Sequence[Run]) -> None:
 
 
 def _check_one_model_a_label(runs: Sequence[Run]) -> None:
-    """Refuse to take runs for seeds of one model that differ in more; what one does not tell is let through."""
+    """Check that runs of one label differ in the seed alone, as far as they record their options."""
     first: dict[str, Run] = {}
     for run in runs:
         other = first.setdefault(run.label, run)
@@ -174,7 +174,9 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
                 " differ in more than the seed: give all seeds one summary_store that holds every summary, or other"
                 " summaries a name of their own"
             )
-        weights = [(r.result.get("weights") or {}).get("total") for r in (run, other)]  # of backbones in other places
+        weights = [
+            (r.result.get("weights") or {}).get("total") for r in (run, other)
+        ]  # tells backbones apart, whose paths may differ
         if None not in weights and weights[0] != weights[1]:
             differing.append(f"{weights[0]:,} weights, not {weights[1]:,}")
         if differing:
@@ -187,42 +189,43 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
 
 
 def _without_place(value: object) -> object:
-    """What an option says but for where a file lies, as a seed's own backbone or retriever does."""
+    """An option without the path of a file, which differs between seeds where each has its backbone or retriever."""
     return Path(value).suffix if isinstance(value, str) and len(Path(value).parts) > 1 else value
 
 
 def protocol_faults(options: Mapping[str, Any], verb: str = "runs") -> list[str]:
-    """Options in which the rows of a comparison differ, and may not.
+    """Messages on options that must agree between the rows of a comparison and do not.
 
     Args:
-        options: effective ones of each row's run, by its name; what one does not tell, such as that of another program,
-            is let through.
-        verb: of the message.
+        options: effective options by the name of the row; a missing option, as of another program, is ignored.
+        verb: of the messages.
     """
-    return _faults({name: _protocol(own, _kind(own)) for name, own in options.items()}, verb)
+    return _faults({name: _protocol(of_run, _kind(of_run)) for name, of_run in options.items()}, verb)
 
 
 def _check_same_protocol(runs: Sequence[Run]) -> None:
-    """Refuse runs that were tested on other rows, or counted otherwise, as far as they tell."""
-    told = {}
+    """Check that runs were tested on the same rows with the same weights, as far as they record it."""
+    protocols = {}
     for run in runs:
         options = run.result.get("options")
         kind = "candidates" if "hash" in (run.result.get("candidates") or {}).get("test", {}) else _kind(options)
-        told[str(run)] = _protocol(options, kind)
+        protocols[str(run)] = _protocol(options, kind)
         if kind == "full":
-            told[str(run)]["exclude_seen"] = _excludes_seen(options)
+            protocols[str(run)]["exclude_seen"] = _excludes_seen(options)
         if run.per_history is None:  # else its rows are compared
-            told[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
-    faults = _faults(told, "ran")
+            protocols[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
+    faults = _faults(protocols, "ran")
     if faults:
         raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
 
 
-def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
-    """The first of the named that differs from one before it, for every option."""
+def _faults(protocols: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
+    """For every option, the first name whose value differs from that of the first name."""
     faults = []
-    for option in dict.fromkeys(option for protocol in told.values() for option in protocol):
-        known = [(name, own[option]) for name, own in told.items() if own.get(option, _UNKNOWN) is not _UNKNOWN]
+    for option in dict.fromkeys(option for protocol in protocols.values() for option in protocol):
+        known = [
+            (name, found[option]) for name, found in protocols.items() if found.get(option, _UNKNOWN) is not _UNKNOWN
+        ]
         for name, value in known:
             if value != known[0][1]:
                 faults.append(f"{name} {verb} with {option} {value}, {known[0][0]} with {known[0][1]}")
@@ -231,11 +234,7 @@ def _faults(told: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
 
 
 def _protocol(options: _Options, kind: object) -> dict[str, Any]:
-    """What must agree, by name.
-
-    Args:
-        kind: of test: "candidates", "full" or "labeled".
-    """
+    """The options that must agree, for a test of a kind: "candidates", "full" or "labeled"."""
     names = [*_PROTOCOL, *(options_of("labels") if kind == "labeled" else ())]
     return {
         **{f"eval_args.{key}": _option(options, ("eval_args", key)) for key in ("split", "order", "group_by")},
@@ -247,7 +246,7 @@ def _protocol(options: _Options, kind: object) -> dict[str, Any]:
 
 
 def _kind(options: _Options) -> Any:
-    """What the test is: the ranking of candidates, of all items, or labels that are predicted."""
+    """The kind of test: "candidates" or "full" for rankings, "labeled" for predicted labels."""
     mode = _option(options, ("eval_args", "mode", "test"))
     return mode if mode in (_UNKNOWN, "full", "labeled") else "candidates"
 
@@ -261,7 +260,7 @@ def _excludes_seen(options: _Options) -> Any:
 
 
 def _seed_of_split(options: _Options) -> Any:
-    """Of a split that is drawn; the split by time and the last events of each user need none."""
+    """The seed of a random split; splits by time or by the last events of each user need none."""
     split, order = (_option(options, ("eval_args", key)) for key in ("split", "order"))
     if not options or split is _UNKNOWN or not ("US" in split or order == "RO"):
         return _UNKNOWN
@@ -277,7 +276,7 @@ def _option(options: _Options, path: Sequence[str]) -> Any:
 
 
 def _tied_events(options: _Options) -> Any:
-    """Whose order ties have; before there was a choice it was the file's."""
+    """The order of tied events; older versions kept that of the file."""
     if not options:
         return _UNKNOWN
     seed = options.get("data_seed")
@@ -286,7 +285,7 @@ def _tied_events(options: _Options) -> Any:
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    """In the order of the keys; several rows with one key, which pre-split files may hold, in that of their targets."""
+    """Rows in the order of their keys; rows of one key, which pre-split files may hold, in that of their targets."""
     return table.sort_values([*_KEY, *_SET, "target"], kind="stable", ignore_index=True)
 
 
@@ -300,7 +299,7 @@ def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expecte
             f"{name} ranked {len(found)} histories, {expected_name} {len(wanted)}; {len(only)} of the former and"
             f" {len(wanted.difference(found))} of the latter are not among the other's{example}: {remedy}"
         )
-    # Which of several positives is named as the target is arbitrary, unless it alone tells rows apart.
+    # Which of several positives is named as the target is arbitrary, unless the target alone distinguishes rows.
     must_agree = (table["n_positives"] == 1) | table.duplicated(_KEY, keep=False)
     differing = {
         **{column: table[column] != expected[column] for column in _SET},
@@ -315,7 +314,7 @@ def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expecte
 
 
 def _check_same_popularity(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> None:
-    """Refuse groups that would be another run's; an older version took the first of several targets."""
+    """Check that groups by popularity agree; an older version counted the first of several targets."""
     known = [(run, table["target_popularity"]) for run, table in zip(runs, tables)]
     known = [(run, popularity) for run, popularity in known if popularity.notna().any()]
     for run, popularity in known[1:]:

@@ -1,4 +1,4 @@
-"""Intervals and paired tests whose unit is the user: rows of one user are no independent witnesses.
+"""Intervals and paired tests whose unit is the user: the rows of one user are not independent.
 
 With s_u the weighted sum of a metric over the rows of user u, and n_u the sum of the weights,
 
@@ -6,10 +6,10 @@ With s_u the weighted sum of a metric over the rows of user u, and n_u the sum o
     bootstrap = sum_u w_u s_u / sum_u w_u n_u,        w ~ Multinomial(n_users; 1/n_users, ..., 1/n_users)
     sign flip = sum_u e_u d_u / sum_u n_u,            e_u = +1 or -1, d_u the difference of two models' s_u
 
-All columns (models, seeds' means, ablations, metrics) meet the same w and e, so that whatever is taken from the
-resampled means, a difference among them, is paired. Intervals are percentiles: they stay within a metric's range, do
-the same for means and differences, and are defined where all users agree; with hundreds of users the bias that BCa
-corrects is far below the interval's width, and its jackknife would cost a pass per user.
+All columns (models, seeds' means, ablations, metrics) share the same w and e, so that differences of resampled means
+are paired. Intervals are percentiles: they stay within a metric's range, treat means and differences alike, and are
+defined where all users agree; with hundreds of users the bias that BCa corrects is far below the interval's width, and
+its jackknife would cost a pass per user.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 and 15; Smucker, Allan and
 Carterette, "A comparison of statistical significance tests for information retrieval evaluation" (CIKM 2007); Holm, "A
@@ -38,12 +38,11 @@ _ROUNDING = 1e-12  # flips that are equal but for the order of a sum are as extr
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with what is known of its error.
+    """A mean over all rows and seeds, with its error.
 
     Attributes:
-        mean: over all rows, and over the seeds.
-        low: of the 95 % interval over users; nan where there are too few users for one.
-        high: likewise.
+        low: lower end of the 95 % interval over users; nan where there are too few users for one.
+        high: upper end, likewise.
         spread: standard deviation of the seeds' means; None with one seed.
     """
 
@@ -55,7 +54,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class UserSums:
-    """Rows summed up by user, in the order of the users' names.
+    """Rows summed by user, in the order of the users' names.
 
     Attributes:
         sums: weighted sums of the values. [n_users, n_columns, n_metrics]
@@ -71,7 +70,7 @@ class UserSums:
     @property
     def means(self) -> Floats:
         """Weighted means over all rows; nan where all weights are 0. [n_columns, n_metrics]"""
-        return _ratio(self.sums.sum(axis=0), self.weights.sum(axis=0))
+        return ratio(self.sums.sum(axis=0), self.weights.sum(axis=0))
 
 
 def user_sums(users: Sequence[str], values: Floats, weights: Floats) -> UserSums:
@@ -98,36 +97,25 @@ def bootstrap(users: UserSums, n_resamples: int, seed: int = 0) -> Floats:
         drawn = generator.integers(n_users, size=(n, n_users)) + np.arange(n)[:, None] * n_users
         counts = np.bincount(drawn.reshape(-1), minlength=n * n_users).reshape(n, n_users).astype(np.float64)
         sums = (counts @ flat).reshape(n, *users.sums.shape[1:])
-        found.append(_ratio(sums, (counts @ users.weights)[:, None]))
+        found.append(ratio(sums, (counts @ users.weights)[:, None]))
     return np.concatenate(found)
 
 
 def n_sign_flips(n_users: int, n_pairs: int, n_resamples: int) -> int:
-    """How many sign flips let p values stay small after Holm's correction.
+    """The number of sign flips, at least n_resamples, that lets p values stay small after Holm's correction.
 
     A p is at least 1 / (n_flips + 1), so one that is corrected for n_pairs is at least n_pairs / (n_flips + 1). That is
     0.001, unless n_users * n_pairs passes 200,000: the number of signs is bounded, and the least corrected p grows to
     n_users * n_pairs / 2e8.
-
-    Args:
-        n_users: whose signs are drawn.
-        n_pairs: of a metric.
-        n_resamples: the least number of flips.
     """
     return max(n_resamples, min(_FLIPS_PER_PAIR * n_pairs, _MOST_SIGNS // n_users))
 
 
 def p_values(users: UserSums, pairs: Sequence[tuple[int, int]], n_flips: int, seed: int = 0) -> Floats:
-    """Two-sided p of the differences of columns, from random signs of the users' differences.
+    """Two-sided p of the differences of pairs of columns, from random signs of the users' differences.
 
-    Args:
-        users: sums; a p has no meaning where a column's are unknown.
-        pairs: of columns.
-        n_flips: random; the differences themselves are one more, so that no p is below 1 / (n_flips + 1).
-        seed: of the signs.
-
-    Returns:
-        [n_pairs, n_metrics]
+    The observed differences count as one more flip, so that no p is below 1 / (n_flips + 1). A p is meaningless where a
+    column's sums are nan. [n_pairs, n_metrics]
     """
     n_users, generator = len(users), np.random.default_rng(seed)
     flat, means, totals = users.sums.reshape(n_users, -1), users.means, users.weights.sum(axis=0)
@@ -135,7 +123,7 @@ def p_values(users: UserSums, pairs: Sequence[tuple[int, int]], n_flips: int, se
     as_extreme = np.zeros((len(pairs), users.sums.shape[2]))
     for n in _chunks(n_flips, max(flat.shape)):
         signs = generator.integers(2, size=(n, n_users), dtype=np.int8) * 2.0 - 1
-        flipped = _ratio((signs @ flat).reshape(n, *users.sums.shape[1:]), totals)
+        flipped = ratio((signs @ flat).reshape(n, *users.sums.shape[1:]), totals)
         # The difference of two flipped columns is the flipped difference.
         for i, (a, b) in enumerate(pairs):
             as_extreme[i] += (np.abs(flipped[:, a] - flipped[:, b]) >= least[i]).sum(axis=0)
@@ -145,14 +133,9 @@ def p_values(users: UserSums, pairs: Sequence[tuple[int, int]], n_flips: int, se
 def estimate(
     mean: float, resampled: Floats, n_users: int, spread: float | None = None, least_users: int = 2
 ) -> Estimate:
-    """A mean with its percentile interval.
+    """A mean with its percentile interval, from the means of resampled users [n_resamples].
 
-    Args:
-        mean: of all rows.
-        resampled: the same of resampled users. [n_resamples]
-        n_users: behind the mean.
-        spread: over seeds.
-        least_users: that an interval needs.
+    Fewer than ``least_users`` users have no interval.
     """
     known = resampled[np.isfinite(resampled)]
     if n_users < least_users or not len(known):
@@ -162,7 +145,7 @@ def estimate(
 
 
 def spread_of(means: Sequence[float] | Floats) -> float | None:
-    """Standard deviation of the seeds' means, n - 1 below; None with one seed."""
+    """Sample standard deviation of the seeds' means; None with one seed."""
     return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
@@ -175,12 +158,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _ratio(sums: Floats, weights: Floats) -> Floats:
+def ratio(sums: Floats, weights: Floats) -> Floats:
+    """Sums over their weights; nan where the weight is 0."""
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
 
 
 def _chunks(n: int, n_numbers: int) -> Iterator[int]:
-    """How many draws of so many numbers each to make at once, so that memory does not grow with their product."""
+    """Sizes of the parts in which n draws of n_numbers each are made, so that memory stays bounded."""
     at_once = max(1, _DRAWS_AT_ONCE // n_numbers)
     for begin in range(0, n, at_once):
         yield min(at_once, n - begin)

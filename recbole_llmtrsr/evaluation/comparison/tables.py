@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -27,20 +28,20 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     metrics_of,
     peak_memory,
     places,
+    seeds_text,
     short,
-    told_seeds,
 )
-from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv, marked_metrics
-from recbole_llmtrsr.evaluation.comparison.text_table import TextTable, one_line
+from recbole_llmtrsr.evaluation.comparison.text_table import TextTable
 from recbole_llmtrsr.evaluation.result import write_json, write_text
 
 _COSTS = (EPOCHS, TRAINING, RANKING, PEAK_MEMORY, "candidates")
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write comparison.json, which holds everything, and its tables as comparison.md, .csv and .tex."""
-    write_json(folder / "comparison.json", to_json(comparison))
+    """Write the whole comparison as comparison.json, and its tables as comparison.md, .csv and .tex."""
+    write_json(folder / "comparison.json", asdict(comparison))
     write_text(folder / "comparison.md", as_markdown(comparison))
     write_text(folder / "comparison.csv", as_csv(comparison))
     write_text(folder / "comparison.tex", as_latex(comparison))
@@ -52,57 +53,44 @@ def as_markdown(comparison: Comparison) -> str:
     parts = [
         comparison_table(comparison),
         f"{GIVEN_WEIGHTS}\n" if has_intervals or comparison.tests else "",
-        _section("Differences", difference_table(comparison), note=correction(comparison)),
-        _section("Ablations", ablation_table(comparison), note=STRANGE_PROMPTS),
-        _section("Groups", group_tables(comparison), note=ABOUT_GROUPS),
+        _section("Differences", difference_table(comparison).captioned(), correction(comparison)),
+        _section("Ablations", ablation_table(comparison).captioned(), STRANGE_PROMPTS),
+        _section("Groups", "\n".join(table.markdown() for table in group_tables(comparison)), ABOUT_GROUPS),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def as_latex(comparison: Comparison) -> str:
-    """The same tables, the first with its best marked, and what each row cost in one of its own."""
+    """The same tables, the best of the first marked, and the costs of the rows as a separate table."""
+    costs = [[row.label, *_cost(row)] for row in comparison.rows]
     further = [
-        (_differences(comparison), correction(comparison)),
-        (_ablations(comparison), STRANGE_PROMPTS),
-        *((table, ABOUT_GROUPS) for table in _groups(comparison)),
-        (_costs(comparison), ""),
+        (difference_table(comparison), correction(comparison)),
+        (ablation_table(comparison), STRANGE_PROMPTS),
+        *((table, ABOUT_GROUPS) for table in group_tables(comparison)),
+        (TextTable("Costs", ["model", *_COSTS], costs, n_names=1, is_last_text=True), ""),
     ]
     return "\n".join([marked_metrics(comparison), *(table.latex(note) for table, note in further if table.lines)])
 
 
 def as_printed(comparison: Comparison) -> str:
-    """For the end of a run: differences and ablations, then the comparison itself, where the eye is."""
-    parts = [difference_table(comparison), ablation_table(comparison), comparison_table(comparison)]
-    return "\n".join(part for part in parts if part)
+    """Differences and ablations, then the comparison itself, which the terminal shows last."""
+    parts = [difference_table(comparison).captioned(), ablation_table(comparison).captioned()]
+    return "\n".join(part for part in [*parts, comparison_table(comparison)] if part)
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """Test metrics of all rows side by side, with what they cost and what makes them comparable."""
+    """Test metrics of all rows side by side, with their costs and the hash of their candidates."""
     metrics = metrics_of(comparison)
     lines = [[row.label, *(cell(row.metrics.get(name)) for name in metrics), *_cost(row)] for row in comparison.rows]
     if comparison.random is not None:
         chance = [figure(comparison.random.get(name)) for name in metrics]
         lines.append([RANDOM, *chance, *[MISSING] * 4, _candidates(comparison.rows[0])])
-    table = TextTable(_caption(comparison), ["model", *metrics, *_COSTS], lines, n_names=1, is_last_text=True)
-    return _captioned(table)
+    header = ["model", *metrics, *_COSTS]
+    return TextTable(_caption(comparison), header, lines, n_names=1, is_last_text=True).captioned()
 
 
-def difference_table(comparison: Comparison) -> str:
+def difference_table(comparison: Comparison) -> TextTable:
     """The best row, by the metric that chose the epochs, minus every other; all pairs are in comparison.csv."""
-    return _captioned(_differences(comparison))
-
-
-def ablation_table(comparison: Comparison) -> str:
-    """What changed prompts do to each ablated row."""
-    return _captioned(_ablations(comparison))
-
-
-def group_tables(comparison: Comparison) -> str:
-    """A table for each kind of group."""
-    return "\n".join(table.markdown() for table in _groups(comparison))
-
-
-def _differences(comparison: Comparison) -> TextTable:
     best = _best(comparison)
     tests: dict[str, dict[str, str]] = {}
     for test in comparison.tests:
@@ -119,7 +107,8 @@ def _differences(comparison: Comparison) -> TextTable:
     return TextTable(caption, [f"{best} minus", *metrics], lines, n_names=1)
 
 
-def _ablations(comparison: Comparison) -> TextTable:
+def ablation_table(comparison: Comparison) -> TextTable:
+    """The change of the metrics of each ablated row when its prompts are changed."""
     ablations = [(row, ablation) for row in comparison.rows for ablation in row.ablations]
     metrics = [name for name in metrics_of(comparison) if any(name in ablation.metrics for _, ablation in ablations)]
     lines = [
@@ -130,7 +119,8 @@ def _ablations(comparison: Comparison) -> TextTable:
     return TextTable(caption, ["model", "ablation", *metrics], lines, n_names=2)
 
 
-def _groups(comparison: Comparison) -> list[TextTable]:
+def group_tables(comparison: Comparison) -> list[TextTable]:
+    """A table for each kind of group."""
     groups = [(row, group) for row in comparison.rows for group in row.groups]
     metrics = [name for name in metrics_of(comparison) if any(name in group.metrics for _, group in groups)]
     chance = {(group.kind, group.name): group for group in chance_of_groups(comparison)}
@@ -148,32 +138,17 @@ def _groups(comparison: Comparison) -> list[TextTable]:
     return tables
 
 
-def _costs(comparison: Comparison) -> TextTable:
-    lines = [[row.label, *_cost(row)] for row in comparison.rows]
-    return TextTable("Costs", ["model", *_COSTS], lines, n_names=1, is_last_text=True)
-
-
-def _captioned(table: TextTable) -> str:
-    return f"{one_line(table.caption)}\n\n{table.markdown()}" if table.lines else ""
-
-
 def _caption(comparison: Comparison) -> str:
-    first, seeds = comparison.rows[0], told_seeds(comparison.rows)
+    first, seeds = comparison.rows[0], seeds_text(comparison.rows)
     several = any(len(row.seeds) > 1 for row in comparison.rows)
-    legend = [
-        *(["± standard deviation over seeds"] if several else []),
-        *(["[95 % interval over users]"] if comparison.random is not None else []),
-    ]
-    parts = [
-        f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}",
-        *([seeds] if seeds else []),
-        *([f"mean {' '.join(legend)}"] if legend else []),
-    ]
-    return ("; " if ";" in seeds else ", ").join(parts)
+    spread = " ± standard deviation over seeds" if several else ""
+    legend = spread + (" [95 % interval over users]" if comparison.random is not None else "")
+    tested = f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}"
+    return ("; " if ";" in seeds else ", ").join(filter(None, (tested, seeds, legend and f"mean{legend}")))
 
 
 def _mode(comparison: Comparison) -> str:
-    """How the candidates were drawn, which not every program knows that was given them."""
+    """How the candidates were drawn, as far as any row reports it: other programs may not know."""
     of_rows = [(row.results[0].get("candidates") or {}).get("test", {}) for row in comparison.rows]
     given = "candidates given" if any("hash" in drawn for drawn in of_rows) else "all items"
     return next((f"candidates {drawn['mode']}" for drawn in of_rows if "mode" in drawn), given)
@@ -206,7 +181,5 @@ def _best(comparison: Comparison) -> str:
     return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
 
 
-def _section(title: str, content: str, note: str = "") -> str:
-    if not content:
-        return ""
-    return f"## {title}\n\n{content}" + (f"\n{note}\n" if note else "")
+def _section(title: str, content: str, note: str) -> str:
+    return f"## {title}\n\n{content}\n{note}\n" if content else ""

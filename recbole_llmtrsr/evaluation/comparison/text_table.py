@@ -23,29 +23,25 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class TextTable:
-    """Columns of names to the left, of numbers to the right.
-
-    Attributes:
-        caption: what it shows.
-        header: names of the columns. [n_columns]
-        lines: of texts. [n_lines][n_columns]
-        n_names: columns of names.
-        is_last_text: whether the last column is one of names too.
-    """
+    """``n_names`` columns of text, left-aligned, then columns of numbers; the last may be text too."""
 
     caption: str
     header: Sequence[str]
-    lines: Sequence[Sequence[str]]
+    lines: Sequence[Sequence[str]]  # [n_lines][n_columns]
     n_names: int
     is_last_text: bool = False
 
     def markdown(self) -> str:
-        """Without the caption; a pipe in a name starts no column, a break no line."""
+        """The table without the caption, pipes and line breaks in its texts escaped."""
         frame = self._frame(lambda text: one_line(text).replace("|", "\\|"))
         return f"{frame.to_markdown(index=False, disable_numparse=True, colalign=self._sides('left', 'right'))}\n"
 
+    def captioned(self) -> str:
+        """The caption and the table in Markdown; empty without lines."""
+        return f"{one_line(self.caption)}\n\n{self.markdown()}" if self.lines else ""
+
     def latex(self, note: str = "") -> str:
-        """A tabular with booktabs, its caption and a note comments above."""
+        """A tabular with booktabs; caption and note stand above it as comments."""
         above = "".join(f"% {one_line(line)}\n" for line in (self.caption, note) if line)
         return above + tabular(self._frame(escaped), "".join(self._sides("l", "r")))
 
@@ -73,9 +69,9 @@ def one_line(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""A text as LaTeX prints it, a minus before a number as a minus.
+    r"""A text escaped for LaTeX, a hyphen before a number as a minus sign.
 
-    A bracket or a star at its beginning is no argument of the line before.
+    Braces before a leading bracket or star keep it from being an argument of the line before.
 
     >>> print(escaped("a_b -.050 ±.010 p<.001"), escaped("[Ours]"))
     a\_b $-$.050 $\pm$.010 p$<$.001 {}[Ours]

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.comparison import Estimate, Run, from_json, make_comparison, to_json
+from recbole_llmtrsr.evaluation.comparison.comparison import from_json, make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.per_history import per_history
 from recbole_llmtrsr.evaluation.result import write_json
 
@@ -138,12 +139,7 @@ def test_random_ranking_is_that_of_each_group():
     short, long = (2 / 3 + 1 / 3 * 1 / 2), (1 + 1 / 2 + 1 / 3) / 6  # the first of two in three; one in six, cut at 3
     known = {group.name: group.random["mrr@3"] for group in row.groups if group.random}
     assert known == pytest.approx(
-        {
-            "1-5 events": short,
-            "21-50 events": long,
-            "cold": short,
-            "5-19 events": (50 * short + 100 * long) / 150,
-        }
+        {"1-5 events": short, "21-50 events": long, "cold": short, "5-19 events": (50 * short + 100 * long) / 150}
     )
 
 
@@ -187,12 +183,6 @@ def test_random_ranking_is_told_for_what_can_be_counted():
     )
 
 
-def test_a_constant_model_is_random_ranking():
-    constant = table(np.full(N, (1 + 1 / 2 + 1 / 3) / 6))
-    comparison = make_comparison([run("A", 1, constant)], 100)
-    assert comparison.rows[0].metrics["mrr@3"].mean == pytest.approx(comparison.random["mrr@3"], abs=1e-15)
-
-
 def test_metrics_that_are_no_means_over_rows_have_no_interval():
     runs = [run("A", s, table(values(s)), **{"itemcoverage@3": 0.2 * s, "mrr@3": 0.1234}) for s in (1, 2)]
     (row,) = make_comparison(runs, 100).rows
@@ -223,11 +213,6 @@ def test_runs_that_ranked_nothing_have_means_alone():
     assert (comparison.tests, comparison.random) == ((), None)
 
 
-def test_runs_on_other_rows_are_refused():
-    with pytest.raises(UserError, match=r"B \(seed 1\) ranked 199 histories, A \(seed 1\) 200"):
-        make_comparison([run("A", 1, table(values(0))), run("B", 1, table(values(0)[1:]))], 100)
-
-
 def test_the_same_runs_give_the_same_comparison_in_whatever_order_they_and_their_rows_come():
     shuffled = [table(values(i)).sample(frac=1, random_state=i).reset_index(drop=True) for i in range(3)]
     runs = [run(label, 1, table(values(i))) for i, label in enumerate("ABC")]
@@ -247,25 +232,21 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path):
         for s in (1, 2)
     ]
     comparison = make_comparison([*runs, run("Pop", 1, table(values(3)))], 100)
-    write_json(tmp_path / "c.json", to_json(comparison))
+    write_json(tmp_path / "c.json", asdict(comparison))
     again = from_json(json.loads((tmp_path / "c.json").read_text()))
     # nan differs from itself: compare what is written of it.
-    write_json(tmp_path / "d.json", to_json(again))
+    write_json(tmp_path / "d.json", asdict(again))
     assert (tmp_path / "c.json").read_bytes() == (tmp_path / "d.json").read_bytes()
     assert again.rows[0].groups == comparison.rows[0].groups
     assert again.rows[0].ablations == comparison.rows[0].ablations
-    assert (again.tests, again.random, again.rows[1].metrics) == (
-        comparison.tests,
-        comparison.random,
-        comparison.rows[1].metrics,
-    )
+    assert (again.tests, again.random) == (comparison.tests, comparison.random)
+    assert again.rows[1].metrics == comparison.rows[1].metrics
     assert again.rows[0].seeds == (1, 2)
-    assert isinstance(again.rows[0].metrics["mrr@3"], Estimate)
     assert math.isnan(again.rows[0].metrics["rmse"].low)
 
 
 def test_a_file_that_does_not_tell_random_ranking_by_group_is_read(tmp_path):
-    content = to_json(make_comparison([run("Pop", 1, table(values(3)))], 100))
+    content = asdict(make_comparison([run("Pop", 1, table(values(3)))], 100))
     for group in content["rows"][0]["groups"]:
         del group["random"]
     assert [group.random for group in from_json(content).rows[0].groups] == [{}] * 4

@@ -12,6 +12,8 @@ from recbole_llmtrsr.evaluation.comparison.runs import load_run, load_runs
 from recbole_llmtrsr.evaluation.per_history import per_history, write_per_history
 from recbole_llmtrsr.evaluation.result import write_json
 
+RESULT = {"label": "A", "seed": 1, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
+
 
 def table(value: float) -> pd.DataFrame:
     return per_history(["007"], [5], ["i1"], {"mrr@3": [value]}, [1.0], [3], [1], {})
@@ -20,9 +22,7 @@ def table(value: float) -> pd.DataFrame:
 def write_run(
     folder: Path, label: str, seed: int, value: float | None, ablations: dict[str, float] | None = None
 ) -> None:
-    write_json(
-        folder / "result.json", {"label": label, "seed": seed, "dataset": "tiny", "test_result": {"mrr@3": value}}
-    )
+    write_json(folder / "result.json", {**RESULT, "label": label, "seed": seed, "test_result": {"mrr@3": value}})
     if value is not None:
         write_per_history(folder / "per_history.csv", table(value))
     for name, changed in (ablations or {}).items():
@@ -86,16 +86,14 @@ def test_files_that_are_no_results_are_told(tmp_path):
 @pytest.mark.parametrize("name", ["A\n\\input{x}%", "A\tb", "", " ", "A\x85", "A\u2028", "\ud800", "A\0"])
 @pytest.mark.parametrize("place", ["label", "dataset", "metric"])
 def test_names_that_are_no_line_of_text_are_refused_where_they_are_read(tmp_path, name, place):
-    result = {"label": "A", "seed": 1, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
-    result |= {"test_result": {name: 0.5}} if place == "metric" else {place: name}
-    (tmp_path / "result.json").write_text(json.dumps(result))
+    changed = {"test_result": {name: 0.5}} if place == "metric" else {place: name}
+    (tmp_path / "result.json").write_text(json.dumps({**RESULT, **changed}))
     with pytest.raises(UserError, match=r"result\.json: the name .* must be one line of text"):
         load_runs(tmp_path)
 
 
 @pytest.mark.parametrize("seed", ["1\n\\input{x}", 1.5, True, [1]])
 def test_a_seed_that_is_no_number_is_refused(tmp_path, seed):
-    result = {"label": "A", "seed": seed, "dataset": "tiny", "test_result": {"mrr@3": 0.5}}
-    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "result.json").write_text(json.dumps({**RESULT, "seed": seed}))
     with pytest.raises(UserError, match="seed must be a whole number or null"):
         load_runs(tmp_path)

@@ -120,9 +120,8 @@ def test_runs_on_other_targets_or_sets_are_refused(changes, fault):
 
 
 def test_which_of_several_positives_is_called_the_target_does_not_matter():
-    several = {"n_positives": [2, 2, 2, 2]}
-    other = table([2.0] * 4, targets=["i1", "i2", "i3", "x"], **several)
-    assert share_rows([run("A", 1, table([1.0] * 4, **several)), run("B", 1, other)]) is not None
+    one, other = (table([1.0] * 4, targets=["i1", "i2", "i3", last], n_positives=[2] * 4) for last in ("i4", "x"))
+    assert share_rows([run("A", 1, one), run("B", 1, other)]) is not None
 
 
 def test_where_rows_share_user_and_length_the_target_tells_them_apart():
@@ -143,24 +142,20 @@ def test_an_ablation_must_have_ranked_the_same_rows():
 
 
 def test_a_seed_without_a_table_beside_seeds_with_one_is_refused():
-    with pytest.raises(
-        UserError, match=re.escape("A (seed 2) has no table of ranked histories, other seeds of A have")
-    ):
+    with pytest.raises(UserError, match=r"A \(seed 2\) has no table of ranked histories, other seeds of A have"):
         share_rows([run("A", 1, table([1.0])), run("A", 2, None)])
     assert share_rows([run("A", 1, None)]) is None
     assert list(share_rows([run("A", 1, None), run("B", 1, table([1.0]))]).scores) == ["B"]
 
 
 def test_runs_that_met_other_candidates_or_data_are_refused():
-    a = run("A", 1, None)
-    with pytest.raises(
-        UserError, match=re.escape("B (seed 1) met other test candidates (ffff) than A (seed 1) (0123456789ab)")
+    for changes, fault in (
+        ({"hash_": "ffff"}, "B (seed 1) met other test candidates (ffff) than A (seed 1) (0123456789ab)"),
+        ({"candidates": {}}, "met other test candidates (all items) than"),
+        ({"dataset": "ml-1m"}, "B (seed 1) ran on ml-1m, A (seed 1) on tiny: compare runs of one"),
     ):
-        check_comparable([a, run("B", 1, None, hash_="ffff")])
-    with pytest.raises(UserError, match=re.escape("met other test candidates (all items) than")):
-        check_comparable([a, run("B", 1, None, candidates={})])
-    with pytest.raises(UserError, match=re.escape("B (seed 1) ran on ml-1m, A (seed 1) on tiny: compare runs of one")):
-        check_comparable([a, run("B", 1, None, dataset="ml-1m")])
+        with pytest.raises(UserError, match=re.escape(fault)):
+            check_comparable([run("A", 1, None), run("B", 1, None, **changes)])
     check_comparable([run("A", 1, None, candidates={}), run("B", 1, None, candidates={})])
 
 
@@ -182,14 +177,11 @@ def options(**changes):
     ("changes", "fault"),
     [
         (
-            {"eval_args": {"split": {"LS": "test_only"}}},
-            "eval_args.split {'LS': 'test_only'}, A (seed 1) with {'LS': 'valid_and_test'}",
+            {"eval_args": {"split": {"LS": "x"}}},
+            "eval_args.split {'LS': 'x'}, A (seed 1) with {'LS': 'valid_and_test'}",
         ),
         ({"eval_args": {"order": "RO"}}, "eval_args.order RO, A (seed 1) with TO"),
-        (
-            {"tied_events": "random", "data_seed": None, "seed": 7},
-            "tied_events random, by data_seed 7, A (seed 1) with file",
-        ),
+        ({"tied_events": "random", "seed": 7}, "tied_events random, by data_seed 7, A (seed 1) with file"),
         ({"user_inter_num_interval": "[0,inf)"}, "user_inter_num_interval [0,inf), A (seed 1) with [5,inf)"),
         ({"item_inter_num_interval": "[3,inf)"}, "item_inter_num_interval [3,inf), A (seed 1) with [0,inf)"),
         (
@@ -214,25 +206,20 @@ def test_a_drawn_order_of_tied_events_is_that_of_one_seed_and_older_results_have
             check_comparable([run("A", 1, None, options=drawn), run("B", 2, None, options=other)])
 
 
-def test_other_options_may_differ_and_other_programs_tell_none():
+def test_other_options_may_differ_and_other_programs_tell_none_which_hides_no_difference():
     a = run("A", 1, None, options=options())
     check_comparable([a, run("B", 1, None, options=options(learning_rate=0.1, eval_args={"mode": {"test": "file:x"}}))])
     check_comparable([run("NRMS", 0, None, options={}), a, run("Ours", 0, None)])
-
-
-def test_what_another_program_does_not_tell_hides_no_difference_of_others():
-    a, b = run("A", 1, None, options=options()), run("B", 1, None, options=options(catalogue="items"))
     with pytest.raises(UserError, match=re.escape("catalogue items, A (seed 1) with events")):
-        check_comparable([run("NRMS", 0, None, options={}), a, b])
+        check_comparable([run("NRMS", 0, None, options={}), a, run("B", 1, None, options=options(catalogue="items"))])
 
 
 def test_runs_on_other_files_of_one_name_are_refused():
     a = run("A", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "summaries.jsonl": "0"})
     check_comparable([a, run("B", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "other.jsonl": "1"})])
     check_comparable([a, run("B", 1, None)])  # an older version, another program
-    with pytest.raises(
-        UserError, match=re.escape("C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)")
-    ):
+    fault = "C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)"
+    with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([run("B", 1, None), a, run("C", 1, None, data_files={"tiny.inter": "982639cd"})])
     texts = {"tiny.item": "1", "summaries.jsonl": "1"}
     check_comparable([run("A", 1, None, data_files=texts), run("B", 1, None, data_files={"summaries.jsonl": "2"})])

@@ -5,16 +5,10 @@ import math
 import re
 
 from recbole_llmtrsr.evaluation.comparison.cells import STRANGE_PROMPTS, correction, places
-from recbole_llmtrsr.evaluation.comparison.comparison import (
-    AblationEstimate,
-    Comparison,
-    Estimate,
-    GroupEstimate,
-    PairTest,
-    Row,
-    from_json,
-)
+from recbole_llmtrsr.evaluation.comparison.comparison import AblationEstimate, Comparison, GroupEstimate, Row, from_json
+from recbole_llmtrsr.evaluation.comparison.estimates import PairTest
 from recbole_llmtrsr.evaluation.comparison.exports import as_csv
+from recbole_llmtrsr.evaluation.comparison.statistics import Estimate
 from recbole_llmtrsr.evaluation.comparison.tables import (
     ablation_table,
     as_latex,
@@ -146,7 +140,7 @@ def three() -> Comparison:
 
 
 def test_differences_are_those_of_the_best_by_the_metric_that_chose_the_epochs():
-    lines = unpadded(difference_table(three())).splitlines()
+    lines = unpadded(difference_table(three()).captioned()).splitlines()
     assert lines[0].startswith("B minus the other: difference [95 % interval over users], p of")
     assert lines[0].endswith("Holm-corrected for all pairs of 3 models")
     assert lines[2:] == [
@@ -160,8 +154,8 @@ def test_differences_are_those_of_the_best_by_the_metric_that_chose_the_epochs()
 def test_without_that_metric_the_first_tells_the_best():
     comparison = three()
     rows = tuple(row(r.label, r.metrics, results=[result(options={})]) for r in comparison.rows)
-    assert difference_table(Comparison("tiny", rows, comparison.tests, None)).startswith("A minus the other")
-    assert difference_table(alone(*rows)) == ""
+    assert difference_table(Comparison("tiny", rows, comparison.tests, None)).caption.startswith("A minus the other")
+    assert difference_table(alone(*rows)).captioned() == ""
 
 
 def test_a_metric_is_primary_if_it_alone_chose_the_epochs_of_those_that_tell():
@@ -169,7 +163,7 @@ def test_a_metric_is_primary_if_it_alone_chose_the_epochs_of_those_that_tell():
     a, b, c = comparison.rows
     silent = row("A", a.metrics, results=[result(options={})])
     assert "mrr@3, which chose the epochs, is the primary" in correction(alone(silent, b, c))
-    assert difference_table(alone(silent, b, c, tests=comparison.tests)).startswith("B minus the other")
+    assert difference_table(alone(silent, b, c, tests=comparison.tests)).caption.startswith("B minus the other")
     other = row("C", c.metrics, results=[result(options={"valid_metric": "Recall@3"})])
     assert correction(alone(a, b, other)) == "Holm's correction is over the pairs of one metric, not over metrics."
     assert correction(alone(silent)) == correction(alone(a, b, other))
@@ -184,14 +178,14 @@ def test_smaller_is_better_for_some():
 def test_ablations_are_changes_with_their_sign():
     ablations = [AblationEstimate("no summary", {"mrr@3": one(-0.05, -0.06, -0.04)})]
     comparison = alone(row("A", {"mrr@3": one(0.5)}, ablations=ablations), row("B", {"mrr@3": one(0.5)}))
-    assert unpadded(ablation_table(comparison)).splitlines()[2:] == [
+    assert unpadded(ablation_table(comparison).captioned()).splitlines()[2:] == [
         "| model | ablation | mrr@3 |",
         "|:---|:---|---:|",
         "| A | no summary | -0.0500 [-.060, -.040] |",
     ]
-    assert ablation_table(alone(comparison.rows[1])) == ""
+    assert ablation_table(alone(comparison.rows[1])).captioned() == ""
     assert "one wording only." in STRANGE_PROMPTS
-    assert as_markdown(comparison).endswith(f"\n{ablation_table(comparison)}\n{STRANGE_PROMPTS}\n")
+    assert as_markdown(comparison).endswith(f"\n{ablation_table(comparison).captioned()}\n{STRANGE_PROMPTS}\n")
     assert STRANGE_PROMPTS not in as_markdown(alone(comparison.rows[1]))
 
 
@@ -224,16 +218,17 @@ GROUPS = """\
 
 
 def test_groups_are_listed_however_small_with_the_models_side_by_side():
-    assert unpadded(group_tables(grouped())) == GROUPS
-    assert group_tables(three()) == ""
+    assert unpadded("\n".join(table.markdown() for table in group_tables(grouped()))) == GROUPS
+    assert group_tables(three()) == []
 
 
 def test_the_printed_tables_end_with_the_comparison_and_those_of_the_file_begin_with_it():
     comparison = three()
-    assert as_printed(comparison) == difference_table(comparison) + "\n" + comparison_table(comparison)
+    differences = difference_table(comparison).captioned()
+    assert as_printed(comparison) == differences + "\n" + comparison_table(comparison)
     note = "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
     assert as_markdown(comparison) == (
-        f"{comparison_table(comparison)}\n{note}\n\n## Differences\n\n{difference_table(comparison)}\n"
+        f"{comparison_table(comparison)}\n{note}\n\n## Differences\n\n{differences}\n"
         "Holm's correction is over the pairs of one metric: mrr@3, which chose the epochs, is the primary one, the"
         " others are exploratory.\n"
     )
@@ -286,12 +281,7 @@ def test_every_table_is_there_in_latex_too():
 def test_all_files_are_written_and_json_holds_everything(tmp_path):
     comparison = three()
     write_comparison(tmp_path, comparison)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "comparison.csv",
-        "comparison.json",
-        "comparison.md",
-        "comparison.tex",
-    ]
+    assert {path.name for path in tmp_path.iterdir()} == {f"comparison.{form}" for form in ("csv", "json", "md", "tex")}
     again = from_json(json.loads((tmp_path / "comparison.json").read_text()))
     assert as_markdown(again) == (tmp_path / "comparison.md").read_text() == as_markdown(comparison)
     assert as_csv(again) == (tmp_path / "comparison.csv").read_text()
