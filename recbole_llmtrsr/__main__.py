@@ -68,7 +68,7 @@ def _refuse_odd_flags(flags: Sequence[str]) -> None:
 def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     _refuse_odd_flags(others)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
-    from recbole_llmtrsr.config.config import option_from_sources
+    from recbole_llmtrsr.config.sources import option_from_sources
     from recbole_llmtrsr.evaluation.comparison.tables import as_printed, comparison_table
     from recbole_llmtrsr.quick_start import compared_runs
     from recbole_llmtrsr.runtime import processes

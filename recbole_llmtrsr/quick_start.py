@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr.config.checks import unread_options
-from recbole_llmtrsr.config.config import Config, model_options, option_from_sources
-from recbole_llmtrsr.config.settings import EvaluationSettings
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.options import EvaluationSettings
+from recbole_llmtrsr.config.sources import model_options, option_from_sources
 from recbole_llmtrsr.data.loaders.full_ranking import excludes_seen
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError

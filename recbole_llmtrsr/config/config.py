@@ -6,68 +6,42 @@ the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats 
 
 from __future__ import annotations
 
-import ast
 import codecs
 import copy
-import importlib.util
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import (
-    ModelType,
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import ModelType
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.config.metric_names import register_metrics
-from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
 from recbole_llmtrsr.config.renamed_options import accepted_options, current_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
+from recbole_llmtrsr.config.sources import (
+    RUNNER_FLAGS,
+    flags,
+    literal,
+    option_from_sources,
+    preset_files,
+    properties_dir,
+    read_properties,
+    recbole_options,
+    recbole_properties,
+)
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import processes, recbole_patches
 
-RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
 # Of models that were registered: their names, to which options may speak, and options of their own.
 OWN_MODELS: set[str] = set()
 OWN_OPTIONS: set[str] = set()
-
-
-def properties_dir() -> Path:
-    """The folder of our property files: beside the package in a checkout, inside it once installed."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "properties", package.parent / "properties"):
-        if (folder / "model" / "LLMTRSR.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
-
-
-def preset_files(name: str) -> list[Path]:
-    """The property files of a preset: its own, behind those of the preset that it names itself.
-
-    Raises:
-        UserError: no such preset.
-    """
-    folder = properties_dir() / "presets"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
-    file = folder / f"{name}.yaml"
-    base = option_from_sources("preset", [file], {})
-    return [*(preset_files(base) if base else []), file]
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -128,43 +102,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return {key: value for content in self._files for key, value in content.items()}
 
     def _read(self, file: Path) -> dict[str, Any]:
-        try:
-            content = yaml.load(file.read_text(encoding="utf-8"), Loader=self.yaml_loader)
-        except OSError as error:
-            raise UserError(f"property file {file} cannot be read: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"property file {file} is not valid YAML: {error}") from error
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
-            raise UserError(
-                f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}"
-            )
-        names = [name for name in content if not isinstance(name, str)]
-        if names:
-            raise UserError(
-                f"property file {file}: option names must be words, got {names}: quote them if they are meant"
-            )
-        return accepted_options(content)
+        return accepted_options(read_properties(file, self.yaml_loader))
 
     def _load_cmd_line(self) -> dict[str, Any]:
         flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
         return accepted_options(self._convert_config_dict(flags))
 
     @staticmethod
-    def _flags() -> dict[str, Any]:
-        given: dict[str, str] = {}
-        for argument in sys.argv[1:]:
-            flag = re.fullmatch(r"--([\w.@-]+)=(.*)", argument, flags=re.DOTALL)
-            if flag is None:
-                continue
-            name, value = flag.groups()
-            if given.setdefault(name, value) != value:
-                raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
-        return dict(given)
+    def _flags() -> dict[str, str]:
+        return flags(sys.argv[1:])
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+        return {key: literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _merge_external_config_dict(self) -> None:
         self.external_config_dict = {
@@ -175,11 +124,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         classes = [one.__name__ for one in model_class.__mro__] if model in OWN_MODELS else [model]
-        of_recbole = (name for name in classes if (_recbole_properties() / "model" / f"{name}.yaml").is_file())
+        of_recbole = (name for name in classes if (recbole_properties() / "model" / f"{name}.yaml").is_file())
         super()._load_internal_config_dict(next(of_recbole, model), model_class, dataset)
         ours = properties_dir()
         self._merge(self.internal_config_dict, self._read(ours / "quick_start_config" / "protocol.yaml"))
-        if not (_recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
+        if not (recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
             # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
             columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
             self.internal_config_dict["load_col"] = {"inter": columns}
@@ -300,10 +249,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return int(self["seed"] if own is None else own)
 
     def _check_names(self) -> None:
-        known = _recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
+        known = recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
         faults, strangers = unknown_options(names, known)
-        folders = (_recbole_properties() / "model", properties_dir() / "model")
+        folders = (recbole_properties() / "model", properties_dir() / "model")
         models = {self.model, *OWN_MODELS, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
         faults += faults_of_prefixes(self.external_config_dict, models)
         faults += faults_of_keys([self.file_config_dict, self.variable_config_dict, self.cmd_config_dict])
@@ -383,66 +332,6 @@ class SavedConfig(Config):
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise UserError(faults)
-
-
-def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:
-    """A value that is needed before a Config can be made (model, dataset), from the dictionary or the files."""
-    if name in config_dict:
-        return config_dict[name]
-    for file in reversed(list(config_files)):
-        try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"property file {file} cannot be read: {error}") from error
-        if isinstance(content, dict) and name in content:
-            return content[name]
-    return None
-
-
-def _recbole_properties() -> Path:
-    spec = importlib.util.find_spec("recbole")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "properties"
-
-
-def _recbole_options() -> set[str]:
-    """Names of all options that RecBole or one of its models reads."""
-    names = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-    for file in _recbole_properties().glob("**/*.yaml"):
-        if file.name != "url.yaml":
-            names |= _names_in(file)
-    return names | {*options_of("undeclared")}
-
-
-def model_options() -> set[str]:
-    """Names of options that only the property files of RecBole's models set."""
-    folder = _recbole_properties()
-    of_models = {name for file in (folder / "model").glob("*.yaml") for name in _names_in(file)}
-    of_all = {
-        name for file in (folder / "overall.yaml", folder / "dataset" / "sample.yaml") for name in _names_in(file)
-    }
-    return of_models - of_all - set(OPTION_NAMES)
-
-
-def _names_in(file: Path) -> set[str]:
-    return set(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-
-def _literal(text: str) -> Any:
-    """A flag's value: a Python literal, true/false in any case, a YAML list or mapping, else the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text in ("~", "null"):
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
-    if text[:1] in ("[", "{"):  # as in a property file: {mode: uni100}
-        with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return yaml.safe_load(text)
-    return text
 
 
 def _is_utf8(encoding: str) -> bool:

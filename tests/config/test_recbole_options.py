@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.config.checks import unread_options
-from recbole_llmtrsr.config.config import model_options
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
+from recbole_llmtrsr.config.sources import model_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.pipeline import checked_config
 
