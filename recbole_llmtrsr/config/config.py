@@ -1,7 +1,7 @@
 """Config: RecBole's three sources with this plugin's property files layered in.
 
 From weakest to strongest: RecBole's files, ours (protocol, model, dataset), a preset, the user's files, the dictionary,
-the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats ``epochs``.
+the flags. Within one source ``SASRec.epochs`` applies to SASRec alone and beats ``epochs``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from recbole_llmtrsr.config.sources import (
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import processes, recbole_patches
 
-# Of models that were registered: their names, to which options may speak, and options of their own.
+# Names of registered models, which options may name as ``<model>.<option>``, and options that only they read.
 OWN_MODELS: set[str] = set()
 OWN_OPTIONS: set[str] = set()
 
@@ -52,7 +52,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset: dataset name; None takes it from the sources.
         config_file_list: property files, later ones stronger.
         config_dict: options by name.
-        label: name of this row of a comparison, 'Model' or 'Model@variant'; options speak to it as to a model.
+        label: name of this row of a comparison, 'Model' or 'Model@variant'; ``<label>.<option>`` applies to it alone.
 
     Attributes:
         settings: our options, validated.
@@ -105,8 +105,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return accepted_options(read_properties(file, self.yaml_loader))
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
-        return accepted_options(self._convert_config_dict(flags))
+        given = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
+        return accepted_options(self._convert_config_dict(given))
 
     @staticmethod
     def _flags() -> dict[str, str]:
@@ -116,11 +116,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return {key: literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _merge_external_config_dict(self) -> None:
-        self.external_config_dict = {
-            **self.file_config_dict,
-            **self.variable_config_dict,
-            **self.cmd_config_dict,
-        }
+        self.external_config_dict = {**self.file_config_dict, **self.variable_config_dict, **self.cmd_config_dict}
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         classes = [one.__name__ for one in model_class.__mro__] if model in OWN_MODELS else [model]
@@ -161,10 +157,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._check_names()
         without_ours = {name: value for name, value in self.internal_config_dict.items() if name not in OPTION_NAMES}
         _refuse(
-            [
-                *faults_of_host_options(final, self._given, has_input_type),
-                *faults_of_kinds(self._given, without_ours),
-            ]
+            [*faults_of_host_options(final, self._given, has_input_type), *faults_of_kinds(self._given, without_ours)]
         )
         return final
 
@@ -189,7 +182,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             )
 
     def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Options of a source for all models, then those that speak to this model, then to this variant of it."""
+        """Options of a source for all models, then those for this model alone, then for this variant of it."""
         yield {key: value for key, value in source.items() if "." not in key}
         for prefix in dict.fromkeys((f"{self.model_class.__name__}.", f"{self.label}.")):
             yield {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
@@ -204,13 +197,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _set_eval_neg_sample_args(self, phase: Literal["valid", "test"]) -> None:
         mode = self.final_config_dict["eval_args"]["mode"][phase]
         candidate_mode(str(mode))
-        # What candidate sets there are is our loaders' matter; RecBole needs something to make its samplers of.
+        # Our loaders make the candidate sets; RecBole needs some arguments to make its samplers of.
         sampled = {"distribution": "uniform", "sample_num": "none" if mode == "full" else 1}
         unsampled = {"distribution": "none", "sample_num": "none"}
         self.final_config_dict[f"{phase}_neg_sample_args"] = unsampled if mode == "labeled" else sampled
 
     def _init_device(self) -> None:
-        """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
+        """RecBole's choice; of several processes each takes its own device, and the main one alone shows progress."""
         options, own, asked = self.final_config_dict, processes.local_rank(), self._asked_gpu()
         if processes.launched() == 1:
             super()._init_device()
@@ -269,21 +262,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return self._given
 
     def describe_data(self, identity: Mapping[str, str], files: Mapping[str, str] | None = None) -> None:
-        """Say which data were read with these options, for checkpoints to tell.
-
-        Args:
-            identity: digests of what ids mean and of what is held out.
-            files: SHA-256 of the files, by name.
-        """
+        """Set `identity` and `data_files`, which checkpoints save."""
         self.identity, self.data_files = identity, files or {}
 
     def changed(self, settings: Settings, **options: Any) -> Config:
-        """The same options in an object of its own, but for these; RecBole writes to the one that it is given.
-
-        Args:
-            settings: all of ours.
-            options: of RecBole's, by name.
-        """
+        """A copy with these settings and options of RecBole's, as RecBole writes to the Config that it is given."""
         own = copy.copy(self)
         own.final_config_dict = {**copy.deepcopy(self.final_config_dict), **options}
         own.settings = settings
@@ -291,11 +274,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return own
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
-        given = {key: _plain(value) for key, value in self._given.items()}
+        """What a checkpoint saves of its run, as plain values: options in effect, those given, and of which data."""
         return {
             "config": self.effective_options(),
-            "given_options": given,
+            "given_options": _plain(self._given),
             "identity": dict(self.identity),
             "data_files": dict(self.data_files),
         }
@@ -307,20 +289,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
 
 class SavedConfig(Config):
-    """Options of a run that was: flags speak to the present one."""
+    """Options of a finished run: flags, which are the present command's, do not apply."""
 
     @staticmethod
     def _flags() -> dict[str, Any]:
         return {}
 
     def _asked_gpu(self) -> Any:
-        return None  # what there is of one is the present run's
+        return None  # the device is the present run's
 
     @staticmethod
     def options_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of a checkpoint's run; it may come from elsewhere, so it trusts nothing.
+        """Options of a checkpoint's run; the file may come from elsewhere, so nothing in it is trusted.
 
-        None of them speaks to a model or variant, which would beat what is set beside them.
+        Options for one model or variant are left out, since they would beat what is set beside them.
         """
         given, of_run = (current_options(checkpoint[part]) for part in ("given_options", "config"))
         given = {name: value for name, value in given.items() if "." not in name}
@@ -341,7 +323,7 @@ def _is_utf8(encoding: str) -> bool:
         return False
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):

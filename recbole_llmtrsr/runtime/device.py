@@ -36,24 +36,20 @@ def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | Non
     Returns:
         None where the device has no room.
     """
-    try:
-        return _measured_peak(device, dtype)
-    except torch.OutOfMemoryError:  # no reason to end a run
-        return None
-
-
-def _measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
     own_dice = torch.Generator(device).manual_seed(0)  # a measurement changes no training
-    factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
-    factor @ factor
-    synchronize(device)
-    begin, best = time.perf_counter(), float("inf")
-    while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
-        start = time.perf_counter()
+    try:
+        factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
         factor @ factor
         synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        begin, best = time.perf_counter(), float("inf")
+        while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
+            start = time.perf_counter()
+            factor @ factor
+            synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    except torch.OutOfMemoryError:  # no reason to end a run
+        return None
     return 2 * n**3 / best
 
 

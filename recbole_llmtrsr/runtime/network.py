@@ -1,4 +1,4 @@
-"""Where a request goes: to this machine, or through the proxy that the environment names."""
+"""The route of a request: to this machine, or through the proxy that the environment names."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -30,12 +29,7 @@ _applied: set[str] = set()
 
 
 class _Overlay:
-    """A module as seen by one other module: everything is the original's, but for what is overridden.
-
-    Args:
-        module: the module to stand in for.
-        **overrides: the attributes that differ.
-    """
+    """A module as one other module sees it: the original, except for the attributes in ``overrides``."""
 
     def __init__(self, module: ModuleType, **overrides: Any) -> None:
         self.__dict__.update(overrides)
@@ -126,7 +120,7 @@ def fill_missing_values() -> bool:
                     feat[field] = feat[field].fillna(feat[field].mean())
                 else:
                     empty = np.array([], dtype=np.int64 if ftype == FeatureType.TOKEN_SEQ else np.float64)
-                    feat[field] = feat[field].map(partial(_unless_missing, empty=empty))
+                    feat[field] = [empty if isinstance(value, float) else value for value in feat[field]]
 
     Dataset._fill_nan = _fill_nan
     return True
@@ -260,19 +254,11 @@ PATCHES: tuple[Callable[[], bool], ...] = (
 
 
 def apply() -> tuple[str, ...]:
-    """Apply the patches that the installed versions need; calling it again changes nothing.
-
-    Returns:
-        The names of the patches in force, in the order of `PATCHES`.
-    """
+    """Apply the patches that the installed versions need, once; returns the names of all in force, by `PATCHES`."""
     for patch in PATCHES:
         if patch():
             _applied.add(patch.__name__)
     return tuple(patch.__name__ for patch in PATCHES if patch.__name__ in _applied)
-
-
-def _unless_missing(value: Any, empty: np.ndarray) -> Any:
-    return empty if isinstance(value, float) else value
 
 
 def _pandas_major() -> int:

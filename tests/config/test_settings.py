@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.config.settings import (
     OPTION_NAMES,
-    PromptSettings,
     Settings,
     all_options,
     type_name,
