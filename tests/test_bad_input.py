@@ -35,14 +35,7 @@ from recbole_llmtrsr.training.state_folder import StateFolder
 DOCS = (Path(__file__).parents[1] / "docs" / "bad_input.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \|$", flags=re.MULTILINE)
 REFUSED, ACCEPTED = ([row for row in ROW.findall(part) if row[0] != "input"] for part in DOCS.split("## Accepted\n"))
-SMALL = {
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 1,
-    "eval_args": {"mode": "uni2"},
-    **toy.SMALL,
-}
+SMALL = {**toy.SMALL, "use_gpu": False, "show_progress": False, "epochs": 1, "eval_args": {"mode": "uni2"}}
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Where the results of a command go: into a new folder, or that of the runs it goes on with."""
+"""The folder of a command's results: a new one, or that of the runs that it resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_llmtrsr.evaluation.result import RUNS, make_result_dir
 from recbole_llmtrsr.experiment.run_file import FILE_NAME, Runs, latest_unfinished, read_run_file
 from recbole_llmtrsr.runtime.atomic_write import remove_drafts
 
-# What a command would write over; that of runs at any depth is found by result.json.
+# Files that a command would overwrite, beside the result.json of a run at any depth.
 _RESULTS = (
     PER_HISTORY,
     "summaries.jsonl",
@@ -32,14 +32,7 @@ _RESULTS = (
 def result_folder(
     settings: Settings, models: Sequence[str], dataset: str, runs: Runs, made: MadeFolders | None = None
 ) -> Path:
-    """The folder that the options name or find, made if there is none.
-
-    Args:
-        settings: of the command.
-        models: their names.
-        dataset: its name.
-        runs: effective options by the run's name.
-        made: is told of a folder that is new.
+    """The folder that the options name or find, made if there is none and then noted in ``made``.
 
     Raises:
         UserError: there is no such run to go on with, or the folder holds results of another command.
@@ -79,7 +72,7 @@ def result_folder(
 
 
 def check_folders(configs: Iterable[Config]) -> None:
-    """Refuse folders that runs will write to and cannot, before any work is done.
+    """Refuse, before any work, folders that runs will write to and cannot.
 
     Raises:
         UserError: a file, or a link to nothing, stands where a folder is wanted, or the folder cannot be written.
@@ -112,7 +105,7 @@ def _faults_of_folders(config: Config) -> Iterator[str]:
 
 
 def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
-    """What prevents a folder from being there, or from being written to; None where nothing does."""
+    """What prevents a folder from being made or written to; None where nothing does."""
     there = next(one for one in (path, *path.parents) if os.path.lexists(one))
     if not there.is_dir():
         return f"'{there}' is a file" if there.exists() else f"'{there}' is a link to nothing"
@@ -122,13 +115,13 @@ def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
 
 
 class MadeFolders:
-    """Folders that a command makes; it removes those that stay empty, and none that were there before."""
+    """The folders that a command makes, of which it removes those that stay empty."""
 
     def __init__(self) -> None:
         self._made: list[Path] = []
 
     def make(self, path: Path) -> None:
-        """Make a folder, with those above it that are missing."""
+        """Make a folder, and missing ones above it."""
         self._made += [one for one in reversed((path, *path.parents)) if not one.exists()]
         path.mkdir(parents=True, exist_ok=True)
 
@@ -144,13 +137,9 @@ class MadeFolders:
 
 
 def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
-    """Remove the drafts of files that a process left which was killed while it wrote.
+    """Remove unfinished files that a killed process left in a command's folder and those of its runs.
 
-    Those of another command, whose result folder lies among these, are its own.
-
-    Args:
-        folder: of the command's results, which no other one uses now.
-        runs: folders of its runs.
+    The result folder of another command among them is left as it is.
     """
     for own in dict.fromkeys((folder, *runs)):
         for written in (own, own / ABLATION_DIR, own / "probes", *(own / ALSO).glob("*")):

@@ -286,15 +286,6 @@ def test_what_recbole_refuses_is_the_users_fault(config, options):
         config(options=options)
 
 
-def test_our_faults_come_all_at_once(config):
-    with pytest.raises(UserError) as fault:
-        config(options={"block_size": 0, "domain": "cooking"})
-    assert fault.value.faults == (
-        "block_size must be >= 1, got 0",
-        "domain must be one of generic, news, products, movies, got 'cooking'",
-    )
-
-
 def test_a_softmax_loss_drops_the_negatives_of_models_that_read_it(config):
     assert config("SASRec")["train_neg_sample_args"]["distribution"] == "none"
     assert config("SASRec", options={"loss_type": "BPR"})["train_neg_sample_args"]["sample_num"] == 1
@@ -307,12 +298,6 @@ def test_effective_options_are_plain_and_complete(config):
     assert own["answers"] == ["ja", "nein"]
     assert {*OPTION_NAMES, "epochs", "eval_args", "seed"} <= set(own)
     assert yaml.safe_load(yaml.safe_dump(own)) == own
-
-
-@pytest.mark.parametrize("mode", ["unix", "some", "uni", "impression", "file:"])
-def test_a_candidate_mode_that_does_not_exist_is_refused_with_those_that_do(config, mode):
-    with pytest.raises(UserError, match=rf"eval_args mode must be uni<n>, .* full or labeled, got '{mode}'"):
-        config(options={"eval_args": {"mode": mode}})
 
 
 @pytest.mark.parametrize(
@@ -402,14 +387,9 @@ def test_tallrec_differs_from_llmtrsr_in_the_summary_alone(monkeypatch, preset):
     assert (ours["summary"], theirs["summary"]) == ("hierarchical", "none")
 
 
-def test_the_paper_preset_exists_and_an_unknown_one_names_it():
-    with pytest.raises(UserError, match=r"preset must be one of .*paper.*, got 'papr'"):
-        preset_files("papr")
-
-
-@pytest.mark.parametrize("name", ["../model/LLMTRSR", "/etc/passwd", ""])
-def test_a_preset_is_a_name_and_no_path(name):
-    with pytest.raises(UserError, match="preset must be one of"):
+@pytest.mark.parametrize("name", ["papr", "../model/LLMTRSR", "/etc/passwd", ""])
+def test_a_preset_is_one_of_those_that_exist_and_no_path(name):
+    with pytest.raises(UserError, match=rf"preset must be one of .*paper.*, got '{name}'"):
         preset_files(name)
 
 
@@ -421,13 +401,6 @@ def test_a_value_needed_early_comes_from_the_dictionary_then_the_last_file(tmp_p
     assert option_from_sources("dataset", files, {}) == "second"
     assert option_from_sources("model", files, {}) == "Pop"
     assert option_from_sources("seed", files, {}) is None
-
-
-@pytest.mark.parametrize("content", [b"a: [", b"\xff"])
-def test_a_value_needed_early_meets_bad_files_as_user_errors(tmp_path, content):
-    (tmp_path / "bad.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=r"property file .*bad\.yaml is not valid YAML"):
-        option_from_sources("model", [tmp_path / "bad.yaml"], {})
 
 
 def test_a_run_saved_before_tied_events_was_an_option_keeps_the_order_of_the_file():

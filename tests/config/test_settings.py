@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.config.settings import (
     OPTION_NAMES,
     Settings,
@@ -188,17 +187,6 @@ def test_fields_of_a_request_are_any_json():
     assert Settings.from_options({"summarizer_request": None}).summary.summarizer_request == {}
 
 
-def test_types_are_named_in_words():
-    names = {spec.name: type_name(kind) for _, spec, kind in all_options()}
-    assert [names[n] for n in ("block_size", "answers", "item_text_fields", "prompt_templates", "result_dir")] == [
-        "int",
-        "list of str",
-        "list of str or ~",
-        "mapping of str to str",
-        "str or ~",
-    ]
-
-
 def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
     names = dict.fromkeys(["blok_size", "epocs", "zebra", "block_size", "epochs"])
     assert unknown_options(names, {"epochs"}) == (
@@ -208,10 +196,6 @@ def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
         ],
         ["zebra"],
     )
-
-
-def test_groups_can_be_built_alone():
-    assert PromptSettings(n_recent_items=3).max_prompt_tokens == 1024
 
 
 def test_an_unfinished_block_must_be_covered_by_the_recent_items():

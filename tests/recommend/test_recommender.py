@@ -196,11 +196,6 @@ def test_batch_mates_and_order_change_no_score(recommender, trained):
     assert recommender.answer([]) == []
 
 
-def test_equal_texts_share_their_rank(recommender):
-    ranking = recommender.rank("u3", ["i1", {"title": "blue kettle", "maker": "Graz"}])
-    assert [(one.position, one.rank) for one in ranking.items] == [(0, 1.5), (1, 1.5)]
-
-
 def test_long_texts_are_cut_and_told(recommender):
     ranking = recommender.rank(["i1"], [{"item_id": "long", "title": "word " * 1000}, "i2"])
     cut = {one.item: one.tokens_cut for one in ranking.items}
@@ -287,11 +282,11 @@ def test_an_explanation_tells_the_best_candidate_or_the_one_asked_for(recommende
 
 def test_nothing_of_the_model_grows_with_what_is_asked(recommender):
     model = recommender._model
-    before = (len(model.prompts._prefixes), len(recommender._office._writer._catalogue._keys))
+    before = (len(model.prompts._prefixes), len(recommender._summaries._writer._catalogue._keys))
     for n in range(30):
         recommender.rank([{"title": f"lamp {n}"}, "i1"], [{"title": f"desk {n}"}])
     assert len(model.prompts._prefixes) == before[0] == 0
-    assert len(recommender._office._writer._catalogue._keys) <= 23
+    assert len(recommender._summaries._writer._catalogue._keys) <= 23
 
 
 def test_the_package_offers_the_class():

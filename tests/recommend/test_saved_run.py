@@ -11,7 +11,7 @@ import torch
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
-from recbole_llmtrsr.recommend.saved_run import NAMING, PLACES
+from recbole_llmtrsr.recommend.run_options import NAMING, PLACES
 from recbole_llmtrsr.runtime import checkpoints
 
 
@@ -28,11 +28,13 @@ def changed(trained, folder, **values):
     return folder
 
 
-def with_checkpoint(trained, folder, **parts):
-    """The run with another checkpoint, its backbone's folder beside it."""
+def with_checkpoint(trained, folder, planted=None, **parts):
+    """The run with another checkpoint, its backbone's folder beside it; with options that it did not have."""
     old = trained.result["checkpoint"]
     saved = {**torch.load(old, weights_only=True), **parts}
-    changed(trained, folder, checkpoint=str(folder / "own.pth"), options=parts.get("config", trained.result["options"]))
+    if planted:
+        saved["config"] = {**saved["config"], **planted}
+    changed(trained, folder, checkpoint=str(folder / "own.pth"), options=saved.get("config"))
     torch.save({name: value for name, value in saved.items() if value is not ...}, folder / "own.pth")
     shutil.copytree(old.removesuffix(".pth"), folder / "own")
     return folder
@@ -89,14 +91,12 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
     assert "does not tell its options and data" in refusal(old)
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    other = with_checkpoint(trained, tmp_path / "other", config={**saved, "model": "TALLRec"})
+    other = with_checkpoint(trained, tmp_path / "other", planted={"model": "TALLRec"})
     assert "is of a TALLRec, the run in" in refusal(other)
 
 
 def test_weights_of_another_size_are_told(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "builtin_hidden_size": 24})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"builtin_hidden_size": 24})
     assert "the checkpoint holds other weights than this model trains" in refusal(folder)
 
 
@@ -165,8 +165,7 @@ def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_
 
 
 def test_code_of_a_model_is_run_only_if_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "trust_remote_code": True})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"trust_remote_code": True})
     assert "options={'trust_remote_code': True}" in refusal(folder)
     Recommender.load(folder, options={"trust_remote_code": True})
 
@@ -194,10 +193,9 @@ def test_options_in_a_checkpoint_from_elsewhere_trust_nothing_and_beat_nothing(t
 
 
 def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     server = "openai:m@http://127.0.0.1:9/v1"
-    planted = {**saved, "summarizer": server, "summarizer_api_key_variable": "HOME"}
-    folder = with_checkpoint(trained, tmp_path / "run", config=planted)
+    planted = {"summarizer": server, "summarizer_api_key_variable": "HOME"}
+    folder = with_checkpoint(trained, tmp_path / "run", planted)
     assert f"options={{'summarizer': '{server}'}}" in refusal(folder)
     recommender = Recommender.load(folder, options={"summarizer": "openai:m@http://127.0.0.1:8/v1"})
     assert recommender._config.settings.summary.summarizer_api_key_variable == "SUMMARIZER_API_KEY"
@@ -207,9 +205,8 @@ def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
 
 
 def test_a_store_outside_of_the_folder_is_written_only_if_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     store = tmp_path / "elsewhere" / "own.sqlite"
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summary_store": str(store)})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"summary_store": str(store)})
     assert f"keeps what it makes in {store} (summary_store), outside of this folder" in refusal(folder)
     assert not store.exists()
     Recommender.load(folder, options={"summary_store": str(store)})
@@ -231,7 +228,7 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
     folder = with_checkpoint(
         trained,
         tmp_path / "run",
-        config={**saved["config"], **planted},
+        planted,
         given_options={**saved["given_options"], **planted, "eval_args": {"mode": "full"}},
     )
     if name in PLACES and NAMING[name] != "read":
@@ -245,15 +242,13 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
 
 @pytest.mark.parametrize("summarizer", ["evil/model", "evil"])
 def test_a_summarizer_of_the_hub_is_asked_for_only_if_said_again(trained, tmp_path, summarizer):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summarizer": summarizer})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"summarizer": summarizer})
     assert f"takes its summarizer '{summarizer}' from the model hub" in refusal(folder)
 
 
 def test_what_a_run_does_not_read_is_no_matter(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     planted = {"text_encoder": "evil/model", "vector_dir": "/elsewhere", "text_init": "evil/model"}
-    Recommender.load(with_checkpoint(trained, tmp_path / "run", config={**saved, **planted}))
+    Recommender.load(with_checkpoint(trained, tmp_path / "run", planted=planted))
 
 
 def test_the_checkpoint_of_another_run_is_refused(trained, train):
