@@ -289,9 +289,7 @@ def _finished(runs: Sequence[Run]) -> list[Run]:
 
 
 def objective_function(
-    config_dict: Mapping[str, Any] | None = None,
-    config_file_list: Sequence[str] | None = None,
-    saved: bool = True,
+    config_dict: Mapping[str, Any] | None = None, config_file_list: Sequence[str] | None = None, saved: bool = True
 ) -> dict[str, Any]:
     """The objective of RecBole's HyperTuning: one run with the options of a point of its search."""
     name = _required("model", None, config_file_list, config_dict)

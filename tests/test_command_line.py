@@ -97,20 +97,13 @@ DURING_LOADING = {
         "--user_inter_num_interval=[50,inf)",
         "'tiny' is empty after filtering by {'user_inter_num_interval': '[50,inf)'}: loosen",
     ),
-    "no times": (
-        "--load_col={'inter': ['user_id', 'item_id']}",
-        "the order of events is unknown: column 'timestamp'",
-    ),
+    "no times": ("--load_col={'inter': ['user_id', 'item_id']}", "the order of events is unknown: column 'timestamp'"),
     "too few items": ("--eval_args={'mode': 'uni20'}", "leaves 4 items to draw from, 20 candidates were asked for"),
     "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' ranks a target against nothing"),
 }
 FILES = {
     "no item file": ("tiny.item", None, "no item file"),
-    "no line": (
-        "tiny.inter",
-        "user_id:token\titem_id:token\ttimestamp:float\n",
-        "its .inter file has no usable line",
-    ),
+    "no line": ("tiny.inter", "user_id:token\titem_id:token\ttimestamp:float\n", "its .inter file has no usable line"),
     "bad header": ("tiny.inter", "user\titem\n1\t2\n", "its first line must tell name:type of every column"),
 }
 

@@ -33,8 +33,7 @@ def test_other_names_give_recboles_classes():
 
 
 @pytest.mark.parametrize(
-    ("model", "base"),
-    [(SASRec, SequentialDataset), (BPR, Dataset), (Pop, Dataset), (CKE, KnowledgeBasedDataset)],
+    ("model", "base"), [(SASRec, SequentialDataset), (BPR, Dataset), (Pop, Dataset), (CKE, KnowledgeBasedDataset)]
 )
 def test_a_models_data_set_is_recboles_with_history_ids(model, base):
     found = registry.get_dataset(model)

@@ -132,7 +132,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         of_model = next((file for file in of_classes if file.is_file()), None)
         for file in (of_model, ours / "dataset" / f"{dataset}.yaml"):
             if file is not None and file.is_file():
-                for options in self._spoken_to(self._read(file)):
+                for options in self._for_this(self._read(file)):
                     self._merge(self.internal_config_dict, options)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -140,10 +140,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._given: dict[str, Any] = {}
         own: set[str] = set()  # options that a source so far set for this model alone
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
-            of_all, *of_this = self._spoken_to(source)
+            of_all, *of_this = self._for_this(source)
             of_model = {name for options in of_this for name in options}
             for name in sorted((own & of_all.keys()) - of_model):
-                self._tell_beaten(name, final[name], of_all[name])
+                if final[name] != of_all[name]:
+                    getLogger().warning(
+                        f"{name}: {of_all[name]} speaks to every model, {self.label} too, whose own {name}:"
+                        f" {final[name]} came before it (property files in their order, then config_dict, then flags);"
+                        f" set {self.label}.{name} where it should stay"
+                    )
             own = (own - of_all.keys()) | of_model
             for options in (of_all, *of_this):
                 self._merge(final, options)
@@ -173,15 +178,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             for file, columns in loaded.items()
         }
 
-    def _tell_beaten(self, name: str, before: object, after: object) -> None:
-        if before != after:
-            getLogger().warning(
-                f"{name}: {after} speaks to every model, {self.label} too, whose own {name}: {before} came before it"
-                f" (property files in their order, then config_dict, then flags); set {self.label}.{name} where it"
-                " should stay"
-            )
-
-    def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _for_this(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Options of a source for all models, then those for this model alone, then for this variant of it."""
         yield {key: value for key, value in source.items() if "." not in key}
         for prefix in dict.fromkeys((f"{self.model_class.__name__}.", f"{self.label}.")):

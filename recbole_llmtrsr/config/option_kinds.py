@@ -1,4 +1,4 @@
-"""Which options are of one kind: ours say so themselves (``options``), RecBole's stand here."""
+"""Options by kind: ours declare theirs in ``options``, those of RecBole's are listed here."""
 
 from __future__ import annotations
 

@@ -52,10 +52,7 @@ class Settings:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Settings:
-        """Read and check all options at once.
-
-        Args:
-            options: option name -> value; names that are not ours are ignored here (see ``unknown_options``).
+        """Read and check all options at once; names that are not ours are ignored (see ``unknown_options``).
 
         Raises:
             UserError: with every fault found, each with its value, what is accepted and the remedy.
@@ -126,7 +123,7 @@ def _checked(spec: dataclasses.Field[Any], kind: object, value: object, faults: 
 
 
 def _as_type(kind: object, value: object) -> Any:
-    """The value as the type; what YAML and flags leave open (one string for a list, 1 for 1.0) is settled here."""
+    """The value as the type, also from what YAML and flags write in its place (one string for a list, 1 for 1.0)."""
     arguments = get_args(kind)
     if type(None) in arguments:
         if value is None or value == "None":

@@ -53,11 +53,7 @@ def preset_files(name: str) -> list[Path]:
 
 
 def read_properties(file: Path, loader: Any = yaml.SafeLoader) -> dict[str, Any]:
-    """The options of a property file.
-
-    Args:
-        file: its path.
-        loader: of PyYAML's; RecBole's also reads ``1e-3`` as a number.
+    """The options of a property file, by a loader of PyYAML's; RecBole's also reads ``1e-3`` as a number.
 
     Raises:
         UserError: it cannot be read, or holds something other than options.

@@ -82,12 +82,12 @@ def fit(
 
     Args:
         config: our Config.
-        trainer: from `make_trainer`.
+        trainer: from `make_trainer`, which ``costs`` watch.
         data: of the run.
         summaries: that the model reads.
-        costs: that watch the trainer.
+        costs: saved and restored with the states of the training.
         saved: keep the best checkpoint.
-        folder: of the run, which holds the states of its training.
+        folder: of the run, which holds the states.
         clock: of the run.
 
     Returns:

@@ -85,12 +85,12 @@ def run_pipeline(
     Args:
         config: from ``checked_config``.
         saved: keep the best checkpoint and test with it.
-        folder: where result.json goes.
-        candidate_hashes: candidate sets, by split, of the models to compare with.
+        folder: for result.json and the tables.
+        candidate_hashes: by split, of the candidate sets of the models to compare with.
         record: of the command's summaries.
 
     Returns:
-        the content of result.json, and the tables of ranked histories, if it went so far.
+        the content of result.json, and the tables of ranked histories if the run was tested.
 
     Raises:
         UserError: a fault in the user's input.
@@ -142,10 +142,7 @@ def run_pipeline(
         if not test_result:
             logger.warning(f"nothing was tested: the split {config['eval_args']['split']} leaves no test target")
         result = {
-            "label": config.label,
-            "model": config.model,
-            "seed": config["seed"],
-            "dataset": config.dataset,
+            **_names(config),
             **fitted,
             "test_result": test_result if test_result is None else {k: float(v) for k, v in test_result.items()},
             **data.report(),
@@ -215,27 +212,22 @@ def _explain(
     logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
 
 
+def _names(config: Config) -> dict[str, Any]:
+    return {"label": config.label, "model": config.model, "seed": config["seed"], "dataset": config.dataset}
+
+
 def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
     """The result of a run that ends before training, written unless it was a dry run."""
-    result = {
-        "label": config.label,
-        "model": config.model,
-        "seed": config["seed"],
-        "dataset": config.dataset,
-        **found,
-    }
+    result = {**_names(config), **found}
     if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
         write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
     return Run(config.label, config["seed"], result, None, {})
 
 
 def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
-    report: dict[str, Any] = {
-        "weights": {
-            "total": sum(n_weights(p) for p in model.parameters()),
-            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        }
-    }
+    total = sum(n_weights(p) for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    report: dict[str, Any] = {"weights": {"total": total, "trainable": trainable}}
     if data.has_texts:
         report |= {
             "summaries": {**summaries.report, "digest": summaries.digest[:12]},
@@ -244,15 +236,14 @@ def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryR
             "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
         }
     if reads_candidates(model):
+        budgets = model.budgets.items()
         report |= {
             "tokens": model.meter.tokens,
             "trims": dict(model.prompts.trims),
             "attention": model.backbone.attention,
             "attention_refused": model.attention_refused,
-            "max_tokens_per_batch": {
-                name: min(processes.all_gather(budget.max_tokens)) for name, budget in model.budgets.items()
-            },
-            "out_of_memory": {name: sum(processes.all_gather(budget.halved)) for name, budget in model.budgets.items()},
+            "max_tokens_per_batch": {name: min(processes.all_gather(budget.max_tokens)) for name, budget in budgets},
+            "out_of_memory": {name: sum(processes.all_gather(budget.halved)) for name, budget in budgets},
         }
     return report
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,12 @@ def rehearse(configs: Sequence[Config]) -> None:
         if len(configs) > 1:  # one alone meets the same checks as early
             _check_language_models(config)
         if config.model_class.__module__.startswith("recbole."):
-            with _silence():
+            disabled = logging.root.manager.disable
+            logging.disable(logging.WARNING)
+            try:
                 _rehearse_host_model(config)
+            finally:
+                logging.disable(disabled)
 
 
 def _check_language_models(config: Config) -> None:
@@ -155,13 +159,3 @@ def _in_small(config: Config, events: Mapping[Path, Sequence[str]], folder: Path
     settings = dataclasses.replace(config.settings, evaluation=evaluation)
     options = {"data_path": str(folder), "eval_args": {**arguments, **protocol}, **dict.fromkeys(_UNFILTERED)}
     return config.changed(settings, **options)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -39,26 +39,21 @@ def result_folder(
     """
     resume, named = settings.resume.resume, settings.evaluation.result_dir
     chosen = Path(named) if named is not None else None
-    if resume is None:
-        begun = None
-        if chosen is not None:
-            _refuse_used(chosen, read_run_file(chosen))
-    elif resume == "auto":
-        if chosen is None:
-            chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
-        begun = read_run_file(chosen) if chosen is not None else None
-        if chosen is not None and begun is None:
-            _refuse_used(chosen, None)
-    else:
+    if resume == "auto" and chosen is None:
+        chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
+    elif resume not in (None, "auto"):
         if chosen is not None and chosen.resolve() != Path(resume).resolve():
             raise UserError(f"resume: {resume} and result_dir: {chosen} are two folders: leave result_dir out")
         chosen = Path(resume)
-        begun = read_run_file(chosen)
-        if begun is None:
-            raise UserError(
-                f"resume: {resume} holds no {FILE_NAME}: give the result folder of a command that was stopped, or"
-                " resume=auto, which finds it"
-            )
+    begun = None if chosen is None else read_run_file(chosen)
+    if begun is None and resume not in (None, "auto"):
+        raise UserError(
+            f"resume: {resume} holds no {FILE_NAME}: give the result folder of a command that was stopped, or"
+            " resume=auto, which finds it"
+        )
+    if chosen is not None and (resume is None or begun is None):
+        _refuse_used(chosen, begun)
+        begun = None
     if begun is not None:
         n_finished, n_runs = len(begun["finished"]), len(begun["runs"])
         getLogger().warning(f"going on in {chosen}: {n_finished} of {n_runs} runs have finished")
@@ -148,7 +143,7 @@ def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
 
 
 def _refuse_used(folder: Path, begun: Mapping[str, Any] | None) -> None:
-    """Results of two commands in one folder would be taken for one comparison."""
+    """Refuse a folder with another command's results, as both would be taken for one comparison."""
     if begun is not None and not begun["complete"]:
         raise UserError(
             f"result_dir {folder} holds a run that was stopped: go on with --resume={folder}, choose another folder, or"

@@ -95,16 +95,10 @@ def retrieve_negatives(config: Config, train: TargetTrainDataLoader, reranking: 
 def finish_reranking(
     reranking: Reranking, trainer: Trainer, loaders: Mapping[str, AbstractDataLoader], load_best_model: bool
 ) -> dict[str, Any]:
-    """Tune the blend if the options ask for it, and report for result.json.
-
-    Args:
-        reranking: of the trainer's model.
-        trainer: of the trained model.
-        loaders: 'valid' and 'test'.
-        load_best_model: with the weights of the best checkpoint.
+    """Tune the blend if the options ask for it, with the loaders 'valid' and 'test'.
 
     Returns:
-        the re-ranking with the retriever's recall and, where the blend was tuned, the validation under it.
+        for result.json: the re-ranking with the retriever's recall and, where the blend was tuned, the validation.
     """
     tuned: dict[str, Any] = {}
     report = {**reranking.retriever.report(), "top_k": reranking.top_k}

@@ -113,11 +113,7 @@ def make_summaries(
 
 
 def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader]) -> str:
-    """Estimate calls, tokens and time of the summaries as text, without writing any.
-
-    Raises:
-        UserError: a fault of the summarizer, the store or the file of summaries.
-    """
+    """Estimate calls, tokens and time of the summaries as text, without writing any; raises as ``make_summaries``."""
     settings = config.settings.summary
     if settings.summary == "none":
         return "summary: none makes no calls"

@@ -79,11 +79,7 @@ class QueryParser:
         self._numbers = {token: number for number, token in enumerate(tokens) if number}
 
     def ranking(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Query:
-        """A query that ranks candidates.
-
-        Args:
-            history: a user's id, for their history as the test saw it, or items, oldest first.
-            candidates: items, each id once.
+        """A query that ranks candidates; see `Recommender.rank`.
 
         Raises:
             UserError: with every fault found.
@@ -99,11 +95,7 @@ class QueryParser:
         return Query(past, chosen, user=user, row=row)
 
     def recommendation(self, history: str | Sequence[GivenItem], k: int, with_history: bool) -> Query:
-        """A query that searches the catalogue.
-
-        Raises:
-            UserError: with every fault found.
-        """
+        """A query that searches the catalogue; see `Recommender.recommend`. Raises as ``ranking``."""
         faults: list[str] = []
         user, row, past = self._history(history, faults)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:

@@ -67,10 +67,6 @@ def ranks(scores: Sequence[float], resolution: float | None) -> list[tuple[int, 
     >>> ranks([float("nan"), 2.0], 0.1)
     [(1, 1.0), (0, 2.0)]
     """
-    compared = [_multiple(score, resolution) for score in scores]
+    compared = [round(score / resolution) if resolution and math.isfinite(score) else score for score in scores]
     made = ranking([ExplainedCandidate(str(place), "", float(score)) for place, score in enumerate(compared)])
     return [(int(ranked.candidate.token), ranked.rank) for ranked in made]
-
-
-def _multiple(score: float, resolution: float | None) -> float:
-    return round(score / resolution) if resolution is not None and math.isfinite(score) else score

@@ -123,8 +123,7 @@ class Recommender:
         """Explain a ranking: blocks, summary, prompt and scores.
 
         Args:
-            history: as in ``rank``.
-            candidates: as in ``rank``.
+            history, candidates: as in ``rank``.
             shown: position of the candidate whose prompt is shown, from 0; None shows that of the best one.
 
         Returns:

@@ -5,13 +5,7 @@ import re
 
 import pytest
 
-from recbole_llmtrsr.config.settings import (
-    OPTION_NAMES,
-    Settings,
-    all_options,
-    type_name,
-    unknown_options,
-)
+from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, all_options, type_name, unknown_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import DOMAINS
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
@@ -135,11 +129,7 @@ def test_what_yaml_and_flags_leave_open_is_settled(name, given, read):
         ("adam_betas", 0.9, "adam_betas must be two numbers in [0, 1), got [0.9]"),
         ("warmup_ratio", 1.5, "warmup_ratio must be between 0 and 1, got 1.5"),
         ("lora_dropout", 1, "lora_dropout must be below 1, got 1.0"),
-        (
-            "builtin_n_heads",
-            3,
-            "builtin_hidden_size must be a multiple of 2 x builtin_n_heads (6), got 128",
-        ),
+        ("builtin_n_heads", 3, "builtin_hidden_size must be a multiple of 2 x builtin_n_heads (6), got 128"),
     ],
 )
 def test_a_fault_names_the_value_and_what_is_accepted(name, value, message):

@@ -189,12 +189,7 @@ def test_no_part_of_recbole_that_the_plugin_uses_imports_ray(host: dict[str, Any
 
 ALL_TITLES = ['"Once open', 'Says "hi"', '"Closed"']
 MISSING_KEPT = [[[True, False], [True, False]], [[], ["Two", "words"]], [[], [1.0, 2.0]]]
-ADJACENCY = [
-    [0.0, 0.0, 0.7071, 0.5],
-    [0.0, 0.0, 0.0, 0.7071],
-    [0.7071, 0.0, 0.0, 0.0],
-    [0.5, 0.7071, 0.0, 0.0],
-]
+ADJACENCY = [[0.0, 0.0, 0.7071, 0.5], [0.0, 0.0, 0.0, 0.7071], [0.7071, 0.0, 0.0, 0.0], [0.5, 0.7071, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

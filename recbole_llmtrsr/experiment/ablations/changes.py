@@ -150,11 +150,7 @@ def _check_recent_items(tested: TrainedModel) -> None:
 def others_texts(users: Sequence[Hashable], history_ids: Sequence[int], texts: Sequence[str], seed: int) -> list[str]:
     """Draw, for the text of each row, one of another user that the row's user does not have, all rows equally likely.
 
-    Args:
-        users: by row.
-        history_ids: by row; together with the seed they determine the draws.
-        texts: by row; an empty one stays as it is, and is never drawn.
-        seed: of the draws.
+    An empty text stays as it is, and is never drawn. The history ids and the seed determine the draws.
 
     Raises:
         UserError: a row has nothing to draw from.

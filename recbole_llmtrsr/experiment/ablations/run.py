@@ -60,9 +60,6 @@ def run_ablations(
         test_data: the loader of the test.
         seed: of the shuffles and of the other users; the same one changes the prompts of every model alike.
         show_progress: show a bar for each ablation.
-
-    Raises:
-        UserError: a fault of the evaluation itself.
     """
     tested = TrainedModel(trainer.model, test_data._dataset, seed)
     own = tested.prompts()
