@@ -19,12 +19,8 @@ from recbole_llmtrsr.recommend import Recommender
 
 LAMP = {"title": "Golden lamp", "maker": "Oslo"}
 RATINGS = {
-    "eval_args": {"mode": "labeled"},
-    "metrics": ["RMSE"],
-    "valid_metric": "RMSE",
-    "LABEL_FIELD": "rating",
-    "objective": "regression",
-    "train_neg_sample_args": None,
+    **{"eval_args": {"mode": "labeled"}, "metrics": ["RMSE"], "valid_metric": "RMSE", "LABEL_FIELD": "rating"},
+    **{"objective": "regression", "train_neg_sample_args": None},
     "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
 }
 
@@ -87,10 +83,8 @@ def test_of_impressions_the_history_is_that_of_the_first_click(train, home):
     def chosen(user, event):
         return f"i{(5 * user + event * (1 + user % 3)) % 23}"
 
-    rows = [
-        (f"u{u}", 6, [chosen(u, 6), chosen(u, 7)], sorted({"i1", "i9", "i20"} - {chosen(u, e) for e in range(9)}))
-        for u in range(12)
-    ]
+    others = [sorted({"i1", "i9", "i20"} - {chosen(u, event) for event in range(9)}) for u in range(12)]
+    rows = [(f"u{u}", 6, [chosen(u, 6), chosen(u, 7)], others[u]) for u in range(12)]
     write_candidate_file(home / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
     eval_args = {"mode": {"valid": "uni5", "test": "impressions"}, "split": {"US": [6, 3, 3]}}
     recommender = check_equal(run := train(eval_args=eval_args))
@@ -176,9 +170,7 @@ def test_items_never_seen_have_scores_of_their_own(recommender):
     ranking = recommender.rank("u3", [*lamps, "i2"])
     assert {one.item for one in ranking.items} == {"new0", "new1", "new2", "i2"}
     assert len({round(one.score, 6) for one in ranking.items}) == 4
-    assert [("new0", "new1", "new2", "i2")[one.position] for one in ranking.items] == [
-        one.item for one in ranking.items
-    ]
+    assert all(one.item == ("new0", "new1", "new2", "i2")[one.position] for one in ranking.items)
     assert [one.rank for one in ranking.items] == [1, 2, 3, 4]
 
 

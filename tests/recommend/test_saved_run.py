@@ -91,13 +91,19 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
     assert "does not tell its options and data" in refusal(old)
-    other = with_checkpoint(trained, tmp_path / "other", planted={"model": "TALLRec"})
-    assert "is of a TALLRec, the run in" in refusal(other)
 
 
-def test_weights_of_another_size_are_told(trained, tmp_path):
-    folder = with_checkpoint(trained, tmp_path / "run", planted={"builtin_hidden_size": 24})
-    assert "the checkpoint holds other weights than this model trains" in refusal(folder)
+OTHERS = [
+    ({"model": "TALLRec"}, "is of a TALLRec, the run in"),
+    ({"builtin_hidden_size": 24}, "the checkpoint holds other weights than this model trains"),
+    ({"summarizer": "evil/model"}, "takes its summarizer 'evil/model' from the model hub"),
+    ({"summarizer": "evil"}, "takes its summarizer 'evil' from the model hub"),
+]
+
+
+@pytest.mark.parametrize(("planted", "message"), OTHERS)
+def test_a_checkpoint_whose_options_do_not_fit_or_ask_the_hub_is_refused(trained, tmp_path, planted, message):
+    assert message in refusal(with_checkpoint(trained, tmp_path / "run", planted))
 
 
 def test_another_tokenizer_is_told(trained, tmp_path):
@@ -240,12 +246,6 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("summarizer", ["evil/model", "evil"])
-def test_a_summarizer_of_the_hub_is_asked_for_only_if_said_again(trained, tmp_path, summarizer):
-    folder = with_checkpoint(trained, tmp_path / "run", planted={"summarizer": summarizer})
-    assert f"takes its summarizer '{summarizer}' from the model hub" in refusal(folder)
-
-
 def test_what_a_run_does_not_read_is_no_matter(trained, tmp_path):
     planted = {"text_encoder": "evil/model", "vector_dir": "/elsewhere", "text_init": "evil/model"}
     Recommender.load(with_checkpoint(trained, tmp_path / "run", planted=planted))
@@ -253,8 +253,8 @@ def test_what_a_run_does_not_read_is_no_matter(trained, tmp_path):
 
 def test_the_checkpoint_of_another_run_is_refused(trained, train):
     other = train(seed=7)
-    assert "is of another run than" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
-    assert "(seed: 7, not 2020)" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
+    message = refusal(trained.folder, checkpoint=other.result["checkpoint"])
+    assert f"is of another run than {trained.folder} (seed: 7, not 2020)" in message
 
 
 def test_loading_changes_neither_random_numbers_nor_trust(trained):
@@ -294,8 +294,7 @@ def test_command_line_flags_do_not_reach_a_saved_run(trained, monkeypatch):
 
 
 def test_one_of_several_seeds_is_read_back_as_it_was(home, tiny_options):
-    results, folder = compare(
-        ["LLMTRSR"], "toy", config_dict={**tiny_options, "seeds": [5, 6], "result_dir": str(home / "s")}
-    )
+    options = {**tiny_options, "seeds": [5, 6], "result_dir": str(home / "s")}
+    _, folder = compare(["LLMTRSR"], "toy", config_dict=options)
     rankings = [Recommender.load(folder / f"seed-{seed}").rank("u3", ["i1"]).scores for seed in (5, 6)]
     assert rankings[0] != rankings[1]

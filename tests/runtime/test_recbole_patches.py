@@ -254,17 +254,10 @@ def test_recbole_reads_trains_saves_and_evaluates(tmp_path: Path, monkeypatch: p
     rows = [f"i{item}\t{title}\t{'' if item == 4 else item}\n" for item, title in enumerate(titles)]
     (folder / "tiny.item").write_text("item_id:token\ttitle:token_seq\tprice:float\n" + "".join(rows))
     settings = {
-        "data_path": str(tmp_path),
+        **{"data_path": str(tmp_path), "use_gpu": False, "state": "ERROR", "show_progress": False},
+        **{"epochs": 1, "embedding_size": 4, "eval_args": {"mode": "uni5"}},
+        **{"topk": [3], "metrics": ["Recall"], "valid_metric": "Recall@3"},
         "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title", "price"]},
-        "epochs": 1,
-        "eval_args": {"mode": "uni5"},
-        "use_gpu": False,
-        "state": "ERROR",
-        "show_progress": False,
-        "embedding_size": 4,
-        "topk": [3],
-        "metrics": ["Recall"],
-        "valid_metric": "Recall@3",
     }
     config = Config(model="LightGCN", dataset="tiny", config_dict=settings)
     init_seed(1, True)
@@ -312,17 +305,11 @@ def test_recboles_search_tries_every_point(monkeypatch: pytest.MonkeyPatch) -> N
     def objective(config_dict: dict[str, Any], config_file_list: Any) -> dict[str, Any]:
         tried.append(config_dict["learning_rate"])
         score = config_dict["learning_rate"]
-        return {
-            "model": "Pop",
-            "best_valid_score": score,
-            "valid_score_bigger": True,
-            "best_valid_result": {"mrr@3": score},
-            "test_result": {"mrr@3": score},
-        }
+        found = {key: {"mrr@3": score} for key in ("best_valid_result", "test_result")}
+        return {"model": "Pop", "best_valid_score": score, "valid_score_bigger": True, **found}
 
-    search = HyperTuning(
-        objective, algo="exhaustive", params_dict={"choice": {"learning_rate": [0.1, 0.3, 0.2]}}, max_evals=3
-    )
+    points = {"choice": {"learning_rate": [0.1, 0.3, 0.2]}}
+    search = HyperTuning(objective, algo="exhaustive", params_dict=points, max_evals=3)
     search.run()
     assert sorted(tried) == [0.1, 0.2, 0.3]
     assert search.best_params == {"learning_rate": 0.3}
