@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="run_recbole_llmtrsr.py",
         description="Train and evaluate LLMTRSR or any model of RecBole; several are compared in one table.",
-        allow_abbrev=False,  # else --data=x would be --dataset here and an option of its own to Config
+        allow_abbrev=False,  # else --data=x would be --dataset here and another option to Config
         epilog="Every option of RecBole and of this plugin is a flag --option=value; --SASRec.epochs=5 speaks to one"
         " model of a comparison. docs/options.md lists ours.",
     )

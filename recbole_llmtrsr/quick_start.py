@@ -163,7 +163,7 @@ def compared_runs(
             made.remove_empty()
         record.close()
         if processes.is_main():
-            made.remove_empty()  # of the command's own folder, once nothing tells of its runs
+            made.remove_empty()  # the command's folder, once the account of its runs is gone
     return runs, comparisons, folder
 
 

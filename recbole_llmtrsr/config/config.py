@@ -316,7 +316,7 @@ def _refuse(faults: Sequence[str]) -> None:
 def _is_utf8(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name == "utf-8"
-    except (LookupError, TypeError):  # told where a file is read
+    except (LookupError, TypeError):  # reported where a file is read
         return False
 
 

@@ -53,7 +53,7 @@ def rehearse(configs: Sequence[Config]) -> None:
     if processes.count() > 1:  # all of them would rehearse at once
         return
     for config in {config.label: config for config in reversed(configs)}.values():
-        if len(configs) > 1:  # one alone meets the same checks as early
+        if len(configs) > 1:  # a single run makes these checks as early
             _check_language_models(config)
         if config.model_class.__module__.startswith("recbole."):
             disabled = logging.root.manager.disable
@@ -107,7 +107,7 @@ def _perform(config: Config) -> None:
     if config.settings.text.text_init is not None:
         item_embedding(model, 0)
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE or get_trainer(config.model_class) is not Trainer:
-        return  # they take steps of their own
+        return  # their trainers take other steps
     with setting_up(config, "the training"):
         model.train()  # in which SGL draws its graphs
         if config["train_neg_sample_args"]["dynamic"]:

@@ -1,4 +1,4 @@
-"""What a device can do and how much memory it gave, measured on the spot."""
+"""Speed and memory of a device, as measured here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | Non
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -65,7 +65,7 @@ def reset_peak_memory(device: torch.device) -> str:
     Linux forgets a process's high-water mark for every reader: what runs the process sees that since the last reset.
 
     Returns:
-        whose memory ``peak_memory_bytes`` tells from now on.
+        what ``peak_memory_bytes`` counts from now on.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -78,7 +78,7 @@ def reset_peak_memory(device: torch.device) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Most memory held since the reset; None where the system does not tell."""
+    """The largest amount of memory held since the reset; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.is_file():

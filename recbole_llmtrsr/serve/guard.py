@@ -14,7 +14,7 @@ from recbole_llmtrsr.runtime.network import is_loopback
 from recbole_llmtrsr.serve.metrics import Metrics
 
 LEFT = 499  # in the metrics: the client left before its answer
-TRUSTED = "recbole_llmtrsr.trusted"  # in the scope: the token was shown, or none is asked for
+TRUSTED = "recbole_llmtrsr.trusted"  # in the scope: the client sent the token, or there is none
 _OPEN = ("/health",)  # without a token
 _JSON = b"application/json"
 _OF_PROXIES = (b"forwarded", b"via", b"x-real-ip")
@@ -26,7 +26,7 @@ class Guard:
     Args:
         app: the application.
         metrics: where requests are counted.
-        token: that a client must show; None asks for none.
+        token: that a client must send; None lets all pass.
         max_body: bytes of a request's body.
         body_seconds: that a client has for sending it.
         only_loopback: refuse requests that name another host, as pages of foreign sites do by DNS rebinding, and those

@@ -65,7 +65,7 @@ def run_ablations(
     own = tested.prompts()
     rows: dict[str, AblationRows] = {}
     left_out: dict[str, str] = {}
-    # A run's summary at wandb tells its test, not its last ablation.
+    # A run's summary at wandb shows its test, not its last ablation.
     at_wandb, trainer.wandblogger.log_wandb = trainer.wandblogger.log_wandb, False
     try:
         for name, change in ABLATIONS.items():
