@@ -159,11 +159,9 @@ def compared_runs(
         if processes.is_main():
             summaries.remove()
     finally:
-        if processes.is_main():
-            made.remove_empty()
+        made.remove_empty()
         record.close()
-        if processes.is_main():
-            made.remove_empty()  # the command's folder, once the account of its runs is gone
+        made.remove_empty()  # the command's folder, once the account of its runs is gone
     return runs, comparisons, folder
 
 
