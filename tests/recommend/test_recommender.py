@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -15,6 +13,8 @@ from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import page, text
 from recbole_llmtrsr.llm.builtin import train_tokenizer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
 from recbole_llmtrsr.recommend import Recommender
 
 LAMP = {"title": "Golden lamp", "maker": "Oslo"}
@@ -293,45 +293,20 @@ def test_queries_are_values(recommender):
     assert (query.n_prompts, recommender.search_query("u3", 2).n_prompts) == (1, 23)
 
 
-class Summarizer(BaseHTTPRequestHandler):
-    """Says 'likes lamps', or 500 while it is down."""
-
-    is_down = False
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        self.answer({"data": [{"id": "tiny"}]})
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        message = {"role": "assistant", "content": "likes lamps"}
-        self.answer({"choices": [{"message": message, "finish_reason": "stop"}]}, 500 if Summarizer.is_down else 200)
-
-    def answer(self, content, status=200):
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def test_an_extract_in_place_of_a_summary_is_told_of_the_history_that_it_stands_for(train):
+def test_an_extract_in_place_of_a_summary_is_told_of_the_history_that_it_stands_for(train, monkeypatch):
     pytest.importorskip("openai", reason="needs the extra 'server'")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Summarizer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        asked = {"summarizer": f"openai:tiny@http://127.0.0.1:{server.server_port}/v1", "summarizer_retries": 0}
-        run = train(**asked, summary_store=None, n_recent_items=4)
-        recommender = Recommender.load(run.folder, options=asked)
-        known = recommender.rank("u3", ["i1", "i2"])
-        assert (known.summary, known.is_replaced) == ("likes lamps", False)
-        Summarizer.is_down = True
-        new = ["i5", "i6", "i7", "i8", "i9"]
-        again, replaced = recommender.rank_many([("u3", ["i1", "i2"]), (new, ["i1", "i2"])])
-        assert (again.summary, again.is_replaced, again.scores) == ("likes lamps", False, known.scores)
-        assert replaced.is_replaced
-        assert replaced.summary not in ("", "likes lamps")
-        Summarizer.is_down = False
-        assert not recommender.rank(new, ["i1", "i2"]).is_replaced
-        server.shutdown()
+    answer = GeneratedText("likes lamps")
+    monkeypatch.setattr(
+        ServerGenerator, "generate", lambda self, prompts, limit: ((i, answer) for i in range(len(prompts)))
+    )
+    asked = {"summarizer": "openai:tiny@http://server.invalid/v1"}
+    recommender = Recommender.load(train(**asked, summary_store=None, n_recent_items=4).folder, options=asked)
+    known = recommender.rank("u3", ["i1", "i2"])
+    assert (known.summary, known.is_replaced) == ("likes lamps", False)
+    new, answer = ["i5", "i6", "i7", "i8", "i9"], GenerationFailure("status 500")
+    again, replaced = recommender.rank_many([("u3", ["i1", "i2"]), (new, ["i1", "i2"])])
+    assert (again.summary, again.is_replaced, again.scores) == ("likes lamps", False, known.scores)
+    assert replaced.is_replaced
+    assert replaced.summary not in ("", "likes lamps")
+    answer = GeneratedText("likes lamps")
+    assert not recommender.rank(new, ["i1", "i2"]).is_replaced
