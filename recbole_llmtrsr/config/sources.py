@@ -60,10 +60,8 @@ def read_properties(file: Path, loader: Any = yaml.SafeLoader) -> dict[str, Any]
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-    except OSError as error:
-        raise UserError(f"property file {file} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"property file {file} is not valid YAML: {error}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"property file {file} cannot be read: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

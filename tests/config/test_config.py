@@ -247,10 +247,10 @@ def test_flags_of_the_runner_are_no_options(config, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"epochs: [1", "is not valid YAML"),
+        (b"epochs: [1", "cannot be read"),
         (b"- epochs\n", "must hold 'option: value' lines, it holds a list"),
         (b"epochs", "it holds a str"),
-        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"\xff\xfe\x00", "cannot be read"),
         (b"1: 2\n", r"option names must be words, got \[1\]"),
         (b"no: 2\n", r"option names must be words, got \[False\]"),
     ],
