@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="run_recbole_llmtrsr.py",
         description="Train and evaluate LLMTRSR or any model of RecBole; several are compared in one table.",
-        allow_abbrev=False,  # else --data=x would be --dataset here and an option of its own to Config
+        allow_abbrev=False,  # else --data=x would be --dataset here and another option to Config
         epilog="Every option of RecBole and of this plugin is a flag --option=value; --SASRec.epochs=5 speaks to one"
         " model of a comparison. docs/options.md lists ours.",
     )
@@ -35,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
     )
     known, others = parser.parse_known_args(arguments)
-    return exit_code(lambda: _in_turn(lambda: _run(known, others)))
+    return exit_code(lambda: _main_first(lambda: _run(known, others)))
 
 
-def _in_turn(work: Callable[[], int]) -> int:
-    """Of several processes that meet one fault the main one tells it; a fault of another's own is told a little later.
+def _main_first(work: Callable[[], int]) -> int:
+    """Let rank 0 report a fault that several processes have; another process reports its own a little later.
 
-    The end of one is the end of all, so that none tells again what the main one told.
+    The launcher ends all processes as soon as one ends, so that none repeats what rank 0 reported.
     """
     try:
         return work()
@@ -55,20 +55,16 @@ def _in_turn(work: Callable[[], int]) -> int:
         raise UserError("another process of this run ended: what it told is the reason") from error
 
 
-def _refuse_odd_flags(flags: Sequence[str]) -> None:
+def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     faults = [
         f"argument '{flag}' is not understood: write options as --name=value, without spaces around ="
-        for flag in flags
+        for flag in others
         if not re.fullmatch(r"--[\w.@-]+=.*", flag, flags=re.DOTALL)
     ]
     if faults:
         raise UserError(faults)
-
-
-def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
-    _refuse_odd_flags(others)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
-    from recbole_llmtrsr.config.config import option_from_sources
+    from recbole_llmtrsr.config.sources import option_from_sources
     from recbole_llmtrsr.evaluation.comparison.tables import as_printed, comparison_table
     from recbole_llmtrsr.quick_start import compared_runs
     from recbole_llmtrsr.runtime import processes
@@ -85,7 +81,7 @@ def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
         processes.leave()
         return 0
     costs = [f"{run.label}\n{run.result['summary_cost']}" for run in runs if "summary_cost" in run.result]
-    # The test itself last, where the eye is.
+    # The test's table last, where the reader looks.
     tables = [comparison_table(one) for one in comparisons[1:]] + [as_printed(one) for one in comparisons[:1]]
     print("", *costs, *tables, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
     processes.leave()

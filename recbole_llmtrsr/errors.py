@@ -1,4 +1,4 @@
-"""The one exception for faults that the user can mend, how it is worded, and how command lines tell it."""
+"""The exception for faults that the user can mend, its wording, and how command lines report it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class UserError(ValueError):
 def did_you_mean(
     name: str, known: Iterable[str], *, cutoff: float = 0.6, any_case: bool = False, form: str = "; {}"
 ) -> str:
-    """What an error says of a name that is near to an unknown one; '' where none is.
+    """The question by which an error proposes an accepted name that is near to what the user wrote; '' without one.
 
     Args:
         name: what the user wrote.
-        known: what is accepted.
+        known: accepted names.
         cutoff: how alike two names must be, from 0 to 1.
         any_case: whether a name that differs in capitals alone is always near.
         form: how the question joins the sentence before it.
@@ -61,9 +61,9 @@ def one_line(text: str) -> str:
 
 
 def exit_code(work: Callable[[], int]) -> int:
-    """What a command line ends with: the code of its work, or 2 for what the user can mend, told on stderr.
+    """The exit code of a command line: that of its work, or 2 for a fault that the user can mend, printed on stderr.
 
-    That is a `UserError`, or a disk that is full or cannot be written.
+    Such faults are a `UserError`, and a disk that is full or cannot be written.
     """
     try:
         return work()
@@ -83,15 +83,10 @@ def exit_code(work: Callable[[], int]) -> int:
 
 
 def command_line(parser: Callable[[], ArgumentParser], run: Callable[[Namespace], int]) -> Callable[..., int]:
-    """The ``main`` of a command.
-
-    Args:
-        parser: makes the parser of its flags.
-        run: does the work, and returns the exit code.
+    """The ``main`` of a command, from what makes the parser of its flags and what does the work.
 
     Returns:
-        a function of the command line without the program's name (None: the process's own), which returns what ``run``
-        does, or 2 when the user can mend the fault, whose text is then on stderr.
+        a function of the command line without the program's name (None: the process's own), which returns `exit_code`.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:

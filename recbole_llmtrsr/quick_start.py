@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from recbole_llmtrsr.config.checks import unread_options
-from recbole_llmtrsr.config.config import Config, model_options, option_from_sources
-from recbole_llmtrsr.config.settings import EvaluationSettings
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.options import EvaluationSettings
+from recbole_llmtrsr.config.sources import model_options, option_from_sources
 from recbole_llmtrsr.data.loaders.full_ranking import excludes_seen
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
@@ -34,7 +35,7 @@ from recbole_llmtrsr.summarizer.run_record import RunRecord
 
 __all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
 
-_OF_ONE = ("device", "show_progress", "log_wandb")  # options that each process has its own of
+_OF_ONE = ("device", "show_progress", "log_wandb")  # options that differ between processes
 
 
 def run_recbole_llmtrsr(
@@ -62,8 +63,9 @@ def run_recbole_llmtrsr(
     """
     name = _required("model", model, config_file_list, config_dict)
     results, _ = compare([name], dataset, config_file_list, config_dict, saved)
+    scores = [result["best_valid_score"] for result in results if result.get("best_valid_score") is not None]
     return {
-        "best_valid_score": _mean([result.get("best_valid_score") for result in results]),
+        "best_valid_score": fmean(scores) if scores else None,
         "valid_score_bigger": results[0].get("valid_score_bigger"),
         **{key: _mean_metrics([result.get(key) for result in results]) for key in ("best_valid_result", "test_result")},
     }
@@ -104,11 +106,11 @@ def compared_runs(
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
 ) -> tuple[list[Run], list[Comparison], Path]:
-    """What ``compare`` does.
+    """``compare``, with what the command line prints.
 
     Returns:
-        all runs, the comparisons of those that went to their end (the test's first, then those of ``also_test``), and
-        the folder of the results.
+        all runs, the comparisons of those that were tested (the test's first, then those of ``also_test``), and the
+        folder of the results.
     """
     processes.join()
     if not processes.is_main():
@@ -157,11 +159,9 @@ def compared_runs(
         if processes.is_main():
             summaries.remove()
     finally:
-        if processes.is_main():
-            made.remove_empty()
+        made.remove_empty()
         record.close()
-        if processes.is_main():
-            made.remove_empty()  # of the command's own folder, once nothing tells of its runs
+        made.remove_empty()  # the command's folder, once the account of its runs is gone
     return runs, comparisons, folder
 
 
@@ -174,7 +174,7 @@ def _run_all(
     summaries: RunRecord,
     runs: list[Run],
 ) -> None:
-    """Append the run of every config, in their order; those that had finished before are read from their folders."""
+    """Append the run of every config, in their order; runs that had finished before are read from their folders."""
     for config, own_folder in zip(configs, folders, strict=True):
         settings = config.settings.evaluation
         if processes.is_main():
@@ -206,8 +206,12 @@ def _name(config: Config) -> str:
 def _write_comparisons(
     folder: Path, runs: Sequence[Run], settings: EvaluationSettings, is_alone: bool
 ) -> list[Comparison]:
-    finished = _finished(runs)
-    comparisons = _comparisons(finished, settings.n_resamples) if finished else {}
+    """Compare the finished runs in their test, then in every further test, and write what the options ask for."""
+    if not (finished := _finished(runs)):
+        return []
+    of_modes = {f"{ALSO}/{folder_name(mode)}": [run.also[mode] for run in finished] for mode in finished[0].also}
+    compared = {"": finished, **of_modes}
+    comparisons = {name: make_comparison(own, settings.n_resamples) for name, own in compared.items()}
     for name, comparison in reversed(comparisons.items()):  # the test's last, whose report points to the others
         if not is_alone or settings.report:
             write_comparison(folder / name, comparison)
@@ -217,15 +221,9 @@ def _write_comparisons(
 
 
 def _candidate_hashes(runs: Sequence[Run]) -> dict[str, str]:
-    """Candidate sets, by split, that further runs have to meet."""
+    """Hashes of the candidate sets, by split, which further runs must have too."""
     finished = _finished(runs)
     return {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()} if finished else {}
-
-
-def _comparisons(runs: Sequence[Run], n_resamples: int) -> dict[str, Comparison]:
-    """The comparison of the test and of every further one, by the folder below the results' where it belongs."""
-    of_modes = {f"{ALSO}/{folder_name(mode)}": [run.also[mode] for run in runs] for mode in runs[0].also}
-    return {name: make_comparison(own, n_resamples) for name, own in {"": list(runs), **of_modes}.items()}
 
 
 def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> list[Config]:
@@ -247,7 +245,7 @@ def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Map
 
 
 def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: bool) -> None:
-    """Refuse what makes no sense for several runs, or speaks to none of them."""
+    """Refuse options that make no sense for several runs, or apply to none of them."""
     faults = []
     checkpoints = [config.settings.evaluation.checkpoint for config in configs]
     if any(c is not None and checkpoints.count(c) > 1 for c in checkpoints):
@@ -284,23 +282,16 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:
-    """Those that went to their end, and did not stop with their summaries."""
+    """Runs that were tested, rather than stopped after their summaries."""
     return [run for run in runs if "test_result" in run.result]
 
 
 def objective_function(
-    config_dict: Mapping[str, Any] | None = None,
-    config_file_list: Sequence[str] | None = None,
-    saved: bool = True,
+    config_dict: Mapping[str, Any] | None = None, config_file_list: Sequence[str] | None = None, saved: bool = True
 ) -> dict[str, Any]:
-    """What RecBole's HyperTuning calls for each point of its search."""
+    """The objective of RecBole's HyperTuning: one run with the options of a point of its search."""
     name = _required("model", None, config_file_list, config_dict)
     return {"model": name, **run_recbole_llmtrsr(name, None, config_file_list, config_dict, saved)}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _mean_metrics(results: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:

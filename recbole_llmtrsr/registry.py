@@ -1,4 +1,4 @@
-"""Which class serves which name: our tables first, RecBole's lookup behind them."""
+"""Classes by name: our tables first, RecBole's lookup behind them."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLE
 def register_model(
     model_class: type, trainer: type | None = None, dataset: type | None = None, options: Sequence[str] = ()
 ) -> None:
-    """Let ``--model=<name of the class>`` be a model of your own, in this process.
+    """Make your model class known as ``--model=<name of the class>`` in this process.
 
-    It has the property file of the nearest class above it that has one, ours or RecBole's.
+    It gets the property file of the nearest base class that has one, ours or RecBole's.
 
     Args:
         model_class: a model of RecBole's kind; on a language model it inherits LLMTRSR or LanguageModelRecommender.
-        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else that of the class above it.
-        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or that of the class above it.
-        options: names of options of its own, which it reads as ``config[name]``; None where nobody sets them.
+        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else that of its base class.
+        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or that of its base class.
+        options: names of further options, which it reads as ``config[name]``; None where the user sets none.
 
     Raises:
-        UserError: its name is a model's already.
+        UserError: its name is taken.
     """
     name = model_class.__name__
     if name in model_names():
@@ -118,6 +118,6 @@ def get_trainer(model_class: type[AbstractRecommender]) -> type:
 
 
 def _names(model_class: type) -> list[str]:
-    """By which RecBole knows what belongs to a model: its name; of a registered one those of classes above it too."""
-    own = model_class.__mro__ if model_class.__name__ in config.OWN_MODELS else (model_class,)
-    return [one.__name__ for one in own]
+    """Names by which RecBole finds a model's data set and trainer: its own; of a registered one its bases' too."""
+    classes = model_class.__mro__ if model_class.__name__ in config.OWN_MODELS else (model_class,)
+    return [one.__name__ for one in classes]

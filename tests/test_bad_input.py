@@ -35,14 +35,7 @@ from recbole_llmtrsr.training.state_folder import StateFolder
 DOCS = (Path(__file__).parents[1] / "docs" / "bad_input.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \|$", flags=re.MULTILINE)
 REFUSED, ACCEPTED = ([row for row in ROW.findall(part) if row[0] != "input"] for part in DOCS.split("## Accepted\n"))
-SMALL = {
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 1,
-    "eval_args": {"mode": "uni2"},
-    **toy.SMALL,
-}
+SMALL = {**toy.SMALL, "use_gpu": False, "show_progress": False, "epochs": 1, "eval_args": {"mode": "uni2"}}
 
 
 @pytest.fixture(autouse=True)
@@ -94,16 +87,18 @@ def _file(door: Door, text: str) -> None:
     door.config(files=("own.yaml",))
 
 
-def _broken_candidates(door: Door) -> None:
+def _saved_candidates(door: Door) -> Path:
     door.compare("Pop", candidate_dir="sets")
-    (kept, *_) = Path("sets").rglob("*test*.npz")
-    Path("mine.npz").write_bytes(kept.read_bytes()[:-200])
+    return next(Path("sets").rglob("*test*.npz"))
+
+
+def _broken_candidates(door: Door) -> None:
+    Path("mine.npz").write_bytes(_saved_candidates(door).read_bytes()[:-200])
     door.data(eval_args={"mode": "file:mine.npz"})
 
 
 def _foreign_candidates(door: Door) -> None:
-    door.compare("Pop", candidate_dir="sets")
-    (kept, *_) = Path("sets").rglob("*test*.npz")
+    kept = _saved_candidates(door)
     door.edit(door.inter, lambda lines: [*lines, "new\ti1\t1", "new\ti2\t2", "new\ti3\t3", "new\ti4\t4"])
     door.data(eval_args={"mode": f"file:{kept}"})
 
@@ -147,25 +142,23 @@ def _destroyed_store(door: Door) -> None:
     door.compare("LLMTRSR", summarize_only=True, summary_store="texts.sqlite", result_dir="second")
 
 
-def _log_is_a_file(door: Door) -> None:
-    Path("log").write_text("mine")
-    door.compare("Pop")
+def _ask_server(door: Door) -> None:
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+    door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)
 
 
 def _thinking_server(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openai", reason="needs the extra 'server'")
-
     def answers(self: Any, prompts: Any, limit: int) -> Any:
-        return enumerate(GeneratedText("Okay, so I need to summarize what", 9, limit, finish="length") for _ in prompts)
+        thought = GeneratedText("Okay, so I need to summarize what", 9, limit, finish="length")
+        yield from enumerate(thought for _ in prompts)
 
-    monkeypatch.setattr(ServerGenerator, "generate", lambda *given: (answer for answer in answers(*given)))
-    door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)
+    monkeypatch.setattr(ServerGenerator, "generate", answers)
+    _ask_server(door)
 
 
 def _foreign_proxy(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openai", reason="needs the extra 'server'")
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
-    door.compare("LLMTRSR", block_size=1, summarizer="openai:m@http://server.invalid/v1", summarize_only=True)
+    _ask_server(door)
 
 
 def _foreign_summaries(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +267,10 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("summarizer", "a proxy of a scheme that there is not"): _foreign_proxy,
     ("summarizer", "a file without a summary for any history"): _foreign_summaries,
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
-    ("folder", "a file `log` where the run starts"): lambda door, _: _log_is_a_file(door),
+    ("folder", "a file `log` where the run starts"): lambda door, _: (
+        Path("log").write_text("mine"),
+        door.compare("Pop"),
+    ),
     ("`run.json`", "half a file"): lambda door, _: _half_run_file(door),
 }
 

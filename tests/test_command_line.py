@@ -48,18 +48,12 @@ BEFORE_ANY_WORK = {
     "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither ours"),
     "no model": (["--model=,"], "no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec"),
     "unknown data set": (["--dataset=nope"], "dataset 'nope': no nope.inter in"),
-    "unknown preset": (["--preset=papr"], "preset must be one of"),
-    "unknown domain": (["--domain=cooking"], "domain must be one of generic, news, products, movies, got 'cooking'"),
     "no block": (["--block_size=0"], "block_size must be >= 1, got 0"),
     "no block for one model": (["--model=Pop,LLMTRSR", "--LLMTRSR.block_size=0"], "block_size must be >= 1, got 0"),
     "misspelt option": (["--epocs=3"], "option 'epocs' does not exist; did you mean 'epochs'?"),
-    "misspelt dotted option": (["--Pop.epocs=3"], "option 'epocs' does not exist; did you mean 'epochs'?"),
-    "misspelt prefix": (["--Popp.epochs=3"], "speaks to a model 'Popp' that does not exist; did you mean 'Pop'?"),
     "abbreviated flag": (["--mod=BPR"], "option 'mod' does not exist; did you mean 'model'?"),
     "spaces around =": (["--epochs", "3"], "argument '--epochs' is not understood: write options as --name=value"),
     "stray word": (["epochs=3"], "argument 'epochs=3' is not understood"),
-    "contradicting flags": (["--epochs=3", "--epochs=4"], "flag --epochs is given twice, with '3' and '4': keep one"),
-    "missing file": (["--config_files=no.yaml"], "property file no.yaml cannot be read"),
     "unknown metric": (["--metrics=['Recal']"], "There is no metric named 'Recal'"),
     "a variant that climbs": (["--model=Pop@../../evil"], "the variant '../../evil' of Pop names a folder"),
     "a variant without a name": (["--model=Pop@"], "the variant '' of Pop names a folder"),
@@ -67,7 +61,6 @@ BEFORE_ANY_WORK = {
         ["--dataset=../tiny"],
         "dataset must be the name of a folder below data_path, got '../tiny'",
     ),
-    "unknown mode": (["--eval_args={mode: many}"], "full or labeled, got 'many'"),
     "own template": (["--prompt_templates={'blok': 'x'}"], "no template 'blok', there are"),
     "result folder is a file": (
         ["--result_dir=data/tiny/tiny.inter"],
@@ -96,51 +89,37 @@ def test_options_are_refused_before_anything_is_made(refused, tmp_path, flags, m
 
 
 DURING_LOADING = {
-    "no item file": ("tiny.item", None, [], "no item file"),
     "text column": (
-        None,
-        None,
-        ["--item_text_fields=['titel']"],
+        "--item_text_fields=['titel']",
         "has no column 'titel', it has title, maker, price; did you mean 'title'?",
     ),
     "filters": (
-        None,
-        None,
-        ["--user_inter_num_interval=[50,inf)"],
+        "--user_inter_num_interval=[50,inf)",
         "'tiny' is empty after filtering by {'user_inter_num_interval': '[50,inf)'}: loosen",
     ),
-    "no line": (
-        "tiny.inter",
-        "user_id:token\titem_id:token\ttimestamp:float\n",
-        [],
-        "its .inter file has no usable line",
-    ),
-    "bad header": ("tiny.inter", "user\titem\n1\t2\n", [], "its first line must tell name:type of every column"),
-    "no times": (
-        None,
-        None,
-        ["--load_col={'inter': ['user_id', 'item_id']}"],
-        "the order of events is unknown: column 'timestamp'",
-    ),
-    "too few items": (
-        None,
-        None,
-        ["--eval_args={'mode': 'uni20'}"],
-        "leaves 4 items to draw from, 20 candidates were asked for",
-    ),
-    "no candidate": (None, None, ["--eval_args={'mode': 'uni0'}"], "mode 'uni0' ranks a target against nothing"),
+    "no times": ("--load_col={'inter': ['user_id', 'item_id']}", "the order of events is unknown: column 'timestamp'"),
+    "too few items": ("--eval_args={'mode': 'uni20'}", "leaves 4 items to draw from, 20 candidates were asked for"),
+    "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' ranks a target against nothing"),
+}
+FILES = {
+    "no item file": ("tiny.item", None, "no item file"),
+    "no line": ("tiny.inter", "user_id:token\titem_id:token\ttimestamp:float\n", "its .inter file has no usable line"),
+    "bad header": ("tiny.inter", "user\titem\n1\t2\n", "its first line must tell name:type of every column"),
 }
 
 
-@pytest.mark.parametrize(("file", "content", "flags", "message"), DURING_LOADING.values(), ids=DURING_LOADING)
-def test_data_are_refused_before_anything_is_trained(refused, tmp_path, file, content, flags, message):
-    if file is not None and content is None:
-        (tmp_path / "data" / "tiny" / file).unlink()
-    elif file is not None:
-        (tmp_path / "data" / "tiny" / file).write_text(content)
-    flags = flags if any(flag.startswith("--eval_args") for flag in flags) else [*flags, "--eval_args={'mode': 'uni2'}"]
-    faults = refused("--model=LLMTRSR", *flags)
-    assert message in faults[0]
+@pytest.mark.parametrize(("flag", "message"), DURING_LOADING.values(), ids=DURING_LOADING)
+def test_data_are_refused_before_anything_is_trained(refused, tmp_path, flag, message):
+    flags = {"--eval_args": "--eval_args={'mode': 'uni2'}", flag.partition("=")[0]: flag}
+    assert message in refused("--model=LLMTRSR", *flags.values())[0]
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("name", "content", "message"), FILES.values(), ids=FILES)
+def test_files_are_refused_before_anything_is_trained(refused, tmp_path, name, content, message):
+    file = tmp_path / "data" / "tiny" / name
+    file.unlink() if content is None else file.write_text(content)
+    assert message in refused("--model=LLMTRSR", "--eval_args={'mode': 'uni2'}")[0]
     assert left_behind(tmp_path) == set()
 
 
@@ -181,19 +160,6 @@ def test_a_summarizer_that_cannot_be_is_refused_before_another_model_trains(refu
     assert "no file nowhere.jsonl" in refused("--model=Pop,LLMTRSR", "--summarizer=file:nowhere.jsonl")[0]
     assert "summarizer must be 'extractive'" in refused("--model=Pop,LLMTRSR", "--summarizer=OpenAI:m@http://h/v1")[0]
     assert left_behind(tmp_path) == set()
-
-
-def test_all_faults_are_printed_each_on_a_line_of_its_own(refused):
-    assert refused("--block_size=0", "--attention=dense") == [
-        "block_size must be >= 1, got 0",
-        "attention must be one of auto, flash, flex, split, cached_prefix, plain, got 'dense'",
-    ]
-
-
-def test_a_flag_is_never_run_as_code(refused, tmp_path):
-    refused("--block_size=__import__('pathlib').Path('ran').touch()")
-    refused("--domain=[__import__('pathlib').Path('ran').touch()]")
-    assert not (tmp_path / "ran").exists()
 
 
 def test_help_comes_without_loading_torch():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
 from recbole_llmtrsr.errors import UserError, exit_code
-from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 
 def failing(error: Exception) -> int:
@@ -27,15 +25,6 @@ def test_a_disk_that_takes_no_more_is_told_with_the_remedy(number: int, capsys: 
     told = capsys.readouterr().err
     assert told.startswith(f"error: {os.strerror(number)}: out/result.json: make room or choose another folder")
     assert "--resume=" in told
-
-
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def write() -> int:
-        with atomic_write(tmp_path / "result.json"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as an open file says it
-
-    assert exit_code(write) == 2
-    assert f"No space left on device: {tmp_path / 'result.json'}: make room" in capsys.readouterr().err
 
 
 def test_errors_of_the_program_keep_their_traceback() -> None:

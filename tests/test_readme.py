@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llmtrsr.config.config import Config, preset_files, properties_dir
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import preset_files, properties_dir
 from recbole_llmtrsr.registry import get_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

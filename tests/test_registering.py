@@ -19,14 +19,7 @@ from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.summarizer.writers.make_writer import register_writer
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
-SMALL = {
-    "show_progress": False,
-    "state": "ERROR",
-    "epochs": 1,
-    "eval_args": {"mode": "uni2"},
-    **toy.SMALL,
-    "result_dir": "out",
-}
+SMALL = {**toy.SMALL, "show_progress": False, "epochs": 1, "eval_args": {"mode": "uni2"}, "result_dir": "out"}
 
 
 class Shifted(LLMTRSR):

@@ -33,8 +33,7 @@ def test_other_names_give_recboles_classes():
 
 
 @pytest.mark.parametrize(
-    ("model", "base"),
-    [(SASRec, SequentialDataset), (BPR, Dataset), (Pop, Dataset), (CKE, KnowledgeBasedDataset)],
+    ("model", "base"), [(SASRec, SequentialDataset), (BPR, Dataset), (Pop, Dataset), (CKE, KnowledgeBasedDataset)]
 )
 def test_a_models_data_set_is_recboles_with_history_ids(model, base):
     found = registry.get_dataset(model)
@@ -66,8 +65,5 @@ def test_a_name_like_no_other_has_no_hint(name):
 def test_every_listed_name_is_a_model():
     names = registry.model_names()
     assert {"LLMTRSR", "SASRec", "GRU4Rec", "Pop", "BPR", "LightGCN"} <= set(names)
-    assert [
-        name
-        for name in ("SASRec", "GRU4Rec", "BERT4Rec", "LightGCN", "ItemKNN")
-        if registry.get_model(name).__name__ != name
-    ] == []
+    for name in ("SASRec", "GRU4Rec", "BERT4Rec", "LightGCN", "ItemKNN"):
+        assert registry.get_model(name).__name__ == name

@@ -16,13 +16,13 @@ _DRAWN = {"uni": "uniform", "pop": "popularity", "match": "matched", "cat": "cat
 
 @dataclass(frozen=True)
 class CandidateMode:
-    """One way to candidates.
+    """A source of candidates.
 
     Attributes:
         text: its name, the same for all spellings of its number.
         kind: 'uniform', 'popularity', 'matched' (in popularity) or 'category', which are drawn, or 'impressions' or
             'file', which are read.
-        n: negatives of a history, where they are drawn.
+        n: number of negatives of a history, where they are drawn.
         path: the candidate file of kind 'file'.
     """
 
@@ -33,7 +33,7 @@ class CandidateMode:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a seed decides, not a file."""
+        """Whether a seed, and not a file, determines the candidates."""
         return self.kind in _DRAWN.values()
 
 
@@ -70,8 +70,8 @@ def candidate_mode(text: str) -> CandidateMode | None:
 def impression_faults(split: Mapping[str, Any], modes: Iterable[str], is_presplit: bool = False) -> list[str]:
     """Why impressions cannot be ranked or trained on after this split; empty where they can.
 
-    An impression may hold several clicks, all of them targets of the user's. Unless whole users are split off, its
-    candidates therefore label, in training or validation, what the test asks for.
+    An impression may hold several clicks, each a target of its user. Unless whole users are split off, its candidates
+    would therefore label targets of the test in training or validation.
 
     Args:
         split: ``eval_args: {split: ...}``.
@@ -84,6 +84,5 @@ def impression_faults(split: Mapping[str, Any], modes: Iterable[str], is_prespli
     return [
         "impressions (in eval_args mode, also_test or train_on) need a split by user, since other clicks of an"
         f" impression are other targets of its user, got {found}: set eval_args: {{split: {{US: [0.8, 0.1, 0.1]}}}}"
-        + " and no benchmark_filename"
-        * is_presplit
+        f"{' and no benchmark_filename' if is_presplit else ''}"
     ]

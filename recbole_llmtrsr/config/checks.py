@@ -19,12 +19,7 @@ _KEYS = {
 
 
 def faults_of_prefixes(names: Collection[str], models: Collection[str]) -> Iterator[str]:
-    """Options that speak to a model which does not exist.
-
-    Args:
-        names: of options, such as 'SASRec.epochs' or 'LLMTRSR@recurrent.summary'.
-        models: names of all models.
-    """
+    """Options such as 'SASRec.epochs' or 'LLMTRSR@recurrent.summary' whose model does not exist."""
     for name in names:
         prefix, dot, _ = name.rpartition(".")
         prefix = prefix.partition("@")[0]
@@ -43,11 +38,7 @@ def faults_of_keys(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def faults_of_evaluation(options: Mapping[str, Any]) -> Iterator[str]:
-    """A split that does not exist, or metrics that the mode does not give.
-
-    Args:
-        options: effective ones, by name.
-    """
+    """A split that does not exist, or metrics that the mode does not give."""
     split = options["eval_args"]["split"]
     if not (isinstance(split, dict) and len(split) == 1 and set(split) <= {"LS", "RS", "TS", "US"}):
         yield (
@@ -69,12 +60,7 @@ def faults_of_evaluation(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def faults_of_candidates(options: Mapping[str, Any], also_test: Sequence[str]) -> Iterator[str]:
-    """Candidates that the split does not allow, or further ones that cannot stand beside the test's own.
-
-    Args:
-        options: effective ones, by name.
-        also_test: further candidate modes.
-    """
+    """Candidates that the split does not allow, or modes of ``also_test`` that do not go with those of the test."""
     arguments = options["eval_args"]
     is_presplit = options["benchmark_filename"] is not None
     yield from impression_faults(arguments["split"], [*arguments["mode"].values(), *also_test], is_presplit)
@@ -91,14 +77,9 @@ def faults_of_candidates(options: Mapping[str, Any], also_test: Sequence[str]) -
 
 
 def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterator[str]:
-    """Options of models that none of the compared ones has, such as n_heads for GRU4Rec.
-
-    Args:
-        configs: of all runs.
-        of_models: names of options that belong to single models.
-    """
+    """Options of single models (``of_models``) that none of the compared models reads, such as n_heads for GRU4Rec."""
     if any(config.model_class.__module__.partition(".")[0] not in ("recbole", "recbole_llmtrsr") for config in configs):
-        return  # what a model of one's own reads stands in no property file
+        return  # no property file lists what a registered model reads
     given = {name for config in configs for name in config.given} & {*of_models} - {*options_of("unlisted")}
     read = {name for config in configs for name in config.internal_config_dict}
     if any(config["transform"] for config in configs):

@@ -1,73 +1,47 @@
 """Config: RecBole's three sources with this plugin's property files layered in.
 
 From weakest to strongest: RecBole's files, ours (protocol, model, dataset), a preset, the user's files, the dictionary,
-the flags. Within one source ``SASRec.epochs`` speaks to SASRec alone and beats ``epochs``.
+the flags. Within one source ``SASRec.epochs`` applies to SASRec alone and beats ``epochs``.
 """
 
 from __future__ import annotations
 
-import ast
 import codecs
 import copy
-import importlib.util
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import (
-    ModelType,
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import ModelType
 
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.config.metric_names import register_metrics
-from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
 from recbole_llmtrsr.config.renamed_options import accepted_options, current_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
+from recbole_llmtrsr.config.sources import (
+    RUNNER_FLAGS,
+    flags,
+    literal,
+    option_from_sources,
+    preset_files,
+    properties_dir,
+    read_properties,
+    recbole_options,
+    recbole_properties,
+)
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import processes, recbole_patches
 
-RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
-# Of models that were registered: their names, to which options may speak, and options of their own.
+# Names of registered models, which options may name as ``<model>.<option>``, and options that only they read.
 OWN_MODELS: set[str] = set()
 OWN_OPTIONS: set[str] = set()
-
-
-def properties_dir() -> Path:
-    """The folder of our property files: beside the package in a checkout, inside it once installed."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "properties", package.parent / "properties"):
-        if (folder / "model" / "LLMTRSR.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
-
-
-def preset_files(name: str) -> list[Path]:
-    """The property files of a preset: its own, behind those of the preset that it names itself.
-
-    Raises:
-        UserError: no such preset.
-    """
-    folder = properties_dir() / "presets"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
-    file = folder / f"{name}.yaml"
-    base = option_from_sources("preset", [file], {})
-    return [*(preset_files(base) if base else []), file]
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -78,7 +52,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset: dataset name; None takes it from the sources.
         config_file_list: property files, later ones stronger.
         config_dict: options by name.
-        label: name of this row of a comparison, 'Model' or 'Model@variant'; options speak to it as to a model.
+        label: name of this row of a comparison, 'Model' or 'Model@variant'; ``<label>.<option>`` applies to it alone.
 
     Attributes:
         settings: our options, validated.
@@ -128,58 +102,29 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return {key: value for content in self._files for key, value in content.items()}
 
     def _read(self, file: Path) -> dict[str, Any]:
-        try:
-            content = yaml.load(file.read_text(encoding="utf-8"), Loader=self.yaml_loader)
-        except OSError as error:
-            raise UserError(f"property file {file} cannot be read: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"property file {file} is not valid YAML: {error}") from error
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
-            raise UserError(
-                f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}"
-            )
-        names = [name for name in content if not isinstance(name, str)]
-        if names:
-            raise UserError(
-                f"property file {file}: option names must be words, got {names}: quote them if they are meant"
-            )
-        return accepted_options(content)
+        return accepted_options(read_properties(file, self.yaml_loader))
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        flags = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
-        return accepted_options(self._convert_config_dict(flags))
+        given = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
+        return accepted_options(self._convert_config_dict(given))
 
     @staticmethod
-    def _flags() -> dict[str, Any]:
-        given: dict[str, str] = {}
-        for argument in sys.argv[1:]:
-            flag = re.fullmatch(r"--([\w.@-]+)=(.*)", argument, flags=re.DOTALL)
-            if flag is None:
-                continue
-            name, value = flag.groups()
-            if given.setdefault(name, value) != value:
-                raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
-        return dict(given)
+    def _flags() -> dict[str, str]:
+        return flags(sys.argv[1:])
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {key: _literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+        return {key: literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _merge_external_config_dict(self) -> None:
-        self.external_config_dict = {
-            **self.file_config_dict,
-            **self.variable_config_dict,
-            **self.cmd_config_dict,
-        }
+        self.external_config_dict = {**self.file_config_dict, **self.variable_config_dict, **self.cmd_config_dict}
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         classes = [one.__name__ for one in model_class.__mro__] if model in OWN_MODELS else [model]
-        of_recbole = (name for name in classes if (_recbole_properties() / "model" / f"{name}.yaml").is_file())
+        of_recbole = (name for name in classes if (recbole_properties() / "model" / f"{name}.yaml").is_file())
         super()._load_internal_config_dict(next(of_recbole, model), model_class, dataset)
         ours = properties_dir()
         self._merge(self.internal_config_dict, self._read(ours / "quick_start_config" / "protocol.yaml"))
-        if not (_recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
+        if not (recbole_properties() / "dataset" / f"{dataset}.yaml").is_file():
             # Of a data set that RecBole has no file for, it would load no times, so no sequential model could run.
             columns = [self.internal_config_dict[f"{name}_FIELD"] for name in ("USER_ID", "ITEM_ID", "TIME")]
             self.internal_config_dict["load_col"] = {"inter": columns}
@@ -187,7 +132,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         of_model = next((file for file in of_classes if file.is_file()), None)
         for file in (of_model, ours / "dataset" / f"{dataset}.yaml"):
             if file is not None and file.is_file():
-                for options in self._spoken_to(self._read(file)):
+                for options in self._for_this(self._read(file)):
                     self._merge(self.internal_config_dict, options)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -195,10 +140,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._given: dict[str, Any] = {}
         own: set[str] = set()  # options that a source so far set for this model alone
         for source in (*self._files, self.variable_config_dict, self.cmd_config_dict):
-            of_all, *of_this = self._spoken_to(source)
+            of_all, *of_this = self._for_this(source)
             of_model = {name for options in of_this for name in options}
             for name in sorted((own & of_all.keys()) - of_model):
-                self._tell_beaten(name, final[name], of_all[name])
+                if final[name] != of_all[name]:
+                    getLogger().warning(
+                        f"{name}: {of_all[name]} speaks to every model, {self.label} too, whose own {name}:"
+                        f" {final[name]} came before it (property files in their order, then config_dict, then flags);"
+                        f" set {self.label}.{name} where it should stay"
+                    )
             own = (own - of_all.keys()) | of_model
             for options in (of_all, *of_this):
                 self._merge(final, options)
@@ -212,10 +162,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._check_names()
         without_ours = {name: value for name, value in self.internal_config_dict.items() if name not in OPTION_NAMES}
         _refuse(
-            [
-                *faults_of_host_options(final, self._given, has_input_type),
-                *faults_of_kinds(self._given, without_ours),
-            ]
+            [*faults_of_host_options(final, self._given, has_input_type), *faults_of_kinds(self._given, without_ours)]
         )
         return final
 
@@ -231,16 +178,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             for file, columns in loaded.items()
         }
 
-    def _tell_beaten(self, name: str, before: object, after: object) -> None:
-        if before != after:
-            getLogger().warning(
-                f"{name}: {after} speaks to every model, {self.label} too, whose own {name}: {before} came before it"
-                f" (property files in their order, then config_dict, then flags); set {self.label}.{name} where it"
-                " should stay"
-            )
-
-    def _spoken_to(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Options of a source for all models, then those that speak to this model, then to this variant of it."""
+    def _for_this(self, source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Options of a source for all models, then those for this model alone, then for this variant of it."""
         yield {key: value for key, value in source.items() if "." not in key}
         for prefix in dict.fromkeys((f"{self.model_class.__name__}.", f"{self.label}.")):
             yield {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
@@ -255,13 +194,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _set_eval_neg_sample_args(self, phase: Literal["valid", "test"]) -> None:
         mode = self.final_config_dict["eval_args"]["mode"][phase]
         candidate_mode(str(mode))
-        # What candidate sets there are is our loaders' matter; RecBole needs something to make its samplers of.
+        # Our loaders make the candidate sets; RecBole needs some arguments to make its samplers of.
         sampled = {"distribution": "uniform", "sample_num": "none" if mode == "full" else 1}
         unsampled = {"distribution": "none", "sample_num": "none"}
         self.final_config_dict[f"{phase}_neg_sample_args"] = unsampled if mode == "labeled" else sampled
 
     def _init_device(self) -> None:
-        """RecBole's choice; of several processes each takes a device of its own, and the main one alone is loud."""
+        """RecBole's choice; of several processes each takes its own device, and the main one alone shows progress."""
         options, own, asked = self.final_config_dict, processes.local_rank(), self._asked_gpu()
         if processes.launched() == 1:
             super()._init_device()
@@ -300,10 +239,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return int(self["seed"] if own is None else own)
 
     def _check_names(self) -> None:
-        known = _recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
+        known = recbole_options() | OWN_OPTIONS | set(self.internal_config_dict) | set(RUNNER_FLAGS)
         names = {name.rsplit(".", 1)[-1]: None for name in self.external_config_dict}
         faults, strangers = unknown_options(names, known)
-        folders = (_recbole_properties() / "model", properties_dir() / "model")
+        folders = (recbole_properties() / "model", properties_dir() / "model")
         models = {self.model, *OWN_MODELS, *(file.stem for folder in folders for file in folder.glob("*.yaml"))}
         faults += faults_of_prefixes(self.external_config_dict, models)
         faults += faults_of_keys([self.file_config_dict, self.variable_config_dict, self.cmd_config_dict])
@@ -320,21 +259,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return self._given
 
     def describe_data(self, identity: Mapping[str, str], files: Mapping[str, str] | None = None) -> None:
-        """Say which data were read with these options, for checkpoints to tell.
-
-        Args:
-            identity: digests of what ids mean and of what is held out.
-            files: SHA-256 of the files, by name.
-        """
+        """Set `identity` and `data_files`, which checkpoints save."""
         self.identity, self.data_files = identity, files or {}
 
     def changed(self, settings: Settings, **options: Any) -> Config:
-        """The same options in an object of its own, but for these; RecBole writes to the one that it is given.
-
-        Args:
-            settings: all of ours.
-            options: of RecBole's, by name.
-        """
+        """A copy with these settings and options of RecBole's, as RecBole writes to the Config that it is given."""
         own = copy.copy(self)
         own.final_config_dict = {**copy.deepcopy(self.final_config_dict), **options}
         own.settings = settings
@@ -342,11 +271,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return own
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """What a checkpoint tells of its run, as plain values: options in effect, those given, and of which data."""
-        given = {key: _plain(value) for key, value in self._given.items()}
+        """What a checkpoint saves of its run, as plain values: options in effect, those given, and of which data."""
         return {
             "config": self.effective_options(),
-            "given_options": given,
+            "given_options": _plain(self._given),
             "identity": dict(self.identity),
             "data_files": dict(self.data_files),
         }
@@ -358,20 +286,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
 
 class SavedConfig(Config):
-    """Options of a run that was: flags speak to the present one."""
+    """Options of a finished run: flags, which are the present command's, do not apply."""
 
     @staticmethod
     def _flags() -> dict[str, Any]:
         return {}
 
     def _asked_gpu(self) -> Any:
-        return None  # what there is of one is the present run's
+        return None  # the device is the present run's
 
     @staticmethod
     def options_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of a checkpoint's run; it may come from elsewhere, so it trusts nothing.
+        """Options of a checkpoint's run; the file may come from elsewhere, so nothing in it is trusted.
 
-        None of them speaks to a model or variant, which would beat what is set beside them.
+        Options for one model or variant are left out, since they would beat what is set beside them.
         """
         given, of_run = (current_options(checkpoint[part]) for part in ("given_options", "config"))
         given = {name: value for name, value in given.items() if "." not in name}
@@ -385,74 +313,14 @@ def _refuse(faults: Sequence[str]) -> None:
         raise UserError(faults)
 
 
-def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:
-    """A value that is needed before a Config can be made (model, dataset), from the dictionary or the files."""
-    if name in config_dict:
-        return config_dict[name]
-    for file in reversed(list(config_files)):
-        try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"property file {file} cannot be read: {error}") from error
-        if isinstance(content, dict) and name in content:
-            return content[name]
-    return None
-
-
-def _recbole_properties() -> Path:
-    spec = importlib.util.find_spec("recbole")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "properties"
-
-
-def _recbole_options() -> set[str]:
-    """Names of all options that RecBole or one of its models reads."""
-    names = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-    for file in _recbole_properties().glob("**/*.yaml"):
-        if file.name != "url.yaml":
-            names |= _names_in(file)
-    return names | {*options_of("undeclared")}
-
-
-def model_options() -> set[str]:
-    """Names of options that only the property files of RecBole's models set."""
-    folder = _recbole_properties()
-    of_models = {name for file in (folder / "model").glob("*.yaml") for name in _names_in(file)}
-    of_all = {
-        name for file in (folder / "overall.yaml", folder / "dataset" / "sample.yaml") for name in _names_in(file)
-    }
-    return of_models - of_all - set(OPTION_NAMES)
-
-
-def _names_in(file: Path) -> set[str]:
-    return set(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-
-def _literal(text: str) -> Any:
-    """A flag's value: a Python literal, true/false in any case, a YAML list or mapping, else the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text in ("~", "null"):
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
-    if text[:1] in ("[", "{"):  # as in a property file: {mode: uni100}
-        with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return yaml.safe_load(text)
-    return text
-
-
 def _is_utf8(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name == "utf-8"
-    except (LookupError, TypeError):  # told where a file is read
+    except (LookupError, TypeError):  # reported where a file is read
         return False
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):

@@ -45,12 +45,7 @@ def register_metrics() -> None:
 
 
 def result_names(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
-    """Names under which results stand, in their order: recall@3, recall@10, gauc.
-
-    Args:
-        metrics: RecBole's names or ours, in any case.
-        topk: numbers of best items, for the metrics that look at them alone.
-    """
+    """Names of the results, in their order, such as recall@3, recall@10, gauc, for metrics written in any case."""
     names: list[str] = []
     for metric in map(str.lower, metrics):
         whole = metric in _WITHOUT_K or metric_types.get(metric) == EvaluatorType.VALUE

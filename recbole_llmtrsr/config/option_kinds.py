@@ -1,4 +1,4 @@
-"""Which options are of one kind: ours say so themselves (``options``), RecBole's stand here."""
+"""Options by kind: ours declare theirs in ``options``, those of RecBole's are listed here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_RECBOLE: Mapping[str, tuple[str, ...]] = {
         *("seed", "use_gpu", "device", "worker", "eval_batch_size", "log_wandb", "wandb_project", "metrics", "topk"),
     ),
     "place": ("data_path", "use_gpu", "gpu_id"),
-    # By which a run writes files or asks a server.
+    # By which a run writes files or sends data to a server.
     "writes": (
         *("checkpoint_dir", "dataloaders_save_path", "dataset_save_path", "log_wandb"),
         *("save_dataloaders", "save_dataset"),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["free", "seed", "place"]
-"""In what runs may differ by an option: 'free' changes no result (where files lie, patience, what is shown or kept);
-in 'seed', as in what is free, the seeds of one model may differ; of a 'place' a run that is loaded may get another
+"""Where an option may differ: a 'free' one between runs of equal results (where files lie, time-outs, what is shown or
+kept); one of 'seed', like a free one, between the seeds of one model; a 'place' between a run and a later load of it
 (where things are and how fast they go)."""
 
 
@@ -25,10 +25,10 @@ def option(
     names: Literal["", "text", "model", "read", "written"] = "",
     kinds: tuple[Kind, ...] = (),
 ) -> Any:
-    """A dataclass field that explains and bounds itself.
+    """A dataclass field with its documentation and bounds.
 
     Args:
-        default: value when the user says nothing.
+        default: value when the user sets none.
         doc: one line with unit, effect and, where it comes from the paper, the section.
         choices: accepted strings; empty means any.
         minimum: smallest accepted number.

@@ -1,4 +1,4 @@
-"""What RecBole raises while it sets a run up, told as an error that names the options which were set."""
+"""Errors of RecBole while it sets up a run, turned into one that names the options which were set."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ _OURS = __name__.partition(".")[0]
 
 @contextmanager
 def setting_up(config: Config, part: str) -> Iterator[None]:
-    """Turn what RecBole raises in this block into a `UserError`.
+    """Turn errors of RecBole in this block, which sets up a part such as 'the model', into `UserError`s.
 
-    What our own code raises stays as it is: it is a fault of ours, whose traceback is wanted. So does a full disk.
-
-    Args:
-        config: of the run.
-        part: what is set up, such as 'the model'.
+    An error of our own code passes as it is, since its traceback is needed. So does that of a full disk.
 
     Raises:
         UserError: with RecBole's words and the options that were set; with ``state: DEBUG`` the error passes as it is.
@@ -46,7 +42,7 @@ def setting_up(config: Config, part: str) -> Iterator[None]:
 
 
 def _is_of_host(error: BaseException) -> bool:
-    """Whether RecBole, or what it called, raised the error, and not a piece of ours that was called from there."""
+    """Whether RecBole, or a library that it called, raised the error, rather than our code that it called."""
     packages = [
         str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]

@@ -112,72 +112,45 @@ _LENGTHS = _Accepted(
     lambda value: _is_mapping(value, _whole(1).test), "a mapping of columns to lengths, such as {title: 20}"
 )
 
-_ACCEPTED: Mapping[str, _Accepted] = {
-    **dict.fromkeys(("eval_step", "stopping_step", "worker", "loss_decimal_place"), _whole(0)),
-    **dict.fromkeys(("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"), _whole(1)),
-    "seed": _whole(0, 2**32 - 1),
-    **dict.fromkeys(("learning_rate", "weight_decay"), _number(0)),
-    **dict.fromkeys(
-        (
-            "use_gpu",
-            "reproducibility",
-            "show_progress",
-            "log_wandb",
-            "shuffle",
-            "require_pow",
-            "enable_amp",
-            "enable_scaler",
-            "repeatable",
-            "filter_inter_by_user_or_item",
-            "kg_reverse_r",
-        ),
-        _FLAG,
+_BY_KIND = {
+    _whole(0): ("eval_step", "stopping_step", "worker", "loss_decimal_place"),
+    _whole(1): ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"),
+    _whole(0, 2**32 - 1): ("seed",),
+    _number(0): ("learning_rate", "weight_decay"),
+    _FLAG: (
+        *("use_gpu", "reproducibility", "show_progress", "log_wandb", "shuffle", "require_pow", "enable_amp"),
+        *("enable_scaler", "repeatable", "filter_inter_by_user_or_item", "kg_reverse_r"),
     ),
-    "normalize_all": _FLAG.or_none(),
-    "metrics": _METRICS,
-    "topk": _TOPK,
-    "state": _word("debug", "info", "warning", "error", "critical").or_none(),
-    "learner": _word("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
-    "rm_dup_inter": _word("first", "last").or_none(),
-    "transform": _word("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined").or_none(),
-    "clip_grad_norm": _CLIPPING.or_none(),
-    **dict.fromkeys(
-        (
-            "USER_ID_FIELD",
-            "ITEM_ID_FIELD",
-            "LABEL_FIELD",
-            "NEG_PREFIX",
-            "LIST_SUFFIX",
-            "ITEM_LIST_LENGTH_FIELD",
-            "field_separator",
-            "seq_separator",
-            "wandb_project",
-            "valid_metric",
-        ),
-        _TEXT,
+    _FLAG.or_none(): ("normalize_all",),
+    _METRICS: ("metrics",),
+    _TOPK: ("topk",),
+    _word("debug", "info", "warning", "error", "critical").or_none(): ("state",),
+    _word("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"): ("learner",),
+    _word("first", "last").or_none(): ("rm_dup_inter",),
+    _word("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined").or_none(): (
+        "transform",
     ),
-    **dict.fromkeys(("data_path", "checkpoint_dir"), _PATH),
-    **dict.fromkeys(("TIME_FIELD", "RATING_FIELD"), _TEXT.or_none()),
-    "load_col": _LOADED.or_none(),
-    **dict.fromkeys(("unload_col", "unused_col"), _COLUMNS.or_none()),
-    "val_interval": _FILTERS.or_none(),
-    "threshold": _THRESHOLD.or_none(),
-    "seq_len": _LENGTHS.or_none(),
-    **dict.fromkeys(
-        ("alias_of_user_id", "alias_of_item_id", "alias_of_entity_id", "alias_of_relation_id", "normalize_field"),
-        _NAMES.or_none(),
+    _CLIPPING.or_none(): ("clip_grad_norm",),
+    _TEXT: (
+        *("USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD", "NEG_PREFIX", "LIST_SUFFIX", "ITEM_LIST_LENGTH_FIELD"),
+        *("field_separator", "seq_separator", "wandb_project", "valid_metric"),
     ),
-    "numerical_features": _NAMES,
-    **dict.fromkeys(
-        (
-            "user_inter_num_interval",
-            "item_inter_num_interval",
-            "entity_kg_num_interval",
-            "relation_kg_num_interval",
-        ),
-        _INTERVALS.or_none(),
+    _PATH: ("data_path", "checkpoint_dir"),
+    _TEXT.or_none(): ("TIME_FIELD", "RATING_FIELD"),
+    _LOADED.or_none(): ("load_col",),
+    _COLUMNS.or_none(): ("unload_col", "unused_col"),
+    _FILTERS.or_none(): ("val_interval",),
+    _THRESHOLD.or_none(): ("threshold",),
+    _LENGTHS.or_none(): ("seq_len",),
+    _NAMES: ("numerical_features",),
+    _NAMES.or_none(): (
+        *("alias_of_user_id", "alias_of_item_id", "alias_of_entity_id", "alias_of_relation_id", "normalize_field"),
+    ),
+    _INTERVALS.or_none(): (
+        *("user_inter_num_interval", "item_inter_num_interval", "entity_kg_num_interval", "relation_kg_num_interval"),
     ),
 }
+_ACCEPTED: Mapping[str, _Accepted] = {name: accepted for accepted, names in _BY_KIND.items() for name in names}
 
 # What a transform reads, which no property file of RecBole's sets for a model that has none.
 _TRANSFORM_NEEDS = {"mask_itemseq": "mask_ratio", "crop_itemseq": "eta", "reorder_itemseq": "beta"}
@@ -199,8 +172,8 @@ def faults_of_host_options(options: Mapping[str, Any], given: Mapping[str, Any],
 
     Args:
         options: all of RecBole's, by name, before its Config completes them.
-        given: those that the user set, whose kind must be that of the default of the model.
-        has_input_type: whether the model says itself what it is trained on; else ``loss_type`` tells.
+        given: those that the user set.
+        has_input_type: whether the model class itself says what it is trained on; else ``loss_type`` does.
     """
     for name, accepted in _ACCEPTED.items():
         if name in options and not accepted.test(options[name]):
@@ -221,12 +194,7 @@ def faults_of_host_options(options: Mapping[str, Any], given: Mapping[str, Any],
 
 
 def faults_of_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    """Options of a model whose value is of another kind than its default: a word for a number.
-
-    Args:
-        given: those that the user set, by name.
-        defaults: of RecBole's property files, by name.
-    """
+    """Options that the user gave a value of another kind than their default in RecBole's files: a word for a number."""
     for name, value in given.items():
         default = defaults.get(name)
         if name in _ACCEPTED or name == "reranker_CAN_NUM" or default is None:  # one number, or several in a text
@@ -247,7 +215,7 @@ def _faults_of_protocol(arguments: Mapping[str, Any]) -> Iterator[str]:
         yield f"eval_args order must be TO (by time) or RO (random), got {order!r}"
     if group_by not in ("user", "none", "None", None):
         yield f"eval_args group_by must be user or none, got {group_by!r}"
-    if not isinstance(split, Mapping):  # told by `faults_of_evaluation`, with the splits there are
+    if not isinstance(split, Mapping):  # `faults_of_evaluation` reports it, with the splits that exist
         return
     for name in ("RS", "TS"):
         shares = split.get(name)

@@ -23,27 +23,8 @@ from recbole_llmtrsr.config.options import (
 )
 from recbole_llmtrsr.errors import UserError, did_you_mean
 
-__all__ = [
-    "OPTION_NAMES",
-    "BackboneSettings",
-    "DataSettings",
-    "EvaluationSettings",
-    "ItemModelSettings",
-    "PromptSettings",
-    "ResumeSettings",
-    "RetrievalSettings",
-    "Settings",
-    "SummarySettings",
-    "TextVectorSettings",
-    "TrainingSettings",
-    "all_options",
-    "type_name",
-    "unknown_options",
-]
-
-
-# Fields of a request to a server that are not free, and what sets them.
-_OWN_FIELDS = {
+# Fields of a request that the plugin fills in, and what sets them.
+_FILLED_IN = {
     "model": "it is named in summarizer: openai:<model>@<base url>",
     "messages": "prompts are worded by prompt_templates",
     **dict.fromkeys(
@@ -71,10 +52,7 @@ class Settings:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Settings:
-        """Read and check all options at once.
-
-        Args:
-            options: option name -> value; names that are not ours are ignored here (see ``unknown_options``).
+        """Read and check all options at once; names that are not ours are ignored (see ``unknown_options``).
 
         Raises:
             UserError: with every fault found, each with its value, what is accepted and the remedy.
@@ -83,16 +61,12 @@ class Settings:
         groups = {}
         for name, group in get_type_hints(cls).items():
             hints = get_type_hints(group)
-            values = {}
-            for spec in dataclasses.fields(group):
-                if spec.name in options:
-                    values[spec.name] = _checked(spec, hints[spec.name], options[spec.name], faults)
-            groups[name] = group(**values)
-        if not faults:
-            faults += _combined_faults(groups)
-        if faults:
+            given = [spec for spec in dataclasses.fields(group) if spec.name in options]
+            groups[name] = group(**{s.name: _checked(s, hints[s.name], options[s.name], faults) for s in given})
+        settings = cls(**groups)
+        if faults := faults or [*_combined_faults(settings)]:
             raise UserError(faults)
-        return cls(**groups)
+        return settings
 
     def flat(self) -> dict[str, Any]:
         """Every option with its effective value, tuples as lists."""
@@ -114,11 +88,7 @@ OPTION_NAMES: tuple[str, ...] = tuple(spec.name for _, spec, _ in all_options())
 
 
 def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str], list[str]]:
-    """Find names that nobody reads.
-
-    Args:
-        names: what the user gave, by name.
-        known: names that the host reads.
+    """Find names that neither we nor the host (``known``) read.
 
     Returns:
         faults (a near miss of a real option, with that option) and names that resemble nothing.
@@ -153,7 +123,7 @@ def _checked(spec: dataclasses.Field[Any], kind: object, value: object, faults: 
 
 
 def _as_type(kind: object, value: object) -> Any:
-    """The value as the type; what YAML and flags leave open (one string for a list, 1 for 1.0) is settled here."""
+    """The value as the type, also from what YAML and flags write in its place (one string for a list, 1 for 1.0)."""
     arguments = get_args(kind)
     if type(None) in arguments:
         if value is None or value == "None":
@@ -211,8 +181,8 @@ def type_name(kind: object) -> str:
 
 def _request_faults(summary: SummarySettings) -> Iterator[str]:
     for name in summary.summarizer_request:
-        if name in _OWN_FIELDS:
-            yield f"summarizer_request cannot set {name}: {_OWN_FIELDS[name]}"
+        if name in _FILLED_IN:
+            yield f"summarizer_request cannot set {name}: {_FILLED_IN[name]}"
     if summary.summarizer_request and not summary.summarizer.startswith("openai:"):
         yield (
             f"summarizer_request {summary.summarizer_request} is read by a server alone: leave it out, or set"
@@ -220,27 +190,25 @@ def _request_faults(summary: SummarySettings) -> Iterator[str]:
         )
 
 
-def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
-    answers = groups["prompt"].answers
-    if len(answers) != 2 or answers[0] == answers[1]:
-        yield f"answers must be two different words, got {list(answers)}: write answers: [yes, no]"
-    if len(groups["training"].adam_betas) != 2 or not all(0 <= b < 1 for b in groups["training"].adam_betas):
-        yield f"adam_betas must be two numbers in [0, 1), got {list(groups['training'].adam_betas)}"
-    if groups["training"].warmup_ratio > 1:
-        yield f"warmup_ratio must be between 0 and 1, got {groups['training'].warmup_ratio}"
-    if groups["backbone"].lora_dropout >= 1:
-        yield f"lora_dropout must be below 1, got {groups['backbone'].lora_dropout}"
-    backbone = groups["backbone"]
+def _combined_faults(settings: Settings) -> Iterator[str]:
+    summary, prompt, backbone, training = settings.summary, settings.prompt, settings.backbone, settings.training
+    if len(prompt.answers) != 2 or prompt.answers[0] == prompt.answers[1]:
+        yield f"answers must be two different words, got {list(prompt.answers)}: write answers: [yes, no]"
+    if len(training.adam_betas) != 2 or not all(0 <= b < 1 for b in training.adam_betas):
+        yield f"adam_betas must be two numbers in [0, 1), got {list(training.adam_betas)}"
+    if training.warmup_ratio > 1:
+        yield f"warmup_ratio must be between 0 and 1, got {training.warmup_ratio}"
+    if backbone.lora_dropout >= 1:
+        yield f"lora_dropout must be below 1, got {backbone.lora_dropout}"
     if backbone.builtin_hidden_size % (2 * backbone.builtin_n_heads):
         yield (
             f"builtin_hidden_size must be a multiple of 2 x builtin_n_heads ({2 * backbone.builtin_n_heads}),"
             f" got {backbone.builtin_hidden_size}"
         )
-    if groups["training"].loss_on == "full" and groups["training"].objective == "listwise":
+    if training.loss_on == "full" and training.objective == "listwise":
         yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
-    if groups["training"].loss_on == "full" and groups["training"].objective == "regression":
+    if training.loss_on == "full" and training.objective == "regression":
         yield "loss_on: full is a next-token loss and knows yes and no alone: set objective: pointwise with it"
-    summary, n_recent = groups["summary"], groups["prompt"].n_recent_items
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
         yield (
             "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
@@ -248,17 +216,17 @@ def _combined_faults(groups: Mapping[str, Any]) -> Iterator[str]:
         )
     yield from _request_faults(summary)
     planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
-    if planned and not summary.with_remainder and n_recent < summary.block_size - 1:
+    if planned and not summary.with_remainder and prompt.n_recent_items < summary.block_size - 1:
         yield (
-            f"n_recent_items must be at least block_size - 1 = {summary.block_size - 1}, got {n_recent}, because with"
-            f" summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an unfinished"
-            " block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
+            f"n_recent_items must be at least block_size - 1 = {summary.block_size - 1}, got {prompt.n_recent_items},"
+            f" because with summarize_remainder: {summary.summarize_remainder} and summarizer '{summary.summarizer}' an"
+            " unfinished block is left to the recent items: raise n_recent_items or set summarize_remainder: yes"
         )
     for name in ("blend", "hard_negative_ratio"):
-        share = getattr(groups["retrieval"], name)
+        share = getattr(settings.retrieval, name)
         if share is not None and share > 1:
             yield f"{name} must be between 0 and 1, got {share}"
-    if groups["items"].vector_dropout >= 1:
-        yield f"vector_dropout must be below 1, got {groups['items'].vector_dropout}"
-    if groups["summary"].summary == "none" and groups["prompt"].n_recent_items == 0:
+    if settings.items.vector_dropout >= 1:
+        yield f"vector_dropout must be below 1, got {settings.items.vector_dropout}"
+    if summary.summary == "none" and prompt.n_recent_items == 0:
         yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"

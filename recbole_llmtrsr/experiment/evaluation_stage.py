@@ -1,4 +1,4 @@
-"""The test of a trained model: its table of ranked histories, the same among other candidates, and ablations."""
+"""The test of a trained model: its table of ranked histories, also among other candidates, and its ablations."""
 
 from __future__ import annotations
 
@@ -24,19 +24,14 @@ from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 
 
 class FinalTest:
-    """Tests a trained model, as often as is asked for.
-
-    Args:
-        config: our Config.
-        trainer: holds the model, with the weights to test, and a RankingCollector.
-    """
+    """Tests a trained model: ``trainer`` holds it, with the weights to test, and a RankingCollector."""
 
     def __init__(self, config: Config, trainer: Trainer) -> None:
         self._config = config
         self._trainer = trainer
 
     def table(self, loader: AbstractDataLoader) -> pd.DataFrame | None:
-        """The ranked histories of the latest evaluation, which was this loader's; None where nothing was ranked."""
+        """The ranked histories of the latest evaluation, of this loader's rows; None where nothing was ranked."""
         if not len(self._trainer.eval_collector.ranks):
             return None
         rows, dataset = ranked_rows(loader), loader._dataset
@@ -52,12 +47,12 @@ class FinalTest:
         return self._table(rows, found.values, found.ranks, features)
 
     def among(self, loader: AbstractDataLoader, mode: str, result: Mapping[str, Any], folder: Path) -> Run:
-        """Test among other candidates, written to a folder of its own below the run's.
+        """Test among other candidates, and write the results to a folder below the run's.
 
         Args:
             loader: of the test's rows among these candidates.
             mode: their mode.
-            result: of the run, of which all but the test itself holds here too.
+            result: of the run, whose entries other than the test's own are repeated.
             folder: the run's.
         """
         self._trainer.eval_collector.forget()
@@ -69,7 +64,7 @@ class FinalTest:
             **{name: value for name, value in result.items() if name != "reranking"},  # candidates are not retrieved
             "test_result": {name: float(value) for name, value in metrics.items()} if metrics else None,
             "n_test": len(loader._dataset),
-            # Unknown rather than that of the other candidates.
+            # The cost of these candidates is not known, and that of the run's test is another.
             "cost": {**result["cost"], "evaluation": dict.fromkeys(result["cost"]["evaluation"])},
             "candidates": {**result["candidates"], "test": loader.candidates.report()},
         }
@@ -79,7 +74,7 @@ class FinalTest:
         return Run(self._config.label, self._config["seed"], found, table, {})
 
     def ablated(self, loader: AbstractDataLoader) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-        """The ranked histories by ablation, and what result.json tells of the ablations."""
+        """The ranked histories by ablation, and the ablations' entry in result.json."""
         if not reads_candidates(self._trainer.model):
             getLogger().info("ablation: only models that read prompts have some to change")
             return {}, {}
@@ -87,10 +82,9 @@ class FinalTest:
             self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"]
         )
         own = ranked_rows(loader)
-        tables = {name: self._table(own, rows.values, rows.ranks, {}) for name, rows in ablations.rows.items()}
-        changed = {
-            name: {"n_changed": rows.n_changed, "trims": dict(rows.trims)} for name, rows in ablations.rows.items()
-        }
+        rows = ablations.rows.items()
+        tables = {name: self._table(own, found.values, found.ranks, {}) for name, found in rows}
+        changed = {name: {"n_changed": found.n_changed, "trims": dict(found.trims)} for name, found in rows}
         return tables, {"changed": changed, "left_out": dict(ablations.left_out)}
 
     def _table(
@@ -102,7 +96,7 @@ class FinalTest:
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
-        """Count nothing as the run's own work: neither tokens nor, at wandb, its summary."""
+        """Keep the block out of the run's counted tokens and, at wandb, its summary."""
         meter, logger = getattr(self._trainer.model, "meter", None), self._trainer.wandblogger
         mark, logger.log_wandb, at_wandb = meter.mark() if meter else None, False, logger.log_wandb
         try:

@@ -1,9 +1,9 @@
-"""The training of a run: its trainer, where it begins or goes on, and how it went."""
+"""The training of a run: its trainer, the state it starts or resumes from, and its results."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from logging import getLogger
@@ -35,7 +35,7 @@ from recbole_llmtrsr.training.resumable import Part, ResumableTraining
 from recbole_llmtrsr.training.run_trainer import run_trainer
 from recbole_llmtrsr.training.state_folder import StateFolder
 
-STATES = "training-states"  # below the run's folder, until it has finished
+STATES = "training-states"  # below the run's folder, removed once it has finished
 
 
 def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
@@ -78,24 +78,24 @@ def fit(
     folder: Path,
     clock: Clock,
 ) -> tuple[dict[str, Any], SummaryResult]:
-    """Train from the beginning, from `checkpoint`, or from where the run was stopped.
+    """Train from scratch, from `checkpoint`, or from the last state of a stopped run.
 
     Args:
         config: our Config.
-        trainer: from `make_trainer`.
+        trainer: from `make_trainer`, which ``costs`` watch.
         data: of the run.
         summaries: that the model reads.
-        costs: that watch the trainer.
+        costs: saved and restored with the states of the training.
         saved: keep the best checkpoint.
-        folder: of the run, where states of the training are kept.
+        folder: of the run, which holds the states.
         clock: of the run.
 
     Returns:
-        how it went, for result.json, and the summaries with the report of the run that began.
+        the training's part of result.json, and the summaries with the report of the run that was begun.
 
     Raises:
-        UserError: the run to go on with had other data or candidates, or its checkpoint is gone; or `checkpoint` is of
-            a model of ids, which mean others here.
+        UserError: the stopped run had other data or candidates, or its checkpoint is gone; or `checkpoint` is of a
+            model of ids that mean other users or items here.
     """
     options = config.settings.resume
     parts: dict[str, Part] = {"costs": costs, **getattr(trainer.model, "resumable_parts", dict)()}
@@ -112,7 +112,12 @@ def fit(
     }
     processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
     if training.facts:
-        _check_facts(training.facts, facts, folder)
+        changed = [name for name in ("data", "candidates", "summaries") if training.facts[name] != facts[name]]
+        if changed:
+            raise UserError(
+                f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin"
+                " anew without resume, in another result_dir"
+            )
         summaries = replace(summaries, report=training.facts["report"])
     else:
         training.begin(**facts)
@@ -123,7 +128,7 @@ def fit(
         if training.is_fitted:
             trainer.eval_collector.data_collect(data.train)  # as `fit` does first
         else:
-            with _telling_host_faults(config):
+            with _host_faults(config):
                 trainer.fit(
                     data.train,
                     data.valid,
@@ -134,7 +139,7 @@ def fit(
             training.fitted(saved)
     clock.seconds["training"] = round(training.seconds, 3)
     trainer.eval_collector.forget()
-    processes.barrier()  # the checkpoint is there for all of them
+    processes.barrier()  # until rank 0 has written the checkpoint
     best_result = trainer.best_valid_result
     return {
         "best_valid_score": float(trainer.best_valid_score),
@@ -147,7 +152,8 @@ def fit(
 
 
 @contextmanager
-def _telling_host_faults(config: Config) -> Iterator[None]:
+def _host_faults(config: Config) -> Iterator[None]:
+    """Turn the errors of RecBole's training that a user can mend into `UserError`s."""
     try:
         yield
     except ImportError as error:  # of models with trainers of their own, such as NCL
@@ -166,20 +172,8 @@ def remove_states(folder: Path) -> None:
     StateFolder(folder / STATES, 1).remove()
 
 
-def _check_facts(of_run: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    changed = [name for name in ("data", "candidates", "summaries") if of_run[name] != now[name]]
-    if changed:
-        raise UserError(
-            f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin anew"
-            " without resume, in another result_dir"
-        )
-
-
 def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
-    """Refuse to begin from weights that belong to other ids, and warn of other data.
-
-    Models that read texts may begin from another data set.
-    """
+    """Refuse weights of other ids, and warn of other data; models that read texts may start from another data set."""
     saved = load_checkpoint(checkpoint, map_location="cpu")
     if "identity" not in saved:
         getLogger().warning(f"checkpoint {checkpoint} does not tell what data it was trained on, so none is compared")
@@ -190,7 +184,7 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
             f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} than there are now (other files,"
             " filters or catalogue), so its ids mean others: give the data and the options of the run that saved it"
         )
-    then = saved.get("data_files", config.data_files)  # those of earlier versions do not tell them
+    then = saved.get("data_files", config.data_files)  # checkpoints of earlier versions lack them
     changed += [f"file {name}" for name in changed_files(config, then, config.data_files)]
     if changed:
         getLogger().warning(
@@ -200,7 +194,7 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
 
 
 def _begin_from(trainer: Trainer, checkpoint: str) -> None:
-    """RecBole's resume; new checkpoints go to a file of this run, where RecBole would overwrite the one it reads."""
+    """RecBole's resume, with new checkpoints in a file of this run, as RecBole would overwrite the one it reads."""
     own_file = trainer.saved_model_file
     trainer.resume_checkpoint(checkpoint)
     trainer.saved_model_file = own_file

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
@@ -49,13 +48,10 @@ SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
 
 def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
-    """A model's options, once all is refused that can be before any work is done.
+    """The options of a model, named 'Model' or 'Model@variant', with every check that needs no work.
 
-    Args:
-        label: the model's name, or 'Model@variant', to which options speak as to a model.
-        dataset: its name.
-        files: property files.
-        options: by name.
+    Raises:
+        UserError: a fault in the user's input.
     """
     name, at, variant = label.partition("@")
     if at and not _VARIANT.fullmatch(variant):
@@ -89,12 +85,12 @@ def run_pipeline(
     Args:
         config: from ``checked_config``.
         saved: keep the best checkpoint and test with it.
-        folder: where result.json goes.
-        candidate_hashes: candidate sets, by split, of the models to compare with.
+        folder: for result.json and the tables.
+        candidate_hashes: by split, of the candidate sets of the models to compare with.
         record: of the command's summaries.
 
     Returns:
-        the content of result.json, and the tables of ranked histories, if it went so far.
+        the content of result.json, and the tables of ranked histories if the run was tested.
 
     Raises:
         UserError: a fault in the user's input.
@@ -130,7 +126,8 @@ def run_pipeline(
             with clock("retrieved negatives"):
                 retrieve_negatives(config, data.train, reranking)
         init_seed(config["seed"], config["reproducibility"])
-        costs = StageCosts(config["device"], _counted_format(config))
+        counted = weights_dtype(config.settings.backbone.precision, config["device"]) if has_prompts else None
+        costs = StageCosts(config["device"], counted)
         with clock("model"):
             trainer = make_trainer(config, data, costs, reranking)
         fitted, summaries = fit(config, trainer, data, summaries, costs, saved, folder, clock)
@@ -145,12 +142,9 @@ def run_pipeline(
         if not test_result:
             logger.warning(f"nothing was tested: the split {config['eval_args']['split']} leaves no test target")
         result = {
-            "label": config.label,
-            "model": config.model,
-            "seed": config["seed"],
-            "dataset": config.dataset,
+            **_names(config),
             **fitted,
-            "test_result": _floats(test_result),
+            "test_result": test_result if test_result is None else {k: float(v) for k, v in test_result.items()},
             **data.report(),
             "seconds": clock.seconds,
             "cost": costs.report({"validation": len(data.valid._dataset), "evaluation": len(data.test._dataset)}),
@@ -172,8 +166,8 @@ def run_pipeline(
             ablations, result["ablations"] = final_test.ablated(data.test)
             write_tables(folder, ranked, ablations)
             write_json(folder / "result.json", result)
-        for told in trainer.model.prompts.losses() if has_prompts else ():
-            logger.warning(told)
+        for loss in trainer.model.prompts.losses() if has_prompts else ():
+            logger.warning(loss)
         logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         logger.info(f"result: {folder / 'result.json'}")
@@ -183,7 +177,7 @@ def run_pipeline(
 
 
 def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord | None) -> SummaryResult:
-    """Every history's summary, in the data set; none for models without a language model."""
+    """Write the summaries of all histories, which the data set then holds; models without texts have none."""
     if not data.has_texts:
         return SummaryResult({}, {})
     explained = config.settings.evaluation.explain
@@ -202,7 +196,7 @@ def _explain(
     summaries: SummaryResult,
     trainer: Trainer | None,
 ) -> None:
-    """Write and log how a user's ranking came about; without a trainer, as far as the summary."""
+    """Write and log the explanation of a user's ranking; without a trainer, up to the summary."""
     dataset = test_data._dataset
     has_summaries = dataset.config.settings.summary.summary != "none"
     explanation = explain(
@@ -218,36 +212,22 @@ def _explain(
     logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
 
 
+def _names(config: Config) -> dict[str, Any]:
+    return {"label": config.label, "model": config.model, "seed": config["seed"], "dataset": config.dataset}
+
+
 def _stopped(config: Config, folder: Path, found: Mapping[str, Any]) -> Run:
-    """The result of a run that ends with its summaries, written unless it made none."""
-    result = {
-        "label": config.label,
-        "model": config.model,
-        "seed": config["seed"],
-        "dataset": config.dataset,
-        **found,
-    }
+    """The result of a run that ends before training, written unless it was a dry run."""
+    result = {**_names(config), **found}
     if config.settings.summary.summarize_only and not config.settings.summary.dry_run:
         write_json(folder / "result.json", {**result, "versions": versions(), "options": config.effective_options()})
     return Run(config.label, config["seed"], result, None, {})
 
 
-def _counted_format(config: Config) -> torch.dtype | None:
-    """Number format of the matrix products of a model that counts them."""
-    return (
-        weights_dtype(config.settings.backbone.precision, config["device"])
-        if reads_candidates(config.model_class)
-        else None
-    )
-
-
 def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryResult) -> dict[str, Any]:
-    report: dict[str, Any] = {
-        "weights": {
-            "total": sum(n_weights(p) for p in model.parameters()),
-            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        }
-    }
+    total = sum(n_weights(p) for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    report: dict[str, Any] = {"weights": {"total": total, "trainable": trainable}}
     if data.has_texts:
         report |= {
             "summaries": {**summaries.report, "digest": summaries.digest[:12]},
@@ -256,29 +236,24 @@ def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryR
             "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
         }
     if reads_candidates(model):
+        budgets = model.budgets.items()
         report |= {
             "tokens": model.meter.tokens,
             "trims": dict(model.prompts.trims),
             "attention": model.backbone.attention,
             "attention_refused": model.attention_refused,
-            "max_tokens_per_batch": {
-                name: min(processes.all_gather(budget.max_tokens)) for name, budget in model.budgets.items()
-            },
-            "out_of_memory": {name: sum(processes.all_gather(budget.halved)) for name, budget in model.budgets.items()},
+            "max_tokens_per_batch": {name: min(processes.all_gather(budget.max_tokens)) for name, budget in budgets},
+            "out_of_memory": {name: sum(processes.all_gather(budget.halved)) for name, budget in budgets},
         }
     return report
 
 
-def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
-    return None if metrics is None else {name: float(value) for name, value in metrics.items()}
-
-
 @contextmanager
 def _wandb_run(config: Config) -> Iterator[None]:
-    """A run of Weights & Biases for this model and seed, where ``log_wandb`` asks for it.
+    """A run of Weights & Biases for this model and seed, with ``log_wandb``.
 
-    RecBole starts one where there is none and never ends it, so that all models of a process would share it. A run that
-    the caller started stays the caller's: everything is logged into it.
+    RecBole starts one where there is none and never ends it, so that all models of a process would share it. If the
+    caller started one, everything is logged into it, and it goes on.
     """
     if not config["log_wandb"] or (wandb := importlib.import_module("wandb")).run is not None:
         yield
@@ -294,10 +269,9 @@ def _wandb_run(config: Config) -> Iterator[None]:
 
 @contextmanager
 def _logging(config: Config) -> Iterator[logging.Logger]:
-    """RecBole's log of this run; its handlers leave with the run, so that the next model logs to its own file.
+    """RecBole's log of this run, in the main process; its handlers are removed afterwards, as every run has its file.
 
-    So does the layer for colours that RecBole lays around the output, else every run of a process adds one, until
-    Python's recursion ends. Processes other than the main one have none.
+    So is the layer for colours around the output: every run would add one, until Python's recursion ends.
     """
     logger = logging.getLogger()
     if not processes.is_main():

@@ -1,9 +1,9 @@
-"""Every model of a comparison in small, before the first one trains for hours.
+"""A rehearsal of every model of a comparison on a few events, before the first one trains for hours.
 
 RecBole finds out what a model does not accept when it builds it, or at its first batch. So each of its models is built
-on a few real events first, learns from a batch and scores one. What fails there is tried on the whole data before it is
-refused, since so few events may be too few for a model that the whole data suit, unless they are too large for that. Of
-models of language no weights are read: they are looked for, with their tokenizers.
+on a few real events, trains on one batch and scores one. A model that fails is tried on the whole data, unless they are
+too large, since so few events may be too few for it. Of language models the weights are not read, but they must exist,
+and their tokenizers are loaded.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,27 @@ _UNFILTERED = ("user_inter_num_interval", "item_inter_num_interval", "val_interv
 
 
 def rehearse(configs: Sequence[Config]) -> None:
-    """Try every model of a comparison, one seed of each.
+    """Try every model of a comparison with one of its seeds.
 
     Raises:
         UserError: of the first that cannot be set up with its options and data.
     """
-    if processes.count() > 1:  # each would have to rehearse beside the others
+    if processes.count() > 1:  # all of them would rehearse at once
         return
     for config in {config.label: config for config in reversed(configs)}.values():
-        if len(configs) > 1:  # one alone meets the same checks as early
+        if len(configs) > 1:  # a single run makes these checks as early
             _check_language_models(config)
         if config.model_class.__module__.startswith("recbole."):
-            with _silence():
+            disabled = logging.root.manager.disable
+            logging.disable(logging.WARNING)
+            try:
                 _rehearse_host_model(config)
+            finally:
+                logging.disable(disabled)
 
 
 def _check_language_models(config: Config) -> None:
-    """Look for the models of language that the options name, and read their tokenizers."""
+    """Find the language models that the options name, and load their tokenizers."""
     settings, encoders = config.settings, {}
     trusts = settings.backbone.trust_remote_code
     if issubclass(config.model_class, LanguageModelRecommender):
@@ -84,10 +88,10 @@ def _rehearse_host_model(config: Config) -> None:
             try:
                 return _perform(_in_small(_aside(config, Path(folder)), events, Path(folder)))
             except Exception as error:
-                if isinstance(error.__cause__, ImportError):  # which more data do not mend
+                if isinstance(error.__cause__, ImportError):  # more data do not install a package
                     raise
             if sum(path.stat().st_size for path in events) > _LARGEST:
-                return None  # the run itself will tell, if it fails
+                return None  # the run itself reports it if it fails
         try:
             return _perform(_aside(config, Path(folder)))
         except RuntimeError as error:
@@ -103,7 +107,7 @@ def _perform(config: Config) -> None:
     if config.settings.text.text_init is not None:
         item_embedding(model, 0)
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE or get_trainer(config.model_class) is not Trainer:
-        return  # they take steps of their own
+        return  # their trainers take other steps
     with setting_up(config, "the training"):
         model.train()  # in which SGL draws its graphs
         if config["train_neg_sample_args"]["dynamic"]:
@@ -125,9 +129,9 @@ def _aside(config: Config, folder: Path) -> Config:
 
 
 def _first_events(config: Config, path: Path) -> list[str]:
-    """The header and the first events of a file, shared out among their first users so that each has some.
+    """The header and the first events of a file, dealt out to their first users so that each has some.
 
-    Events of pre-split files stay their users'. Lines that lack a column are left out.
+    In pre-split files events keep their users. Lines that lack a column are left out.
     """
     separator = config["field_separator"]
     with path.open(encoding=config["encoding"], newline="\n") as file:
@@ -142,7 +146,7 @@ def _first_events(config: Config, path: Path) -> list[str]:
 
 
 def _in_small(config: Config, events: Mapping[Path, Sequence[str]], folder: Path) -> Config:
-    """Options for these events among the items that they name, without filters; other files are read as they are."""
+    """Options for these events and their items alone, without filters; other files are read as they are."""
     for path, lines in events.items():
         (folder / path.name).write_text("\n".join(lines) + "\n", encoding=config["encoding"])
     for path in Path(config["data_path"]).resolve().glob(f"{config['dataset']}.*"):
@@ -155,13 +159,3 @@ def _in_small(config: Config, events: Mapping[Path, Sequence[str]], folder: Path
     settings = dataclasses.replace(config.settings, evaluation=evaluation)
     options = {"data_path": str(folder), "eval_args": {**arguments, **protocol}, **dict.fromkeys(_UNFILTERED)}
     return config.changed(settings, **options)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

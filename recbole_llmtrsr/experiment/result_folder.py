@@ -1,4 +1,4 @@
-"""Where the results of a command go: into a new folder, or that of the runs it goes on with."""
+"""The folder of a command's results: a new one, or that of the runs that it resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_llmtrsr.evaluation.result import RUNS, make_result_dir
 from recbole_llmtrsr.experiment.run_file import FILE_NAME, Runs, latest_unfinished, read_run_file
 from recbole_llmtrsr.runtime.atomic_write import remove_drafts
 
-# What a command would write over; that of runs at any depth is found by result.json.
+# Files that a command would overwrite, beside the result.json of a run at any depth.
 _RESULTS = (
     PER_HISTORY,
     "summaries.jsonl",
@@ -32,40 +32,28 @@ _RESULTS = (
 def result_folder(
     settings: Settings, models: Sequence[str], dataset: str, runs: Runs, made: MadeFolders | None = None
 ) -> Path:
-    """The folder that the options name or find, made if there is none.
-
-    Args:
-        settings: of the command.
-        models: their names.
-        dataset: its name.
-        runs: effective options by the run's name.
-        made: is told of a folder that is new.
+    """The folder that the options name or find, made if there is none and then noted in ``made``.
 
     Raises:
         UserError: there is no such run to go on with, or the folder holds results of another command.
     """
     resume, named = settings.resume.resume, settings.evaluation.result_dir
     chosen = Path(named) if named is not None else None
-    if resume is None:
-        begun = None
-        if chosen is not None:
-            _refuse_used(chosen, read_run_file(chosen))
-    elif resume == "auto":
-        if chosen is None:
-            chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
-        begun = read_run_file(chosen) if chosen is not None else None
-        if chosen is not None and begun is None:
-            _refuse_used(chosen, None)
-    else:
+    if resume == "auto" and chosen is None:
+        chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
+    elif resume not in (None, "auto"):
         if chosen is not None and chosen.resolve() != Path(resume).resolve():
             raise UserError(f"resume: {resume} and result_dir: {chosen} are two folders: leave result_dir out")
         chosen = Path(resume)
-        begun = read_run_file(chosen)
-        if begun is None:
-            raise UserError(
-                f"resume: {resume} holds no {FILE_NAME}: give the result folder of a command that was stopped, or"
-                " resume=auto, which finds it"
-            )
+    begun = None if chosen is None else read_run_file(chosen)
+    if begun is None and resume not in (None, "auto"):
+        raise UserError(
+            f"resume: {resume} holds no {FILE_NAME}: give the result folder of a command that was stopped, or"
+            " resume=auto, which finds it"
+        )
+    if chosen is not None and (resume is None or begun is None):
+        _refuse_used(chosen, begun)
+        begun = None
     if begun is not None:
         n_finished, n_runs = len(begun["finished"]), len(begun["runs"])
         getLogger().warning(f"going on in {chosen}: {n_finished} of {n_runs} runs have finished")
@@ -79,7 +67,7 @@ def result_folder(
 
 
 def check_folders(configs: Iterable[Config]) -> None:
-    """Refuse folders that runs will write to and cannot, before any work is done.
+    """Refuse, before any work, folders that runs will write to and cannot.
 
     Raises:
         UserError: a file, or a link to nothing, stands where a folder is wanted, or the folder cannot be written.
@@ -112,7 +100,7 @@ def _faults_of_folders(config: Config) -> Iterator[str]:
 
 
 def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
-    """What prevents a folder from being there, or from being written to; None where nothing does."""
+    """What prevents a folder from being made or written to; None where nothing does."""
     there = next(one for one in (path, *path.parents) if os.path.lexists(one))
     if not there.is_dir():
         return f"'{there}' is a file" if there.exists() else f"'{there}' is a link to nothing"
@@ -122,13 +110,13 @@ def _fault_of_folder(path: Path, is_written: bool = True) -> str | None:
 
 
 class MadeFolders:
-    """Folders that a command makes; it removes those that stay empty, and none that were there before."""
+    """The folders that a command makes, of which it removes those that stay empty."""
 
     def __init__(self) -> None:
         self._made: list[Path] = []
 
     def make(self, path: Path) -> None:
-        """Make a folder, with those above it that are missing."""
+        """Make a folder, and missing ones above it."""
         self._made += [one for one in reversed((path, *path.parents)) if not one.exists()]
         path.mkdir(parents=True, exist_ok=True)
 
@@ -144,13 +132,9 @@ class MadeFolders:
 
 
 def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
-    """Remove the drafts of files that a process left which was killed while it wrote.
+    """Remove unfinished files that a killed process left in a command's folder and those of its runs.
 
-    Those of another command, whose result folder lies among these, are its own.
-
-    Args:
-        folder: of the command's results, which no other one uses now.
-        runs: folders of its runs.
+    The result folder of another command among them is left as it is.
     """
     for own in dict.fromkeys((folder, *runs)):
         for written in (own, own / ABLATION_DIR, own / "probes", *(own / ALSO).glob("*")):
@@ -159,7 +143,7 @@ def remove_unfinished(folder: Path, runs: Iterable[Path]) -> None:
 
 
 def _refuse_used(folder: Path, begun: Mapping[str, Any] | None) -> None:
-    """Results of two commands in one folder would be taken for one comparison."""
+    """Refuse a folder with another command's results, as both would be taken for one comparison."""
     if begun is not None and not begun["complete"]:
         raise UserError(
             f"result_dir {folder} holds a run that was stopped: go on with --resume={folder}, choose another folder, or"

@@ -1,4 +1,4 @@
-"""The re-ranking of a run: its retriever, the share of each, and what the retriever lets through."""
+"""The re-ranking stage of a run: its retriever, the blend of their scores, and the retriever's recall."""
 
 from __future__ import annotations
 
@@ -34,12 +34,7 @@ SHARES = tuple(i / 10 for i in range(11))  # that are tried
 
 
 def faults_of_retrievers(configs: Sequence[Config], saved: bool) -> list[str]:
-    """What can be told of the retrievers before anything is trained.
-
-    Args:
-        configs: of the runs of a comparison, in their order.
-        saved: they keep their checkpoints.
-    """
+    """Faults of the retrievers of a comparison's runs, in their order, that show before anything is trained."""
     faults: list[str] = []
     before: dict[tuple[str, int], Config] = {}
     for config in configs:
@@ -52,12 +47,7 @@ def faults_of_retrievers(configs: Sequence[Config], saved: bool) -> list[str]:
 
 
 def with_retriever(config: Config, runs: Sequence[Run]) -> Config:
-    """The options under which a ``retriever`` that names a model of the comparison is its checkpoint, of the same seed.
-
-    Args:
-        config: of the run that comes next.
-        runs: of the comparison, that were before; those that trained nothing retrieve nothing.
-    """
+    """The options of the next run; a ``retriever`` among the runs before it is their checkpoint of the same seed."""
     name = config.settings.retrieval.retriever
     found = [run.result.get("checkpoint") for run in runs if (run.label, run.seed) == (name, config["seed"])]
     if not (_reranks(config) and name not in _RULES and found and found[0] is not None):
@@ -68,11 +58,6 @@ def with_retriever(config: Config, runs: Sequence[Run]) -> Config:
 
 def make_reranking(config: Config, train: Dataset, n_valid: int) -> Reranking | None:
     """The re-ranking that the options ask for; None where a model scores every item.
-
-    Args:
-        config: our Config.
-        train: the built training split.
-        n_valid: validation rows.
 
     Raises:
         UserError: a retriever that does not fit this run, or nothing to tune the blend on.
@@ -95,13 +80,7 @@ def make_reranking(config: Config, train: Dataset, n_valid: int) -> Reranking | 
 
 
 def retrieve_negatives(config: Config, train: TargetTrainDataLoader, reranking: Reranking) -> None:
-    """Let training meet what the re-ranking will: of its negatives, the share ``hard_negative_ratio`` is retrieved.
-
-    Args:
-        config: our Config.
-        train: its loader.
-        reranking: of the run.
-    """
+    """Give the loader of training the retriever's items as negatives, a share of ``hard_negative_ratio``."""
     share = config.settings.retrieval.hard_negative_ratio
     if not share:
         return
@@ -116,16 +95,10 @@ def retrieve_negatives(config: Config, train: TargetTrainDataLoader, reranking: 
 def finish_reranking(
     reranking: Reranking, trainer: Trainer, loaders: Mapping[str, AbstractDataLoader], load_best_model: bool
 ) -> dict[str, Any]:
-    """Tune the share of the re-ranker if ``blend`` asks for it, and report.
-
-    Args:
-        reranking: of the trainer's model.
-        trainer: of the trained model.
-        loaders: 'valid' and 'test'.
-        load_best_model: with the weights of the best checkpoint.
+    """Tune the blend if the options ask for it, with the loaders 'valid' and 'test'.
 
     Returns:
-        for result.json: the re-ranking with the retriever's ceiling and, where it was tuned, the validation under it.
+        for result.json: the re-ranking with the retriever's recall and, where the blend was tuned, the validation.
     """
     tuned: dict[str, Any] = {}
     report = {**reranking.retriever.report(), "top_k": reranking.top_k}
@@ -142,13 +115,7 @@ def finish_reranking(
 def tune_blend(
     reranking: Reranking, trainer: Trainer, valid: AbstractDataLoader, load_best_model: bool
 ) -> dict[float, dict[str, float]]:
-    """Take the share of the re-ranker that is best on the validation set; of equally good ones the smallest.
-
-    Args:
-        reranking: of the trainer's model.
-        trainer: of the model.
-        valid: loader of full ranking.
-        load_best_model: with the weights of the best checkpoint.
+    """Set the re-ranker's share that is best on the validation set, of equally good ones the smallest.
 
     Returns:
         the validation's metrics by share.
@@ -166,12 +133,7 @@ def tune_blend(
 
 
 def recall_ceilings(reranking: Reranking, loaders: Mapping[str, AbstractDataLoader]) -> dict[str, float]:
-    """Share of the targets among the retriever's best items, which no re-ranking can exceed; by split.
-
-    Args:
-        reranking: of a model.
-        loaders: those of full ranking count.
-    """
+    """Recall of the retriever's top by split, for loaders of full ranking; it bounds the recall of the re-ranking."""
     ceilings = {}
     for split, loader in loaders.items():
         if not isinstance(loader, FullSortEvalDataLoader) or len(loader) == 0:
@@ -216,7 +178,7 @@ def _faults_of_retriever(config: Config, before: Mapping[tuple[str, int], Config
 
 
 def _reranks(config: Config) -> bool:
-    """Whether a model reads candidates, and a retriever is to choose them."""
+    """Whether the model reads candidates and a retriever chooses them."""
     return config.settings.retrieval.retriever is not None and reads_candidates(config.model_class)
 
 

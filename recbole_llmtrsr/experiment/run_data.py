@@ -30,7 +30,6 @@ class RunData:
 
     Attributes:
         dataset: before the split.
-        train, valid, test: loaders.
         candidates: the candidate set of each split that has one.
         also: further loaders of the test, by candidate mode.
         files: digests of the files that were read, by name.
@@ -51,7 +50,7 @@ class RunData:
 
     @property
     def loaders(self) -> list[AbstractDataLoader]:
-        """All of them."""
+        """The loaders of all splits, and the further ones of the test."""
         return [self.train, self.valid, self.test, *self.also.values()]
 
     def report(self) -> dict[str, Any]:
@@ -67,12 +66,7 @@ class RunData:
 
 
 def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, str]) -> RunData:
-    """Read, split and draw candidates.
-
-    Args:
-        config: of the run.
-        clock: of the run.
-        candidate_hashes: candidate sets, by split, of the models to compare with.
+    """Read and split the data, and draw candidates, which must have the hashes that are given by split.
 
     Raises:
         UserError: files or options that cannot be used, other candidates, or a full ranking that costs too much.
@@ -85,16 +79,12 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
             getLogger().info(dataset)
             (train, valid, test), candidates, also = make_loaders(config, dataset)
         config.describe_data(identity(dataset), files)
-    _check_same_candidates(candidates, candidate_hashes)
-    check_full_sort_cost(config, {"valid": valid, "test": test})
-    return RunData(dataset, train, valid, test, candidates, also, files)
-
-
-def _check_same_candidates(candidates: Mapping[str, CandidateSet], expected: Mapping[str, str]) -> None:
-    for split, digest in expected.items():
+    for split, digest in candidate_hashes.items():
         found = candidates[split].digest if split in candidates else "none"
         if found != digest:
             raise UserError(
                 f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
                 f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
             )
+    check_full_sort_cost(config, {"valid": valid, "test": test})
+    return RunData(dataset, train, valid, test, candidates, also, files)

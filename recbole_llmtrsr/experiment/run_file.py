@@ -1,4 +1,4 @@
-"""run.json in a result folder: which runs were asked for, with which options, and which of them have finished."""
+"""run.json in a result folder: the runs of a command, their options, and which of them have finished."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Runs = Mapping[str, Mapping[str, Any]]
 
 
 class RunFile:
-    """Keeps account of the runs of one command in its result folder, which no other command may use meanwhile.
+    """The account of the runs of one command in its result folder, which is locked against other commands.
 
-    Of several processes of one command the main one does; the others know what it found.
+    Rank 0 keeps it and broadcasts what it reads.
 
     Args:
         folder: exists.
         runs: effective options by the run's name.
-        files: digests of the files of data, by name.
+        files: digests of the data files, by name.
         versions: of what results depend on.
 
     Raises:
         UserError: another command runs there; the runs that were begun there are others, or had other options or data;
-            or what is there was not begun by this program.
+            or the file there is not one of ours.
     """
 
     def __init__(self, folder: Path, runs: Runs, files: Mapping[str, str], versions: Mapping[str, str]) -> None:
@@ -53,21 +53,21 @@ class RunFile:
 
     @property
     def finished(self) -> list[str]:
-        """Names of the runs that have."""
+        """Names of the finished runs."""
         return list(self._content["finished"])
 
     def finish(self, name: str) -> None:
-        """Note that a run has finished, its results being written."""
+        """Note that a run has finished and its results are written."""
         self._content["finished"].append(name)
         self._write(self._content)
 
     def complete(self) -> None:
-        """Note that nothing is left to do: all runs have finished, and their tables are written."""
+        """Note that all runs have finished and their tables are written."""
         self._content["complete"] = True
         self._write(self._content)
 
     def close(self) -> None:
-        """Let other processes in; where the runs left nothing, neither does this."""
+        """Release the lock, and remove the account if the runs left no files."""
         if not processes.is_main():
             return
         folder = self._path.parent
@@ -104,7 +104,10 @@ class RunFile:
             self._before = _others(folder)
             self._write(new)
             return new
-        faults = [*differences(begun["runs"], runs), *_changed(begun["files"], files)]
+        then = begun["files"]
+        changed_files = [name for name in sorted({*then, *files}) if then.get(name) != files.get(name)]
+        faults = differences(begun["runs"], runs)
+        faults += [f"the file {name} is not what it was then" for name in changed_files]
         if faults:
             raise UserError(
                 [
@@ -128,7 +131,7 @@ class RunFile:
 
 
 def _others(folder: Path) -> set[tuple[str, int]]:
-    """What lies below a folder beside its account: of a file also the time of its last change [ns]."""
+    """Everything below a folder but its account: paths, of files with the time of the last change [ns]."""
     found: set[tuple[str, int]] = set()
     for place, folders, files in os.walk(folder):
         found |= {(os.path.join(place, name), 0) for name in folders}
@@ -139,7 +142,7 @@ def _others(folder: Path) -> set[tuple[str, int]]:
 
 
 def read_run_file(folder: Path) -> dict[str, Any] | None:
-    """What a folder's run.json tells; None where there is none.
+    """The content of a folder's run.json; None where there is none.
 
     Raises:
         UserError: it cannot be read, or is not one of ours.
@@ -159,9 +162,9 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
 
 
 def differences(begun: Runs, now: Runs) -> list[str]:
-    """In what runs that were begun differ from these; options that change no result are left out.
+    """The differences between the runs that were begun and those of now, without options that change no result.
 
-    An option that there was not yet had its present default.
+    An option that did not exist then counts as having had its present default.
 
     >>> differences({"Pop": {"seed": 1, "report": True}}, {"Pop": {"seed": 2}, "BPR": {}})
     ['BPR is not among the runs that were begun there', 'Pop began with seed: 1, not 2']
@@ -179,27 +182,14 @@ def differences(begun: Runs, now: Runs) -> list[str]:
     return faults
 
 
-def _changed(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    names = sorted({*begun, *now})
-    return [f"the file {name} is not what it was then" for name in names if begun.get(name) != now.get(name)]
-
-
-def latest_unfinished(folders: Sequence[Path], runs: Mapping[str, Mapping[str, Any]]) -> Path | None:
-    """The latest folder where just these runs were begun and are not complete; none in use is taken.
-
-    Args:
-        folders: that may have a run.json.
-        runs: effective options by the run's name.
-    """
+def latest_unfinished(folders: Sequence[Path], runs: Runs) -> Path | None:
+    """The latest folder where exactly these runs were begun and are not complete, and that no command uses."""
     found: list[Path] = []
     for folder in folders:
-        try:
+        with suppress(UserError):  # of a run.json that is not ours
             begun = read_run_file(folder)
-        except UserError:  # somebody else's
-            continue
-        if begun is None or begun["complete"] or differences(begun["runs"], runs) or _is_in_use(folder):
-            continue
-        found.append(folder)
+            if begun and not begun["complete"] and not differences(begun["runs"], runs) and not _is_in_use(folder):
+                found.append(folder)
     return max(found, key=lambda folder: (folder / FILE_NAME).stat().st_mtime_ns, default=None)
 
 

@@ -1,4 +1,4 @@
-"""The summarization stage of a run: it chooses histories, writer and store, and saves the summaries."""
+"""The summarization stage of a run: histories, writer and store of its summaries, and the file of them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_summaries(
         dataset: whose histories are summarized.
         loaders: of all splits.
         traced: ids of histories whose calls the result lists.
-        record: calls that got no answer in other runs of the command; those of this run are added.
+        record: calls that got no answer in other runs of the command, to which this run adds its own.
 
     Raises:
         UserError: a fault of the summarizer, the store or the file of summaries; no history has a summary; or extracts
@@ -113,11 +113,7 @@ def make_summaries(
 
 
 def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader]) -> str:
-    """Estimate calls, tokens and time of the summaries as text, without writing any.
-
-    Raises:
-        UserError: a fault of the summarizer, the store or the file of summaries.
-    """
+    """Estimate calls, tokens and time of the summaries as text, without writing any; raises as ``make_summaries``."""
     settings = config.settings.summary
     if settings.summary == "none":
         return "summary: none makes no calls"
@@ -147,7 +143,7 @@ def save_summaries(
 
 
 def _of_all_processes(result: SummaryResult, writer: SummaryWriter) -> SummaryResult:
-    """Broadcast the main process's summaries, so that failures make no process differ, and sum the counts of all."""
+    """Broadcast rank 0's summaries, so that failures make no process differ, and sum the counts of all processes."""
     if processes.count() == 1:
         return result
     made = processes.all_gather(result.report["made"])
@@ -185,24 +181,18 @@ def _from_file(config: Config, wanted: _Wanted) -> tuple[dict[int, str], dict[st
 
 
 def _check_found(config: Config, counts: Mapping[str, int], n_histories: int) -> None:
-    """Refuse a file without a summary for any history, and warn if it has one for fewer than half of them.
-
-    Args:
-        config: options of the run.
-        counts: of ``resolve``.
-        n_histories: histories with events, which alone can have one.
-    """
+    """Refuse a file without a summary for any of the histories that have events, and warn of one for less than half."""
     found = counts["exact"] + counts["earlier"]
-    told = (
+    message = (
         f"summarizer {config.settings.summary.summarizer} has a summary for {found or 'none'} of {n_histories}"
         f" histories ({counts['users_without']} users have none there, {counts['only_later']} histories later ones"
         f" alone): user_id must be a user of '{config['dataset']}', and n_events the number of the user's first events"
         " after this run's filters"
     )
     if n_histories and not found:
-        raise UserError(told)
+        raise UserError(message)
     if found < n_histories / 2:
-        getLogger(__name__).warning(told)
+        getLogger(__name__).warning(message)
 
 
 def _check_texts(result: SummaryResult, block_size: int) -> None:
@@ -231,15 +221,7 @@ def _check_texts(result: SummaryResult, block_size: int) -> None:
 
 
 def run_writer(config: Config, item_text: ItemText) -> SummaryWriter:
-    """The writer of a run's summaries.
-
-    Args:
-        config: options of the run.
-        item_text: texts of its items.
-
-    Raises:
-        UserError: as ``make_writer``.
-    """
+    """The writer of a run's summaries; raises as ``make_writer``."""
     settings = config.settings
     return make_writer(
         settings.summary,

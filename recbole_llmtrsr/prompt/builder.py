@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from recbole_llmtrsr.config.settings import PromptSettings
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText

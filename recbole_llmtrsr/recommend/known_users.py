@@ -12,16 +12,11 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
 
 _N_NAMED = 3
-FEW = 1_000  # among so many names of usual length, one that resembles a wrong one is found in milliseconds
+FEW = 1_000  # names among which the nearest to a wrong one is found in milliseconds
 
 
 class KnownUsers:
-    """Finds users' histories: as the test saw them, or whole.
-
-    Args:
-        dataset: before the split.
-        test: the test split.
-    """
+    """Finds users' histories: whole, in the data set before the split, or as its test split saw them."""
 
     def __init__(self, dataset: Dataset, test: Dataset) -> None:
         self._histories = dataset.histories

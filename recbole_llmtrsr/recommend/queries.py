@@ -1,4 +1,4 @@
-"""What can be asked: histories and candidates by id, by user, or as texts given by hand; checked once, here."""
+"""Queries of a Recommender: histories and candidates by id, by user, or as texts given by hand; checked here alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_llmtrsr.errors import UserError, did_you_mean
 from recbole_llmtrsr.recommend.known_users import FEW, KnownUsers
 
 GivenItem = str | Mapping[str, str]
-"""An id of the .item file, or a text by hand: its columns by name, with an id of its own if it is to have one."""
+"""An id of the .item file, or a text by hand: its columns by name, with an id that is not in the file, if any."""
 
 _N_NAMED = 5
 
@@ -33,13 +33,13 @@ class QueryItem:
 
 @dataclass(frozen=True)
 class Query:
-    """A checked question.
+    """A checked query.
 
     Attributes:
-        history: what was chosen before, oldest first; never empty.
+        history: items, oldest first; never empty.
         candidates: to be ranked, in the order given; none where the catalogue is searched.
-        k: how many items of the catalogue are wanted; None where candidates were given.
-        n_searched: items of the catalogue that the language model reads for it; 0 where candidates were given.
+        k: number of items of the catalogue to return; None where candidates were given.
+        n_searched: items of the catalogue that the language model scores; 0 where candidates were given.
         with_history: items of the history may be recommended again.
         user: whose history it is; None where it was given by hand.
         row: of the user's latest target in the test split; None where it was given by hand.
@@ -55,17 +55,17 @@ class Query:
 
     @property
     def n_items(self) -> int:
-        """Of history and candidates."""
+        """Number of items, of history and candidates."""
         return len(self.history) + len(self.candidates)
 
     @property
     def n_prompts(self) -> int:
-        """Most prompts that it takes."""
+        """The largest number of prompts that it takes."""
         return len(self.candidates) or self.n_searched
 
 
 class QueryParser:
-    """Turns what is given into queries. It reads alone, so that several threads may use it at once.
+    """Makes queries of what a caller gives. It only reads, so that several threads may use it at once.
 
     Args:
         item_text: texts of the catalogue.
@@ -79,11 +79,7 @@ class QueryParser:
         self._numbers = {token: number for number, token in enumerate(tokens) if number}
 
     def ranking(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Query:
-        """A query that ranks candidates.
-
-        Args:
-            history: a user's id, for their history as the test saw it, or items, oldest first.
-            candidates: items, each id once.
+        """A query that ranks candidates; see `Recommender.rank`.
 
         Raises:
             UserError: with every fault found.
@@ -99,11 +95,7 @@ class QueryParser:
         return Query(past, chosen, user=user, row=row)
 
     def recommendation(self, history: str | Sequence[GivenItem], k: int, with_history: bool) -> Query:
-        """A query that searches the catalogue.
-
-        Raises:
-            UserError: with every fault found.
-        """
+        """A query that searches the catalogue; see `Recommender.recommend`. Raises as ``ranking``."""
         faults: list[str] = []
         user, row, past = self._history(history, faults)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -189,13 +181,13 @@ class QueryParser:
 
 
 def _named(tokens: Sequence[object]) -> str:
-    """The first few in quotes; whatever they hold can be written as UTF-8."""
+    """The first few in quotes, as text that can be written as UTF-8."""
     shown = ", ".join(f"'{str(token)[:60].encode(errors='replace').decode()}'" for token in tokens[:_N_NAMED])
     return shown + (f" and {len(tokens) - _N_NAMED} more" if len(tokens) > _N_NAMED else "")
 
 
 def _is_unicode(text: str) -> bool:
-    """Without halves of characters, which JSON can hold and no tokenizer reads."""
+    """Whether a text has no lone surrogates, which JSON can hold and no tokenizer reads."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Answers: items in the order of their scores."""
+"""Rankings: items in the order of their scores."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recbole_llmtrsr.explain.ranking import ExplainedCandidate, ranking
 
 @dataclass(frozen=True)
 class RankedItem:
-    """An item in its place.
+    """An item with its score and rank.
 
     Attributes:
         item: its id; None where a text was given without one.
         position: its place among the candidates as they were given, from 0; None where the catalogue was searched.
         text: on one line, before a prompt cuts it.
-        score: what the test's metrics compare: log-odds of yes, or where labels are predicted P(yes) or the rating.
+        score: as the test's metrics compare it: log-odds of yes, or where labels are predicted P(yes) or the rating.
         p_yes: probability of yes against no.
         rank: from 1; candidates of equal score share their mean rank.
         tokens_cut: tokens of the text that its prompt has no room for.
@@ -34,15 +34,15 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranked items, and what they were ranked by.
+    """Ranked items, and the history that they were ranked for.
 
     Attributes:
         items: best first; equal ones in their given order.
         summary: the preference summary of the history; None where summaries are off.
         n_history: items of the history.
         is_trimmed: the prompt has no room for all of the summary, or of the recent items.
-        is_replaced: the summarizer gave no answer, so an extract stands in the summary's place, and scores are not
-            those of the run.
+        is_replaced: the summarizer gave no answer, so an extract replaces the summary, and scores are not those of the
+            run.
         n_unread: items of the history that a retriever, which knows ids alone, could not read.
     """
 
@@ -60,21 +60,13 @@ class Ranking:
 
 
 def ranks(scores: Sequence[float], resolution: float | None) -> list[tuple[int, float]]:
-    """Places of scores, best first, each with its rank; what lies within the engine's rounding is equal.
-
-    Args:
-        scores: of the candidates.
-        resolution: scores are compared as multiples of it.
+    """Places of scores, best first, each with its rank; scores are compared as multiples of ``resolution``.
 
     >>> ranks([1.0, 2.0, 1.01], 0.1)
     [(1, 1.0), (0, 2.5), (2, 2.5)]
     >>> ranks([float("nan"), 2.0], 0.1)
     [(1, 1.0), (0, 2.0)]
     """
-    compared = [_multiple(score, resolution) for score in scores]
+    compared = [round(score / resolution) if resolution and math.isfinite(score) else score for score in scores]
     made = ranking([ExplainedCandidate(str(place), "", float(score)) for place, score in enumerate(compared)])
     return [(int(ranked.candidate.token), ranked.rank) for ranked in made]
-
-
-def _multiple(score: float, resolution: float | None) -> float:
-    return round(score / resolution) if resolution is not None and math.isfinite(score) else score

@@ -27,20 +27,20 @@ class Recommender:
     """Ranks items for any history by the model of a run, with the scores that its test would give.
 
     Items are named by their ids (of the .item file), or given as texts: a mapping of the run's text columns, such as
-    ``{"title": "Oak chair"}``, with an id of its own under the id column's name if it is to have one. A history is a
-    list of items, oldest first, or a user's id, which stands for the user's history as the test saw it.
+    ``{"title": "Oak chair"}``, where the id column may hold an id for it. A history is a list of items, oldest first,
+    or a user's id, which stands for the user's history as the test saw it.
 
-    Summaries that are missing are written by the run's own summarizer and kept in its store. One thread at a time may
-    ask; ``query`` and ``search_query`` may be called by others meanwhile.
+    The run's summarizer writes missing summaries, and its store keeps them. Only one thread at a time may rank or
+    explain; ``query`` and ``search_query`` may be called by others meanwhile.
 
     Args:
-        run: read back from its folder.
+        run: a loaded run; see ``load``.
         most_prompts: largest catalogue that is searched without a retriever.
 
     Attributes:
         label: the run's row in a comparison.
         dataset: name of its data set.
-        n_items: of its catalogue.
+        n_items: number of items of its catalogue.
         text_columns: of the items, in their order.
     """
 
@@ -50,8 +50,8 @@ class Recommender:
         self.text_columns: tuple[str, ...] = tuple(dataset.item_text.columns)
         self._config, self._model = run.config, model
         self._users = KnownUsers(dataset, run.test)
-        self._door = QueryParser(dataset.item_text, dataset.item_tokens, dataset.iid_field, self._users)
-        self._office = SummaryService(run.config, dataset)
+        self._parser = QueryParser(dataset.item_text, dataset.item_tokens, dataset.iid_field, self._users)
+        self._summaries = SummaryService(run.config, dataset)
         self._search = Search(run.config, run.test, model.reranking, most_prompts)
 
     @classmethod
@@ -63,18 +63,18 @@ class Recommender:
         checkpoint: str | Path | None = None,
         most_prompts: int = MOST_PROMPTS,
     ) -> Recommender:
-        """Read a run back from its result folder; paths that it names are relative to where it was started.
+        """Load a run from its result folder; paths that it names are relative to where it was started.
 
         Args:
             run_folder: holds the run's result.json.
-            options: where this machine differs from the run's: ``data_path``, ``summary_store``, ``use_gpu`` and other
-                places; what would change scores is refused.
-            checkpoint: the run's .pth file, where it was moved.
+            options: what is elsewhere on this machine (``data_path``, ``summary_store``, ``use_gpu`` ...); options that
+                would change scores are refused.
+            checkpoint: the run's .pth file, if it was moved.
             most_prompts: largest catalogue that ``recommend`` searches without a retriever, a prompt for each item.
 
         Raises:
             UserError: no run, one of a model that reads no candidates, no checkpoint, or data, texts or a tokenizer
-                that are not those of then.
+                other than the run's.
         """
         run = load_run(Path(run_folder), options or {}, None if checkpoint is None else Path(checkpoint))
         return cls(run, most_prompts)
@@ -92,7 +92,7 @@ class Recommender:
         return self.answer([self.query(history, candidates)])[0]
 
     def rank_many(self, questions: Sequence[tuple[str | Sequence[GivenItem], Sequence[GivenItem]]]) -> list[Ranking]:
-        """Rank several lists of candidates, each for a history of its own, in common forward passes.
+        """Rank several lists of candidates, each for its history, in common forward passes.
 
         Raises:
             UserError: as ``rank``; nothing is ranked then.
@@ -102,13 +102,13 @@ class Recommender:
     def recommend(self, history: str | Sequence[GivenItem], k: int = 10, *, with_history: bool = False) -> Ranking:
         """The k best items of the catalogue.
 
-        With a retriever in the run its best items are re-ranked as in its test, those of the history left out before;
-        it knows ids alone, so texts given by hand are read by the language model only. Without one every item takes a
-        prompt. There are fewer than k where the catalogue ends.
+        If the run has a retriever, its best items, without those of the history, are re-ranked as in the run's test; it
+        knows ids alone, so that only the language model reads texts given by hand. Otherwise every item takes a prompt.
+        A small catalogue gives fewer than k items.
 
         Args:
             history: a user's id, or items, oldest first.
-            k: how many.
+            k: number of items.
             with_history: recommend items of the history again.
 
         Raises:
@@ -120,12 +120,11 @@ class Recommender:
     def explain(
         self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem], *, shown: int | None = None
     ) -> Explanation:
-        """Tell how a ranking came about: blocks, summary, prompt and scores.
+        """Explain a ranking: blocks, summary, prompt and scores.
 
         Args:
-            history: as in ``rank``.
-            candidates: as in ``rank``.
-            shown: position of the candidate whose prompt is told, from 0; None tells the best one's.
+            history, candidates: as in ``rank``.
+            shown: position of the candidate whose prompt is shown, from 0; None shows that of the best one.
 
         Returns:
             for ``recbole_llmtrsr.explain.text``, ``page`` and ``write_page``.
@@ -141,44 +140,44 @@ class Recommender:
 
         Args:
             user: id.
-            whole: all that is known, the test's target too; else what came before that, as the test saw it.
+            whole: all events, the test's target among them; else those before it, as the test saw the history.
 
         Raises:
             UserError: no such user, none in the test, or (whole) one of a single event or of pre-split files.
         """
         numbers = self._users.whole(user) if whole else self._users.in_test(user)[1]
-        return [str(self._door.known(number).token) for number in numbers]
+        return [str(self._parser.known(number).token) for number in numbers]
 
     def query(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Query:
-        """A checked question for ``answer``; errors as ``rank``."""
-        return self._door.ranking(history, candidates)
+        """A checked query for ``answer``; errors as ``rank``."""
+        return self._parser.ranking(history, candidates)
 
     def search_query(self, history: str | Sequence[GivenItem], k: int = 10, *, with_history: bool = False) -> Query:
-        """A checked question for ``answer``; errors as ``recommend``."""
-        query = self._door.recommendation(history, k, with_history)
+        """A checked query for ``answer``; errors as ``recommend``."""
+        query = self._parser.recommendation(history, k, with_history)
         self._search.check(query)
         return replace(query, n_searched=self._search.n_searched)
 
     def answer(self, queries: Sequence[Query]) -> list[Ranking]:
-        """Answer several questions together; no answer depends on the others beyond rounding.
+        """Rank for several queries together; no ranking depends on the others beyond rounding.
 
         Raises:
             UserError: a fault of the summarizer, its store or the retriever, or too little memory for one prompt.
         """
         found = [None if query.k is None else self._search.found(query) for query in queries]
-        asked = [
-            query if one is None else replace(query, candidates=tuple(map(self._door.known, one.items)))
+        completed = [
+            query if one is None else replace(query, candidates=tuple(map(self._parser.known, one.items)))
             for query, one in zip(queries, found)
         ]
-        summaries = self._office.summaries(asked)
-        scored = self._scored(asked, [summary.text for summary in summaries])
-        made = [self._ranking(*one) for one in zip(asked, found, scored, strict=True)]
-        return [replace(one, is_replaced=summary.is_replaced) for one, summary in zip(made, summaries, strict=True)]
+        summaries = self._summaries.summaries(completed)
+        scored = self._scored(completed, [summary.text for summary in summaries])
+        rankings = [self._ranking(*one) for one in zip(completed, found, scored, strict=True)]
+        return [replace(one, is_replaced=summary.is_replaced) for one, summary in zip(rankings, summaries, strict=True)]
 
     def explanation(self, query: Query, shown: int | None = None) -> Explanation:
-        """Tell how the ranking of given candidates came about; errors as ``explain``."""
-        told = self._office.traced(query)
-        scored = self._scored([query], [told.summaries[0]])[0]
+        """Explain the ranking of a query with candidates; errors as ``explain``."""
+        traced = self._summaries.traced(query)
+        scored = self._scored([query], [traced.summaries[0]])[0]
         if shown is None:
             shown = ranks(scored.log_odds, self._model.score_resolution)[0][0]
         elif not 0 <= shown < len(query.candidates):
@@ -188,8 +187,8 @@ class Recommender:
             scored.explained,
             scored.history,
             scored.candidates[shown],
-            scored.summary if self._office.is_on else None,
-            told.calls_of(0),
+            scored.summary if self._summaries.is_on else None,
+            traced.calls_of(0),
             scored.prompts,
             dict(zip(scored.candidates, scored.log_odds, strict=True)),
         )
@@ -200,7 +199,7 @@ class Recommender:
         """Log-odds of all candidates, in the precision of the test."""
         items = [one for query in queries for one in (*query.history, *query.candidates)]
         n_recent = self._config.settings.prompt.n_recent_items
-        # Of a history no prompt shows more than the recent items, so the others need no tokens.
+        # Prompts show only the recent items of a history, so the others need no tokens.
         hidden = [place < len(query.history) - n_recent for query in queries for place in range(query.n_items)]
         lines = ["" if is_hidden else one.item.line for one, is_hidden in zip(items, hidden, strict=True)]
         prompts = self._model.prompts.for_items(lines)
@@ -246,13 +245,13 @@ class Recommender:
         ]
         is_retrieved = found is not None and found.retrieved is not None and query.row is None
         n_unread = sum(one.number is None for one in query.history) if is_retrieved else 0
-        summary = scored.summary if self._office.is_on else None
+        summary = scored.summary if self._summaries.is_on else None
         return Ranking(tuple(items), summary, len(query.history), scored.is_trimmed, n_unread=n_unread)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A question's prompts and scores; its items are numbered as the prompts have them."""
+    """The prompts and scores of a query; items are numbered as the prompts number them."""
 
     prompts: PromptBuilder
     items: Sequence[QueryItem]
@@ -264,7 +263,7 @@ class _Scored:
     log_odds: Sequence[float] = ()
 
     def explained(self, number: int) -> ExplainedItem:
-        """An item as an explanation names it: a text without an id by its place in its list."""
+        """An item of an explanation; a text without an id is named by its place in its list."""
         one = self.items[number]
         place = self.candidates if number in self.candidates else self.history
         return ExplainedItem(one.token or f"by hand #{place.index(number) + 1}", one.item.line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
@@ -18,7 +17,6 @@ from recbole.utils import init_seed
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.config.option_kinds import options_of
-from recbole_llmtrsr.config.settings import all_options
 from recbole_llmtrsr.data.candidates.given import given
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
 from recbole_llmtrsr.data.dataset import load_dataset
@@ -28,39 +26,30 @@ from recbole_llmtrsr.data.location import changed_files, check_dataset_files, fi
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.retrieval_stage import make_reranking
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.embeddings.text_vectors import TFIDF
-from recbole_llmtrsr.llm.generators.server import PREFIX as SERVER
-from recbole_llmtrsr.llm.generators.server import parse_server
-from recbole_llmtrsr.llm.loading.source import is_hub_name
 from recbole_llmtrsr.llm.make_backbone import backbone_digest
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
+from recbole_llmtrsr.recommend.run_options import PLACES, check_named, check_summarizer, read_options
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
-from recbole_llmtrsr.summarizer.writers.make_writer import FILE, is_local
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE
 
 _SCORING = ("predict", "rank", "log_odds")  # methods by which a test scores candidates
 RESULT = "result.json"
-PLACES = options_of("place")  # all others decide what a score is, and stay the run's
-# What options name, where that is a model or a place; 'model', 'read' or 'written'.
-NAMING = {
-    spec.name: spec.metadata["names"] for _, spec, _ in all_options() if spec.metadata["names"] not in ("", "text")
-}
-_OF_VECTORS = ("text_encoder", "vector_dir")
 _PARTS = {"config", "given_options", "identity", "state_dict", "tokenizer", "prompts", "backbone"}
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run as it was when its test ended.
+    """A run in the state of its test.
 
     Attributes:
         label: its row in a comparison.
         config: its options.
         dataset: its data before the split.
-        test: its test split, as far as it was ranked.
-        model: with the weights that were tested, in evaluation mode; its ``reranking`` is the run's.
+        test: the rows of its test split that were ranked.
+        model: in evaluation mode, with the weights that were tested and the ``reranking`` of the run.
     """
 
     label: str
@@ -71,18 +60,22 @@ class SavedRun:
 
 
 def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> SavedRun:
-    """Read a run back. Nothing is un-pickled, unless ``trust_checkpoint`` says so.
+    """Load a run. Nothing is un-pickled, unless ``trust_checkpoint`` says so.
 
     Args:
         folder: holds the run's result.json.
-        options: of ``PLACES``, where this machine differs from the run's.
-        checkpoint: the run's .pth file, where it was moved.
+        options: of ``PLACES``, for what is elsewhere on this machine.
+        checkpoint: the run's .pth file, if it was moved.
 
     Raises:
         UserError: no run, one of a model that reads no candidates, no checkpoint, or data, tokenizer or wording that
             changed since.
     """
-    _check_places(options)
+    if others := sorted(set(options) - set(PLACES)):
+        raise UserError(
+            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
+            " from the run's own"
+        )
     result = _read_result(folder)
     model_class = _model_class(folder, result)
     file = _checkpoint_file(folder, result, checkpoint)
@@ -114,7 +107,8 @@ def _loaded(
     dataset = load_dataset(get_dataset(model_class), config)
     train, valid, test = dataset.build()
     config.describe_data(identity(dataset))
-    _check_data(file, saved["identity"], config)
+    if changed := differences(saved["identity"], config.identity):
+        raise other_data(file, config, ", ".join(changed))
     _check_events(file, result, config)
     model = model_class(config, train)
     _check_prompts(file, saved, model)
@@ -126,15 +120,6 @@ def _loaded(
     model.to(config["device"]).eval().requires_grad_(False)
     label = str(result.get("label", result["model"]))
     return SavedRun(label, config, dataset, _tested(config, test), model)
-
-
-def _check_places(options: Mapping[str, Any]) -> None:
-    others = sorted(set(options) - set(PLACES))
-    if others:
-        raise UserError(
-            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
-            " from the run's own"
-        )
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
@@ -194,7 +179,7 @@ def _config(
             f"the run of {file} let transformers run code that came with its model: if you trust it, say so again with"
             " options={'trust_remote_code': True}"
         )
-    _check_summarizer(file, own, places)
+    check_summarizer(file, own, places)
     check_named(file, own, places)
     options = {**own, "show_progress": False, **places}
     if "summarizer_api_key_variable" not in places:
@@ -202,90 +187,6 @@ def _config(
     if options["backbone"] == BUILTIN:
         options["builtin_tokenizer"] = str(file.with_suffix("") / "tokenizer.json")
     return SavedConfig(model_class, result["dataset"], None, options, str(result.get("label", result["model"])))
-
-
-def _check_summarizer(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
-    """Refuse another writer, and a server that only the checkpoint names."""
-    if "summarizer" not in own:
-        return
-    of_run = str(own["summarizer"])
-    if "summarizer" in places:
-        if _writer(str(places["summarizer"])) != _writer(of_run):
-            raise UserError(
-                f"summarizer '{places['summarizer']}' writes other summaries than '{of_run}', with which {file} was"
-                " trained: give the same one, wherever it is now"
-            )
-    elif of_run.startswith(SERVER):
-        raise UserError(
-            f"the run of {file} has its summaries written by {of_run}: if histories may be sent there, say so again"
-            f" with options={{'summarizer': '{of_run}'}}"
-        )
-
-
-def read_options(saved: Mapping[str, Any], model_class: type) -> dict[str, Any]:
-    """Options of a checkpoint's run; of those that name a model or a place only what a loaded run reads."""
-    own = SavedConfig.options_of(saved)
-    unread = {*options_of("writes"), *(set(NAMING) - _read_names(model_class, own))}
-    return {name: value for name, value in own.items() if name not in unread}
-
-
-def _read_names(model_class: type, own: Mapping[str, Any]) -> set[str]:
-    """Options of ``NAMING`` that a loaded model reads."""
-    if not issubclass(model_class, LanguageModelRecommender):
-        # One of RecBole's may have been compared with models that read them all.
-        return set() if model_class.__module__.startswith("recbole.") else {*_OF_VECTORS}
-    read = set(PLACES)
-    if own["summary"] == "none":
-        read -= {"summarizer", "summary_store"}
-    if own.get("retriever") in (None, "Pop"):
-        read -= {*_OF_VECTORS}
-    return read
-
-
-def check_named(file: Path, own: Mapping[str, Any], places: Mapping[str, Any]) -> None:
-    """Refuse models of the hub and places outside of the working folder that only the checkpoint names."""
-    for name, kind in NAMING.items():
-        value = own.get(name)
-        if value is None:
-            continue
-        again = f"say so again with options={{'{name}': '{value}'}}"
-        if name == "text_encoder" and places.get(name, value) != value:
-            raise UserError(
-                f"{name} '{places[name]}' makes other vectors than '{value}', of the run of {file}: {again}"
-            )
-        if name in places:
-            continue
-        if kind == "model" and _is_of_hub(name, str(value)):
-            raise UserError(
-                f"the run of {file} takes its {name} '{value}' from the model hub, as there is no such folder here: if"
-                f" it may be fetched from there, {again}, or give the model's folder"
-            )
-        if kind == "written" and _is_outside(str(value)):
-            memory = ", or name another one (None: in memory)" if name == "summary_store" else ", or name another one"
-            raise UserError(
-                f"the run of {file} keeps what it makes in {value} ({name}), outside of this folder: if that may be"
-                f" written, {again}{memory}"
-            )
-
-
-def _is_of_hub(option: str, value: str) -> bool:
-    """Whether loading the model that an option names asks the hub, or may ask it."""
-    if option == "summarizer":
-        return is_local(value) and is_hub_name(value)
-    return value not in (BUILTIN if option == "backbone" else TFIDF,) and is_hub_name(value)
-
-
-def _writer(summarizer: str) -> str:
-    """What must stay of a summarizer: its kind, and of a server the model; where it lies may differ."""
-    if summarizer.startswith(SERVER):
-        return f"{SERVER}{parse_server(summarizer)[0]}"
-    if is_local(summarizer):
-        return "local"
-    return "file" if summarizer.startswith(FILE) else summarizer
-
-
-def _is_outside(path: str) -> bool:
-    return not Path(os.path.expanduser(path)).resolve().is_relative_to(Path.cwd())
 
 
 def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -301,18 +202,12 @@ def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: 
 
 
 def _tested(config: Config, test: Dataset) -> Any:
-    """The rows of the test that were ranked: of impressions their first clicks alone."""
+    """The rows of the test that were ranked: of an impression the first click alone."""
     mode = candidate_mode(config["eval_args"]["mode"]["test"])
     if mode is None or mode.kind != "impressions":
         return test
     _, ranked, _ = given(config, SplitRows.of(test), mode)
     return test.copy(test.inter_feat[np.flatnonzero(np.isin(test.inter_feat[HISTORY_ID].numpy(), ranked.history_ids))])
-
-
-def _check_data(file: Path, expected: Mapping[str, str], config: Config) -> None:
-    changed = differences(expected, config.identity)
-    if changed:
-        raise other_data(file, config, ", ".join(changed))
 
 
 def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None:
@@ -328,7 +223,7 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None
     of_run = str(result["options"]["summarizer"])
     if writer.summary == "none" or not writer.summarizer.startswith(FILE):
         return
-    found = now.get(writer.summarizer.removeprefix(FILE))  # where there is none, whoever reads it tells so
+    found = now.get(writer.summarizer.removeprefix(FILE))  # a missing file is reported where it is read
     if found is not None and then.get(of_run.removeprefix(FILE)) != found:
         raise UserError(
             f"summarizer '{writer.summarizer}' holds other summaries than when {file} was trained on them: give the"
@@ -337,7 +232,7 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None
 
 
 def other_data(file: Path, config: Config, what: str) -> UserError:
-    """What to tell of data that are not those that a checkpoint was trained on."""
+    """The error for data other than those that a checkpoint was trained on."""
     return UserError(
         f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
         " point data_path to the files of then, or train anew"
@@ -346,7 +241,7 @@ def other_data(file: Path, config: Config, what: str) -> UserError:
 
 def _check_retriever(file: Path, of_run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse a retriever that finds other items."""
-    for name in ("retriever", "retriever_digest"):  # runs of earlier versions do not tell the latter
+    for name in ("retriever", "retriever_digest"):  # runs of earlier versions lack the latter
         if name in of_run and of_run[name] != now.get(name):
             raise UserError(
                 f"the run of {file} re-ranked what a {of_run['retriever']} retrieves, and the retriever given is"

@@ -1,4 +1,4 @@
-"""Which items of the catalogue a history is ranked among, and the order of a run's full ranking."""
+"""The items of the catalogue that are ranked for a history, in the order of the run's full ranking."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.recommend.queries import Query
 from recbole_llmtrsr.retrieval.reranking import Reranking, reranked, top_items
 
-MOST_PROMPTS = 1_000  # of one recommendation without a retriever, unless more are asked for
+MOST_PROMPTS = 1_000  # of one recommendation without a retriever, unless the caller allows more
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Found:
 
 
 class Search:
-    """Searches a run's catalogue.
+    """Searches the catalogue of a run.
 
     Args:
         config: of the run.
-        test: its test split, whose rows known users are looked up in.
+        test: its test split, which holds the rows of known users.
         reranking: of the run; None where its model scores every item.
         most_prompts: largest catalogue that is searched without a retriever.
     """
@@ -48,7 +48,7 @@ class Search:
         self._unknown = None if reranking is None else self._missing_column(reranking)
 
     def check(self, query: Query) -> None:
-        """Refuse what cannot be searched for.
+        """Refuse a query that cannot be answered.
 
         Raises:
             UserError: more items are wanted than are ranked, the catalogue would cost too many prompts, or the
@@ -72,11 +72,11 @@ class Search:
 
     @property
     def n_searched(self) -> int:
-        """Most items that the language model reads for a query."""
+        """The largest number of items that the language model scores for a query."""
         return self._n_items - 1 if self._reranking is None else self._reranking.top_k
 
     def found(self, query: Query) -> Found:
-        """Items to be ranked: the retriever's best, or all; without the history, unless it may come again."""
+        """Items to be ranked: the retriever's best, or all; those of the history only if the query wants them."""
         past = set() if query.with_history else {one.number for one in query.history if one.number is not None}
         if self._reranking is None:
             return Found(tuple(i for i in range(1, self._n_items) if i not in past))
@@ -87,7 +87,7 @@ class Search:
         return Found(tuple(i for i in items if i not in past), scores)
 
     def order(self, found: Found, log_odds: Sequence[float], resolution: float) -> list[float]:
-        """What the items are ordered by: larger is better, as in the run's full ranking."""
+        """The values that order the items as in the run's full ranking; larger is better."""
         if found.retrieved is None or self._reranking is None:
             return list(log_odds)
         items = torch.tensor([found.items], device=found.retrieved.device)
@@ -96,7 +96,7 @@ class Search:
         return order[items[0]].tolist()  # type: ignore[no-any-return]
 
     def _missing_column(self, reranking: Reranking) -> str | None:
-        """What the retriever reads beside items, by which it cannot serve histories given by hand."""
+        """The column beside items that the retriever reads, so that it cannot serve histories given by hand."""
         try:
             reranking.checked_scores(self._by_hand([1]))
         except KeyError as missing:
@@ -116,7 +116,7 @@ class Search:
             )
 
     def _row(self, query: Query) -> Interaction:
-        """One row of the test, or what is known of a history given by hand: the items of the catalogue in it."""
+        """The user's row of the test, or one made of the items of the catalogue in a history given by hand."""
         if query.row is not None:
             return self._test[np.array([query.row])]
         return self._by_hand([one.number for one in query.history if one.number is not None])

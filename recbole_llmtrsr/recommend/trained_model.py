@@ -13,7 +13,8 @@ from recbole_llmtrsr.data.identity import differences
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.run_data import load_run_data
-from recbole_llmtrsr.recommend.saved_run import check_named, other_data, read_options
+from recbole_llmtrsr.recommend.run_options import check_named, read_options
+from recbole_llmtrsr.recommend.saved_run import other_data
 from recbole_llmtrsr.registry import MODELS, get_model
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
@@ -42,7 +43,7 @@ def load_data_and_model(
 
     Args:
         model_file: the .pth file.
-        options: where this machine or the ranking differs from the run's, such as ``data_path``, ``use_gpu`` or
+        options: what differs from the run's on this machine or in the ranking, such as ``data_path``, ``use_gpu`` or
             ``eval_args: {mode: full}``, which RecBole's ``full_sort_topk`` needs; keys of ``eval_args`` are merged.
 
     Returns:

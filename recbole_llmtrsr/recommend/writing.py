@@ -23,7 +23,7 @@ from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.make_writer import FILE, check_summarizer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-REMEMBERED = 10_000  # summaries in memory; the store keeps all
+REMEMBERED = 10_000  # summaries kept in memory; the store keeps all
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Summary:
 
     Attributes:
         text: on one line; '' where there is none.
-        is_replaced: the summarizer gave no answer to a call behind it, so an extract stands in its place.
+        is_replaced: an extract replaces the answer to one of its calls, which the summarizer did not give.
     """
 
     text: str
@@ -40,14 +40,10 @@ class Summary:
 
 
 class SummaryService:
-    """Finds or writes summaries, as a run does: the same calls under the same keys, so that what a run wrote is found.
-
-    Args:
-        config: of the run.
-        dataset: of the run.
+    """Finds or writes summaries by the calls and keys of the run, so that those that the run wrote are found.
 
     Raises:
-        UserError: a summarizer that cannot be had any more.
+        UserError: the run's summarizer is not available any more.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -72,8 +68,7 @@ class SummaryService:
     def summaries(self, queries: Sequence[Query]) -> list[Summary]:
         """The summary of each query's history; '' where there is none.
 
-        Of ``summarizer: file:<path>`` a known user's, as in the run, and none for a history given by hand, which the
-        file cannot know.
+        With ``summarizer: file:<path>`` known users have theirs, as in the run, and histories given by hand have none.
 
         Raises:
             UserError: a fault of the summarizer or the store.
@@ -87,7 +82,7 @@ class SummaryService:
         missing = {key: query for key, query in zip(keys, queries) if key not in found}
         for written in self._all_written(missing):
             found |= written
-            # What a server did not answer is asked again next time.
+            # A call that a server did not answer is made again next time.
             self._known |= {key: summary.text for key, summary in written.items() if not summary.is_replaced}
         for key in keys:
             if key in self._known:
@@ -107,7 +102,7 @@ class SummaryService:
         return self._written([query], (0,))
 
     def _all_written(self, missing: Mapping[bytes, Query]) -> Iterator[dict[bytes, Summary]]:
-        """Summaries by key; one after the other where some were not answered, to tell which."""
+        """Summaries by key; one history after the other if calls were not answered, to find which ones those are of."""
         if not missing:
             return
         result = self._written(list(missing.values()), ())
@@ -124,7 +119,7 @@ class SummaryService:
         return "" if found is None else found[0]
 
     def _written(self, queries: Sequence[Query], traced: Sequence[int]) -> SummaryResult:
-        """Summaries by place of the query. Items are numbered anew, which no key of the store depends on."""
+        """Summaries by place of the query. Items are numbered anew: no key of the store depends on their numbers."""
         assert self._writer is not None
         items: dict[tuple[str, Item], int] = {}
         numbers, ends = [], []
@@ -142,5 +137,5 @@ class SummaryService:
 
 
 def digest_of(query: Query) -> bytes:
-    """Tells histories apart by the texts of their items."""
+    """Digest of the texts of a history's items."""
     return digest("".join(item_digest(one.item).hex() for one in query.history))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, alone or a folder of them, and by the main process alone."""
+"""Files, and folders of files, that are written whole or not at all, by the main process alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ _LONGEST = 50  # characters of a file's name in that of its draft: systems accep
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when all is written; until then, and after a failure, an older one stays.
+    """A file that gets its name, in a folder made if missing, once it is complete; an older one stays until then.
 
-    What a process writes that is not the main one goes nowhere.
-
-    Args:
-        path: of the file; its folder is made if missing.
+    In processes other than the main one, what is written is discarded.
 
     Raises:
         OSError: it cannot be written, naming it; nothing is left behind.
@@ -41,13 +38,10 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """An empty file beside the one that the block writes in its place, which takes its name when all is on disk.
+    """An empty file beside ``path`` for the block to write, which replaces ``path`` once its content is on disk.
 
-    An older file of that name stays until then, and after a failure. The umask decides who may read the new one, also
-    where a library makes its files private.
-
-    Args:
-        path: of the file, in a folder that exists.
+    An older file stays until then, and after a failure. The umask decides who may read the new one, also where a
+    library makes its files private.
 
     Raises:
         OSError: it cannot be written, naming it; nothing is left behind.
@@ -72,12 +66,9 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write files into, which go to their own one, one after the other, when all are written.
+    """A temporary folder to write files into, which move to ``folder`` one after the other once all are written.
 
-    Older ones of their names stay until then, and after a failure.
-
-    Args:
-        folder: of the files; made if missing.
+    Older files of the same names stay until then, and after a failure.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -97,11 +88,9 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> None:
-    """Remove what a process that was killed while it wrote left in a folder; nothing of other programs, none below.
+    """Remove unfinished files that a killed process left in a folder, those of one name or of all.
 
-    Args:
-        folder: where no other process writes these files now.
-        name: of the file, or folder, whose drafts go; None takes those of all files.
+    Files of other programs and of folders below stay. No other process may be writing these files.
     """
     of_file = "*" if name is None else glob.escape(name[-_LONGEST:])
     for draft in folder.glob(f".{of_file}.*{_DRAFT}"):

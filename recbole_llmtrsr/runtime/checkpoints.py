@@ -24,7 +24,7 @@ _trusted = False
 
 @contextmanager
 def trusting_checkpoints(flag: bool) -> Iterator[None]:
-    """As `trust_checkpoints`, for a while."""
+    """`trust_checkpoints` within the block."""
     before = _trusted
     trust_checkpoints(flag)
     try:
@@ -34,22 +34,17 @@ def trusting_checkpoints(flag: bool) -> Iterator[None]:
 
 
 def trust_checkpoints(flag: bool) -> None:
-    """Say for this process whether checkpoints written elsewhere may be un-pickled, which can run any code in them.
-
-    Args:
-        flag: the setting `trust_checkpoint`.
-    """
+    """Set whether this process un-pickles checkpoints written elsewhere, which can run any code in them."""
     global _trusted
     _trusted = flag
 
 
 def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-    """`torch.save` to a path, remembering the content written; a run's options as plain values.
+    """`torch.save` to a path, with a run's options as plain values, so that it can be loaded without trust elsewhere.
 
-    So that what is loaded elsewhere need not be trusted; for that pickle's protocol is torch's own, whatever is asked
-    for.
+    The digest of what was written is kept: this process may un-pickle the file.
     """
-    kwargs.pop("pickle_protocol", None)
+    kwargs.pop("pickle_protocol", None)  # loading plain values takes torch's default
     if hasattr(state.get("config"), "checkpoint_parts"):
         state = {**state, **state["config"].checkpoint_parts()}
         if "best_valid_score" in state:  # not after pretraining
@@ -77,7 +72,7 @@ def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwa
 
 
 def unwritable(path: str | os.PathLike[str], error: Exception) -> UserError:
-    """What to tell of a checkpoint that cannot be written."""
+    """The error for a checkpoint that cannot be written."""
     reason = (str(error).splitlines() or [""])[0]
     with suppress(OSError):
         reason += f"; {shutil.disk_usage(os.path.dirname(path) or '.').free / 2**20:,.0f} MiB are free there"
@@ -111,7 +106,7 @@ def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> 
 
 
 def _fault(path: str | os.PathLike[str], error: Exception, is_archive: bool) -> str:
-    """What is wrong with a checkpoint from elsewhere, in words for the user."""
+    """The message for a checkpoint from elsewhere that cannot be loaded."""
     name = f"checkpoint {os.fspath(path)!r}"
     if not is_archive:
         return f"{name} is damaged, truncated or no checkpoint at all: give a file that torch.save wrote in full"

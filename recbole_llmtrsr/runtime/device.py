@@ -1,4 +1,4 @@
-"""What a device can do and how much memory it gave, measured on the spot."""
+"""Speed and memory of a device, as measured here."""
 
 from __future__ import annotations
 
@@ -36,29 +36,25 @@ def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | Non
     Returns:
         None where the device has no room.
     """
-    try:
-        return _measured_peak(device, dtype)
-    except torch.OutOfMemoryError:  # no reason to end a run
-        return None
-
-
-def _measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
     own_dice = torch.Generator(device).manual_seed(0)  # a measurement changes no training
-    factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
-    factor @ factor
-    synchronize(device)
-    begin, best = time.perf_counter(), float("inf")
-    while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
-        start = time.perf_counter()
+    try:
+        factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
         factor @ factor
         synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        begin, best = time.perf_counter(), float("inf")
+        while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
+            start = time.perf_counter()
+            factor @ factor
+            synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    except torch.OutOfMemoryError:  # no reason to end a run
+        return None
     return 2 * n**3 / best
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -69,7 +65,7 @@ def reset_peak_memory(device: torch.device) -> str:
     Linux forgets a process's high-water mark for every reader: what runs the process sees that since the last reset.
 
     Returns:
-        whose memory ``peak_memory_bytes`` tells from now on.
+        what ``peak_memory_bytes`` counts from now on.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -82,7 +78,7 @@ def reset_peak_memory(device: torch.device) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Most memory held since the reset; None where the system does not tell."""
+    """The largest amount of memory held since the reset; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.is_file():

@@ -1,4 +1,4 @@
-"""Whether weights are to be divided among processes, as accelerate's launcher was told (`fsdp_config`)."""
+"""Whether weights are divided among processes, as accelerate's launcher was configured (`fsdp_config`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from recbole_llmtrsr.errors import UserError
 
-# What the launcher may be told and is not done here: by the variable that says so, what to do instead.
+# Settings of the launcher that are not supported, by their variables, and what to do instead.
 _REMEDIES = {
     "FSDP_OFFLOAD_PARAMS": "set it to false; load_in: 4bit with --multi_gpu is another way to less memory",
     "FSDP_ACTIVATION_CHECKPOINTING": "set it to false, and gradient_checkpointing: True among the options of the run",
@@ -18,7 +18,7 @@ def is_asked_for() -> bool:
     """Whether the environment asks for FSDP.
 
     Raises:
-        UserError: it asks for what is not done here; with the remedy.
+        UserError: it asks for something that is not supported; with the remedy.
     """
     if _is_set("ACCELERATE_USE_DEEPSPEED"):
         raise UserError(
@@ -41,7 +41,7 @@ def is_asked_for() -> bool:
 
 
 def hide_from_accelerate() -> None:
-    """Let accelerate know nothing of it: it would divide the trained weights too."""
+    """Hide the setting from accelerate, which would divide the trained weights too."""
     os.environ.pop("ACCELERATE_USE_FSDP", None)
 
 

@@ -1,4 +1,4 @@
-"""Where a request goes: to this machine, or through the proxy that the environment names."""
+"""The route of a request: to this machine, or through the proxy that the environment names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """The environment variable of the proxy through which a url is asked, with its value; None without one."""
+    """The environment variable, with its value, of the proxy for a url; None without one."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or proxy_bypass(host):

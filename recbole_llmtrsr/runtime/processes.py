@@ -1,8 +1,8 @@
-"""The processes that do a run together: how many they are, which one this is, and what they tell one another.
+"""The processes of a distributed run: their number and ranks, and the collectives between them.
 
 A launcher (`accelerate launch`, `torchrun`) starts all of them with one command. They take the same steps with the same
-random numbers; what can be divided is shared out among them, and the first, the main process, alone writes files and
-speaks to the user. Where nothing was launched there is one, and all of this does nothing.
+random numbers and share out what can be divided; rank 0, the main process, alone writes files and prints. Without a
+launcher there is one process, and every function here returns at once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import fsdp
 
 _T = TypeVar("_T")
-# Of torch's launcher: what tells libraries that there are others.
+# The launcher's variables, by which libraries know of other processes.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-_PATIENCE = timedelta(days=365)  # the main process may train other models for days before it has something to tell
+_PATIENCE = timedelta(days=365)  # rank 0 may train other models for days before the next collective
 
-_group: Any = None  # of all processes, over gloo: what is told lies in main memory
+_group: Any = None  # of all processes, over gloo: objects are exchanged in main memory
 _divides_weights = False
 _alone = False
 
 
 class MainProcessError(Exception):
-    """What the main process ends with, and tells itself."""
+    """Ends the other processes when the main one failed, which reports its error itself."""
 
 
 def launched() -> int:
@@ -39,12 +39,12 @@ def launched() -> int:
 
 
 def local_rank() -> int:
-    """Which of this machine's processes this is, and so which of its devices are its own."""
+    """The rank of this process on its machine, which is also the index of its device."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def join() -> None:
-    """Meet the other processes, if any were launched; once is enough.
+    """Join the process group of the other processes, if any were launched; further calls change nothing.
 
     Raises:
         UserError: the launcher was asked to divide weights in a way that is not ours, or among one process.
@@ -69,29 +69,29 @@ def divides_weights() -> bool:
 
 
 def count() -> int:
-    """Processes that take the step at hand together."""
+    """The number of processes that take the current step together."""
     return 1 if _group is None or _alone else int(_distributed().get_world_size())
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The rank of this process among them, from 0."""
     return 0 if count() == 1 else int(_distributed().get_rank())
 
 
 def is_main() -> bool:
-    """Whether this process writes files and speaks to the user."""
+    """Whether this is rank 0, which writes files and prints."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes get here."""
     if count() > 1:
         _distributed().barrier(group=_group)
 
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """A while that each process has to itself, by rank."""
+    """Let the processes run the block one after the other, by rank."""
     for number in range(count()):
         if number == rank():
             yield
@@ -99,7 +99,7 @@ def in_turn() -> Iterator[None]:
 
 
 def all_gather(value: _T) -> list[_T]:
-    """What each process has, by rank."""
+    """The values of all processes, by rank."""
     values: list[Any] = [value] * count()
     if count() > 1:
         _distributed().all_gather_object(values, value, group=_group)
@@ -107,15 +107,15 @@ def all_gather(value: _T) -> list[_T]:
 
 
 def broadcast(value: _T) -> _T:
-    """What the main process has."""
-    told = [value]
+    """The value of rank 0."""
+    values = [value]
     if count() > 1:
-        _distributed().broadcast_object_list(told, src=0, group=_group)
-    return told[0]
+        _distributed().broadcast_object_list(values, src=0, group=_group)
+    return values[0]
 
 
 def leave() -> None:
-    """Part from the other processes when all are done."""
+    """Wait for the other processes to finish, and leave the process group."""
     global _group
     if _group is not None:
         barrier()
@@ -124,34 +124,29 @@ def leave() -> None:
 
 
 def run_on_main(work: Callable[[], _T]) -> _T:
-    """What the main process finds, who works alone meanwhile.
-
-    Args:
-        work: what only it does; nothing in it meets the others.
+    """Run ``work`` on rank 0, as if it were the only process, and broadcast its result.
 
     Raises:
-        MainProcessError: in the others, when the work failed.
+        MainProcessError: on the other ranks, when the work failed.
     """
     if count() == 1:
         return work()
-    told: list[Any] = [None, False]
-    if is_main():
-        try:
+    result, is_done = None, False
+    try:
+        if is_main():
             with _by_itself():
-                told = [work(), True]
-        finally:
-            _distributed().broadcast_object_list(told, src=0, group=_group)
-    else:
-        _distributed().broadcast_object_list(told, src=0, group=_group)
-        if not told[1]:
-            with suppress(RuntimeError):
-                barrier()  # until the main process is gone: a launcher ends all as soon as one is
-            raise MainProcessError
-    return told[0]  # type: ignore[no-any-return]
+                result, is_done = work(), True
+    finally:
+        result, is_done = broadcast((result, is_done))
+    if not is_done:
+        with suppress(RuntimeError):
+            barrier()  # until the main process is gone: a launcher ends all as soon as one is
+        raise MainProcessError
+    return result  # type: ignore[return-value]
 
 
 def keep_silent() -> None:
-    """Let this process say nothing but what it ends with."""
+    """Silence logs, warnings and progress bars of this process."""
     import transformers.utils.logging as of_transformers
 
     logging.getLogger().setLevel(logging.CRITICAL + 1)
@@ -161,10 +156,7 @@ def keep_silent() -> None:
 
 
 def check_alike(what: Mapping[str, Any]) -> None:
-    """Refuse processes that were not launched for the same.
-
-    Args:
-        what: must be equal in all, by its name, as JSON values.
+    """Refuse processes that differ in these JSON values, by name.
 
     Raises:
         UserError: in all of them, naming what differs.
@@ -187,7 +179,7 @@ def _distributed() -> Any:
 
 @contextmanager
 def _by_itself() -> Iterator[None]:
-    """A while in which this process, and the libraries it calls, know of no other."""
+    """Hide the other processes from this one and the libraries that it calls."""
     global _alone
     hidden = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
     _alone = True

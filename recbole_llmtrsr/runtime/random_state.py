@@ -1,4 +1,4 @@
-"""Where the generators of random numbers are, as plain values: those of Python, NumPy, torch and a data loader."""
+"""The states of the random generators of Python, NumPy, torch and a data loader, as plain values."""
 
 from __future__ import annotations
 
@@ -12,24 +12,19 @@ import torch
 
 
 def data_randomness(generator: torch.Generator) -> dict[str, Any]:
-    """Where the generators are that make batches: Python's, NumPy's, and a loader's own."""
+    """The states of the generators that make batches: Python's, NumPy's, and that of a loader."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    words = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {
         "python": (version, list(numbers), gauss),
-        "numpy": (
-            str(kind),
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ),
+        "numpy": (str(kind), words, int(position), int(has_gauss), float(cached)),
         "loader": generator.get_state(),
     }
 
 
 def restore_data_randomness(state: dict[str, Any], generator: torch.Generator) -> None:
-    """Put them back."""
+    """Restore what `data_randomness` returned."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
@@ -38,13 +33,13 @@ def restore_data_randomness(state: dict[str, Any], generator: torch.Generator) -
 
 
 def model_randomness() -> dict[str, Any]:
-    """Where torch's generators are, which dropout and the like draw from: the CPU's, and those of all GPUs."""
+    """The states of torch's generators, from which dropout draws: the CPU's, and those of all GPUs."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "gpus": gpus}
 
 
 def restore_model_randomness(state: dict[str, Any]) -> None:
-    """Put them back; GPUs only where there are as many as there were."""
+    """Restore what `model_randomness` returned; those of GPUs only if their number is the same."""
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and len(state["gpus"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["gpus"])
@@ -52,7 +47,7 @@ def restore_model_randomness(state: dict[str, Any]) -> None:
 
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
-    """Put all generators back afterwards, but those of loaders."""
+    """Restore all generators after the block, except those of loaders."""
     own = torch.Generator()
     of_data, of_model = data_randomness(own), model_randomness()
     try:

@@ -1,7 +1,7 @@
 """RecBole 1.2.1 on today's NumPy, pandas, SciPy and torch: small patches, each gone where it is not needed.
 
-Call `apply` once, before the first RecBole `Config` is built. Nothing here imports ray, which `recbole.quick_start`
-alone needs.
+Call `apply` before the first RecBole `Config` is built; it makes each patch once. Nothing here imports ray, which only
+`recbole.quick_start` needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -30,12 +29,7 @@ _applied: set[str] = set()
 
 
 class _Overlay:
-    """A module as seen by one other module: everything is the original's, but for what is overridden.
-
-    Args:
-        module: the module to stand in for.
-        **overrides: the attributes that differ.
-    """
+    """A module as one other module sees it: the original, except for the attributes in ``overrides``."""
 
     def __init__(self, module: ModuleType, **overrides: Any) -> None:
         self.__dict__.update(overrides)
@@ -85,9 +79,6 @@ def read_atomic_files_verbatim() -> bool:
     """
     from recbole.data.dataset import dataset
 
-    if isinstance(dataset.pd, _Overlay):
-        return False
-
     def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
         frame = pd.read_csv(*args, **{**kwargs, "quoting": csv.QUOTE_NONE})
         sequences = [column for column in frame.columns if str(column).endswith("seq")]
@@ -112,7 +103,7 @@ def fill_missing_values() -> bool:
     from recbole.data.dataset.dataset import Dataset
     from recbole.utils import FeatureType
 
-    if _pandas_major() < 3 or Dataset._fill_nan.__module__ == __name__:
+    if _pandas_major() < 3:
         return False
 
     def _fill_nan(self: Any) -> None:
@@ -126,7 +117,7 @@ def fill_missing_values() -> bool:
                     feat[field] = feat[field].fillna(feat[field].mean())
                 else:
                     empty = np.array([], dtype=np.int64 if ftype == FeatureType.TOKEN_SEQ else np.float64)
-                    feat[field] = feat[field].map(partial(_unless_missing, empty=empty))
+                    feat[field] = [empty if isinstance(value, float) else value for value in feat[field]]
 
     Dataset._fill_nan = _fill_nan
     return True
@@ -141,7 +132,7 @@ def measure_sequences_one_by_one() -> bool:
     """
     from recbole.data.dataset import dataset, kg_dataset, sequential_dataset
 
-    if _pandas_major() < 3 or "len" in vars(dataset):
+    if _pandas_major() < 3:
         return False
 
     def len_of_each(values: Any) -> Any:
@@ -161,8 +152,6 @@ def load_own_checkpoints() -> bool:
     """
     from recbole.trainer import trainer
 
-    if isinstance(trainer.torch, _Overlay):
-        return False
     trainer.torch = _Overlay(torch, save=save_checkpoint, load=load_checkpoint)
     return True
 
@@ -170,11 +159,9 @@ def load_own_checkpoints() -> bool:
 def keep_anomaly_detection_off() -> bool:
     """All versions: importing RecBole's sequential models turns autograd's anomaly detection on (SINE's file does).
 
-    It is a debugging mode for the whole process that makes every training step slower. That it is on when the file was
-    imported before says nothing of what the user wants, so it is off afterwards in that case too.
+    It is a debugging mode for the whole process that makes every training step slower. If the file was imported before,
+    the user need not have wanted the mode that is on, so it is turned off in that case too.
     """
-    if keep_anomaly_detection_off.__name__ in _applied:
-        return False
     wanted = torch.is_anomaly_enabled() and _SINE not in sys.modules
     importlib.import_module(_SINE)
     torch.autograd.set_detect_anomaly(wanted)
@@ -190,9 +177,6 @@ def count_every_event_in_pop() -> bool:
     """
     from recbole.model.general_recommender.pop import Pop
 
-    if Pop.calculate_loss.__module__ == __name__:
-        return False
-
     make = Pop.__init__
 
     def make_with_label(self: Any, config: Any, dataset: Any) -> None:
@@ -207,7 +191,6 @@ def count_every_event_in_pop() -> bool:
         self.max_cnt = torch.max(self.item_cnt, dim=0)[0]
         return torch.zeros(1, device=self.device, requires_grad=True)
 
-    calculate_loss.__module__ = __name__
     Pop.__init__, Pop.calculate_loss = make_with_label, calculate_loss
     return True
 
@@ -219,8 +202,6 @@ def draw_with_a_generator() -> bool:
     """
     from recbole.trainer import hyper_tuning
 
-    if isinstance(hyper_tuning.np, _Overlay):
-        return False
     hyper_tuning.np = _Overlay(np, random=_Overlay(np.random, RandomState=np.random.default_rng))
     return True
 
@@ -233,9 +214,6 @@ def keep_ids_as_long_as_they_are() -> bool:
     longer names are cut.
     """
     from recbole.data.dataset import dataset
-
-    if isinstance(dataset.np, _Overlay):
-        return False
 
     def array(values: Any, *args: Any, **kwargs: Any) -> Any:
         is_text = isinstance(values, list) and bool(values) and isinstance(values[0], str)
@@ -260,19 +238,11 @@ PATCHES: tuple[Callable[[], bool], ...] = (
 
 
 def apply() -> tuple[str, ...]:
-    """Apply the patches that the installed versions need; calling it again changes nothing.
-
-    Returns:
-        The names of the patches in force, in the order of `PATCHES`.
-    """
+    """Apply the patches that the installed versions need, once; returns the names of all in force, by `PATCHES`."""
     for patch in PATCHES:
-        if patch():
+        if patch.__name__ not in _applied and patch():
             _applied.add(patch.__name__)
     return tuple(patch.__name__ for patch in PATCHES if patch.__name__ in _applied)
-
-
-def _unless_missing(value: Any, empty: np.ndarray) -> Any:
-    return empty if isinstance(value, float) else value
 
 
 def _pandas_major() -> int:

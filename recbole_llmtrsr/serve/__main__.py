@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 
 from recbole_llmtrsr.errors import UserError, command_line
@@ -29,7 +30,7 @@ def _serve(options: argparse.Namespace) -> int:
     from recbole_llmtrsr.serve.patience import impatient
 
     token = _token(options, is_loopback(options.host))
-    places = dict(_place(one) for one in options.option)
+    places = dict(_option(one) for one in options.option)
     recommender = Recommender.load(
         options.run, options=places, checkpoint=options.checkpoint, most_prompts=options.most_prompts
     )
@@ -55,14 +56,14 @@ def _serve(options: argparse.Namespace) -> int:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=options.shutdown_seconds,
     )
-    if app.state.worker.is_left_behind:  # the interpreter's own end would abort, with the model still at work
+    if app.state.worker.is_left_behind:  # the interpreter would abort at its end, while the model still works
         logging.shutdown()
         os._exit(0)
     return 0
 
 
 def _token(options: argparse.Namespace, loopback: bool) -> str | None:
-    """The token from the environment, which is told to nobody.
+    """The token from the environment, which is never printed or logged.
 
     Raises:
         UserError: there is none, or a guessable one, and the server can be reached from elsewhere.
@@ -82,7 +83,7 @@ def _token(options: argparse.Namespace, loopback: bool) -> str | None:
     return token
 
 
-def _place(text: str) -> tuple[str, object]:
+def _option(text: str) -> tuple[str, object]:
     import yaml
 
     name, equals, value = text.partition("=")
@@ -96,13 +97,10 @@ def _place(text: str) -> tuple[str, object]:
 
 def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
     def checked(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not value >= least:
-            raise argparse.ArgumentTypeError(f"must be a number >= {least:g}, got '{text}'")
-        return value
+        with suppress(ValueError):
+            if (value := kind(text)) >= least:
+                return value
+        raise argparse.ArgumentTypeError(f"must be a number >= {least:g}, got '{text}'")
 
     return checked
 

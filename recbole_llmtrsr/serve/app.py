@@ -1,6 +1,6 @@
 """The endpoints."""
 
-# Without postponed annotations: FastAPI reads them, of functions that are made inside of another one.
+# Without postponed annotations: FastAPI evaluates those of functions that are defined inside another one.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,9 +38,9 @@ class Limits:
         max_waiting: questions that may wait for the model.
         max_prompts: prompts of questions that are answered together.
         max_body: bytes of a request's body.
-        body_seconds: that a client has for sending it.
-        answer_seconds: that a question may take, with its time in line.
-        shutdown_seconds: that what the model works on has at the end.
+        body_seconds: for a client to send the body.
+        answer_seconds: for a question to be answered, its time in the queue included.
+        shutdown_seconds: for the model's current batch to finish when the server ends.
     """
 
     max_waiting: int = 64
@@ -52,14 +52,7 @@ class Limits:
 
 
 def make_app(recommender: Recommender, limits: Limits, token: str | None, only_loopback: bool) -> FastAPI:
-    """The application around a recommender, whose thread begins and ends with it.
-
-    Args:
-        recommender: asked from one thread alone.
-        limits: of size and concurrency.
-        token: that clients must show; None asks for none.
-        only_loopback: refuse requests that name another host.
-    """
+    """The application around a recommender, whose thread starts and ends with it; see `Guard` for the last two."""
     worker = Worker(recommender, limits.max_waiting, limits.max_prompts, lambda *batch: metrics.batch(*batch))
     metrics = Metrics(lambda: worker.n_waiting)
 
@@ -90,8 +83,13 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(400, _unreadable)
 
+    too_late = (
+        f"there was no answer within {limits.answer_seconds:g} seconds: ask about fewer or shorter items, or again when"
+        " fewer questions wait; --answer_seconds of the server allows more"
+    )
+
     async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
-        """Wait for an answer as long as the client does, but not for ever."""
+        """Wait for the answer until the client leaves or its time is over."""
         try:
             query = make()
         except UserError as fault:
@@ -101,15 +99,14 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         except QueueFullError:
             raise HTTPException(503, f"{limits.max_waiting} questions wait already: try again later", _LATER) from None
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(request.receive())  # behind the body comes nothing but the client's leaving
+        gone = asyncio.ensure_future(request.receive())  # after the body, the only message is that the client left
         try:
             waiting: set[asyncio.Future[Any]] = {answer, gone}
-            seconds = limits.answer_seconds
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 worker.leave(future)
                 if not gone.done():
-                    raise HTTPException(504, _too_late(seconds))
+                    raise HTTPException(504, too_late)
                 metrics.left()
                 raise HTTPException(LEFT, "the client left")
             if answer.cancelled():
@@ -148,18 +145,15 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
                 raise UserError(f"shown: {question.shown} is no position among {len(question.candidates)} candidates")
             return recommender.query(history(question), question.candidates)
 
-        told = await answered(request, make, lambda query: worker.explanation(query, question.shown))
-        return replace(told, options=())  # they name files and servers behind this one
+        explanation = await answered(request, make, lambda query: worker.explanation(query, question.shown))
+        return replace(explanation, options=())  # they name files and servers behind this one
 
     @app.get("/health", summary="Whether questions are answered.", responses=_refusals(403, 408, 413) | _DOWN)
     async def health(request: Request) -> JSONResponse:
         state: dict[str, Any] = {"status": "ok" if worker.is_alive else "down"}
         if request.scope.get(TRUSTED, False):
-            state["model"] = recommender.label
-            state["dataset"] = recommender.dataset
-            state["items"] = recommender.n_items
-            state["text_columns"] = recommender.text_columns
-            state["waiting"] = worker.n_waiting
+            state |= {"model": recommender.label, "dataset": recommender.dataset, "items": recommender.n_items}
+            state |= {"text_columns": recommender.text_columns, "waiting": worker.n_waiting}
         return JSONResponse(state, 200 if worker.is_alive else 503)
 
     @app.get(
@@ -192,15 +186,8 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _REFUSALS[status] for status in statuses}
 
 
-def _too_late(seconds: float) -> str:
-    return (
-        f"there was no answer within {seconds:g} seconds: ask about fewer or shorter items, or again when fewer"
-        " questions wait; --answer_seconds of the server allows more"
-    )
-
-
 async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    """What is wrong and where, without what was sent: that may be huge, or no text at all."""
+    """Answer with the faults and their places, without the values, which may be huge, or no text at all."""
     assert isinstance(error, RequestValidationError)
     faults = list(error.errors())
     told = [f"{'.'.join(str(part)[:60] for part in one['loc'])}: {one['msg'][:300]}" for one in faults[:_MOST_FAULTS]]
@@ -212,6 +199,6 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
-    """What no JSON parser gets through (nesting, digits, bytes that are no UTF-8) is malformed like any other."""
-    told = "the body cannot be read as JSON: send UTF-8, numbers of usual length and little nesting"
-    return JSONResponse({"detail": told}, 422)
+    """Answer a body that no JSON parser can read (nesting, digits, bytes that are no UTF-8) like any malformed one."""
+    detail = "the body cannot be read as JSON: send UTF-8, numbers of usual length and little nesting"
+    return JSONResponse({"detail": detail}, 422)

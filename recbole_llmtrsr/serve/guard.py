@@ -1,34 +1,36 @@
-"""What a request must pass before it is read: origin, token, size, patience and type; and its place in the metrics."""
+"""Checks of a request before it is parsed: origin, token, size, time and type; and its count in the metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import time
+from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recbole_llmtrsr.runtime.network import is_loopback
 from recbole_llmtrsr.serve.metrics import Metrics
-from recbole_llmtrsr.serve.origin import refusal
 
 LEFT = 499  # in the metrics: the client left before its answer
-TRUSTED = "recbole_llmtrsr.trusted"  # in the scope: the token was shown, or none is asked for
+TRUSTED = "recbole_llmtrsr.trusted"  # in the scope: the client sent the token, or there is none
 _OPEN = ("/health",)  # without a token
 _JSON = b"application/json"
+_OF_PROXIES = (b"forwarded", b"via", b"x-real-ip")
 
 
 class Guard:
-    """Refuses requests, and hands the others on with their whole body.
+    """Middleware that refuses requests, or passes them on with their whole body.
 
     Args:
-        app: what answers.
+        app: the application.
         metrics: where requests are counted.
-        token: that a client must show; None asks for none.
+        token: that a client must send; None lets all pass.
         max_body: bytes of a request's body.
         body_seconds: that a client has for sending it.
-        only_loopback: refuse requests that name another host, as pages of foreign sites do whose name was bent to this
-            machine, and those that a proxy forwarded.
+        only_loopback: refuse requests that name another host, as pages of foreign sites do by DNS rebinding, and those
+            that a proxy forwarded.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Guard:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
-        foreign = refusal(headers, self._only_loopback)
+        foreign = refused_origin(headers, self._only_loopback)
         if foreign is not None:
             await _refusal(403, foreign)(scope, receive, send)
             return
@@ -97,9 +99,9 @@ class Guard:
         await self._app(scope, replay, send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The body, or the part that shows it to be too large; None where the client left.
+        """The body, or its beginning if that is too large already; None where the client left.
 
-        What is too much is read and forgotten: a client reads no answer before it has sent everything.
+        The rest of a large body is read and discarded, since a client reads no answer before it has sent everything.
         """
         body = bytearray()
         while True:
@@ -110,6 +112,33 @@ class Guard:
                 body += message.get("body", b"")
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def refused_origin(headers: Mapping[bytes, bytes], only_loopback: bool) -> str | None:
+    """Why a request is refused for its origin: a proxy, or a page of another site; None where it is not.
+
+    Args:
+        headers: their names in lower case.
+        only_loopback: there is no token, so that whoever can send a request would be answered.
+
+    >>> refused_origin({b"host": b"127.0.0.1:8000"}, only_loopback=True)
+    >>> refused_origin({b"host": b"example.org"}, only_loopback=True)
+    'this server answers to loopback names alone, such as 127.0.0.1'
+    """
+    if headers.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site":
+        return "Sec-Fetch-Site is cross-site: pages of other sites may not ask; ask from a program, or from a server"
+    if not only_loopback:
+        return None
+    host = headers.get(b"host", b"").decode("latin-1")
+    if not is_loopback(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]):
+        return "this server answers to loopback names alone, such as 127.0.0.1"
+    for name in headers:
+        if name in _OF_PROXIES or name.startswith(b"x-forwarded-"):
+            return (
+                f"a proxy forwarded this request (header {name.decode('latin-1')[:60]}), and this server asks for no"
+                " token: start it with one in the environment variable that --token_variable names, or ask it directly"
+            )
+    return None
 
 
 def _refusal(status: int, detail: str, **headers: str) -> JSONResponse:

@@ -13,11 +13,7 @@ _POWERS = tuple(2.0**n for n in range(11))
 
 
 class Metrics:
-    """Counts requests and what the model is asked.
-
-    Args:
-        n_waiting: how many questions wait now.
-    """
+    """Counts requests, and the questions and prompts that the model works on; ``n_waiting`` gives those that wait."""
 
     def __init__(self, n_waiting: Callable[[], float]) -> None:
         self._registry = own = CollectorRegistry()
@@ -35,7 +31,7 @@ class Metrics:
         Gauge("recommender_waiting_questions", "Questions that wait.", registry=own).set_function(n_waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; paths that are not served are one."""
+        """Count a request; all paths that are not served count as 'other'."""
         known = path if path in _PATHS else "other"
         self._requests.labels(known, str(status)).inc()
         self._seconds.labels(known).observe(seconds)
@@ -45,10 +41,10 @@ class Metrics:
         self._left.inc()
 
     def batch(self, questions: int, prompts: int) -> None:
-        """Count what the model was asked at once."""
+        """Count a batch of the model."""
         self._questions.observe(questions)
         self._prompts.inc(prompts)
 
     def text(self) -> bytes:
-        """All of them."""
+        """All counters, in Prometheus' format."""
         return generate_latest(self._registry)

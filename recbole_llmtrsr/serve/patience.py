@@ -1,4 +1,4 @@
-"""Connections that send no request, too many at once, or read no answer."""
+"""Time-outs for connections that send no request, and back-pressure for those that send ahead or read no answer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MOST_UNREAD = 2**16  # bytes behind a request in work; more is left to the clien
 
 
 class _Backpressure(FlowControl):
-    """Resumes reading once what was read is worked off.
+    """Resumes reading once the requests that were read are answered.
 
-    Uvicorn resumes whenever a request waits for its body or for the client's leaving, and reads up to 256 KiB then, for
+    Uvicorn resumes whenever a request waits for its body or for the client to leave, and then reads up to 256 KiB, for
     a request of 36 bytes.
     """
 
@@ -28,15 +28,15 @@ class _Backpressure(FlowControl):
 
 
 def impatient(seconds: float) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol with bounds on what a client may leave undone.
+    """Uvicorn's protocol with time limits for a client's header and for reading an answer.
 
-    Uvicorn has a timer for idle connections behind an answer alone; here one comes before each request, too, and one
-    while an answer is not read. Requests that a client sends without reading the answers stay in its own buffers. It is
-    the protocol on h11 wherever httptools is installed, too, which makes an object of each of them.
+    Uvicorn itself times idle connections only after an answer. Requests that a client sends without reading the answers
+    stay in its own buffers. The protocol is the one on h11 even where httptools is installed, which makes an object of
+    each of them.
 
     Args:
-        seconds: for the header of the first request, whole; of a later one, behind the time that a connection is kept;
-            and for a client to read what was written, beyond what the sockets hold.
+        seconds: for the whole header of the first request; for that of a later one, after the time that a connection
+            is kept alive; and for a client to read what was written, beyond what the sockets hold.
     """
 
     class Impatient(H11Protocol):  # type: ignore[misc]

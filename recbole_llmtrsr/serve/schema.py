@@ -1,4 +1,4 @@
-"""What is asked over HTTP, with bounds; answers are the package's own dataclasses."""
+"""The bodies of requests, with bounds; answers are the package's dataclasses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GivenItem = _Id | _Texts
 
 
 class Question(BaseModel):
-    """Whose history it is: a known user's, or one given as items."""
+    """A history: that of a known user, or one given as items."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

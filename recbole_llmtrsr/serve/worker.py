@@ -1,4 +1,4 @@
-"""One thread owns the model; questions that wait for it are answered together."""
+"""One thread owns the model, and answers the questions that wait for it in batches."""
 
 from __future__ import annotations
 
@@ -8,33 +8,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from logging import getLogger
-from typing import Any, Protocol
+from typing import Any
 
 from recbole_llmtrsr.explain import Explanation
-from recbole_llmtrsr.recommend.queries import Query
-from recbole_llmtrsr.recommend.ranking import Ranking
+from recbole_llmtrsr.recommend import Query, Ranking, Recommender
 
 logger = getLogger(__name__)
 
 
-class Answering(Protocol):
-    """What answers: a Recommender."""
-
-    def answer(self, queries: Sequence[Query]) -> list[Ranking]:
-        """Rankings, one for each query."""
-        ...
-
-    def explanation(self, query: Query, shown: int | None = None) -> Explanation:
-        """How the ranking of a query came about."""
-        ...
-
-
 class QueueFullError(Exception):
-    """As many questions wait as may."""
+    """The queue holds as many questions as it may."""
 
 
 class NotAnsweredError(Exception):
-    """A question could not be answered; the cause tells why."""
+    """A question could not be answered; the reason is the cause."""
 
 
 @dataclass(eq=False)
@@ -43,29 +30,25 @@ class _Waiting:
     is_explained: bool
     shown: int | None
     future: Future[Any] = field(default_factory=Future)
-    n_prompts: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.n_prompts = self.query.n_prompts
 
 
 class Worker:
     """Answers questions in the order in which they came, several at a time.
 
-    What waits when the model gets free is answered together, in common forward passes, up to a bound on prompts;
-    nothing ever waits for others to come. A question whose asker has left (its future is cancelled) costs nothing. One
-    that fails tells its asker so by a NotAnsweredError, and the thread goes on.
+    When the model gets free, the questions that wait are answered in common forward passes, up to a bound on prompts;
+    no question waits for others to come. A question whose client has left (its future is cancelled) costs nothing. A
+    failure sets a NotAnsweredError in its future, and the thread goes on.
 
     Args:
-        recommender: asked from this thread alone.
+        recommender: used by this thread alone.
         max_waiting: questions that may wait.
         max_prompts: of questions answered together; a single one may have more.
-        observe: told the questions and the prompts of every batch.
+        observe: called with the number of questions and of prompts of every batch.
     """
 
     def __init__(
         self,
-        recommender: Answering,
+        recommender: Recommender,
         max_waiting: int,
         max_prompts: int,
         observe: Callable[[int, int], None] = lambda questions, prompts: None,
@@ -78,14 +61,14 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self, seconds: float | None = None) -> None:
-        """Cancel what waits, answer what is in work, and end the thread.
+        """Cancel waiting questions, finish the current batch, and end the thread.
 
         Args:
-            seconds: that what is in work has; then the thread is left behind, and ends with the process. None waits.
+            seconds: to wait for the batch; then the thread is left behind, and ends with the process. None waits on.
         """
         with self._changed:
             self._is_closing = True
@@ -102,32 +85,28 @@ class Worker:
 
     @property
     def is_left_behind(self) -> bool:
-        """Whether the thread goes on though it was closed."""
+        """Whether the thread still runs after ``close``."""
         return self._thread.is_alive() and self._is_closing
 
     @property
     def n_waiting(self) -> int:
-        """Questions that wait, not counting those in work."""
+        """Questions that wait, without those of the current batch."""
         return len(self._queue)
 
     def ranking(self, query: Query) -> Future[Ranking]:
-        """Wait in line for a ranking.
+        """Queue a question for a ranking.
 
         Raises:
-            QueueFullError: the line is full.
+            QueueFullError: as many questions wait as may.
         """
         return self._enter(_Waiting(query, is_explained=False, shown=None))
 
     def explanation(self, query: Query, shown: int | None) -> Future[Explanation]:
-        """Wait in line for an explanation.
-
-        Raises:
-            QueueFullError: the line is full.
-        """
+        """Queue a question for an explanation; raises as ``ranking``."""
         return self._enter(_Waiting(query, is_explained=True, shown=shown))
 
     def leave(self, future: Future[Any]) -> None:
-        """Drop a question whose asker has left; one in work is answered for nobody."""
+        """Drop a question whose client has left; one of the current batch finishes, and its result is discarded."""
         if future.cancel():
             with self._changed:
                 self._queue = deque(one for one in self._queue if one.future is not future)
@@ -153,18 +132,18 @@ class Worker:
             batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
             try:
                 if batch:
-                    self._observe(len(batch), sum(one.n_prompts for one in batch))
+                    self._observe(len(batch), sum(one.query.n_prompts for one in batch))
                     self._answer(batch)
-            except BaseException as error:  # whatever it is, somebody waits, and others will come
+            except BaseException as error:  # whatever it is, clients wait, and others will come
                 for one in batch:
                     _fail(one, error)
 
     def _taken(self) -> list[_Waiting]:
-        """The first of the line and those behind it that fit; an explanation is told alone."""
+        """The first question of the queue and those behind it that fit; an explanation is a batch alone."""
         batch = [self._queue.popleft()]
-        n_prompts = batch[0].n_prompts
+        n_prompts = batch[0].query.n_prompts
         while self._queue and not batch[0].is_explained and not self._queue[0].is_explained:
-            n_prompts += self._queue[0].n_prompts
+            n_prompts += self._queue[0].query.n_prompts
             if n_prompts > self._max_prompts:
                 break
             batch.append(self._queue.popleft())
@@ -177,7 +156,7 @@ class Worker:
             else:
                 answers = self._recommender.answer([one.query for one in batch])
         except Exception as error:
-            if len(batch) > 1:  # nobody pays for another's question
+            if len(batch) > 1:  # one question's fault is not that of the others
                 for one in batch:
                     self._answer([one])
                 return
@@ -188,7 +167,7 @@ class Worker:
 
 
 def _fail(one: _Waiting, error: BaseException) -> None:
-    """Tell the asker, in an exception that every kind of future can hold; the log tells why."""
+    """Set an exception that every kind of future can hold, and log the reason."""
     if one.future.done():
         return
     logger.error("a question could not be answered", exc_info=error)

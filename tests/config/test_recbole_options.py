@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr.config.checks import unread_options
-from recbole_llmtrsr.config.config import model_options
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
+from recbole_llmtrsr.config.sources import model_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.pipeline import checked_config
 
@@ -93,10 +93,8 @@ def test_it_is_refused_before_any_work_with_its_name_and_what_is_accepted(check,
     [
         ("Pop", {"user_inter_num_interval": "[1,3);(4, inf)", "item_inter_num_interval": None}),
         ("Pop", {"val_interval": {"timestamp": "[0,9]", "item_id": ["i1", "i2"]}}),
-        (
-            "Pop",
-            {"user_inter_num_interval": [2, 9], "val_interval": {"timestamp": (0, 9)}},
-        ),  # as a flag's value is read
+        # As a flag's value is read.
+        ("Pop", {"user_inter_num_interval": [2, 9], "val_interval": {"timestamp": (0, 9)}}),
         ("GRU4Rec", {"clip_grad_norm": {"max_norm": 1, "norm_type": 2}, "learner": "AdamW", "state": None}),
         ("GRU4Rec", {"loss_type": "BPR", "epochs": 2.0, "dropout_prob": 0, "use_gpu": 0}),
         ("BPR", {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": None}}),

@@ -5,14 +5,7 @@ import re
 
 import pytest
 
-from recbole_llmtrsr.config.settings import (
-    OPTION_NAMES,
-    PromptSettings,
-    Settings,
-    all_options,
-    type_name,
-    unknown_options,
-)
+from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, all_options, type_name, unknown_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import DOMAINS
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS
@@ -136,11 +129,7 @@ def test_what_yaml_and_flags_leave_open_is_settled(name, given, read):
         ("adam_betas", 0.9, "adam_betas must be two numbers in [0, 1), got [0.9]"),
         ("warmup_ratio", 1.5, "warmup_ratio must be between 0 and 1, got 1.5"),
         ("lora_dropout", 1, "lora_dropout must be below 1, got 1.0"),
-        (
-            "builtin_n_heads",
-            3,
-            "builtin_hidden_size must be a multiple of 2 x builtin_n_heads (6), got 128",
-        ),
+        ("builtin_n_heads", 3, "builtin_hidden_size must be a multiple of 2 x builtin_n_heads (6), got 128"),
     ],
 )
 def test_a_fault_names_the_value_and_what_is_accepted(name, value, message):
@@ -188,17 +177,6 @@ def test_fields_of_a_request_are_any_json():
     assert Settings.from_options({"summarizer_request": None}).summary.summarizer_request == {}
 
 
-def test_types_are_named_in_words():
-    names = {spec.name: type_name(kind) for _, spec, kind in all_options()}
-    assert [names[n] for n in ("block_size", "answers", "item_text_fields", "prompt_templates", "result_dir")] == [
-        "int",
-        "list of str",
-        "list of str or ~",
-        "mapping of str to str",
-        "str or ~",
-    ]
-
-
 def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
     names = dict.fromkeys(["blok_size", "epocs", "zebra", "block_size", "epochs"])
     assert unknown_options(names, {"epochs"}) == (
@@ -208,10 +186,6 @@ def test_a_near_miss_is_a_fault_and_a_stranger_is_not():
         ],
         ["zebra"],
     )
-
-
-def test_groups_can_be_built_alone():
-    assert PromptSettings(n_recent_items=3).max_prompt_tokens == 1024
 
 
 def test_an_unfinished_block_must_be_covered_by_the_recent_items():

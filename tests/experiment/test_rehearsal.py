@@ -46,11 +46,8 @@ def test_what_a_model_does_not_accept_is_told_before_another_trains(options, mod
 @pytest.mark.parametrize(
     ("model", "option"),
     [
-        ("LLMTRSR", "backbone"),
-        ("LLMTRSR", "summarizer"),
-        ("HLLM", "backbone"),
-        ("LLMSeqSim", "text_encoder"),
-        ("SASRec", "text_init"),
+        *(("LLMTRSR", "backbone"), ("LLMTRSR", "summarizer"), ("HLLM", "backbone")),
+        *(("LLMSeqSim", "text_encoder"), ("SASRec", "text_init")),
     ],
 )
 def test_a_model_of_language_that_is_not_there_is_told_before_another_trains(options, model, option):
@@ -64,14 +61,9 @@ def test_users_who_chose_all_items_are_told_with_the_filter(options, atomic_fold
     (atomic_folder / "tiny" / "tiny.inter").write_text(
         "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n"
     )
+    given = {**options, "candidate_exclusion": "target", "catalogue": "interactions"}
     with pytest.raises(UserError, match="Some users have interacted with all items.*user_inter_num_interval"):
-        rehearse(
-            [
-                checked_config(
-                    "BPR", "tiny", [], {**options, "candidate_exclusion": "target", "catalogue": "interactions"}
-                )
-            ]
-        )
+        rehearse([checked_config("BPR", "tiny", [], given)])
 
 
 def test_of_many_events_it_reads_the_first_and_leaves_nothing_behind(options, monkeypatch, atomic_folder):

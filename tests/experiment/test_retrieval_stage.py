@@ -19,20 +19,11 @@ from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.retrieval.trained import TrainedRetriever
 
 N_USERS, N_EVENTS, N_ITEMS = 16, 7, 23
+OF_LLMTRSR = {**toy.SMALL, "train_neg_sample_args": toy.TINY["train_neg_sample_args"], "rerank_top_k": 5}
 TINY = {
-    "data_path": "data",
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 2,
-    "summary": "none",
-    "eval_args": {"mode": "full"},
-    "topk": [1, 5, 10],
-    "metrics": ["Recall", "MRR", "NDCG"],
-    "train_batch_size": 64,
-    **{f"LLMTRSR.{name}": value for name, value in toy.SMALL.items()},
-    "LLMTRSR.train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
-    "LLMTRSR.rerank_top_k": 5,
+    **{name: value for name, value in toy.TINY.items() if name not in {*OF_LLMTRSR, "candidate_exclusion"}},
+    **{"epochs": 2, "summary": "none", "eval_args": {"mode": "full"}, "topk": [1, 5, 10], "train_batch_size": 64},
+    **{f"LLMTRSR.{name}": value for name, value in OF_LLMTRSR.items()},
 }
 _numbers = itertools.count()
 
@@ -232,6 +223,7 @@ def test_users_split_by_another_seed_are_another_split():
             "blend: ~ is tuned on the validation set, which is empty",
         ),
         ({"retriever": "text", "blend": 1.5}, "blend must be between 0 and 1, got 1.5"),
+        ({"retriever": "text", "hard_negative_ratio": 1.5}, "hard_negative_ratio must be between 0 and 1, got 1.5"),
         ({"retriever": "text", "max_full_sort_scores": 79}, "16 histories x 5 items = 80 candidates"),
     ],
 )
@@ -273,12 +265,6 @@ def test_an_explanation_shows_the_items_that_were_ranked_anew(user):
     assert len(set(re.findall(r"<code[^>]*>(i\d+)</code>", ranked))) == 5
 
 
-def test_the_result_file_tells_of_the_pair():
-    pair, _ = run("LLMTRSR", retriever="text")
-    (file,) = Path("out").glob("*/result.json")
-    assert json.loads(file.read_text())["reranking"] == pair["reranking"]
-
-
 def test_training_meets_what_the_retriever_finds(monkeypatch):
     batches, calculate_loss = [], LLMTRSR.calculate_loss
 
@@ -298,11 +284,6 @@ def test_training_meets_what_the_retriever_finds(monkeypatch):
     for model, rows in batches:
         top = model.reranking.top(rows)[1]
         assert (top == rows["item_id"][:, None]).any(1)[rows["label"] == 0].all()
-
-
-def test_more_than_all_negatives_is_refused():
-    with pytest.raises(UserError, match="hard_negative_ratio must be between 0 and 1, got 1.5"):
-        run("LLMTRSR", retriever="Pop", hard_negative_ratio=1.5)
 
 
 def test_a_model_of_the_comparison_retrieves_with_its_own_seed():

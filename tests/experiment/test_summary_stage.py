@@ -17,17 +17,7 @@ from recbole_llmtrsr.summarizer.writers import make_writer
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 
 # Histories of 'tiny' with at least one event before the target: 0, 1, 2, 5 - 1 for 'ties', 6 and 8 - 1 for the others.
-OPTIONS = {
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "WARNING",
-    "epochs": 1,
-    "eval_args": {"mode": "uni2"},
-    "candidate_exclusion": "target",
-    "block_size": 2,
-    "summary_store": "store.sqlite",
-    **toy.SMALL,
-}
+OPTIONS = {**toy.TINY, "eval_args": {"mode": "uni2"}, "block_size": 2, "summary_store": "store.sqlite"}
 
 
 @pytest.fixture
@@ -37,9 +27,7 @@ def run(tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sys.argv", ["test"])
 
     def run(**options: Any) -> tuple[dict[str, Any], Path]:
-        results, folder = compare(
-            ["LLMTRSR"], "tiny", config_dict={"data_path": str(atomic_folder), **OPTIONS, **options}
-        )
+        results, folder = compare(["LLMTRSR"], "tiny", config_dict={**OPTIONS, **options})
         return results[0], folder
 
     return run
@@ -181,12 +169,8 @@ def test_one_user_is_explained_with_scores_and_without(run: Any) -> None:
     assert "no model was trained" in (folder / "explain-six.html").read_text(encoding="utf-8")
 
 
-def test_one_model_alone_can_stop_with_its_summaries(
-    tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
-    options = {"data_path": str(atomic_folder), **OPTIONS, "LLMTRSR.summarize_only": True}
+def test_one_model_alone_can_stop_with_its_summaries(run: Any) -> None:
+    options = {**OPTIONS, "LLMTRSR.summarize_only": True}
     for models in (["LLMTRSR", "Pop"], ["Pop", "LLMTRSR"]):
         results, folder = compare(models, "tiny", config_dict=options)
         assert ["test_result" in result for result in results] == [model == "Pop" for model in models]
@@ -217,9 +201,9 @@ def test_the_command_line_prints_the_cost_and_no_table(
     run: Any, atomic_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = [
-        "--model=LLMTRSR,Pop", "--dataset=tiny", f"--data_path={atomic_folder}", "--use_gpu=False", "--dry_run=True",
-        "--eval_args={'mode': 'uni2'}", "--candidate_exclusion=target", "--max_prompt_tokens=400",
-    ]  # fmt: skip
+        *("--model=LLMTRSR,Pop", "--dataset=tiny", f"--data_path={atomic_folder}", "--use_gpu=False", "--dry_run=True"),
+        *("--eval_args={'mode': 'uni2'}", "--candidate_exclusion=target", "--max_prompt_tokens=400"),
+    ]
     monkeypatch.setattr("sys.argv", ["x", *flags])
     assert main(flags) == 0
     printed = capsys.readouterr().out

@@ -8,7 +8,8 @@ import torch
 import toy
 import yaml
 
-from recbole_llmtrsr.config.config import Config, properties_dir
+from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import properties_dir
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -15,16 +13,14 @@ from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import page, text
 from recbole_llmtrsr.llm.builtin import train_tokenizer
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
 from recbole_llmtrsr.recommend import Recommender
 
 LAMP = {"title": "Golden lamp", "maker": "Oslo"}
 RATINGS = {
-    "eval_args": {"mode": "labeled"},
-    "metrics": ["RMSE"],
-    "valid_metric": "RMSE",
-    "LABEL_FIELD": "rating",
-    "objective": "regression",
-    "train_neg_sample_args": None,
+    **{"eval_args": {"mode": "labeled"}, "metrics": ["RMSE"], "valid_metric": "RMSE", "LABEL_FIELD": "rating"},
+    **{"objective": "regression", "train_neg_sample_args": None},
     "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
 }
 
@@ -87,10 +83,8 @@ def test_of_impressions_the_history_is_that_of_the_first_click(train, home):
     def chosen(user, event):
         return f"i{(5 * user + event * (1 + user % 3)) % 23}"
 
-    rows = [
-        (f"u{u}", 6, [chosen(u, 6), chosen(u, 7)], sorted({"i1", "i9", "i20"} - {chosen(u, e) for e in range(9)}))
-        for u in range(12)
-    ]
+    others = [sorted({"i1", "i9", "i20"} - {chosen(u, event) for event in range(9)}) for u in range(12)]
+    rows = [(f"u{u}", 6, [chosen(u, 6), chosen(u, 7)], others[u]) for u in range(12)]
     write_candidate_file(home / "data" / "toy" / "toy.impressions.npz", CandidateFile.from_rows(rows))
     eval_args = {"mode": {"valid": "uni5", "test": "impressions"}, "split": {"US": [6, 3, 3]}}
     recommender = check_equal(run := train(eval_args=eval_args))
@@ -176,9 +170,7 @@ def test_items_never_seen_have_scores_of_their_own(recommender):
     ranking = recommender.rank("u3", [*lamps, "i2"])
     assert {one.item for one in ranking.items} == {"new0", "new1", "new2", "i2"}
     assert len({round(one.score, 6) for one in ranking.items}) == 4
-    assert [("new0", "new1", "new2", "i2")[one.position] for one in ranking.items] == [
-        one.item for one in ranking.items
-    ]
+    assert all(one.item == ("new0", "new1", "new2", "i2")[one.position] for one in ranking.items)
     assert [one.rank for one in ranking.items] == [1, 2, 3, 4]
 
 
@@ -194,11 +186,6 @@ def test_batch_mates_and_order_change_no_score(recommender, trained):
         assert {one.position: one.score for one in alone.items} == pytest.approx(expected, abs=1e-5)
         assert {last - one.position: one.score for one in backwards.items} == pytest.approx(expected, abs=1e-5)
     assert recommender.answer([]) == []
-
-
-def test_equal_texts_share_their_rank(recommender):
-    ranking = recommender.rank("u3", ["i1", {"title": "blue kettle", "maker": "Graz"}])
-    assert [(one.position, one.rank) for one in ranking.items] == [(0, 1.5), (1, 1.5)]
 
 
 def test_long_texts_are_cut_and_told(recommender):
@@ -287,11 +274,11 @@ def test_an_explanation_tells_the_best_candidate_or_the_one_asked_for(recommende
 
 def test_nothing_of_the_model_grows_with_what_is_asked(recommender):
     model = recommender._model
-    before = (len(model.prompts._prefixes), len(recommender._office._writer._catalogue._keys))
+    before = (len(model.prompts._prefixes), len(recommender._summaries._writer._catalogue._keys))
     for n in range(30):
         recommender.rank([{"title": f"lamp {n}"}, "i1"], [{"title": f"desk {n}"}])
     assert len(model.prompts._prefixes) == before[0] == 0
-    assert len(recommender._office._writer._catalogue._keys) <= 23
+    assert len(recommender._summaries._writer._catalogue._keys) <= 23
 
 
 def test_the_package_offers_the_class():
@@ -306,45 +293,20 @@ def test_queries_are_values(recommender):
     assert (query.n_prompts, recommender.search_query("u3", 2).n_prompts) == (1, 23)
 
 
-class Summarizer(BaseHTTPRequestHandler):
-    """Says 'likes lamps', or 500 while it is down."""
-
-    is_down = False
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        self.answer({"data": [{"id": "tiny"}]})
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        message = {"role": "assistant", "content": "likes lamps"}
-        self.answer({"choices": [{"message": message, "finish_reason": "stop"}]}, 500 if Summarizer.is_down else 200)
-
-    def answer(self, content, status=200):
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def test_an_extract_in_place_of_a_summary_is_told_of_the_history_that_it_stands_for(train):
+def test_an_extract_in_place_of_a_summary_is_told_of_the_history_that_it_stands_for(train, monkeypatch):
     pytest.importorskip("openai", reason="needs the extra 'server'")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Summarizer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        asked = {"summarizer": f"openai:tiny@http://127.0.0.1:{server.server_port}/v1", "summarizer_retries": 0}
-        run = train(**asked, summary_store=None, n_recent_items=4)
-        recommender = Recommender.load(run.folder, options=asked)
-        known = recommender.rank("u3", ["i1", "i2"])
-        assert (known.summary, known.is_replaced) == ("likes lamps", False)
-        Summarizer.is_down = True
-        new = ["i5", "i6", "i7", "i8", "i9"]
-        again, replaced = recommender.rank_many([("u3", ["i1", "i2"]), (new, ["i1", "i2"])])
-        assert (again.summary, again.is_replaced, again.scores) == ("likes lamps", False, known.scores)
-        assert replaced.is_replaced
-        assert replaced.summary not in ("", "likes lamps")
-        Summarizer.is_down = False
-        assert not recommender.rank(new, ["i1", "i2"]).is_replaced
-        server.shutdown()
+    answer = GeneratedText("likes lamps")
+    monkeypatch.setattr(
+        ServerGenerator, "generate", lambda self, prompts, limit: ((i, answer) for i in range(len(prompts)))
+    )
+    asked = {"summarizer": "openai:tiny@http://server.invalid/v1"}
+    recommender = Recommender.load(train(**asked, summary_store=None, n_recent_items=4).folder, options=asked)
+    known = recommender.rank("u3", ["i1", "i2"])
+    assert (known.summary, known.is_replaced) == ("likes lamps", False)
+    new, answer = ["i5", "i6", "i7", "i8", "i9"], GenerationFailure("status 500")
+    again, replaced = recommender.rank_many([("u3", ["i1", "i2"]), (new, ["i1", "i2"])])
+    assert (again.summary, again.is_replaced, again.scores) == ("likes lamps", False, known.scores)
+    assert replaced.is_replaced
+    assert replaced.summary not in ("", "likes lamps")
+    answer = GeneratedText("likes lamps")
+    assert not recommender.rank(new, ["i1", "i2"]).is_replaced

@@ -11,7 +11,7 @@ import torch
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend import Recommender
-from recbole_llmtrsr.recommend.saved_run import NAMING, PLACES
+from recbole_llmtrsr.recommend.run_options import NAMING, PLACES
 from recbole_llmtrsr.runtime import checkpoints
 
 
@@ -28,11 +28,13 @@ def changed(trained, folder, **values):
     return folder
 
 
-def with_checkpoint(trained, folder, **parts):
-    """The run with another checkpoint, its backbone's folder beside it."""
+def with_checkpoint(trained, folder, planted=None, **parts):
+    """The run with another checkpoint, its backbone's folder beside it; with options that it did not have."""
     old = trained.result["checkpoint"]
     saved = {**torch.load(old, weights_only=True), **parts}
-    changed(trained, folder, checkpoint=str(folder / "own.pth"), options=parts.get("config", trained.result["options"]))
+    if planted:
+        saved["config"] = {**saved["config"], **planted}
+    changed(trained, folder, checkpoint=str(folder / "own.pth"), options=saved.get("config"))
     torch.save({name: value for name, value in saved.items() if value is not ...}, folder / "own.pth")
     shutil.copytree(old.removesuffix(".pth"), folder / "own")
     return folder
@@ -89,15 +91,19 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
     assert "does not tell its options and data" in refusal(old)
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    other = with_checkpoint(trained, tmp_path / "other", config={**saved, "model": "TALLRec"})
-    assert "is of a TALLRec, the run in" in refusal(other)
 
 
-def test_weights_of_another_size_are_told(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "builtin_hidden_size": 24})
-    assert "the checkpoint holds other weights than this model trains" in refusal(folder)
+OTHERS = [
+    ({"model": "TALLRec"}, "is of a TALLRec, the run in"),
+    ({"builtin_hidden_size": 24}, "the checkpoint holds other weights than this model trains"),
+    ({"summarizer": "evil/model"}, "takes its summarizer 'evil/model' from the model hub"),
+    ({"summarizer": "evil"}, "takes its summarizer 'evil' from the model hub"),
+]
+
+
+@pytest.mark.parametrize(("planted", "message"), OTHERS)
+def test_a_checkpoint_whose_options_do_not_fit_or_ask_the_hub_is_refused(trained, tmp_path, planted, message):
+    assert message in refusal(with_checkpoint(trained, tmp_path / "run", planted))
 
 
 def test_another_tokenizer_is_told(trained, tmp_path):
@@ -165,8 +171,7 @@ def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_
 
 
 def test_code_of_a_model_is_run_only_if_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "trust_remote_code": True})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"trust_remote_code": True})
     assert "options={'trust_remote_code': True}" in refusal(folder)
     Recommender.load(folder, options={"trust_remote_code": True})
 
@@ -194,10 +199,9 @@ def test_options_in_a_checkpoint_from_elsewhere_trust_nothing_and_beat_nothing(t
 
 
 def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     server = "openai:m@http://127.0.0.1:9/v1"
-    planted = {**saved, "summarizer": server, "summarizer_api_key_variable": "HOME"}
-    folder = with_checkpoint(trained, tmp_path / "run", config=planted)
+    planted = {"summarizer": server, "summarizer_api_key_variable": "HOME"}
+    folder = with_checkpoint(trained, tmp_path / "run", planted)
     assert f"options={{'summarizer': '{server}'}}" in refusal(folder)
     recommender = Recommender.load(folder, options={"summarizer": "openai:m@http://127.0.0.1:8/v1"})
     assert recommender._config.settings.summary.summarizer_api_key_variable == "SUMMARIZER_API_KEY"
@@ -207,9 +211,8 @@ def test_histories_and_keys_go_only_where_it_is_said_again(trained, tmp_path):
 
 
 def test_a_store_outside_of_the_folder_is_written_only_if_said_again(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     store = tmp_path / "elsewhere" / "own.sqlite"
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summary_store": str(store)})
+    folder = with_checkpoint(trained, tmp_path / "run", planted={"summary_store": str(store)})
     assert f"keeps what it makes in {store} (summary_store), outside of this folder" in refusal(folder)
     assert not store.exists()
     Recommender.load(folder, options={"summary_store": str(store)})
@@ -231,7 +234,7 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
     folder = with_checkpoint(
         trained,
         tmp_path / "run",
-        config={**saved["config"], **planted},
+        planted,
         given_options={**saved["given_options"], **planted, "eval_args": {"mode": "full"}},
     )
     if name in PLACES and NAMING[name] != "read":
@@ -243,23 +246,15 @@ def test_no_option_that_names_a_model_or_a_place_is_taken_unasked(trained, tmp_p
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("summarizer", ["evil/model", "evil"])
-def test_a_summarizer_of_the_hub_is_asked_for_only_if_said_again(trained, tmp_path, summarizer):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
-    folder = with_checkpoint(trained, tmp_path / "run", config={**saved, "summarizer": summarizer})
-    assert f"takes its summarizer '{summarizer}' from the model hub" in refusal(folder)
-
-
 def test_what_a_run_does_not_read_is_no_matter(trained, tmp_path):
-    saved = torch.load(trained.result["checkpoint"], weights_only=True)["config"]
     planted = {"text_encoder": "evil/model", "vector_dir": "/elsewhere", "text_init": "evil/model"}
-    Recommender.load(with_checkpoint(trained, tmp_path / "run", config={**saved, **planted}))
+    Recommender.load(with_checkpoint(trained, tmp_path / "run", planted=planted))
 
 
 def test_the_checkpoint_of_another_run_is_refused(trained, train):
     other = train(seed=7)
-    assert "is of another run than" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
-    assert "(seed: 7, not 2020)" in refusal(trained.folder, checkpoint=other.result["checkpoint"])
+    message = refusal(trained.folder, checkpoint=other.result["checkpoint"])
+    assert f"is of another run than {trained.folder} (seed: 7, not 2020)" in message
 
 
 def test_loading_changes_neither_random_numbers_nor_trust(trained):
@@ -299,8 +294,7 @@ def test_command_line_flags_do_not_reach_a_saved_run(trained, monkeypatch):
 
 
 def test_one_of_several_seeds_is_read_back_as_it_was(home, tiny_options):
-    results, folder = compare(
-        ["LLMTRSR"], "toy", config_dict={**tiny_options, "seeds": [5, 6], "result_dir": str(home / "s")}
-    )
+    options = {**tiny_options, "seeds": [5, 6], "result_dir": str(home / "s")}
+    _, folder = compare(["LLMTRSR"], "toy", config_dict=options)
     rankings = [Recommender.load(folder / f"seed-{seed}").rank("u3", ["i1"]).scores for seed in (5, 6)]
     assert rankings[0] != rankings[1]

@@ -67,15 +67,6 @@ def test_the_refusal_names_the_file_and_its_remedy_works(seen: Any, tmp_path: Pa
     assert mark.exists()
 
 
-def test_trust_taken_back_refuses_again(seen: Any, tmp_path: Path) -> None:
-    checkpoints.trust_checkpoints(True)
-    checkpoints.trust_checkpoints(False)
-    mark = tmp_path / "mark"
-    with pytest.raises(UserError, match="trust_checkpoint"):
-        seen.load(_foreign(tmp_path / "foreign.pth", mark, "archive"))
-    assert not mark.exists()
-
-
 def test_a_checkpoint_of_tensors_and_plain_values_from_elsewhere_is_accepted(seen: Any, tmp_path: Path) -> None:
     torch.save({"epoch": 3, "state_dict": {"weight": torch.tensor([1.0, 2.0])}}, tmp_path / "plain.pth")
     loaded = seen.load(tmp_path / "plain.pth", map_location="cpu")

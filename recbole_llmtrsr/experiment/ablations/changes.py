@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,6 @@ import numpy.typing as npt
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.experiment.ablations.other_users import others_texts
 from recbole_llmtrsr.model.assembly import prompt_builder, recommender_templates
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.prompt.builder import PromptBuilder
@@ -19,10 +20,10 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 @dataclass(frozen=True)
 class ChangedPrompts:
-    """What prompts are made of.
+    """A builder of prompts, and the texts and items that it is given.
 
     Attributes:
-        builder: makes them, from nothing but the two below.
+        builder: makes the prompts from the two below alone.
         summary: preference summary of a history id.
         history: item ids of a history id, oldest first.
     """
@@ -37,12 +38,7 @@ class ChangedPrompts:
 
 
 class TrainedModel:
-    """A trained model and the split it was tested on.
-
-    Args:
-        model: an LLMTRSR.
-        dataset: the split, an LLMTRSRDataset that holds the summaries.
-        seed: of what ablations draw.
+    """A trained model, the split it was tested on, which holds the summaries, and the seed of what ablations draw.
 
     Attributes:
         history_ids: by row of the split.
@@ -149,3 +145,42 @@ def _check_summary(tested: TrainedModel) -> None:
 def _check_recent_items(tested: TrainedModel) -> None:
     if tested.settings.prompt.n_recent_items == 0:
         raise UserError("the prompts have no recent items (n_recent_items: 0)")
+
+
+def others_texts(users: Sequence[Hashable], history_ids: Sequence[int], texts: Sequence[str], seed: int) -> list[str]:
+    """Draw, for the text of each row, one of another user that the row's user does not have, all rows equally likely.
+
+    An empty text stays as it is, and is never drawn. The history ids and the seed determine the draws.
+
+    Raises:
+        UserError: a row has nothing to draw from.
+
+    >>> others_texts(["ann", "ann", "bo", "bo"], [1, 2, 3, 4], ["tea", "tea", "salt", ""], seed=0)
+    ['salt', 'salt', 'tea', '']
+    """
+    pool = sorted(text for text in texts if text)
+    if not pool:
+        raise UserError("no history has a summary")
+    n_with = Counter(pool)
+    own: dict[Hashable, set[str]] = {user: set() for user in users}
+    for user, text in zip(users, texts):
+        own[user].add(text)
+    n_others = {user: len(pool) - sum(n_with[text] for text in held) for user, held in own.items()}
+    n_without = sum(n_others[user] == 0 for user, text in zip(users, texts) if text)
+    if n_without:
+        raise UserError(
+            f"for {n_without} of {len(pool)} summaries, no other user has one that is not also their user's"
+        )
+    return [
+        _drawn(pool, own[user], int(np.random.default_rng((seed, history_id)).integers(n_others[user]))) if text else ""
+        for user, history_id, text in zip(users, history_ids, texts)
+    ]
+
+
+def _drawn(pool: Sequence[str], own: Collection[str], place: int) -> str:
+    """The text at a place of the sorted pool from which the user's own texts are removed."""
+    for text in sorted(own):
+        begin, end = bisect_left(pool, text), bisect_right(pool, text)
+        if begin <= place:
+            place += end - begin
+    return pool[place]

@@ -1,4 +1,4 @@
-"""Ablations: the test again with parts of the prompts taken away or changed, to tell what the trained model reads.
+"""Ablations: the test again with parts of the prompts removed or changed, to show what the trained model reads.
 
 Nothing is trained and nothing else differs: the same weights, candidates, budgets, precision and metrics. If an
 ablation leaves the metrics unchanged, the model ignores that part of the prompt. The opposite does not follow: a
@@ -23,13 +23,13 @@ from recbole_llmtrsr.experiment.ablations.changes import ABLATIONS, TrainedModel
 
 @dataclass(frozen=True)
 class AblationRows:
-    """What the evaluation of an ablation gave; rows in the order of the test data, as in the test itself.
+    """The evaluation of an ablation, with rows in the order of the test.
 
     Attributes:
         values: metrics by name, each [n_rows].
         ranks: expected rank of the target. [n_rows]
-        n_changed: histories whose prompt is another than in the test, the candidates apart.
-        trims: what the changed prompts had no room for.
+        n_changed: histories whose prompt before the candidate differs from that of the test.
+        trims: counts of what the changed prompts had no room for.
     """
 
     values: Mapping[str, npt.NDArray[np.float64]]
@@ -40,12 +40,7 @@ class AblationRows:
 
 @dataclass(frozen=True)
 class Ablations:
-    """All ablations of a trained model.
-
-    Attributes:
-        rows: by ablation.
-        left_out: why the others were not made, by ablation.
-    """
+    """All ablations of a trained model by name, or the reason why one is left out."""
 
     rows: Mapping[str, AblationRows]
     left_out: Mapping[str, str]
@@ -65,15 +60,12 @@ def run_ablations(
         test_data: the loader of the test.
         seed: of the shuffles and of the other users; the same one changes the prompts of every model alike.
         show_progress: show a bar for each ablation.
-
-    Raises:
-        UserError: a fault of the evaluation itself.
     """
     tested = TrainedModel(trainer.model, test_data._dataset, seed)
     own = tested.prompts()
     rows: dict[str, AblationRows] = {}
     left_out: dict[str, str] = {}
-    # A run's summary at wandb tells its test, not its last ablation.
+    # A run's summary at wandb shows its test, not its last ablation.
     at_wandb, trainer.wandblogger.log_wandb = trainer.wandblogger.log_wandb, False
     try:
         for name, change in ABLATIONS.items():

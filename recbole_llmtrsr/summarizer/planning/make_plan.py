@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.summarizer.jobs import Kind
 from recbole_llmtrsr.summarizer.paradigms import Write, merge_levels, recurrent, summarize_blocks
 from recbole_llmtrsr.summarizer.planning.plan import Plan

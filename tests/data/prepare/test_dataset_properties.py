@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import recbole
 
-from recbole_llmtrsr.config.config import properties_dir
+from recbole_llmtrsr.config.sources import properties_dir
 from recbole_llmtrsr.data.prepare import CONVERTERS
 from recbole_llmtrsr.data.prepare.converters import amazon_m2, amazon_reviews, mind, movielens
 

@@ -19,24 +19,10 @@ from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
 COLOURS = ("red", "green", "blue", "black", "white", "pink", "gold", "grey")
 OPTIONS = {
-    "use_gpu": False,
-    "show_progress": False,
-    "state": "ERROR",
-    "eval_args": {"mode": "uni5"},
-    "candidate_exclusion": "target",
-    "item_text_labels": False,
-    "n_recent_items": 2,
-    "max_prompt_tokens": 200,
-    "builtin_hidden_size": 32,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
-    "metrics": ["MRR"],
-    "topk": [5],
-    "valid_metric": "MRR@5",
-    "epochs": 6,
-    "learning_rate": 0.01,
-    "train_batch_size": 80,
+    **toy.TINY,
+    **{"eval_args": {"mode": "uni5"}, "metrics": ["MRR"], "topk": [5], "valid_metric": "MRR@5"},
+    **{"item_text_labels": False, "n_recent_items": 2, "max_prompt_tokens": 200, "builtin_hidden_size": 32},
+    **{"epochs": 6, "learning_rate": 0.01, "train_batch_size": 80},
     "train_neg_sample_args": {"distribution": "uniform", "sample_num": 4},
 }
 
@@ -55,9 +41,8 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             folder = tmp_path_factory.mktemp("run")
             patch.chdir(folder)
             items = {user: [f"no{n}" for n in walk] for user, walk in walks.items()}
-            toy.write_atomic(
-                folder / "data" / "toy", toy.events_of(items), [f"no{n}\t{colour}" for n, colour in enumerate(COLOURS)]
-            )
+            colours = [f"no{n}\t{colour}" for n, colour in enumerate(COLOURS)]
+            toy.write_atomic(folder / "data" / "toy", toy.events_of(items), colours)
             config = Config(LLMTRSR, "toy", [], {**OPTIONS, "data_path": str(folder / "data"), **options})
             dataset = LLMTRSRDataset(config)
             (train, _, test), *_ = make_loaders(config, dataset)

@@ -1,0 +1,129 @@
+"""What a user's options are read from: property files, presets and flags; and the names that RecBole's options have."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+from recbole_llmtrsr.config.option_kinds import options_of
+from recbole_llmtrsr.config.settings import OPTION_NAMES
+from recbole_llmtrsr.errors import UserError
+
+RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
+
+
+def properties_dir() -> Path:
+    """The folder of our property files: beside the package in a checkout, inside it once installed."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "model" / "LLMTRSR.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no property files beside or inside {package}: reinstall recbole_llmtrsr")
+
+
+def recbole_properties() -> Path:
+    """The folder of RecBole's property files."""
+    spec = importlib.util.find_spec("recbole")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "properties"
+
+
+def preset_files(name: str) -> list[Path]:
+    """The property files of a preset, weakest first: it may name another preset that it builds on.
+
+    Raises:
+        UserError: no such preset.
+    """
+    folder = properties_dir() / "presets"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
+    file = folder / f"{name}.yaml"
+    base = option_from_sources("preset", [file], {})
+    return [*(preset_files(base) if base else []), file]
+
+
+def read_properties(file: Path, loader: Any = yaml.SafeLoader) -> dict[str, Any]:
+    """The options of a property file, by a loader of PyYAML's; RecBole's also reads ``1e-3`` as a number.
+
+    Raises:
+        UserError: it cannot be read, or holds something other than options.
+    """
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"property file {file} cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"property file {file} must hold 'option: value' lines, it holds a {type(content).__name__}")
+    if names := [name for name in content if not isinstance(name, str)]:
+        raise UserError(f"property file {file}: option names must be words, got {names}: quote them if they are meant")
+    return content
+
+
+def option_from_sources(name: str, config_files: Sequence[str | Path], config_dict: Mapping[str, Any]) -> Any:
+    """A value that is needed before a Config can be made (model, dataset), from the dictionary or the files."""
+    sources = (config_dict, *(read_properties(Path(file)) for file in reversed(config_files)))
+    return next((source[name] for source in sources if name in source), None)
+
+
+def flags(arguments: Iterable[str]) -> dict[str, str]:
+    """The flags ``--name=value`` among the arguments of a command line.
+
+    Raises:
+        UserError: a flag has two values.
+    """
+    given: dict[str, str] = {}
+    for argument in arguments:
+        flag = re.fullmatch(r"--([\w.@-]+)=(.*)", argument, flags=re.DOTALL)
+        if flag is None:
+            continue
+        name, value = flag.groups()
+        if given.setdefault(name, value) != value:
+            raise UserError(f"flag --{name} is given twice, with {given[name]!r} and {value!r}: keep one")
+    return given
+
+
+def literal(text: str) -> Any:
+    """A flag's value: a Python literal, true/false in any case, a YAML list or mapping, else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text in ("~", "null"):
+        return None
+    with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    if text[:1] in ("[", "{"):  # as in a property file: {mode: uni100}
+        with suppress(yaml.YAMLError, ValueError, RecursionError):
+            return yaml.safe_load(text)
+    return text
+
+
+def recbole_options() -> set[str]:
+    """Names of all options that RecBole or one of its models reads."""
+    files = (file for file in recbole_properties().glob("**/*.yaml") if file.name != "url.yaml")
+    of_files = (name for file in files for name in _names_in(file))
+    declared = (*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments)
+    return {*declared, *of_files, *options_of("undeclared")}
+
+
+def model_options() -> set[str]:
+    """Names of options that only the property files of RecBole's models set."""
+    folder = recbole_properties()
+    of_models = {name for file in (folder / "model").glob("*.yaml") for name in _names_in(file)}
+    return (
+        of_models - _names_in(folder / "overall.yaml") - _names_in(folder / "dataset" / "sample.yaml") - {*OPTION_NAMES}
+    )
+
+
+def _names_in(file: Path) -> set[str]:
+    return set(re.findall(r"^(\w+)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
