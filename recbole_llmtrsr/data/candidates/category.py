@@ -1,34 +1,30 @@
-"""Categories of items, for negatives as near to the target as a catalogue can tell."""
+"""Categories of items, for negatives of the target's category."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.split_rows import Ids
+from recbole_llmtrsr.data.catalogue_text import item_file
 from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
 from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
 def category_numbers(config: Config, mode: CandidateMode, item_tokens: Tokens) -> Ids:
-    """A number for each item's category: the whole value of ``candidate_category``; -1 for an empty one.
+    """A number for each item's category, the whole value of ``candidate_category``; -1 for an empty one. [n_items]
 
     Args:
         config: our Config.
         mode: for messages.
         item_tokens: of the catalogue. [n_items]
 
-    Returns:
-        [n_items]
-
     Raises:
         UserError: no .item file, no such column in it, or a category of nearly no item.
     """
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = item_file(config)
     column = config.settings.evaluation.candidate_category
     # All columns: a fault should name this option and what the file has.
     text = read_item_text(

@@ -1,4 +1,4 @@
-"""One call for the candidate set of a split, however its mode comes by it."""
+"""The candidate set of a split: drawn, read again, or taken from a file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from recbole_llmtrsr.errors import UserError
 
 
 def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateMode | None = None) -> CandidateSet:
-    """The candidate set of a split, which then lies in ``candidate_dir`` for other programs too.
+    """The candidate set of a split, saved in ``candidate_dir`` for other programs too.
 
     Args:
         config: our Config.
         dataset: the built data set of the split, with history ids on its rows.
-        split: 'valid' or 'test'.
-        mode: where its candidates come from; None takes it from ``eval_args``.
+        split: 'train', 'valid' or 'test'.
+        mode: source of the candidates; None takes it from ``eval_args``.
 
     Raises:
         UserError: candidates that cannot be drawn or read, or that do not fit the split.
@@ -56,7 +56,7 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
 def _drawn(
     config: Config, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
 ) -> tuple[CandidateFile, Path]:
-    """Read what was drawn before, else draw and save."""
+    """Read the set if it was drawn before, else draw and save it."""
     settings = config.settings.evaluation
     seed = f"{config.data_seed}|{split}"
     choices = f"{seed}|{mode.text}|{settings.candidate_exclusion}"
@@ -105,10 +105,10 @@ def _saved(path: Path, rows: SplitRows, n: int) -> CandidateFile:
 
 
 def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[str, int]:
-    """Negatives of another category than their target, which is short of others, or has none."""
-    own = categories[rows.targets][file.row_of_item]
+    """Counts negatives of another category than their target, whose category has too few items, or which has none."""
+    wanted = categories[rows.targets][file.row_of_item]
     found = categories[rows.item_ids(file.tokens)[file.items]]
-    is_other = ~file.is_positive & ((found != own) | (own < 0))
+    is_other = ~file.is_positive & ((found != wanted) | (wanted < 0))
     return {
         "topped_up_histories": len(np.unique(file.row_of_item[is_other])),
         "topped_up_candidates": int(is_other.sum()),
@@ -116,14 +116,17 @@ def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[st
 
 
 def _unmatched(file: CandidateFile, rows: SplitRows) -> dict[str, int]:
-    """Negatives with more training events than their target, and with fewer: popular targets have few peers."""
-    own = rows.popularity[rows.targets][file.row_of_item]
+    """Counts negatives with more training events than their target, and with fewer: popular targets have few peers."""
+    wanted = rows.popularity[rows.targets][file.row_of_item]
     found = rows.popularity[rows.item_ids(file.tokens)[file.items]]
-    return {"more_popular_candidates": int((found > own).sum()), "less_popular_candidates": int((found < own).sum())}
+    return {
+        "more_popular_candidates": int((found > wanted).sum()),
+        "less_popular_candidates": int((found < wanted).sum()),
+    }
 
 
 def _from_history(file: CandidateFile, rows: SplitRows) -> int:
-    """Negatives that are items of their history."""
+    """Counts negatives that are items of their history."""
     ids = rows.item_ids(file.tokens)[file.items]
     n = 0
     for history_id, begin, end in zip(rows.history_ids, file.offsets, file.offsets[1:], strict=False):
