@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
-from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews
+from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews, core_mask
 from recbole_llmtrsr.errors import UserError
 
 # (user, item, rating, seconds); u1's second line equals the first in all but the rating; u2 chose p1 at two times.
@@ -155,36 +156,25 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+REVIEW = '{"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1}'
+NO_ID, NO_NUMBER = f"reviewerID or asin is {BAD_ID}", "overall or unixReviewTime is no number"
+
+
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("line", "fault"),
     [
-        ('{"overall": 1.0', "not a JSON object: 1 (line skipped); line 8"),
-        (
-            {"overall": 1, "asin": "p1", "unixReviewTime": 1},
-            f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
-        ),
-        (
-            {"overall": 1, "reviewerID": "u\t1", "asin": "p1", "unixReviewTime": 1},
-            f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
-        ),
-        (
-            {"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": "1"},
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
-        (
-            '{"overall": NaN, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1}',
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
-        (
-            '{"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1' + "0" * 400 + "}",
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
+        (REVIEW.removesuffix("}"), "not a JSON object"),
+        (REVIEW.replace("reviewerID", "name"), NO_ID),
+        (REVIEW.replace("u1", "u\\t1"), NO_ID),
+        (REVIEW.replace('Time": 1', 'Time": "1"'), NO_NUMBER),
+        (REVIEW.replace('overall": 1', 'overall": NaN'), NO_NUMBER),
+        (REVIEW.replace('Time": 1', 'Time": 1' + "0" * 400), NO_NUMBER),
     ],
 )
-def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: Any, expected: str) -> None:
+def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: str, fault: str) -> None:
     raw = write_raw(tmp_path / "raw", 2018, [*reviews(2018), line])
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
-    assert report.fault_text() == [f"Home.json.gz: {expected}"]
+    assert report.fault_text() == [f"Home.json.gz: {fault}: 1 (line skipped); line 8"]
     assert converted(tmp_path / "home") == (INTER_2018, ITEM)
 
 
@@ -265,3 +255,40 @@ def test_metadata_of_another_collection_is_an_error_and_leaves_nothing(tmp_path:
     ):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert not (tmp_path / "home").exists()
+
+
+# User 0 has three events and user 2 one; without user 2, item 2 has one event, and without item 2, user 1 has one.
+USERS = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)
+ITEMS = np.array([0, 1, 1, 0, 2, 2, 0, 1], dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [(1, [1, 1, 1, 1, 1, 1, 1, 1]), (2, [1, 1, 1, 0, 0, 0, 1, 1]), (3, [0, 0, 0, 0, 0, 0, 0, 0])],
+)
+def test_users_and_items_below_k_leave_until_none_is(k: int, expected: list[int]) -> None:
+    assert core_mask(USERS, ITEMS, k).tolist() == [bool(stays) for stays in expected]
+
+
+def test_what_stays_is_the_largest_set_whose_users_and_items_all_have_k() -> None:
+    rng = np.random.default_rng(0)
+    users, items = rng.geometric(0.08, 240).astype(np.int32), rng.geometric(0.08, 240).astype(np.int32)
+    left = list(zip(users.tolist(), items.tolist(), range(240), strict=True))
+    weak_at_first: list[tuple[int, int, int]] = []
+    while True:  # one event at a time
+        weak = [
+            event
+            for event in left
+            if sum(other[0] == event[0] for other in left) < 5 or sum(other[1] == event[1] for other in left) < 5
+        ]
+        weak_at_first = weak_at_first or weak
+        if not weak:
+            break
+        left.remove(weak[0])
+    assert 0 < len(left) < 240 - len(weak_at_first)
+    assert np.flatnonzero(core_mask(users, items, 5)).tolist() == [number for *_, number in left]
+
+
+def test_no_event_has_a_core() -> None:
+    nothing = np.array([], dtype=np.int32)
+    assert core_mask(nothing, nothing, 5).tolist() == []

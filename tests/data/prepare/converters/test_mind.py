@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from recbole_llmtrsr.data.candidates.candidate_file import read_candidate_file
@@ -138,12 +137,6 @@ def test_a_shorter_history_in_a_later_line_takes_nothing_away(tmp_path: Path) ->
     assert report.counts["users whose lines differ in history (joined by time)"] == 1
 
 
-def test_the_files_are_named_after_the_out_folder(tmp_path: Path) -> None:
-    convert_mind(write_raw(tmp_path / "raw"), tmp_path / "dataset" / "mind-small")
-    names = sorted(path.name for path in (tmp_path / "dataset" / "mind-small").iterdir())
-    assert names == ["mind-small.impressions.npz", "mind-small.inter", "mind-small.item"]
-
-
 SKIPPED = [
     (BEHAVIORS + "10\tu9\t11/9/2019 1:00:00 AM\tn1\n", NEWS, "not 5 columns: 1 (line skipped); line 10"),
     (BEHAVIORS + "\n", NEWS, "not 5 columns: 1 (line skipped); line 10"),
@@ -189,20 +182,6 @@ def test_what_is_malformed_is_skipped_and_reported_by_line_and_the_rest_kept(
     report = convert_mind(write_raw(tmp_path / "raw", behaviors, news), tmp_path / "mind", max_lost=1)
     assert report.fault_text() == [f"{'behaviors' if news == NEWS else 'news'}.tsv: {expected}"]
     assert converted(tmp_path / "mind") == (INTER, ITEM)
-
-
-def test_timestamps_keep_the_order_in_float32(tmp_path: Path) -> None:
-    behaviors = "1\tu1\t11/9/2019 1:00:00 AM\t" + " ".join(["n1"] * 300) + "\tn2-1 n3-1\n"
-    convert_mind(write_raw(tmp_path / "raw", behaviors), tmp_path / "mind")
-    rows = converted(tmp_path / "mind")[0].split("\n")[1:-1]
-    stamps = np.array([row.split("\t")[2] for row in rows]).astype(np.float32)
-    assert (np.diff(stamps) == 1).all()
-    assert [row.split("\t")[1] for row in rows[-2:]] == ["n2", "n3"]
-
-
-def test_both_missing_files_are_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no behaviors\.tsv and no news\.tsv in"):
-        convert_mind(tmp_path, tmp_path / "mind")
 
 
 @pytest.mark.parametrize(
