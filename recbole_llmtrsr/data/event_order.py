@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from recbole.data.dataset import Dataset
 
+from recbole_llmtrsr.data.tokens import Ids
+
 _FEW = 50  # pairs of events, too few to infer an order from
 _NO_ORDER = 0.95  # share of neighbours at one time
 _SORTED = 0.9  # share of pairs; by chance it is one half
@@ -67,9 +69,7 @@ def sort_by_exact_time(dataset: Dataset) -> None:
         dataset.logger.info(f"{told}; they stay in file order")
 
 
-def _tied(
-    users: npt.NDArray[np.int64], times: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64]
-) -> tuple[int, npt.NDArray[np.bool_]]:
+def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, npt.NDArray[np.bool_]]:
     """Counts events, sorted by time, at the time of their user's event before; which of those of two items rise.
 
     >>> _tied(np.array([1, 2, 1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 6]), np.array([3, 1, 7, 2, 9, 9]))
@@ -81,7 +81,7 @@ def _tied(
     return int(is_tied.sum()), (ranks[1:] > ranks[:-1])[is_tied & (ranks[1:] != ranks[:-1])]
 
 
-def _ranks(tokens: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _ranks(tokens: npt.NDArray[Any]) -> Ids:
     """The rank of every name of an item; that of numbers is by their value.
 
     >>> _ranks(np.array(["[PAD]", "10", "9"])).tolist(), _ranks(np.array(["[PAD]", "B10", "B9"])).tolist()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
@@ -27,6 +26,7 @@ from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import LEAST_SHARE, item_tokens
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.data.user_split import split_by_user
 from recbole_llmtrsr.errors import UserError
 
@@ -44,15 +44,15 @@ class Histories:
         events: item ids of all events, each once, by which popularity is counted. [n_events]
     """
 
-    items: npt.NDArray[np.int64]
-    begin: npt.NDArray[np.int64]
-    end: npt.NDArray[np.int64]
-    events: npt.NDArray[np.int64]
+    items: Ids
+    begin: Ids
+    end: Ids
+    events: Ids
 
     def __len__(self) -> int:
         return len(self.begin)
 
-    def __getitem__(self, history_id: int) -> npt.NDArray[np.int64]:
+    def __getitem__(self, history_id: int) -> Ids:
         """Item ids before the target, oldest first, however long the history is."""
         return self.items[self.begin[history_id] : self.end[history_id]]
 
@@ -67,7 +67,7 @@ class _Rows:
     """
 
     histories: Histories
-    popularity: npt.NDArray[np.int64]
+    popularity: Ids
     held_out: str
 
     def _load_data(self: Any, token: str, dataset_path: str) -> None:
@@ -211,7 +211,7 @@ class GeneralRows(_Rows):
         return datasets
 
 
-def latest_rows(users: npt.NDArray[np.int64], history_ids: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+def latest_rows(users: Ids, history_ids: Ids, n: int) -> Ids:
     """Positions of each user's n latest rows, in their present order."""
     rank = pd.Series(history_ids).groupby(users).rank(ascending=False)
     return np.flatnonzero(rank <= n)
@@ -237,7 +237,7 @@ def _add_item_file(dataset: Dataset, path: Path) -> None:
     dataset.item_feat = added if known is None else pd.concat([known, added], ignore_index=True)
 
 
-def _sorted_events(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _sorted_events(dataset: Dataset) -> tuple[Ids, Ids, Ids]:
     """Sort the events by user and time (stable, as RecBole does); users, items, and each user's first position."""
     if dataset.time_field is None or dataset.time_field not in dataset.inter_feat:
         raise UserError(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+Ids = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.object_]
 _MOST_ROOM = 4  # size of a NumPy string array in a file, as a multiple of its characters
 
@@ -24,7 +25,7 @@ def as_tokens(texts: Sequence[str] | npt.NDArray[Any]) -> Tokens:
     return made
 
 
-def ranked(tokens: Tokens) -> tuple[Tokens, npt.NDArray[np.int64]]:
+def ranked(tokens: Tokens) -> tuple[Tokens, Ids]:
     """The distinct tokens, sorted by code points, and the rank of each token among them. [n_distinct], [n]
 
     >>> [part.tolist() for part in ranked(as_tokens(["b", "a", "b"]))]

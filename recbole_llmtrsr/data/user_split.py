@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from recbole_llmtrsr.data.tokens import as_tokens
+from recbole_llmtrsr.data.tokens import Ids, as_tokens
 from recbole_llmtrsr.errors import UserError
 
 _EXAMPLE = "set split: {US: [0.8, 0.1, 0.1]} or numbers of users, such as {US: [10000, 1000, 1000]}"
@@ -55,9 +54,7 @@ def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
     return [int(n) for n in sizes]
 
 
-def split_by_user(
-    users: npt.NDArray[np.int64], tokens: Sequence[str], sizes: Sequence[float], seed: int
-) -> tuple[list[npt.NDArray[np.int64]], int]:
+def split_by_user(users: Ids, tokens: Sequence[str], sizes: Sequence[float], seed: int) -> tuple[list[Ids], int]:
     """Rows of training, validation and test users.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
-from recbole_llmtrsr.data.candidates.split_rows import Ids
+from recbole_llmtrsr.data.tokens import Ids
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
-from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.errors import UserError
 
 

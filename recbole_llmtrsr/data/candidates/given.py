@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.errors import UserError
 
 _N_NAMED = 5
@@ -66,15 +66,13 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
         )
     is_ranked = found.lengths > found.n_positives
     if len(rows) and not is_ranked.any():
-        raise UserError(
-            f"none of the {len(rows)} targets has a row with a negative in {path}"
-            + (
-                ""
-                if mode.path is not None
-                else ", as the first click of an impression has: filter no events away, and put more users into every"
-                " part of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
+        fault = f"none of the {len(rows)} targets has a row with a negative in {path}"
+        if mode.path is None:
+            fault += (
+                ", as the first click of an impression has: filter no events away, and put more users into every part"
+                " of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
             )
-        )
+        raise UserError(fault)
     ranked = found.select(np.flatnonzero(is_ranked))
     if mode.path is not None:
         return ranked, named.where(is_ranked), {"rows_without_negatives": int((~is_ranked).sum())}
@@ -88,17 +86,14 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
 def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Config) -> None:
     unknown = file.tokens[rows.item_ids(file.tokens) == 0]
     if len(unknown):
-        is_whole = config.settings.evaluation.catalogue == "items"
-        remedy = (
-            "give them lines in the .item file, or leave them out of the candidates"
-            if is_whole
-            else "set catalogue: items, so that those of the .item file that nobody chose are items too"
-        )
+        remedy = "set catalogue: items, so that those of the .item file that nobody chose are items too"
+        if config.settings.evaluation.catalogue == "items":
+            remedy = "give them lines in the .item file, or leave them out of the candidates"
         raise UserError(
             f"{len(unknown)} candidates in {path} are no items of data set '{config['dataset']}', such as"
             f" {', '.join(unknown[:_N_NAMED].tolist())}: {remedy}"
         )
 
 
-def _names(rows: SplitRows, where: npt.NDArray[np.int64]) -> str:
+def _names(rows: SplitRows, where: Ids) -> str:
     return ", ".join(rows.name(row) for row in where[:_N_NAMED])

@@ -13,10 +13,12 @@ from recbole_llmtrsr.config.candidate_modes import CandidateMode, candidate_mode
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
-from recbole_llmtrsr.data.candidates.category import category_numbers
 from recbole_llmtrsr.data.candidates.draws import draw
 from recbole_llmtrsr.data.candidates.given import given
-from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows, has_target
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
+from recbole_llmtrsr.data.catalogue_text import item_file
+from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
+from recbole_llmtrsr.data.tokens import Ids, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
@@ -37,7 +39,7 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
     rows = SplitRows.of(dataset)
     folder, stem = Path(config.settings.evaluation.candidate_dir), f"{config['dataset']}-{split}"
     if mode.is_drawn:
-        categories = category_numbers(config, mode, rows.item_tokens) if mode.kind == "category" else None
+        categories = _categories(config, mode, rows) if mode.kind == "category" else None
         file, path = _drawn(config, rows, mode, split, folder / stem, categories)
         counts: Mapping[str, int] = {} if categories is None else _topped_up(file, rows, categories)
         if mode.kind == "matched":
@@ -51,6 +53,30 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
     told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
     getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{told and ': '}{told}")
     return made
+
+
+def _categories(config: Config, mode: CandidateMode, rows: SplitRows) -> Ids:
+    """A number for each item's category, the whole value of ``candidate_category``; -1 for an empty one. [n_items]
+
+    Raises:
+        UserError: no .item file, no such column in it, or a category of nearly no item.
+    """
+    path, column = item_file(config), config.settings.evaluation.candidate_category
+    # All columns: a fault should name this option and the columns that the file has.
+    text = read_item_text(
+        path, config["ITEM_ID_FIELD"], separator=config["field_separator"], encoding=config["encoding"] or "utf-8"
+    )
+    if column not in text.columns:
+        raise UserError(
+            f"eval_args mode '{mode.text}' needs the column '{column}' of {path}, which has"
+            f" {', '.join(text.columns)}: set candidate_category to one of these"
+        )
+    tokens = rows.item_tokens.tolist()
+    values = [dict(text[token].fields).get(column, "") for token in tokens]
+    without = [token for token, value in zip(tokens[1:], values[1:], strict=True) if not value]  # 0 is the padding
+    check_coverage(text, tokens[1:], without, f"a category ({column})", "candidate_category")
+    names, numbers = ranked(as_tokens(values))
+    return np.where(names[numbers] == "", -1, numbers)
 
 
 def _drawn(

@@ -11,10 +11,8 @@ from recbole.data.dataset import Dataset
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
-from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
+from recbole_llmtrsr.data.tokens import Ids, Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
+from recbole_llmtrsr.data.tokens import Ids
 
 
 def without_later_targets(top: Ids, rows: Ids, users: Ids, history_ids: Ids, targets: Ids) -> Ids:

@@ -139,16 +139,14 @@ def make_loaders(
 
 def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
     """Refuse labels that are all equal: a model learns nothing from them, and their AUC is undefined."""
-    label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
+    label = config["LABEL_FIELD"]
+    if "labeled" not in config["eval_args"]["mode"].values():
+        return
     has_auc = "auc" in [metric.lower() for metric in config["metrics"]]
-    for split, part in zip(("training", "validation", "test"), built, strict=True):
-        is_learned = split == "training" and config["train_neg_sample_args"]["distribution"] == "none"
-        if (
-            "labeled" not in modes
-            or not (is_learned or (has_auc and split != "training"))
-            or len(part) == 0
-            or label not in part.inter_feat
-        ):
+    is_learned = config["train_neg_sample_args"]["distribution"] == "none"
+    are_read = {"training": is_learned, "validation": has_auc, "test": has_auc}
+    for (split, is_read), part in zip(are_read.items(), built, strict=True):
+        if not is_read or len(part) == 0 or label not in part.inter_feat:
             continue
         values = part.inter_feat[label]
         if values.min() == values.max():

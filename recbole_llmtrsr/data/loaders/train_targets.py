@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from recbole.data.dataloader.general_dataloader import TrainDataLoader
@@ -16,8 +15,7 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.hard_negatives import RetrievedNegatives, without_later_targets
-
-Ids = npt.NDArray[np.int64]
+from recbole_llmtrsr.data.tokens import Ids
 
 
 class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]

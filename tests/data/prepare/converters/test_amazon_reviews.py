@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy import read_atomic
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews, core_mask
@@ -81,13 +82,9 @@ def write_raw(folder: Path, year: int, first: list[Any] | None = None, second: l
     return folder
 
 
-def converted(out: Path) -> tuple[str, str]:
-    return (out / "home.inter").read_bytes().decode(), (out / "home.item").read_bytes().decode()
-
-
 def test_the_collection_of_2018_becomes_its_2_core(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018), tmp_path / "home", k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
     assert report.title.startswith("amazon-reviews (2018): ")
     assert report.faults == {}
     assert report.counts == {
@@ -110,7 +107,7 @@ def test_the_collection_of_2018_becomes_its_2_core(tmp_path: Path) -> None:
 
 def test_the_collection_of_2023_says_the_same_to_the_millisecond(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2023), tmp_path / "home", k_core=2)
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert report.title.startswith("amazon-reviews (2023): ")
     assert inter == INTER_2018.replace("00\n", "00.007\n")
     assert item == ITEM
@@ -132,7 +129,7 @@ def test_the_collection_of_2014_is_read_under_its_names_and_from_python_dictiona
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert report.title.startswith("amazon-reviews (2014): ")
     assert report.notes == {"meta_Home.json.gz: lines that are Python dictionaries, not JSON (read)": 2}
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert inter == INTER_2018
     assert item.splitlines()[1:] == [
         "p1\tKettle\tAcme\tKitchen\tHome, Kitchen, Kettles, Steel\t19.99\tSteel 1.7 l\tBoils water. Fast.",
@@ -142,7 +139,7 @@ def test_the_collection_of_2014_is_read_under_its_names_and_from_python_dictiona
 
 def test_without_a_core_all_but_equal_reviews_stay(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018), tmp_path / "home", k_core=None)
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert inter == INTER_2018 + "u3\tp3\t5\t1300000000\n"
     assert item == ITEM
     assert report.counts["products without a line in the metadata"] == 1
@@ -175,7 +172,7 @@ def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line
     raw = write_raw(tmp_path / "raw", 2018, [*reviews(2018), line])
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
     assert report.fault_text() == [f"Home.json.gz: {fault}: 1 (line skipped); line 8"]
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
 
 
 def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
@@ -187,7 +184,7 @@ def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
     ]
     raw = write_raw(tmp_path / "raw", 2018, None, odd)
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
-    assert converted(tmp_path / "home")[1].splitlines()[1:] == [
+    assert read_atomic(tmp_path / "home")[1].splitlines()[1:] == [
         "p1\t\tAcme\tKitchen\tHome, Kitchen, Kettles\t\tSteel 1.7 l\tBoils water. Fast.",
         "p2\tLamp\t\tLamps\tLamps\t$5.99 - $1,012.50\t\t",
     ]
@@ -205,7 +202,7 @@ def test_one_of_several_categories_is_chosen_and_a_5_core_shares_the_metadata_of
     with pytest.raises(UserError, match=r"2 files of reviews in .*Home_5.json.gz.*choose one with --category"):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     convert_amazon_reviews(raw, tmp_path / "home", category="Home_5", k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
     with pytest.raises(UserError, match="no reviews of 'Books' in .*: give the folder"):
         convert_amazon_reviews(raw, tmp_path / "home", category="Books")
 
@@ -220,7 +217,7 @@ def test_a_file_in_two_forms_is_an_error_until_one_is_gone(tmp_path: Path, name:
         convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
     (raw / f"{name}.json.gz").unlink()
     convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
 
 
 def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Path) -> None:
@@ -235,7 +232,7 @@ def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Pat
     report = convert_amazon_reviews(
         write_raw(tmp_path / "raw", 2018, None, [marked, products(2018)[1]]), tmp_path / "home", k_core=2
     )
-    assert converted(tmp_path / "home")[1].splitlines()[1:] == [
+    assert read_atomic(tmp_path / "home")[1].splitlines()[1:] == [
         'p1\tSalt & Pepper Mill, 5"\tP&G\tMills & Co\tHome & Kitchen, Mills & Co\t\tGrinds fine, < 1 mm\tOne. Two',
         "p2\tLamp\t\tHome\tHome\t\t\t",
     ]
