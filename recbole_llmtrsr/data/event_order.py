@@ -70,7 +70,8 @@ def sort_by_exact_time(dataset: Dataset) -> None:
 
 
 def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Counts events, sorted by time, at the time of their user's event before; which of those of two items rise.
+    """Tied events, of events sorted by time: the number at the time of their user's event before; and, where the two
+    items differ, whether their ranks rise.
 
     >>> _tied(np.array([1, 2, 1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 6]), np.array([3, 1, 7, 2, 9, 9]))
     (2, array([ True]))

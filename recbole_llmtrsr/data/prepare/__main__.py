@@ -18,7 +18,7 @@ MALFORMED = "malformed.tsv"  # after the name of the data set
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one raw data set and print its counts; returns 0, or 2 for a fault of the user's, told on stderr.
+    """Convert one raw data set and print its counts; returns 0, or 2 after printing a `UserError` to stderr.
 
     Args:
         arguments: command line without the program's name; None takes that of the process.
