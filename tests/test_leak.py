@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import toy
+from word_tokenizer import Words
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -23,23 +24,6 @@ def write(folder, sequences):
     toy.write_atomic(folder / "toy", toy.events_of(sequences), items, of_items="\tkind:token")
 
 
-class Words:
-    """A tokenizer with an id per word."""
-
-    bos_token_id = None
-    chat_template = None
-
-    def __init__(self):
-        self.words = []
-
-    def __call__(self, text, add_special_tokens=True, split_special_tokens=False):
-        return {"input_ids": self.ids(text) if isinstance(text, str) else [self.ids(t) for t in text]}
-
-    def ids(self, text):
-        self.words += [word for word in dict.fromkeys(text.split()) if word not in self.words]
-        return [self.words.index(word) for word in text.split()]
-
-
 def prefixes(folder, paradigm, monkeypatch):
     """Summary and prompt prefix of every row, by (user, events before the target)."""
     monkeypatch.setattr("sys.argv", ["test"])
@@ -53,7 +37,7 @@ def prefixes(folder, paradigm, monkeypatch):
     users = [dataset.field2id_token["user_id"][u] for part in rows for u in part["user_id"]]
     loaders = [SimpleNamespace(_dataset=SimpleNamespace(inter_feat=part)) for part in rows]
     summaries = make_summaries(config, dataset, loaders).summaries
-    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    catalogue = [item.line for item in dataset.items]
     tokenizer = Words()
     builder = PromptBuilder(tokenizer, templates, config.settings.prompt, catalogue, with_summary=True)
     made = {}

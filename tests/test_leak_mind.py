@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from word_tokenizer import Words
 
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
@@ -18,30 +18,6 @@ from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 RAW = Path(__file__).parents[2] / "shared" / "data" / "mind_small_5k"
-WORD = re.compile(r"\w+")
-
-
-class Words:
-    """A tokenizer whose ids are words."""
-
-    bos_token_id = None
-    chat_template = None
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self._ids: dict[str, int] = {}
-
-    def __call__(self, text: Any, add_special_tokens: bool = True, split_special_tokens: bool = False) -> Any:
-        return {"input_ids": self._encode(text) if isinstance(text, str) else [self._encode(t) for t in text]}
-
-    def _encode(self, text: str) -> list[int]:
-        ids = []
-        for word in WORD.findall(text.lower()):
-            if word not in self._ids:
-                self._ids[word] = len(self.words)
-                self.words.append(word)
-            ids.append(self._ids[word])
-        return ids
 
 
 @pytest.mark.slow
@@ -69,9 +45,9 @@ def test_no_token_of_a_target_or_a_later_event_reaches_a_summary_or_prompt(
     loaders, *_ = make_loaders(config, dataset)
     summaries = make_summaries(config, dataset, loaders).summaries
 
-    words, templates = Words(), templates_for("news")
-    items = [frozenset(words(dataset.item(i).line)["input_ids"]) for i in range(dataset.item_num)]
-    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    words, templates = Words(r"\w+"), templates_for("news")
+    catalogue = [item.line for item in dataset.items]
+    items = [frozenset(words(line)["input_ids"]) for line in catalogue]
     prompts = PromptBuilder(words, templates, config.settings.prompt, catalogue, with_summary=True)
     # What the program says itself: its wording, names of columns, and counts.
     own = set(words(" ".join([*vars(templates).values(), *dataset.item_text.columns, "words examples"]))["input_ids"])

@@ -1,30 +1,21 @@
-"""What is wrong with an .inter file, told by line before RecBole makes something of it."""
+"""Checks of an .inter file, which report each fault by its line before RecBole reads the file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.errors import UserError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
-_N_NAMED = 5
+_N_NAMED = 5  # lines that a message lists
 
 
 def header_fault(path: Path, columns: tuple[str, ...], separator: str, encoding: str) -> str | None:
-    """What is wrong with the first line of an atomic file; None if nothing is.
-
-    Args:
-        path: of the file, which exists.
-        columns: that must be there.
-        separator: of columns.
-        encoding: of the file.
-    """
+    """The fault in the first line of an atomic file that must have these columns; None if there is none."""
     try:
         with path.open(encoding=encoding, newline="\n") as file:
             line = file.readline().rstrip("\r\n")
@@ -69,12 +60,12 @@ def check_lines(path: Path, separator: str, encoding: str) -> None:
 
 
 def check_events(frame: pd.DataFrame, path: Path, time_column: str | None) -> None:
-    """Refuse events without a time, which RecBole would give the mean of all; other missing numbers are told.
+    """Refuse events without a time, to which RecBole would assign the mean; warn of other missing numbers.
 
     Args:
         frame: all lines of the file, in their order.
         path: of the file.
-        time_column: by which events are ordered; None or one that was not loaded is not looked at.
+        time_column: by which events are ordered; None, or a column that was not loaded, is not checked.
 
     Raises:
         UserError: naming the first lines.
@@ -85,14 +76,11 @@ def check_events(frame: pd.DataFrame, path: Path, time_column: str | None) -> No
         lines = np.flatnonzero(~np.isfinite(frame[name].to_numpy())) + 2
         if not len(lines):
             continue
-        told = f"{path}: {len(lines):,} of {len(frame):,} lines have no number as {name} ({_named(lines)})"
+        first = ", ".join(map(str, lines[:_N_NAMED])) + (" ..." if len(lines) > _N_NAMED else "")
+        fault = f"{path}: {len(lines):,} of {len(frame):,} lines have no number as {name} (line {first})"
         if name == time_column:
-            raise UserError(f"{told}, so their place in a history is unknown: complete or remove these lines")
-        getLogger().warning(f"{told}; RecBole takes the mean of the others")
-
-
-def _named(lines: Sequence[int] | npt.NDArray[np.int64]) -> str:
-    return "line " + ", ".join(map(str, lines[:_N_NAMED])) + (" ..." if len(lines) > _N_NAMED else "")
+            raise UserError(f"{fault}, so their place in a history is unknown: complete or remove these lines")
+        getLogger().warning(f"{fault}; RecBole takes the mean of the others")
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The texts of the catalogue that the options name, for any model, also one that reads no texts itself."""
+"""Item texts of the columns that the options name, for any model, even one of ids."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ def item_file(config: Config) -> Path:
 
 
 def read_catalogue(config: Config, labels: bool = False) -> ItemText:
-    """Texts by item token, of the columns ``item_text_fields``.
-
-    Args:
-        config: our Config.
-        labels: name the column before each value.
+    """Texts by item token, of the columns ``item_text_fields``; with labels, each value follows its column's name.
 
     Raises:
         UserError: no .item file, or a text column it does not have.
@@ -37,10 +33,6 @@ def read_catalogue(config: Config, labels: bool = False) -> ItemText:
 
 def catalogue_texts(config: Config, dataset: Dataset) -> list[str]:
     """Bare values of the text columns, by RecBole's item id; empty for the padding and items without text.
-
-    Args:
-        config: our Config.
-        dataset: of any kind.
 
     Raises:
         UserError: no .item file, a text column it does not have, or texts of nearly no item.

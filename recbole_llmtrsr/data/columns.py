@@ -1,6 +1,6 @@
-"""Columns that options name: are they in the atomic files, are they loaded, and are they numbers where that is meant?
+"""Checks that the columns named by options exist in the atomic files, are loaded, and hold numbers where they must.
 
-RecBole leaves out a column of `load_col` that no file has, and ends in a KeyError where a model reads one that was not
+RecBole leaves out a column of `load_col` that no file has, and raises a KeyError where a model reads one that was not
 loaded.
 """
 
@@ -18,10 +18,9 @@ _NUMBERS = ("float", "float_seq")
 
 
 def faults_of_columns(config: Config) -> Iterator[str]:
-    """Columns that are named by an option and missing, not loaded, or of another type.
+    """Columns that an option names and that are missing, not loaded, or of another type.
 
-    Args:
-        config: our Config, whose .inter files have a sound header.
+    The .inter files must have a valid header (`header_fault`).
     """
     files = _headers(config)
     yield from _faults_of_load_col(config, files)
@@ -64,13 +63,10 @@ def _headers(config: Config) -> dict[str, dict[str, str]]:
     for suffix, path in paths.items():
         try:
             with path.open(encoding=config["encoding"], newline="\n") as file:
-                cells = [
-                    cell.split(":") for cell in file.readline(65_536).rstrip("\r\n").split(config["field_separator"])
-                ]
-        except (UnicodeDecodeError, OSError):
+                names = file.readline(65_536).rstrip("\r\n").split(config["field_separator"])
+            headers[suffix] = dict(name.split(":") for name in names)
+        except (ValueError, OSError):  # no atomic file, which its reader reports
             continue
-        if all(len(cell) == 2 for cell in cells):  # else no atomic file, which whoever reads it tells
-            headers[suffix] = {column: kind for column, kind in cells}
     return headers
 
 

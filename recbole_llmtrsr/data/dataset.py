@@ -15,15 +15,12 @@ from recbole_llmtrsr.errors import UserError
 
 
 class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
-    """Rows as RecBole makes them, each with a ``history_id`` by which history and summary are found.
-
-    Args:
-        config: our Config.
+    """RecBole's rows, each with a ``history_id`` that identifies its history and summary.
 
     Attributes:
         histories: item ids before each target, beyond ``MAX_ITEM_LIST_LENGTH`` too.
         item_text: texts by item token.
-        label_span: lowest and highest label of training, where there are labels; once built.
+        label_span: lowest and highest label of training, where there are labels; set by ``build``.
 
     Raises:
         UserError: no .item file, a text column it does not have, or nothing left after filtering.
@@ -45,22 +42,20 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
                 f"{len(self.items_without_text)} of {len(tokens)} items have no text in the .item file and get a"
                 f" placeholder, among them {', '.join(self.items_without_text[:5])}"
             )
-        if self.item_text.ragged_lines:
-            self.logger.warning(
-                f"{len(self.item_text.ragged_lines)} lines of the .item file have more columns than its header; the"
-                f" surplus was joined to the last column: lines {list(self.item_text.ragged_lines[:10])}"
-            )
-
-        if self.item_text.repeated_lines:
-            self.logger.warning(
-                f"{len(self.item_text.repeated_lines)} lines of the .item file repeat the id of an earlier line, which"
-                f" counts: lines {list(self.item_text.repeated_lines[:10])}"
-            )
+        for lines, fault in (
+            (
+                self.item_text.ragged_lines,
+                "have more columns than its header; the surplus was joined to the last column",
+            ),
+            (self.item_text.repeated_lines, "repeat the id of an earlier line, which counts"),
+        ):
+            if lines:
+                self.logger.warning(f"{len(lines)} lines of the .item file {fault}: lines {list(lines[:10])}")
 
     def build(self) -> list[Any]:
-        """Split; of the training rows the latest ``max_train_targets_per_user`` of each user stay.
+        """RecBole's splits; the training split keeps the latest ``max_train_targets_per_user`` rows of each user.
 
-        Those of impressions, where they are trained on, are counted when they are known.
+        Where impressions are trained on, their loader applies the limit.
         """
         datasets = super().build()
         label = self.config["LABEL_FIELD"]
@@ -86,21 +81,17 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
 
     @property
     def item_tokens(self) -> list[str]:
-        """Names of all items in the user's files, by RecBole's internal id; that of 0 is RecBole's padding."""
+        """Names of all items in the user's files, by RecBole's internal id; 0 is RecBole's padding."""
         return [str(token) for token in self.field2id_token[self.iid_field]]
 
     def set_summaries(self, summaries: Mapping[int, str]) -> None:
-        """Hand over the preference summaries, by history id."""
+        """Set the preference summaries, by history id."""
         # The splits are shallow copies of this data set and share the dictionary.
         self._summaries.clear()
         self._summaries.update(summaries)
 
     def summary(self, history_id: int) -> str:
-        """The preference summary of a history; empty when summaries are off.
-
-        Raises:
-            KeyError: the pipeline made no summary for this history.
-        """
+        """The preference summary of a history; empty when summaries are off. A missing one is a KeyError."""
         if self.config.settings.summary.summary == "none":
             return ""
         if history_id not in self._summaries:
@@ -108,7 +99,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         return self._summaries[history_id]
 
     def summary_sample(self, n: int = 20_000) -> list[str]:
-        """At most n summaries of this split's rows, evenly spread: what a tokenizer trained on it should have read."""
+        """At most n summaries of this split's rows, evenly spread, on which a tokenizer is trained."""
         ids = self.inter_feat[HISTORY_ID].tolist() if self._summaries else []
         return [self._summaries[i] for i in ids[:: max(1, -(-len(ids) // n))]]
 
@@ -125,28 +116,20 @@ def load_dataset(dataset_class: type[Dataset], config: Config) -> Any:
         raise
     except ValueError as error:
         if "feat is empty" in str(error):
-            raise UserError(_empty(config)) from error
+            raise _empty(config) from error
         raise UserError(
             f"dataset '{config['dataset']}' cannot be loaded from {config['data_path']}: {error}; the files must be"
             " RecBole's atomic files, with a header of name:type and one value per column"
         ) from error
-    check_not_empty(dataset)
+    if len(dataset.inter_feat) == 0:
+        raise _empty(config)
     return dataset
 
 
-def check_not_empty(dataset: Dataset) -> None:
-    """Refuse a data set without a row.
-
-    Raises:
-        UserError: naming the filters that may have emptied it.
-    """
-    if len(dataset.inter_feat) == 0:
-        raise UserError(_empty(dataset.config))
-
-
-def _empty(config: Config) -> str:
+def _empty(config: Config) -> UserError:
     names = ("user_inter_num_interval", "item_inter_num_interval", "val_interval")
     filters = {name: config[name] for name in names if config[name] not in (None, "[0,inf)")}
-    return f"dataset '{config['dataset']}' is empty after filtering" + (
-        f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line"
+    return UserError(
+        f"dataset '{config['dataset']}' is empty after filtering"
+        + (f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line")
     )

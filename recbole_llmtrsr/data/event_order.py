@@ -1,4 +1,4 @@
-"""The order of events, of those that share one time too."""
+"""The order of events, including those at one time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy.typing as npt
 import pandas as pd
 from recbole.data.dataset import Dataset
 
-_FEW = 50  # pairs of events that tell no order
+from recbole_llmtrsr.data.tokens import Ids
+
+_FEW = 50  # pairs of events, too few to infer an order from
 _NO_ORDER = 0.95  # share of neighbours at one time
 _SORTED = 0.9  # share of pairs; by chance it is one half
 
 
 def sort_by_exact_time(dataset: Dataset) -> None:
-    """Order the events while their times are still exact; every later sort is stable.
+    """Sort the events while their times are still exact; every later sort is stable.
 
-    Events of a user at one and the same time have no order that is known. ``tied_events`` leaves them in that of the
-    file, or draws one with ``data_seed``, the same for every model. A file that is sorted by items lets a model of ids
-    learn that the next of such events has the next higher id, which no text tells; it is warned of.
+    Events of a user at one time have no known order. ``tied_events`` keeps the file's order or draws one with
+    ``data_seed``, the same for every model. In a file sorted by item, a model of ids can learn that the next tied event
+    has the next higher id, which no text tells; a warning says so.
 
     Args:
-        dataset: whose columns are still tables of pandas, with RecBole's internal ids.
+        dataset: before RecBole turns its pandas tables into tensors.
 
     Deviation:
         RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
@@ -67,10 +69,9 @@ def sort_by_exact_time(dataset: Dataset) -> None:
         dataset.logger.info(f"{told}; they stay in file order")
 
 
-def _tied(
-    users: npt.NDArray[np.int64], times: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64]
-) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Of events, sorted by time: how many have user and time of the one before; where the items differ, which rise.
+def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Tied events, of events sorted by time: the number at the time of their user's event before; and, where the two
+    items differ, whether their ranks rise.
 
     >>> _tied(np.array([1, 2, 1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 6]), np.array([3, 1, 7, 2, 9, 9]))
     (2, array([ True]))
@@ -81,7 +82,7 @@ def _tied(
     return int(is_tied.sum()), (ranks[1:] > ranks[:-1])[is_tied & (ranks[1:] != ranks[:-1])]
 
 
-def _ranks(tokens: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _ranks(tokens: npt.NDArray[Any]) -> Ids:
     """The rank of every name of an item; that of numbers is by their value.
 
     >>> _ranks(np.array(["[PAD]", "10", "9"])).tolist(), _ranks(np.array(["[PAD]", "B10", "B9"])).tolist()

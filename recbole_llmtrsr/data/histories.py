@@ -1,8 +1,8 @@
-"""Histories: what happened before each target, shared by all models.
+"""Histories: the events before each target, shared by all models.
 
 A history, not a user, is the unit: RecBole makes one row per target, and a summary, a prompt prefix and a candidate
 set belong to (user, events before the target). Every row carries a ``history_id``, the same number for the same
-target in every model's view of the data set, so that all models meet on one split and one candidate set.
+target in every model's view of the data set, so that all models share one split and one candidate set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
@@ -27,6 +26,7 @@ from recbole_llmtrsr.data.atomic_files import check_events, check_lines
 from recbole_llmtrsr.data.event_order import sort_by_exact_time
 from recbole_llmtrsr.data.identity import held_out_digest
 from recbole_llmtrsr.data.item_text import LEAST_SHARE, item_tokens
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.data.user_split import split_by_user
 from recbole_llmtrsr.errors import UserError
 
@@ -44,15 +44,15 @@ class Histories:
         events: item ids of all events, each once, by which popularity is counted. [n_events]
     """
 
-    items: npt.NDArray[np.int64]
-    begin: npt.NDArray[np.int64]
-    end: npt.NDArray[np.int64]
-    events: npt.NDArray[np.int64]
+    items: Ids
+    begin: Ids
+    end: Ids
+    events: Ids
 
     def __len__(self) -> int:
         return len(self.begin)
 
-    def __getitem__(self, history_id: int) -> npt.NDArray[np.int64]:
+    def __getitem__(self, history_id: int) -> Ids:
         """Item ids before the target, oldest first, however long the history is."""
         return self.items[self.begin[history_id] : self.end[history_id]]
 
@@ -67,7 +67,7 @@ class _Rows:
     """
 
     histories: Histories
-    popularity: npt.NDArray[np.int64]
+    popularity: Ids
     held_out: str
 
     def _load_data(self: Any, token: str, dataset_path: str) -> None:
@@ -85,10 +85,10 @@ class _Rows:
         return frame
 
     def _filter_nan_user_or_item(self: Any) -> None:
-        """Leave out rows without a user or an item, told by line.
+        """Leave out rows without a user or an item; a warning lists their lines.
 
         Deviation:
-            RecBole takes the rows' names for places: where users and items are missing, it removes other rows.
+            RecBole uses row labels as positions: where users and items are missing, it removes other rows.
         """
         for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
             for table in (name, "inter_feat"):
@@ -102,13 +102,13 @@ class _Rows:
                     setattr(self, table, feat[~gone])
 
     def _filter_inter_by_user_or_item(self: Any) -> None:
-        """Leave out events of users and items without a row in their file, where one is loaded, and tell how many.
+        """Leave out events of users and items without a row in their file, where one is loaded, and warn of them.
 
         Raises:
             UserError: they are nearly all events.
 
         Deviation:
-            RecBole says nothing of it.
+            RecBole does not report them.
         """
         n = len(self.inter_feat)
         super()._filter_inter_by_user_or_item()  # type: ignore[misc]
@@ -141,7 +141,7 @@ class _Rows:
         return [self.copy(self.inter_feat[part]) for part in parts]
 
     def _describe_split(self: Any, datasets: Sequence[Any]) -> None:
-        """Popularity by the events that training may see (targets and first events, as in Pop), and what it may not."""
+        """Set popularity, counted over the events of training (targets and first events, as in Pop), and held_out."""
         train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
         if self.config["benchmark_filename"] is not None:
             seen = datasets[0].inter_feat[self.iid_field].numpy()
@@ -174,7 +174,7 @@ class SequentialRows(_Rows):
         super()._benchmark_presets()  # type: ignore[misc]
 
     def build(self: Any) -> list[Any]:
-        """RecBole's splits; also in random order, which RecBole refuses for sequences and which is warned of here."""
+        """RecBole's splits; also in random order, which RecBole refuses for sequences, with a warning."""
         if self.config["eval_args"]["order"] == "RO" and US not in self.config["eval_args"]["split"]:
             self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
             datasets = list(super(SequentialDataset, self).build())  # type: ignore[misc]
@@ -211,13 +211,10 @@ class GeneralRows(_Rows):
         return datasets
 
 
-def latest_rows(users: npt.NDArray[np.int64], history_ids: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+def latest_rows(users: Ids, history_ids: Ids, n: int) -> Ids:
     """Positions of each user's n latest rows, in their present order."""
-    order = np.lexsort((-history_ids, users))
-    sorted_users = users[order]
-    starts = np.r_[0, np.flatnonzero(sorted_users[1:] != sorted_users[:-1]) + 1]
-    rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.r_[starts, len(users)]))
-    return np.sort(order[rank < n])
+    rank = pd.Series(history_ids).groupby(users).rank(ascending=False)
+    return np.flatnonzero(rank <= n)
 
 
 def _splits_every_user(config: Config) -> bool:
@@ -230,7 +227,7 @@ def _splits_every_user(config: Config) -> bool:
 
 
 def _add_item_file(dataset: Dataset, path: Path) -> None:
-    """Let all items of the .item file exist, as RecBole does where it loads one; the file is read without quoting."""
+    """Add all items of the .item file, as RecBole does where it loads one; the file is read without quoting."""
     if not path.is_file():
         raise UserError(f"catalogue: items needs the file {path}: write it, or set catalogue: interactions")
     tokens = item_tokens(path, dataset.iid_field, dataset.config["field_separator"], dataset.config["encoding"])
@@ -240,7 +237,7 @@ def _add_item_file(dataset: Dataset, path: Path) -> None:
     dataset.item_feat = added if known is None else pd.concat([known, added], ignore_index=True)
 
 
-def _sorted_events(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _sorted_events(dataset: Dataset) -> tuple[Ids, Ids, Ids]:
     """Sort the events by user and time (stable, as RecBole does); users, items, and each user's first position."""
     if dataset.time_field is None or dataset.time_field not in dataset.inter_feat:
         raise UserError(
@@ -250,9 +247,7 @@ def _sorted_events(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray
     dataset.sort(by=[dataset.uid_field, dataset.time_field], ascending=True)
     users = dataset.inter_feat[dataset.uid_field].numpy()
     items = dataset.inter_feat[dataset.iid_field].numpy()
-    is_first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, dtype=bool)
-    begin = np.maximum.accumulate(np.where(is_first, np.arange(len(users)), 0)) if len(users) else users
-    return users, items, begin
+    return users, items, np.searchsorted(users, users)
 
 
 def _history_column(dataset: Dataset) -> str:
@@ -281,11 +276,7 @@ def _benchmark_histories(dataset: Dataset) -> Histories:
 
 @cache
 def with_history_ids(base: type[Dataset]) -> type[Dataset]:
-    """RecBole's dataset class with history ids on its rows.
-
-    Args:
-        base: the class RecBole would use for a model.
-    """
+    """The dataset class that RecBole would use for a model, with history ids on its rows."""
     mixin = SequentialRows if issubclass(base, SequentialDataset) else GeneralRows
     name = f"{base.__name__}WithHistoryIds"
     made = type(name, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})

@@ -1,4 +1,4 @@
-"""What tells data sets apart for a model that was trained on one: the meaning of its ids, and what was held out."""
+"""Digests that identify a data set for a model trained on it: of its user and item ids, and of the held-out events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def identity(dataset: Dataset) -> dict[str, str]:
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """In what two identities differ, in words.
+    """Names of what differs between two identities.
 
     >>> differences({"users": "a", "items": "b", "held_out": "c"}, {"users": "a", "items": "x", "held_out": "y"})
     ['items', 'events held out for validation and test']
@@ -30,11 +30,7 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def held_out_digest(parts: Sequence[Any]) -> str:
-    """Digest of the events of validation and test, in no order: the same for all views of one split.
-
-    Args:
-        parts: the built splits but training.
-    """
+    """Digest of the events of the built validation and test splits, in any order: the same for all views of a split."""
     digest = hashlib.sha256()
     for part in parts:
         users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))

@@ -1,4 +1,4 @@
-"""Item texts, read from the .item file once, lossless and apart from RecBole's id maps.
+"""Item texts, read from the .item file without loss and independently of RecBole's id maps.
 
 RecBole reads text columns as token sequences: it cuts them into words, maps the words to numbers and honours quotes
 that the atomic format does not define. A language model needs the text itself.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, did_you_mean
@@ -32,21 +32,21 @@ class Item:
 
 @dataclass(frozen=True)
 class ItemText:
-    """Texts of a catalogue, by item token; frozen, and complete for every token that is asked for.
+    """Texts of a catalogue, by item token; a token without one has a placeholder.
 
     Attributes:
         columns: text columns, in the order in which they are written.
         items: token -> item.
-        labels: whether column names are written.
+        labels: whether each value follows its column's name.
         ragged_lines: numbers of lines with more columns than the header; the surplus is joined to the last column.
-        repeated_lines: numbers of lines whose id an earlier line has; they are not read, as in RecBole.
+        repeated_lines: numbers of lines that repeat the id of an earlier line; they are skipped, as in RecBole.
     """
 
     columns: tuple[str, ...]
     items: Mapping[str, Item]
     labels: bool = True
-    ragged_lines: tuple[int, ...] = field(default=())
-    repeated_lines: tuple[int, ...] = field(default=())
+    ragged_lines: tuple[int, ...] = ()
+    repeated_lines: tuple[int, ...] = ()
 
     @classmethod
     def from_rows(cls, columns: Sequence[str], rows: Mapping[str, Sequence[str]], labels: bool = True) -> ItemText:
@@ -63,23 +63,23 @@ class ItemText:
         return item if item is not None and item.fields else Item((), PLACEHOLDER)
 
     def without_text(self, tokens: Sequence[str]) -> list[str]:
-        """Those of the tokens that get the placeholder."""
+        """The tokens whose item is the placeholder."""
         return [token for token in tokens if token not in self.items or not self.items[token].fields]
 
 
-# Of items with a text, and of events whose user and item have a row: with fewer the files do not belong together, or
-# a run would read placeholders, whatever its options say.
+# Share of items with a text, and of events whose user and item have a row: below it the files do not belong together,
+# or a run would read placeholders, whatever its options say.
 LEAST_SHARE = 0.05
 
 
 def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str], what: str, option: str) -> None:
-    """Refuse a catalogue of which (nearly) no item has what is read of it.
+    """Refuse a catalogue in which (nearly) all items lack what a run reads.
 
     Args:
         text: of the .item file.
         tokens: of all items.
-        without: those that lack it.
-        what: is read, such as 'a text'.
+        without: tokens that lack it.
+        what: a run reads, such as 'a text'.
         option: that names the columns.
 
     Raises:
@@ -112,15 +112,15 @@ def read_item_text(
 ) -> ItemText:
     """Read the named columns of an atomic .item file.
 
-    Quotes, entities and any script are kept as they are; runs of white space and control characters become one space,
-    so that an item is one line. Of several rows with one id the first counts, as in RecBole.
+    Quotes, entities and any script are kept; runs of white space and control characters become one space, so that an
+    item is one line. Of several rows with one id the first counts, as in RecBole.
 
     Args:
         path: the .item file, whose header is ``name:type`` per column.
         id_column: column of the item token.
         columns: text columns in the order wanted; None takes every column but the id and floats.
-        labels: write column names.
-        separator: column separator.
+        labels: write each value behind its column's name.
+        separator: between columns.
         encoding: of the file; a byte order mark is skipped.
 
     Raises:

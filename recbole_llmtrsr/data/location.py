@@ -1,4 +1,4 @@
-"""Are the atomic files where the options say? Asked before anything is loaded or downloaded."""
+"""Checks that the atomic files are where the options say, before anything is loaded or downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def check_dataset_files(config: Config) -> None:
     Raises:
         UserError: naming the file that is missing and how to get one, or what is wrong with its header.
     """
-    faults = []
     folder, name = Path(config["data_path"]), config["dataset"]
     if Path(name).name != name:
         raise UserError(
@@ -28,41 +27,40 @@ def check_dataset_files(config: Config) -> None:
     if parts is not None and not (isinstance(parts, list) and len(parts) == 3):
         raise UserError(f"benchmark_filename must be a list of three, such as [train, valid, test], got {parts!r}")
     files = interaction_files(config)
-    missing = [path.name for path in files if not path.is_file()]
+    columns = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
+    faults, missing = [], []
+    for path in files:
+        if not path.is_file():
+            missing.append(path.name)
+        elif fault := header_fault(path, columns, config["field_separator"], config["encoding"]):
+            faults.append(fault)
     if missing:
-        faults.append(
+        faults.insert(
+            0,
             f"dataset '{name}': no {', '.join(missing)} in {folder}; put RecBole's atomic files there, point data_path"
             " to the folder that holds the data set's folder, make them with"
-            " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole"
+            " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole",
         )
-    present = [path for path in files if path.is_file()]
-    columns = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"])
-    found = [header_fault(path, columns, config["field_separator"], config["encoding"]) for path in present]
-    faults += [fault for fault in found if fault is not None]
-    for option in ("dataset_save_path", "dataloaders_save_path"):
-        if config[option]:
-            faults.append(f"{option}: saved data sets are pickles and are not read here; leave the option out")
+    faults += [
+        f"{option}: saved data sets are pickles and are not read here; leave the option out"
+        for option in ("dataset_save_path", "dataloaders_save_path")
+        if config[option]
+    ]
     faults = faults or [*faults_of_columns(config)]
     if faults:
         raise UserError(faults)
 
 
 def interaction_files(config: Config) -> list[Path]:
-    """The files of events that a data set is read from: one, or the parts of one that was split before."""
+    """The .inter files of a data set: one, or the parts of one that was split before."""
     folder, name = Path(config["data_path"]), config["dataset"]
     return [
-        folder / f"{name}.{part}inter" for part in [f"{one}." for one in config["benchmark_filename"] or ()] or [""]
+        folder / f"{name}.{part}" for part in [f"{p}.inter" for p in config["benchmark_filename"] or ()] or ["inter"]
     ]
 
 
 def changed_files(config: Config, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of the files of events, and of impressions where they are read, that are not what they were.
-
-    Args:
-        config: of the present run.
-        then: digests by name, as ``file_digests`` gave them.
-        now: likewise.
-    """
+    """Names of the files of events, and of impressions where a run reads them, whose ``file_digests`` differ."""
     names = [path.name for path in interaction_files(config)]
     of_test = config["eval_args"]["mode"]["test"]
     if "impressions" in (of_test, config.settings.training.train_on):
@@ -71,7 +69,7 @@ def changed_files(config: Config, then: Mapping[str, str], now: Mapping[str, str
 
 
 def file_digests(config: Config) -> dict[str, str]:
-    """SHA-256 of a data set's atomic files, by name, and of summaries that were written elsewhere."""
+    """SHA-256 of a data set's atomic files, by name, and of a file of summaries (``summarizer: file:<path>``)."""
     folder, name = Path(config["data_path"]), config["dataset"]
     paths = {path.name: path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
     writer, _, source = config.settings.summary.summarizer.partition(":")

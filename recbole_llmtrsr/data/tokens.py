@@ -1,7 +1,6 @@
-"""Ids of the user's files as arrays of texts, each as long as it is.
+"""Ids of the user's files as object arrays of texts.
 
-NumPy's own arrays of texts give every element the room of the longest one: a single id of 3,000 characters among
-100,000 takes 1.1 GiB.
+NumPy's string arrays pad every element to the longest: a single id of 3,000 characters among 100,000 takes 1.1 GiB.
 """
 
 from __future__ import annotations
@@ -12,35 +11,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+Ids = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.object_]
-_MOST_ROOM = 4  # times that of its characters that an array of NumPy's may take in a file
+_MOST_ROOM = 4  # size of a NumPy string array in a file, as a multiple of its characters
 
 
 def as_tokens(texts: Sequence[str] | npt.NDArray[Any]) -> Tokens:
-    """Plain texts of texts of any kind. [n]"""
+    """Python strings of texts of any kind. [n]"""
     made: Tokens = np.empty(len(texts), dtype=object)
     made[:] = [str(text) for text in texts]
     return made
 
 
-def ranked(tokens: Tokens) -> tuple[Tokens, npt.NDArray[np.int64]]:
-    """The different ones, sorted by code points, and the place of each among them. [n_different], [n]
+def ranked(tokens: Tokens) -> tuple[Tokens, Ids]:
+    """The distinct tokens, sorted by code points, and the rank of each token among them. [n_distinct], [n]
 
     >>> [part.tolist() for part in ranked(as_tokens(["b", "a", "b"]))]
     [['a', 'b'], [1, 0, 1]]
     """
-    numbers: dict[str, int] = {}
-    codes = np.fromiter((numbers.setdefault(token, len(numbers)) for token in tokens), np.int64, len(tokens))
-    distinct = as_tokens([*numbers])
-    order = np.argsort(distinct)
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = np.arange(len(order))
-    return distinct[order], places[codes]
+    ranks, distinct = pd.factorize(tokens, sort=True)
+    return distinct, ranks
 
 
 def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
-    """Arrays for a file without pickles: one of NumPy's texts where that is small, else bytes of UTF-8 and their ends.
+    """Arrays for a file without pickles: one of NumPy strings where that is small, else UTF-8 bytes and their ends.
 
     >>> {name: array.tolist() for name, array in packed("ids", as_tokens(["a", "é" * 99, "b", "c", "d"])).items()}
     ... # doctest: +ELLIPSIS
@@ -56,16 +52,7 @@ def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
 
 
 def unpacked(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """What was packed.
-
-    Args:
-        name: of the tokens.
-        arrays: of the file, by name.
-
-    Raises:
-        KeyError: there are none.
-        ValueError: they are damaged.
-    """
+    """The tokens that ``packed`` wrote; a KeyError if there are none, a ValueError if they are damaged."""
     if name in arrays:
         return np.asarray(arrays[name])
     content, ends = arrays[f"{name}_utf8"].tobytes(), arrays[f"{name}_ends"].tolist()

@@ -1,4 +1,4 @@
-"""Split by user, as in the paper: every user trains, validates or tests, and none does two of these.
+"""Split by user, as in the paper: all rows of a user are in one of training, validation and test.
 
     eval_args: {split: {US: [10000, 1000, 1000]}}     users of training, validation and test
     eval_args: {split: {US: [0.8, 0.1, 0.1]}}         the same as shares
@@ -13,20 +13,19 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from recbole_llmtrsr.data.tokens import as_tokens
+from recbole_llmtrsr.data.tokens import Ids, as_tokens
 from recbole_llmtrsr.errors import UserError
 
 _EXAMPLE = "set split: {US: [0.8, 0.1, 0.1]} or numbers of users, such as {US: [10000, 1000, 1000]}"
 
 
 def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
-    """How many users train, validate and test.
+    """Number of users in training, validation and test.
 
     Args:
-        sizes: three shares of at most 1 in sum, one with a decimal point at least, or three whole numbers.
-        n_users: users there are.
+        sizes: three shares of at most 1 in sum, at least one with a decimal point, or three whole numbers.
+        n_users: in the data set.
 
     Raises:
         UserError: sizes of another form, or more than there are.
@@ -55,22 +54,17 @@ def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
     return [int(n) for n in sizes]
 
 
-def split_by_user(
-    users: npt.NDArray[np.int64],
-    tokens: Sequence[str],
-    sizes: Sequence[float],
-    seed: int,
-) -> tuple[list[npt.NDArray[np.int64]], int]:
+def split_by_user(users: Ids, tokens: Sequence[str], sizes: Sequence[float], seed: int) -> tuple[list[Ids], int]:
     """Rows of training, validation and test users.
 
     Args:
         users: user id of every row. [n_rows]
         tokens: user token by user id.
         sizes: as for ``n_users_of``.
-        seed: of the draw, which depends on the tokens and on nothing else.
+        seed: of the draw, which otherwise depends on the tokens alone.
 
     Returns:
-        positions of the rows in their present order, by split, and the number of users in none.
+        positions of the rows in their present order, by split, and the number of users in no split.
     """
     present = np.unique(users)
     by_token = present[np.argsort(as_tokens([tokens[user] for user in present]))]

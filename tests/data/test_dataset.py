@@ -242,10 +242,11 @@ def test_a_malformed_inter_file_is_the_users_fault(make_config, atomic_folder, t
         load_dataset(LLMTRSRDataset, make_config())
 
 
-def test_without_times_the_order_is_unknown(make_config):
-    config = make_config(load_col={"inter": ["user_id", "item_id"]})
+@pytest.mark.parametrize("model", ["LLMTRSR", "BPR"])
+def test_without_times_the_order_is_unknown(make_config, model):
+    config = make_config(model, load_col={"inter": ["user_id", "item_id"]})
     with pytest.raises(UserError, match=r"column 'timestamp' is not loaded.*list it in load_col"):
-        LLMTRSRDataset(config).build()
+        get_dataset(config.model_class)(config).build()
 
 
 @pytest.mark.parametrize("model", ["LLMTRSR", "TALLRec", "HLLM", "LiteLLM4Rec", "SASRec"])

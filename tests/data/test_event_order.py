@@ -55,54 +55,50 @@ def write_ties(atomic_folder):
     return write
 
 
+@pytest.fixture
+def told(make_config, caplog):
+    """Levels and texts of what a run of Pop logs of tied events."""
+
+    def told(**options) -> list[tuple[str, str]]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            sequences(make_config("Pop", **options))
+        return [(record.levelname, record.message) for record in caplog.records if "have the time of" in record.message]
+
+    return told
+
+
+TIED = "events have the time of their user's event before them"
+
+
 @pytest.mark.parametrize("order", [[8, 9, 10], [10, 9, 8]])
-def test_a_file_sorted_by_item_within_one_time_is_warned_of(make_config, write_ties, caplog, order):
+def test_a_file_sorted_by_item_within_one_time_is_warned_of(write_ties, told, order):
     """By number: 8, 9, 10; as texts these would fall and rise."""
     write_ties(order)
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop"))
-    (told,) = [record for record in caplog.records if "have the time of" in record.message]
-    assert told.levelname == "WARNING"
-    assert told.message == (
-        "60 of 90 events have the time of their user's event before them, and 100% of those of two items are sorted by"
-        " item: models of ids can learn this order, which texts do not tell; set tied_events: random"
+    warning = (
+        f"60 of 90 {TIED}, and 100% of those of two items are sorted by item: models of ids can learn this order, which"
+        " texts do not tell; set tied_events: random"
     )
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop", tied_events="random"))
-    (told,) = [record for record in caplog.records if "have the time of" in record.message]
-    assert told.levelname == "INFO"
-    assert told.message.endswith("before them; their order is drawn with data_seed 2020")
+    assert told() == [("WARNING", warning)]
+    drawn = f"60 of 90 {TIED}; their order is drawn with data_seed 2020"
+    assert told(tied_events="random") == [("INFO", drawn)]
 
 
-def test_repeated_events_tell_no_order(make_config, write_ties, caplog):
+def test_repeated_events_tell_no_order(write_ties, told):
     write_ties([8, 8, 8, 10])
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop"))
-    assert "90 of 120 events" in caplog.text  # 60 of them repeat the one before, 30 rise
-    caplog.clear()
+    assert [message[:12] for _, message in told()] == ["90 of 120 ev"]  # 60 repeat the one before, 30 rise
     write_ties([8, 8, 8])
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop"))
-    (told,) = [record for record in caplog.records if "have the time of" in record.message]
-    assert told.levelname == "WARNING"
-    assert told.message == (
-        "60 of 90 events have the time of their user's event before them, so timestamp tells nearly no order, and"
-        " histories are in file order: set TIME_FIELD to a column of times, or tied_events: random"
+    warning = (
+        f"60 of 90 {TIED}, so timestamp tells nearly no order, and histories are in file order: set TIME_FIELD to a"
+        " column of times, or tied_events: random"
     )
+    assert told() == [("WARNING", warning)]
 
 
-def test_ties_in_another_order_are_counted_and_no_ties_are_silent(make_config, write_ties, atomic_folder, caplog):
+def test_ties_in_another_order_are_counted_and_no_ties_are_silent(write_ties, told, atomic_folder):
     write_ties([8, 10, 9], last=8)
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop"))
-    assert [(r.levelname, r.message) for r in caplog.records if "have the time of" in r.message] == [
-        ("INFO", "30 of 90 events have the time of their user's event before them; they stay in file order")
-    ]
-    caplog.clear()
+    assert told() == [("INFO", f"30 of 90 {TIED}; they stay in file order")]
     path = atomic_folder / "tiny" / "tiny.inter"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *(f"{line[:-1]}{i}" for i, line in enumerate(lines[1:])), ""]))
-    with caplog.at_level(logging.INFO):
-        sequences(make_config("Pop"))
-    assert not [record for record in caplog.records if "have the time of" in record.message]
+    assert told() == []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from recbole.utils import init_seed
 from recbole_llmtrsr.data.dataset import load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories, with_history_ids
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.registry import get_dataset, get_model
+from recbole_llmtrsr.registry import get_dataset
 
 SPLITS = {
     "leave one out": {"split": {"LS": "valid_and_test"}},
@@ -100,19 +99,6 @@ def test_popularity_of_pre_split_files_counts_each_row_once(make_config, atomic_
     assert [str(part.field2id_token["item_id"][i]) for i in part.histories.events] == ["i1", "i3", "i3"]
 
 
-def test_events_a_second_apart_keep_their_order(make_config):
-    """RecBole holds times as float32, in which all of 1600000000 to 1600000006 are one number."""
-    part = built(make_config("SASRec"))[2]
-    assert len(set(part.inter_feat["timestamp"][-1:].tolist())) == 1
-    row = next(row for row in seen(part) if row[0] == "unix")
-    assert row[1:2] + row[3:] == ("i1", ["i2", "i2", "i3", "i9", "i7", "i8"])
-
-
-def test_events_at_one_time_keep_the_order_of_the_file(make_config):
-    row = next(row for row in seen(built(make_config("SASRec"))[2]) if row[0] == "ties")
-    assert row[1:2] + row[3:] == ("i5", ["i9", "i8", "i7", "i6"])
-
-
 def test_the_rows_are_those_recbole_makes_where_float32_can_tell_the_times(make_config, atomic_folder):
     path = atomic_folder / "tiny" / "tiny.inter"
     path.write_text(path.read_text().replace("160000000", ""))
@@ -140,12 +126,6 @@ def test_the_class_of_a_base_is_made_once_and_can_be_pickled(base):
     assert pickle.loads(pickle.dumps(made)) is made
 
 
-def test_general_models_need_times_too(make_config):
-    config = make_config("BPR", load_col={"inter": ["user_id", "item_id"]})
-    with pytest.raises(UserError, match="the order of events is unknown"):
-        get_dataset(get_model("BPR"))(config).build()
-
-
 def test_events_without_a_row_in_the_item_file_are_counted_and_nearly_all_are_refused(
     make_config, atomic_folder, caplog
 ):
@@ -161,11 +141,3 @@ def test_events_without_a_row_in_the_item_file_are_counted_and_nearly_all_are_re
     path.write_text(text.replace("\ni", "\nI"))
     with pytest.raises(UserError, match=r"24 of 24 events .*: complete it, take it out of load_col"):
         load_dataset(get_dataset(config.model_class), config)
-
-
-def test_times_that_tell_no_order_are_told(make_config, atomic_folder, caplog):
-    path = atomic_folder / "tiny" / "tiny.inter"
-    path.write_text(re.sub(r"\t\d+\n", r"\t0\n", path.read_text()))
-    config = make_config("GRU4Rec")
-    load_dataset(get_dataset(config.model_class), config).build()
-    assert "so timestamp tells nearly no order, and histories are in file order" in caplog.text

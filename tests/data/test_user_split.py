@@ -92,15 +92,3 @@ def test_the_catalogue_of_all_items_needs_the_file(make_config, atomic_folder):
     (atomic_folder / "tiny" / "tiny.item").unlink()
     with pytest.raises(UserError, match=r"catalogue: items needs the file .*tiny\.item"):
         get_dataset(get_model("Pop"))(make_config("Pop", catalogue="items"))
-
-
-def test_popularity_counts_what_training_may_see(make_config):
-    dataset = get_dataset(get_model("SASRec"))(make_config("SASRec"))
-    built = dataset.build()
-    counted = {name: int(dataset.popularity[dataset.token2id("item_id", name)]) for name in ("i1", "i2", "i3", "i9")}
-    # RecBole keeps a user's only target for training, of two the second is for test, of more the last two are held out.
-    # What remains: once i1; twice i2 i3; thrice i1 i4; six i1 to i4; ties i9 i8 i7; unix i2 i2 i3 i9 i7, less
-    # what is held out of 'thrice'.
-    assert counted == {"i1": 3, "i2": 4, "i3": 3, "i9": 2}
-    held_out = sum(len(part) for part in built[1:])
-    assert dataset.popularity.sum() == 24 - held_out

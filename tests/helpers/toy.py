@@ -47,6 +47,12 @@ def write_atomic(
     (folder / f"{folder.name}.item").write_text("\n".join(item), encoding="utf-8")
 
 
+def read_atomic(folder: Path) -> tuple[str, str]:
+    """What the files of events and items of a data set hold."""
+    events, items = ((folder / f"{folder.name}.{suffix}").read_bytes().decode() for suffix in ("inter", "item"))
+    return events, items
+
+
 def toy_events(*lengths: int) -> list[str]:
     """Events of users u0, u1 ..., as many each as told, of 13 items."""
     return [f"u{u}\ti{(3 * u + 7 * t) % N_ITEMS}\t{t}" for u, n in enumerate(lengths) for t in range(n)]

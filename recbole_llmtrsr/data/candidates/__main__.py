@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
+from recbole_llmtrsr.data.candidates.candidate_file import read_candidate_file, write_candidate_file
 from recbole_llmtrsr.errors import UserError, command_line
 
 _FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}
@@ -20,17 +20,13 @@ def _run(options: argparse.Namespace) -> int:
     file = read_candidate_file(options.source)
     if options.command in _FORMS:
         write_candidate_file(options.out, file)
-    print(f"{options.source if options.command == 'show' else options.out}: {_told(file)}")
-    return 0
-
-
-def _told(file: CandidateFile) -> str:
-    n_rows, n_items, n_positives = len(file), len(file.items), int(file.is_positive.sum())
-    lengths = f" ({file.lengths.min()} to {file.lengths.max()} a row)" if n_rows else ""
-    return (
-        f"{n_rows:,} rows of {len(set(file.users.tolist())):,} users; {n_items:,} candidates{lengths}, {n_positives:,}"
-        f" of them positive; {len(file.tokens):,} different items\nhash {file.digest}"
+    lengths = f" ({file.lengths.min()} to {file.lengths.max()} a row)" if len(file) else ""
+    print(
+        f"{options.source if options.command == 'show' else options.out}: {len(file):,} rows of"
+        f" {len(set(file.users.tolist())):,} users; {len(file.items):,} candidates{lengths},"
+        f" {file.is_positive.sum():,} of them positive; {len(file.tokens):,} different items\nhash {file.digest}"
     )
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

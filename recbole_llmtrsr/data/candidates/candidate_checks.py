@@ -1,4 +1,4 @@
-"""What can be wrong with the arrays of a candidate file, all of it at once."""
+"""Checks of the arrays of a candidate file, which report all faults at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from recbole_llmtrsr.data.tokens import as_tokens, ranked
+from recbole_llmtrsr.data.tokens import as_tokens
 
 Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
 
 _WORDS = {"UO": "texts", "iu": "whole numbers", "b": "yes and no"}
 KINDS = {"users": "UO", "n_events": "iu", "tokens": "UO", "offsets": "iu", "items": "iu", "is_positive": "b"}
@@ -23,22 +23,19 @@ def faults(arrays: Mapping[str, Array]) -> list[str]:
     """Faults of form; where there are none, faults of content.
 
     Args:
-        arrays: those of a ``CandidateFile``, by name.
+        arrays: of a ``CandidateFile``, by name.
     """
     return _of_kinds(arrays) or _of_lengths(**arrays) or _of_rows(**arrays)
 
 
 def _of_kinds(arrays: Mapping[str, Array]) -> list[str]:
     return [
-        f"{name} must be a list of {_WORDS[kinds]}, got {arrays[name].dtype} of shape {arrays[name].shape}"
+        f"{name} must be a list of {_WORDS[kinds]}, got {array.dtype} of shape {array.shape}"
         for name, kinds in KINDS.items()
-        if arrays[name].ndim != 1 or arrays[name].dtype.kind not in kinds or not _are_texts(arrays[name])
+        if (array := arrays[name]).ndim != 1
+        or array.dtype.kind not in kinds
+        or (array.dtype.kind == "O" and not all(isinstance(one, str) for one in array))
     ]
-
-
-def _are_texts(array: Array) -> bool:
-    """Whether an array of any objects holds nothing else."""
-    return array.dtype.kind != "O" or all(isinstance(one, str) for one in array)
 
 
 def _of_lengths(
@@ -62,37 +59,27 @@ def _of_rows(
     users: Array, n_events: Array, tokens: Array, offsets: Array, items: Array, is_positive: Array
 ) -> list[str]:
     rows = np.repeat(np.arange(len(users)), offsets[1:] - offsets[:-1])
-    n_positives = np.bincount(rows[is_positive], minlength=len(users))
-    by_item = np.lexsort((items, rows))
-    again, before = _equal_neighbours(by_item, rows, items)
-    is_both = is_positive[again] != is_positive[before]
-    by_name = np.lexsort((n_events, ranked(as_tokens(users))[1]))
+    named = pd.DataFrame({"user": pd.Series(as_tokens(users), dtype=object), "n_events": n_events})
+    listed = pd.DataFrame({"row": rows, "item": items, "is_positive": is_positive})
+    is_again, is_twice = listed.duplicated(["row", "item"]), listed.duplicated()
 
-    def names(where: Indices) -> list[str]:
-        return [f"user '{users[i]}' after {n_events[i]} events" for i in where[:_N_NAMED]]
+    def row(i: int) -> str:
+        return f"user '{users[i]}' after {n_events[i]} events"
 
-    def items_of(where: Indices) -> list[str]:
-        owners = names(rows[where])
-        return [f"'{tokens[items[i]]}' of {owner}" for i, owner in zip(where[:_N_NAMED], owners, strict=True)]
+    def item(i: int) -> str:
+        return f"'{tokens[items[i]]}' of {row(rows[i])}"
 
-    found: list[tuple[str, int, list[str]]] = []
-    for what, where, name in (
-        ("rows with a negative number of events", np.flatnonzero(n_events < 0), names),
-        ("rows named again", _equal_neighbours(by_name, users, n_events)[0], names),
-        ("rows without a positive", np.flatnonzero(n_positives == 0), names),
-        ("items both positive and negative", again[is_both], items_of),
-        ("items twice in a row", again[~is_both], items_of),
+    found = []
+    for what, is_faulty, name in (
+        ("rows with a negative number of events", n_events < 0, row),
+        ("rows named again", named.duplicated(), row),
+        ("rows without a positive", np.bincount(rows[is_positive], minlength=len(users)) == 0, row),
+        ("items both positive and negative", is_again & ~is_twice, item),
+        ("items twice in a row", is_twice, item),
+        ("tokens named again", pd.Series(as_tokens(tokens), dtype=object).duplicated(), lambda i: f"'{tokens[i]}'"),
     ):
-        found.append((what, len(where), name(where)))
-    distinct, places = ranked(as_tokens(tokens))
-    again_named = distinct[np.bincount(places, minlength=len(distinct)) > 1]
-    found.append(("tokens named again", len(again_named), [f"'{token}'" for token in again_named[:_N_NAMED]]))
-    return [f"{n:,} {what}: {', '.join(named)}{', ...' * (n > len(named))}" for what, n, named in found if n]
-
-
-def _equal_neighbours(order: Indices, *keys: Array) -> tuple[Indices, Indices]:
-    """Of elements in this order, those that equal the one before by all keys, and the ones before."""
-    is_equal = np.ones(max(0, len(order) - 1), dtype=bool)
-    for key in keys:
-        is_equal &= key[order][1:] == key[order][:-1]
-    return order[1:][is_equal], order[:-1][is_equal]
+        where = np.flatnonzero(is_faulty)
+        if len(where):
+            names = ", ".join([*map(name, where[:_N_NAMED]), *["..."] * (len(where) > _N_NAMED)])
+            found.append(f"{len(where):,} {what}: {names}")
+    return found

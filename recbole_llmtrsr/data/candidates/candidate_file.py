@@ -1,6 +1,5 @@
-"""Candidate files: who is ranked against whom, by the tokens of the user's own files.
+"""Candidate files: ranked lists by the tokens of the user's files, to save, import and export candidate sets.
 
-The one form in which candidate sets are saved, imported and exported, so that other programs meet the very same set.
 A row is one ranked list: a user after some number of events, the items chosen next, and the items to rank them
 against. Two forms hold the same: ``.npz`` with the arrays of ``CandidateFile`` and their digest, and ``.jsonl`` with
 one row per line.
@@ -31,14 +30,14 @@ from recbole_llmtrsr.runtime.atomic_write import atomic_write
 class CandidateFile:
     """Ranked lists of any length, each with one positive or several; checked when built.
 
-    Whatever order they are given in, rows lie by user and number of events and the items of a row by token, so that
-    equal sets are equal arrays and a place in a row tells nothing.
+    Rows are sorted by user and number of events and the items of a row by token, so that equal sets have equal arrays
+    and an item's place in a row carries no information.
 
     Attributes:
         users: token of each row's user. [n_rows]
-        n_events: number of the user's events before the target, which with the user names the row. [n_rows]
+        n_events: number of the user's events before the target; with the user, it identifies the row. [n_rows]
         tokens: the items that occur, each once, sorted. [n_tokens]
-        offsets: where each row begins in ``items``, and the end of the last. [n_rows + 1]
+        offsets: start of each row in ``items``, and the end of the last. [n_rows + 1]
         items: index into ``tokens``. [offsets[-1]]
         is_positive: whether the user chose the item next. [offsets[-1]]
 
@@ -56,7 +55,7 @@ class CandidateFile:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row]) -> CandidateFile:
-        """Build from (user, number of events before, positives, negatives); read as a stream, kept as numbers."""
+        """Build from a stream of (user, number of events before, positives, negatives)."""
         users: list[str] = []
         n_events, lengths, items, labels = array("q"), array("q", [0]), array("i"), array("b")
         numbers: dict[str, int] = {}
@@ -104,7 +103,7 @@ class CandidateFile:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the rows by their tokens, whatever order they were given in."""
+        """SHA-256 over the rows by their tokens, independent of the order they were given in."""
         hasher = hashlib.sha256(json.dumps([self.users.tolist(), self.tokens.tolist()]).encode())
         for numbers in (self.n_events, self.offsets, self.items, self.is_positive):
             hasher.update(numbers.astype("<i8").tobytes())
@@ -117,7 +116,7 @@ class CandidateFile:
 
     @property
     def row_of_item(self) -> npt.NDArray[np.int64]:
-        """[offsets[-1]]"""
+        """Index of each item's row. [offsets[-1]]"""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
@@ -125,7 +124,7 @@ class CandidateFile:
         """Number of positives of each row. [n_rows]"""
         return np.bincount(self.row_of_item[self.is_positive], minlength=len(self))
 
-    def rows(self) -> Iterator[tuple[str, int, list[str], list[str]]]:
+    def rows(self) -> Iterator[Row]:
         """(user, number of events before, positives, negatives) of every row."""
         for i, user in enumerate(self.users.tolist()):
             row = slice(self.offsets[i], self.offsets[i + 1])
@@ -133,11 +132,11 @@ class CandidateFile:
             yield user, int(self.n_events[i]), tokens[chosen].tolist(), tokens[~chosen].tolist()
 
     def select(self, rows: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_] | None = None) -> CandidateFile:
-        """Some rows, and of their items those that are wanted.
+        """A file of some rows.
 
         Args:
             rows: indices of rows.
-            keep: which of all items stay; None keeps them. [offsets[-1]]
+            keep: mask of the items that stay; None keeps all. [offsets[-1]]
         """
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
@@ -151,10 +150,10 @@ class CandidateFile:
 
 
 def read_candidate_file(path: Path) -> CandidateFile:
-    """Read a candidate file, .npz or .jsonl, and check all of it; nothing in it is ever run.
+    """Read a candidate file, .npz or .jsonl, and check all of it; nothing in it is ever executed.
 
     Raises:
-        UserError: no such file, another form, a fault in a row, or content that is not what was written.
+        UserError: no such file, another form, a fault in a row, or content that differs from what was written.
     """
     if path.suffix not in (".npz", ".jsonl"):
         raise UserError(f"candidate file {path} has no known form: it must end in .npz or .jsonl")
@@ -172,11 +171,7 @@ def read_candidate_file(path: Path) -> CandidateFile:
 
 
 def write_candidate_file(path: Path, file: CandidateFile) -> None:
-    """Write as a whole or not at all; lines of JSON where the name ends in .jsonl, else .npz.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write atomically, as lines of JSON where the name ends in .jsonl, else as .npz; failure is a UserError."""
     try:
         with atomic_write(path) as out:
             if path.suffix == ".jsonl":
@@ -197,7 +192,7 @@ def _from_arrays(path: Path) -> CandidateFile:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in (*KINDS, "digest") if name not in TEXTS}
             arrays |= {name: unpacked(name, archive) for name in TEXTS}
-    except Exception as error:  # a damaged archive fails in as many ways as its bytes can change
+    except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"cannot be read ({error}): make or copy it again") from error
     digest = str(arrays.pop("digest"))
     file = CandidateFile(**arrays)

@@ -1,7 +1,4 @@
-"""Ranked lists as lines of JSON: the form that other programs write and people read.
-
-One row per line: ``{"user": "u1", "n_events": 12, "positives": ["i3"], "negatives": ["i7", "i9"]}``.
-"""
+"""Ranked lists as JSON lines: ``{"user": "u1", "n_events": 12, "positives": ["i3"], "negatives": ["i7", "i9"]}``."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def parsed(lines: Iterable[bytes]) -> Iterator[Row]:
     """The row of every line.
 
     Raises:
-        UserError: after the last line, with the numbers of those that are no row; or there was none at all.
+        UserError: after the last line, with the numbers of the malformed ones; or there was no line.
     """
     faults: list[str] = []
     n_lines = n_faults = 0
@@ -45,11 +42,7 @@ def parsed(lines: Iterable[bytes]) -> Iterator[Row]:
 
 
 def _row(line: bytes) -> Row:
-    """Parse a line.
-
-    Raises:
-        ValueError: what is wrong with it.
-    """
+    """Parse a line; a ValueError tells its fault."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""CandidateSet: a candidate file in the ids of a data set."""
+"""CandidateSet: a candidate file with the ids of a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
-from recbole_llmtrsr.data.candidates.split_rows import Ids
+from recbole_llmtrsr.data.tokens import Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class CandidateSet:
         file: the set by its tokens.
         history_ids: of each row of the file. [n_rows]
         item_ids: of each token of the file. [n_tokens]
-        mode: the evaluation mode it was made for.
-        path: where it is saved.
-        counts: what else is to be told of it.
+        mode: evaluation mode.
+        path: of the saved file.
+        counts: further numbers of the report.
     """
 
     file: CandidateFile
@@ -40,11 +40,7 @@ class CandidateSet:
         return {history_id: row for row, history_id in enumerate(self.history_ids.tolist())}
 
     def __getitem__(self, history_id: int) -> tuple[Ids, npt.NDArray[np.bool_]]:
-        """Item ids of a history's candidates, and which of them are positive; in an order without meaning.
-
-        Raises:
-            KeyError: the history is not ranked in this split.
-        """
+        """Item ids of a history's candidates, in an order without meaning, and the mask of the positives."""
         if history_id not in self._rows:
             raise KeyError(f"history {history_id} has no candidate set: it belongs to another split, or was left out")
         row = self._rows[history_id]
@@ -57,7 +53,7 @@ class CandidateSet:
         return self.file.digest
 
     def report(self) -> dict[str, Any]:
-        """For result.json: hash, numbers of candidates and positives (or their least, mean and most), and counts."""
+        """For result.json: hash, numbers of candidates and positives, and counts."""
         return {
             "hash": self.digest,
             "mode": self.mode,
@@ -70,7 +66,7 @@ class CandidateSet:
 
 
 def _spread(numbers: Ids) -> int | list[float]:
-    """The number that all are, or their least, mean and most."""
+    """The number, where all are equal, else their minimum, mean and maximum."""
     if len(np.unique(numbers)) < 2:
         return int(numbers[0]) if len(numbers) else 0
     return [int(numbers.min()), round(float(numbers.mean()), 3), int(numbers.max())]

@@ -1,7 +1,7 @@
 """Negatives drawn for each history: uniformly, by popularity, as popular as the target, or from its category.
 
-A draw depends on nothing but the catalogue, its popularity where that is asked for, the history, the target and the
-seed: not on other users, on the order of lines or rows, or on what was drawn before.
+A draw depends on the catalogue (and its popularity, where the mode uses it), the history, the target and the seed: not
+on other users, on the order of lines or rows, or on earlier draws.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
-from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.errors import UserError
 
 
@@ -24,14 +26,14 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
         rows: of the split.
         mode: a drawn one.
         seed: any text.
-        exclude_history: avoid the items of the history too.
+        exclude_history: exclude the items of the history too.
         categories: for kind 'category', the number of each item's category, by item id; -1 where it has none.
 
     Returns:
         item ids. [n_rows, n]
 
     Raises:
-        UserError: fewer items than asked for.
+        UserError: a row has fewer than n items to draw from.
     """
     n, n_items = mode.n, len(rows.item_tokens)
     # Drawn by rank among the sorted tokens: RecBole's ids follow the order of lines in the .inter file.
@@ -39,7 +41,7 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
     rank = np.argsort(by_rank)
     everything = np.arange(1, n_items)  # but the padding
     weights = np.bincount(rows.histories.events, minlength=n_items)[by_rank]  # as RecBole: over all events
-    peers = {} if categories is None else _members(categories[by_rank])
+    peers = {} if categories is None else pd.Series(by_rank).groupby(categories[by_rank]).indices
     by_popularity = _ByPopularity(rows.popularity[by_rank])
     drawn = np.empty((len(rows), n), dtype=np.int64)
     left = np.empty(len(rows), dtype=np.int64)
@@ -72,7 +74,7 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
 
 
 class _ByPopularity:
-    """Ranks beside those of about as many training events."""
+    """Ranks sorted by their numbers of training events."""
 
     def __init__(self, popularity: Ids) -> None:
         self._of_rank = popularity
@@ -84,19 +86,19 @@ class _ByPopularity:
         return begin, end
 
     def matched(self, rng: np.random.Generator, count: int, excluded: Ids, n: int) -> Ids:
-        """n of exactly so many events; where there are fewer, none of these but k next above and n - k next below.
+        """Draw n ranks of exactly `count` events; where there are fewer, the k next above and the n - k next below.
 
-        k is drawn from 0 to n, so that the target's place among them by popularity is as likely to be the first as any
-        other; simply the nearest would always leave it in the middle. Where one side ends, the other gives more.
+        k is drawn from 0 to n, so that each place of the target among them by popularity is equally likely; the nearest
+        would always leave it in the middle. Where one side ends, the other gives more.
 
         Returns:
-            ranks; fewer than n if all that are allowed are fewer.
+            ranks; fewer than n if fewer are allowed.
         """
         begin, end = self._ends(count)
         equals = _of_equals(rng, self._ranks[begin:end], excluded, n)
         if len(equals) == n:
             return equals
-        n_around = n + len(excluded)  # n allowed ones on either side, if there are
+        n_around = n + len(excluded)  # leaves n allowed ones on either side
         above = self._allowed(slice(end, end + n_around), excluded)
         below = self._allowed(slice(max(0, begin - n_around), begin), excluded)[::-1]
         n_above = int(rng.integers(0, n + 1))
@@ -110,7 +112,7 @@ class _ByPopularity:
         return ranks[~np.isin(ranks, excluded)]
 
     def _next(self, rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
-        """The first n of these, the last of them drawn among all of their count."""
+        """The first n ranks; those as popular as the last are drawn among all with its count."""
         if n == 0:
             return ranks[:0]
         last = self._of_rank[ranks[n - 1]]
@@ -118,18 +120,11 @@ class _ByPopularity:
         return np.r_[nearer, _of_equals(rng, self._ranks[slice(*self._ends(last))], excluded, n - len(nearer))]
 
 
-def _members(categories: Ids) -> dict[int, Ids]:
-    """The ranks of each category's items, ascending."""
-    order = np.argsort(categories, kind="stable")
-    values, begins = np.unique(categories[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, begins[1:]), strict=True))
-
-
 def _of_equals(rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
-    """n different ranks that are not excluded, each as likely as the others; all where there are fewer."""
+    """Draw n different ranks that are not excluded, uniformly; all where there are fewer."""
     if len(ranks) <= 50 * (n + len(excluded)):
         return _by_clocks(rng, ranks[~np.isin(ranks, excluded)], n)
-    # Few of many: rejection is the same distribution, without touching all of them.
+    # Rejection has the same distribution, and does not touch all of the many ranks.
     chosen: dict[int, None] = {}
     banned = set(excluded.tolist())
     while len(chosen) < n:
@@ -139,7 +134,7 @@ def _of_equals(rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> I
 
 
 def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -> Ids:
-    """n different ranks by weight, one after the other without replacement; all where there are fewer."""
+    """Draw n different ranks by weight, without replacement; all where there are fewer."""
     allowed = weights.copy()
     allowed[[0, *excluded]] = 0
     ranks = np.flatnonzero(allowed)
@@ -149,10 +144,7 @@ def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -
 def _by_clocks(
     rng: np.random.Generator, candidates: Ids, n: int, rates: float | npt.NDArray[np.number[Any]] = 1.0
 ) -> Ids:
-    """n of them, or all where there are fewer.
-
-    The n smallest of exponential clocks with these rates are a draw without replacement.
-    """
+    """Draw n candidates without replacement: those with the smallest of exponential clocks with these rates."""
     clocks = rng.exponential(size=len(candidates)) / rates
     first = np.argpartition(clocks, n - 1)[:n] if n < len(candidates) else np.arange(len(candidates))
     return candidates[first[np.argsort(clocks[first])]]

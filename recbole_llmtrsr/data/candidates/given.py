@@ -1,4 +1,4 @@
-"""Candidates that a file gives: a data set's impressions, or a set of the user's own."""
+"""Candidates from a file: a data set's impressions, or a set that the user made."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from recbole_llmtrsr.config.candidate_modes import CandidateMode
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
+from recbole_llmtrsr.data.tokens import Ids
 from recbole_llmtrsr.errors import UserError
 
 _N_NAMED = 5
 
 
 def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
-    """The part of a candidate file that speaks of a split.
+    """The rows of a candidate file that belong to a split.
 
     Of impressions, the targets that are an impression's first click are ranked, and with ``catalogue: items`` negatives
-    that the .item file does not know are left out. A file of the user's own must name every target. A row without any
-    negative, in which every model is right, is left out of both. What is left out is counted: of impressions those of
-    the split's users, also where the history is empty or filters took events away.
+    without a row in the .item file are left out. A user's file must have a row for every target. A row without a
+    negative, which every model ranks right, is left out of both. What is left out is counted: of impressions those of
+    the split's users, also where the history is empty or filters removed events.
 
     Args:
         config: our Config.
@@ -57,18 +57,22 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
     found = whole.select(np.arange(len(whole)), is_known[whole.items] | whole.is_positive)
     may_leave_out = mode.path is None and config.settings.evaluation.catalogue == "items"
     _check_items(path, found if may_leave_out else whole, named, config)
-    _check_targets(path, found, named)
+    missing = np.flatnonzero(~has_target(found, named))
+    if len(missing):
+        raise UserError(
+            f"the target of {len(missing)} of {len(named)} rows is no positive in {path}, such as"
+            f" {_names(named, missing)}: the file was made from other events; use the same files, and filters that take"
+            " no event away"
+        )
     is_ranked = found.lengths > found.n_positives
     if len(rows) and not is_ranked.any():
-        raise UserError(
-            f"none of the {len(rows)} targets has a row with a negative in {path}"
-            + (
-                ""
-                if mode.path is not None
-                else ", as the first click of an impression has: filter no events away, and put more users into every"
-                " part of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
+        fault = f"none of the {len(rows)} targets has a row with a negative in {path}"
+        if mode.path is None:
+            fault += (
+                ", as the first click of an impression has: filter no events away, and put more users into every part"
+                " of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
             )
-        )
+        raise UserError(fault)
     ranked = found.select(np.flatnonzero(is_ranked))
     if mode.path is not None:
         return ranked, named.where(is_ranked), {"rows_without_negatives": int((~is_ranked).sum())}
@@ -82,28 +86,14 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
 def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Config) -> None:
     unknown = file.tokens[rows.item_ids(file.tokens) == 0]
     if len(unknown):
-        is_whole = config.settings.evaluation.catalogue == "items"
-        remedy = (
-            "give them lines in the .item file, or leave them out of the candidates"
-            if is_whole
-            else "set catalogue: items, so that those of the .item file that nobody chose are items too"
-        )
+        remedy = "set catalogue: items, so that those of the .item file that nobody chose are items too"
+        if config.settings.evaluation.catalogue == "items":
+            remedy = "give them lines in the .item file, or leave them out of the candidates"
         raise UserError(
             f"{len(unknown)} candidates in {path} are no items of data set '{config['dataset']}', such as"
             f" {', '.join(unknown[:_N_NAMED].tolist())}: {remedy}"
         )
 
 
-def _check_targets(path: Path, file: CandidateFile, rows: SplitRows) -> None:
-    """Refuse candidates in which a row's target is no positive; the rows of both are the same."""
-    missing = np.flatnonzero(~has_target(file, rows))
-    if len(missing):
-        raise UserError(
-            f"the target of {len(missing)} of {len(rows)} rows is no positive in {path}, such as"
-            f" {_names(rows, missing)}: the file was made from other events; use the same files, and filters that take"
-            " no event away"
-        )
-
-
-def _names(rows: SplitRows, where: npt.NDArray[np.int64]) -> str:
+def _names(rows: SplitRows, where: Ids) -> str:
     return ", ".join(rows.name(row) for row in where[:_N_NAMED])

@@ -1,4 +1,4 @@
-"""One call for the candidate set of a split, however its mode comes by it."""
+"""The candidate set of a split: drawn, read again, or taken from a file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from recbole_llmtrsr.config.candidate_modes import CandidateMode, candidate_mode
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, read_candidate_file, write_candidate_file
 from recbole_llmtrsr.data.candidates.candidate_set import CandidateSet
-from recbole_llmtrsr.data.candidates.category import category_numbers
 from recbole_llmtrsr.data.candidates.draws import draw
 from recbole_llmtrsr.data.candidates.given import given
-from recbole_llmtrsr.data.candidates.split_rows import Ids, SplitRows, has_target
+from recbole_llmtrsr.data.candidates.split_rows import SplitRows, has_target
+from recbole_llmtrsr.data.catalogue_text import item_file
+from recbole_llmtrsr.data.item_text import check_coverage, read_item_text
+from recbole_llmtrsr.data.tokens import Ids, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
 
 
 def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateMode | None = None) -> CandidateSet:
-    """The candidate set of a split, which then lies in ``candidate_dir`` for other programs too.
+    """The candidate set of a split, saved in ``candidate_dir`` for other programs too.
 
     Args:
         config: our Config.
         dataset: the built data set of the split, with history ids on its rows.
-        split: 'valid' or 'test'.
-        mode: where its candidates come from; None takes it from ``eval_args``.
+        split: 'train', 'valid' or 'test'.
+        mode: source of the candidates; None takes it from ``eval_args``.
 
     Raises:
         UserError: candidates that cannot be drawn or read, or that do not fit the split.
@@ -37,7 +39,7 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
     rows = SplitRows.of(dataset)
     folder, stem = Path(config.settings.evaluation.candidate_dir), f"{config['dataset']}-{split}"
     if mode.is_drawn:
-        categories = category_numbers(config, mode, rows.item_tokens) if mode.kind == "category" else None
+        categories = _categories(config, mode, rows) if mode.kind == "category" else None
         file, path = _drawn(config, rows, mode, split, folder / stem, categories)
         counts: Mapping[str, int] = {} if categories is None else _topped_up(file, rows, categories)
         if mode.kind == "matched":
@@ -53,10 +55,34 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
     return made
 
 
+def _categories(config: Config, mode: CandidateMode, rows: SplitRows) -> Ids:
+    """A number for each item's category, the whole value of ``candidate_category``; -1 for an empty one. [n_items]
+
+    Raises:
+        UserError: no .item file, no such column in it, or a category of nearly no item.
+    """
+    path, column = item_file(config), config.settings.evaluation.candidate_category
+    # All columns: a fault should name this option and the columns that the file has.
+    text = read_item_text(
+        path, config["ITEM_ID_FIELD"], separator=config["field_separator"], encoding=config["encoding"] or "utf-8"
+    )
+    if column not in text.columns:
+        raise UserError(
+            f"eval_args mode '{mode.text}' needs the column '{column}' of {path}, which has"
+            f" {', '.join(text.columns)}: set candidate_category to one of these"
+        )
+    tokens = rows.item_tokens.tolist()
+    values = [dict(text[token].fields).get(column, "") for token in tokens]
+    without = [token for token, value in zip(tokens[1:], values[1:], strict=True) if not value]  # 0 is the padding
+    check_coverage(text, tokens[1:], without, f"a category ({column})", "candidate_category")
+    names, numbers = ranked(as_tokens(values))
+    return np.where(names[numbers] == "", -1, numbers)
+
+
 def _drawn(
     config: Config, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
 ) -> tuple[CandidateFile, Path]:
-    """Read what was drawn before, else draw and save."""
+    """Read the set if it was drawn before, else draw and save it."""
     settings = config.settings.evaluation
     seed = f"{config.data_seed}|{split}"
     choices = f"{seed}|{mode.text}|{settings.candidate_exclusion}"
@@ -105,10 +131,10 @@ def _saved(path: Path, rows: SplitRows, n: int) -> CandidateFile:
 
 
 def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[str, int]:
-    """Negatives of another category than their target, which is short of others, or has none."""
-    own = categories[rows.targets][file.row_of_item]
+    """Counts negatives of another category than their target, whose category has too few items, or which has none."""
+    wanted = categories[rows.targets][file.row_of_item]
     found = categories[rows.item_ids(file.tokens)[file.items]]
-    is_other = ~file.is_positive & ((found != own) | (own < 0))
+    is_other = ~file.is_positive & ((found != wanted) | (wanted < 0))
     return {
         "topped_up_histories": len(np.unique(file.row_of_item[is_other])),
         "topped_up_candidates": int(is_other.sum()),
@@ -116,14 +142,17 @@ def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[st
 
 
 def _unmatched(file: CandidateFile, rows: SplitRows) -> dict[str, int]:
-    """Negatives with more training events than their target, and with fewer: popular targets have few peers."""
-    own = rows.popularity[rows.targets][file.row_of_item]
+    """Counts negatives with more training events than their target, and with fewer: popular targets have few peers."""
+    wanted = rows.popularity[rows.targets][file.row_of_item]
     found = rows.popularity[rows.item_ids(file.tokens)[file.items]]
-    return {"more_popular_candidates": int((found > own).sum()), "less_popular_candidates": int((found < own).sum())}
+    return {
+        "more_popular_candidates": int((found > wanted).sum()),
+        "less_popular_candidates": int((found < wanted).sum()),
+    }
 
 
 def _from_history(file: CandidateFile, rows: SplitRows) -> int:
-    """Negatives that are items of their history."""
+    """Counts negatives that are items of their history."""
     ids = rows.item_ids(file.tokens)[file.items]
     n = 0
     for history_id, begin, end in zip(rows.history_ids, file.offsets, file.offsets[1:], strict=False):

@@ -1,4 +1,4 @@
-"""The rows of a split by the names that the outside world knows: user token and number of events before the target."""
+"""The rows of a split, identified as in candidate files: by user token and number of events before the target."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from recbole.data.dataset import Dataset
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
-from recbole_llmtrsr.data.tokens import Tokens, as_tokens, ranked
+from recbole_llmtrsr.data.tokens import Ids, Tokens, as_tokens, ranked
 from recbole_llmtrsr.errors import UserError
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,7 @@ class SplitRows:
 
     @classmethod
     def of(cls, dataset: Dataset) -> SplitRows:
-        """Those of a built data set with history ids.
-
-        Raises:
-            UserError: two rows have one name.
-        """
+        """The rows of a built data set with history ids; two of one user and number of events are a UserError."""
         ids = dataset.inter_feat[HISTORY_ID].numpy()
         users = as_tokens(dataset.field2id_token[dataset.uid_field])
         users = users[dataset.inter_feat[dataset.uid_field].numpy()]
@@ -68,16 +62,16 @@ class SplitRows:
         return len(self.history_ids)
 
     def name(self, row: int) -> str:
-        """For messages."""
+        """The name of a row in messages."""
         return f"user '{self.users[row]}' after {self.n_events[row]} events"
 
     def where(self, keep: npt.NDArray[np.bool_]) -> SplitRows:
-        """Some of the rows, in the same order."""
+        """The rows of a mask, in the same order."""
         names = ("history_ids", "targets", "users", "n_events")
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
     def places(self, file: CandidateFile) -> Ids:
-        """Which row of a candidate file is whose; -1 where it has none. [n_rows]"""
+        """The candidate file's row for each row; -1 where it has none. [n_rows]"""
         at = {name: i for i, name in enumerate(zip(file.users.tolist(), file.n_events.tolist(), strict=True))}
         names = zip(self.users.tolist(), self.n_events.tolist(), strict=True)
         return np.array([at.get(name, -1) for name in names], dtype=np.int64)
@@ -88,7 +82,7 @@ class SplitRows:
         return np.array([ids.get(token, 0) for token in tokens.tolist()], dtype=np.int64)
 
     def fingerprint(self, choices: str) -> str:
-        """SHA-256 over all that a draw depends on: these choices, rows, histories and catalogue."""
+        """SHA-256 over everything a draw depends on: the choices, rows, histories and catalogue."""
         parts = [choices, "\t".join(self.item_tokens), "\t".join(self.users)]
         past = self.histories
         hasher = hashlib.sha256("\n".join(parts).encode())

@@ -1,4 +1,4 @@
-"""Full ranking under one rule for all models: whether what a user already chose is ranked too."""
+"""Full ranking, with one rule for all models on whether items that the user already chose are ranked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole.utils import ModelType
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID, Histories
 
-MOST_SCORES = 2**24  # of a batch: 64 MiB in fp32, without what ranking them takes
+MOST_SCORES = 2**24  # of a batch: 64 MiB in fp32, before ranking
 
 
 def excludes_seen(config: Config) -> bool:
@@ -27,16 +27,11 @@ def excludes_seen(config: Config) -> bool:
 
 
 class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
-    """RecBole's loader of full ranking; where ``exclude_seen`` is yes or no, the same rows for models of every kind.
+    """RecBole's loader of full ranking; where ``exclude_seen`` is yes or no, the same rows for all models.
 
-    Then each target is a row, from which the events before it are left out, or are not; a target is ranked in any case,
-    also one that the user chose before. RecBole has one row for each user of a model that is not sequential, and takes
-    what to leave out from its sampler.
-
-    Args:
-        config: our Config.
-        dataset: the built data set of one split.
-        sampler: RecBole's.
+    Then each target is a row, and the rule decides whether items of its history are left out; the target is always
+    ranked, even if the user chose it before. For models that are not sequential, RecBole has one row per user, and
+    leaves out what its sampler lists.
     """
 
     step: int
@@ -62,7 +57,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
             self.set_batch_size(step)
 
     def collate_fn(self, index: Sequence[int]) -> Any:
-        """Rows, (row, item) of what is left out or None, and (row, item) of the targets."""
+        """Rows, (row, item) pairs to leave out or None, and (row, item) of the targets."""
         rows, left_out, target_rows, targets = super().collate_fn(index)
         if self._left_out:
             left_out = history_places(self._dataset.histories, rows[HISTORY_ID].tolist(), targets)
@@ -72,7 +67,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
 def history_places(
     histories: Histories, history_ids: list[int], targets: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row and item of everything in these histories, but the rows' targets.
+    """Row and item of everything in these histories except the rows' targets.
 
     Args:
         histories: of all rows.

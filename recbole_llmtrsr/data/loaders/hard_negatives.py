@@ -1,25 +1,21 @@
-"""Hard negatives: in the place of negatives by chance, what a retriever finds for the same history."""
+"""Hard negatives: retrieved for the same history, in place of random negatives."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
+from recbole_llmtrsr.data.tokens import Ids
 
 
 def without_later_targets(top: Ids, rows: Ids, users: Ids, history_ids: Ids, targets: Ids) -> Ids:
-    """Retrieved items without those that training tells to be chosen, by the same user at that time or later.
+    """Retrieved items, 0 in place of those that the same user chooses in training at that time or later. [n, k]
 
     Args:
-        top: items that were retrieved for a history. [n, k]
+        top: items that were retrieved for each history. [n, k]
         rows: the training row of each such history. [n]
         users: of all training rows. [n_rows]
         history_ids: of all training rows, in the order of a user's events. [n_rows]
         targets: of all training rows. [n_rows]
-
-    Returns:
-        item ids, 0 in their places. [n, k]
 
     >>> users, history_ids, targets = np.array([[1, 1, 2], [5, 6, 9], [30, 31, 30]])
     >>> top = np.array([[30, 31, 32], [30, 31, 32], [30, 31, 32]])
@@ -48,17 +44,14 @@ class RetrievedNegatives:
         self._ids, self._top, self._share = history_ids, top, share
 
     def in_place_of(self, negatives: Ids, history_ids: Ids) -> Ids:
-        """Negatives, each with that probability replaced by a retrieved item.
+        """Negatives, each replaced with probability `share` by a retrieved item. [m, n]
 
-        Retrieved ones of a history are all different; where they are fewer than the negatives, some negatives stay.
-        Draws from NumPy's global state, as RecBole's sampler does.
+        The retrieved items of a history are all different; where they are fewer than the negatives, some negatives
+        stay. Draws from NumPy's global state, as RecBole's sampler does.
 
         Args:
             negatives: item ids. [m, n]
-            history_ids: of the n columns.
-
-        Returns:
-            item ids. [m, n]
+            history_ids: of the columns. [n]
         """
         rows = self._order[np.searchsorted(self._ids, history_ids, sorter=self._order)]
         top = self._top[rows]  # [n, k]

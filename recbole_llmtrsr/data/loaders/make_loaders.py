@@ -1,4 +1,4 @@
-"""Data loaders: RecBole's for training, and one that shows every model the saved candidate sets."""
+"""Data loaders: RecBole's and ours for training, and one that shows every model the saved candidate sets."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         candidates: the candidate set.
 
     Deviation:
-        each target is ranked in a list of its own; RecBole joins the lists of a user who has several. Batches are made
-        in this process, whatever ``worker`` says.
+        each target is ranked in a separate list; RecBole joins the lists of a user who has several. Batches are made in
+        this process, whatever ``worker`` says.
     """
 
     def __init__(self, config: Config, dataset: Dataset, candidates: CandidateSet) -> None:
@@ -51,9 +51,9 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         super().__init__(config, dataset, None, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
-        # Lists differ in length, so RecBole's fixed number of histories would leave most batches nearly empty. A batch
-        # of more rows than RecBole's trainer scores at once it would cut in two; that is left to a history which alone
-        # has more, and changes no score.
+        # Lists differ in length, so RecBole's fixed number of histories would leave most batches nearly empty. Its
+        # trainer cuts a batch of more rows than it scores at once; only a single history that has more is cut, which
+        # changes no score.
         lengths = [len(self.candidates[i][0]) for i in self._dataset.inter_feat[HISTORY_ID].tolist()]
         self._batches = list(packed(range(len(lengths)), lengths, self.config["eval_batch_size"]))
         self.step = 1
@@ -69,7 +69,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         """Rows of all candidates, history by history.
 
         Returns:
-            rows [n_rows], their history in the batch, and history and item of each positive.
+            rows [n_rows], their histories' places in the batch, and place and item of each positive.
         """
         targets = self.transform(self._dataset, self._dataset[np.array(index)])
         lists = [self.candidates[history_id] for history_id in targets[HISTORY_ID].tolist()]
@@ -93,12 +93,12 @@ def make_loaders(
     """Split a data set and make its loaders.
 
     Returns:
-        (train, valid, test) loaders, the candidate sets of the splits that have one, and the test's loaders among other
-        candidates, by the modes of ``also_test``.
+        (train, valid, test) loaders, the candidate sets of the splits that have one, and further loaders of the test by
+        the modes of ``also_test``.
 
     Raises:
-        UserError: nothing to train on, a split that impressions would undo, no labels where these are evaluated, or
-            candidates that cannot be had.
+        UserError: nothing to train on, impressions with a split that trains and tests one user, no labels where these
+            are evaluated, or candidates that cannot be drawn or read.
     """
     _check_modes(config, dataset)
     built = dataset.build()
@@ -138,21 +138,15 @@ def make_loaders(
 
 
 def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
-    """Refuse labels that are all alike: nothing is learned of them, and an AUC of them has no value.
-
-    Raises:
-        UserError: naming the split.
-    """
-    label, modes = config["LABEL_FIELD"], config["eval_args"]["mode"].values()
+    """Refuse labels that are all equal: a model learns nothing from them, and their AUC is undefined."""
+    label = config["LABEL_FIELD"]
+    if "labeled" not in config["eval_args"]["mode"].values():
+        return
     has_auc = "auc" in [metric.lower() for metric in config["metrics"]]
-    for split, part in zip(("training", "validation", "test"), built, strict=True):
-        is_learned = split == "training" and config["train_neg_sample_args"]["distribution"] == "none"
-        if (
-            "labeled" not in modes
-            or not (is_learned or (has_auc and split != "training"))
-            or len(part) == 0
-            or label not in part.inter_feat
-        ):
+    is_learned = config["train_neg_sample_args"]["distribution"] == "none"
+    are_read = {"training": is_learned, "validation": has_auc, "test": has_auc}
+    for (split, is_read), part in zip(are_read.items(), built, strict=True):
+        if not is_read or len(part) == 0 or label not in part.inter_feat:
             continue
         values = part.inter_feat[label]
         if values.min() == values.max():
@@ -163,13 +157,13 @@ def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
 
 
 def _count_training_alone(sampler: AbstractSampler, train: Dataset) -> None:
-    """Let training draw its negatives by the popularity that it may know.
+    """Draw training negatives by popularity in training alone.
 
     Raises:
         UserError: a user is left no negative, for which RecBole would search without end.
 
     Deviation:
-        RecBole counts the events of validation and test too, so that training would be told what is popular there.
+        RecBole counts the events of validation and test too, which leaks their popularity into training.
     """
     popularity = train.popularity
     known = set(np.flatnonzero(popularity).tolist())
@@ -233,7 +227,7 @@ def _train_loader(config: Config, dataset: Dataset, train: Dataset, sampler: Abs
 
 
 def _candidate_loader(config: Config, part: Dataset, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:
-    # Impressions tell themselves which events are targets: the first clicks.
+    # The targets of impressions are their first clicks.
     targets = part if mode.kind == "impressions" else _targets(config, part)
     candidates = candidate_set(config, targets, split, mode)
     is_ranked = np.isin(targets.inter_feat[HISTORY_ID].numpy(), candidates.history_ids)
@@ -242,7 +236,7 @@ def _candidate_loader(config: Config, part: Dataset, split: str, mode: Candidate
 
 
 def _targets(config: Config, part: Dataset) -> Dataset:
-    """The rows to rank: after a split by user each user's latest one, as in the paper, else all."""
+    """The rows to rank: after a split by user each user's latest row, as in the paper, else all."""
     if US not in config["eval_args"]["split"] or config["benchmark_filename"] is not None:
         return part
     users, ids = part.inter_feat[part.uid_field].numpy(), part.inter_feat[HISTORY_ID].numpy()

@@ -1,4 +1,4 @@
-"""Batches made on another thread while the one before them is computed."""
+"""Batches prepared on another thread while the previous one is computed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _END: Any = object()
 def prefetched(
     batches: Iterable[_Batch], prepare: Callable[[_Batch], _Prepared], ahead: int = 2
 ) -> Iterator[_Prepared]:
-    """The batches as they are prepared, in their order; some of them before they are asked for.
+    """Yields the prepared batches in order, up to `ahead` of them made in advance.
 
     One thread makes all, one after another, and the first before anything is returned: so a loader draws its random
     numbers as in a plain loop, unless the loop is left early.
 
     Args:
         batches: a loader.
-        prepare: makes of a batch what is returned, on that thread.
-        ahead: batches in stock.
+        prepare: turns a batch into what is yielded, on that thread.
+        ahead: number of batches in stock.
     """
     iterator = iter(batches)
 
@@ -46,12 +46,7 @@ def prefetched(
 
 
 class Prefetched:
-    """A loader whose batches are prefetched; everything else is the loader's own.
-
-    Args:
-        loader: RecBole's or ours.
-        prepare: makes of a batch what is returned, on another thread.
-    """
+    """A loader whose batches are prefetched; all other attributes are the loader's."""
 
     def __init__(self, loader: AbstractDataLoader, prepare: Callable[[_Batch], _Batch]) -> None:
         self._loader, self._prepare = loader, prepare

@@ -1,4 +1,4 @@
-"""Training on impressions: what a user clicked among what the user was shown, instead of negatives drawn at random."""
+"""Training on impressions: the negatives are items that the user was shown and did not click."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recbole_llmtrsr.errors import UserError
 class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
     """Batches of labelled rows: of each impression at most ``targets_per_prompt`` clicks and ``sample_num`` others.
 
-    Both are drawn anew in every epoch, from NumPy's global state, as RecBole's sampler draws.
+    Both are drawn anew in every epoch, from NumPy's global state, as by RecBole's sampler.
 
     Args:
         config: our Config.
@@ -69,12 +69,8 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
 def impression_loader(config: Config, train: Dataset) -> ImpressionTrainDataLoader:
     """The loader of the training rows that begin an impression; the others are left out, counted and logged.
 
-    Args:
-        config: our Config.
-        train: the built training split.
-
     Raises:
-        UserError: no impressions, no negatives asked for, or such that depend on the model.
+        UserError: no impressions, no negatives, or negatives that depend on the model.
     """
     arguments = config["train_neg_sample_args"]
     if arguments.get("dynamic") or arguments["sample_num"] == "none":

@@ -1,4 +1,4 @@
-"""Training on sequences: the training targets of a user in a row, each predicted from the events before it."""
+"""Training on sequences: consecutive training targets of a user, each predicted from the events before it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TARGETS = "target_list"
 
 
 class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
-    """Batches of rows, each with ``targets_per_prompt`` targets in a row: `TARGETS`, [B, n], 0 where there are fewer.
+    """Batches of rows with ``targets_per_prompt`` consecutive targets each: `TARGETS`, [B, n], 0 where there are fewer.
 
-    A row is RecBole's of the first target: its history is that before the first. Events that are held out between two
-    training targets, as random splits do, are in no row. Negatives are the model's matter.
+    A row is RecBole's row of the first target, with its history. Events held out between two training targets, as in
+    random splits, are in no row. The model draws the negatives.
 
     Args:
         config: our Config; ``train_batch_size`` counts ``targets_per_prompt`` for each row, also where it has fewer.

@@ -1,11 +1,11 @@
-"""Training on targets: prompts that are asked about several targets of their user at once."""
+"""Training on targets: one prompt scores several consecutive targets of its user."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import torch
 from recbole.data.dataloader.general_dataloader import TrainDataLoader
 from recbole.data.dataset import Dataset
@@ -15,29 +15,22 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.hard_negatives import RetrievedNegatives, without_later_targets
-
-Ids = npt.NDArray[np.int64]
+from recbole_llmtrsr.data.tokens import Ids
 
 
 class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
-    """Batches of labelled rows: RecBole's, a target and its negatives, and the targets that share its prompt.
+    """Batches of labelled rows: RecBole's, a target and its negatives, and further targets that share its prompt.
 
-    ``targets_per_prompt`` targets in a row are asked about at once, after the history of the first, so its prefix
-    is read once for all. Every target is asked about once an epoch, as in RecBole, but one that comes
-    twice in its prompt. A negative that is a target of its prompt is left out.
-
-    Args:
-        config: our Config.
-        dataset: training rows.
-        sampler: of negatives.
-        shuffle: another order in every epoch.
+    ``targets_per_prompt`` consecutive targets share the prompt of the first, so that its prefix is computed once. Every
+    target is scored once per epoch, as in RecBole, except a repeated item within a prompt. A negative that is a target
+    of its prompt is left out.
 
     Attributes:
         n_targets: in all prompts.
 
     Deviation:
-        RecBole and the paper ask about one target. The history of the others lacks the targets before them. What
-        ``train_batch_size`` counts is a target and its negatives a prompt.
+        RecBole and the paper score one target per prompt. The prompt of the further targets lacks the targets before
+        them. ``train_batch_size`` counts one target and its negatives per prompt.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False) -> None:
@@ -54,11 +47,11 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     @property
     def prompted(self) -> Dataset:
-        """Rows of the first targets, whose histories the prompts tell."""
+        """Rows of the first targets, whose histories make the prompts."""
         return self._dataset
 
     def set_retrieved(self, top: Ids, share: float) -> None:
-        """Replace a share of the negatives by what was retrieved for the `prompted` rows. [n_prompts, k]"""
+        """Replace a share of the negatives by items retrieved for the `prompted` rows. [n_prompts, k]"""
         allowed = without_later_targets(top, self._first, *self._rows)
         self._retrieved = RetrievedNegatives(self._rows[1][self._first], allowed, share)
 
@@ -89,13 +82,7 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
 
 def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
-    """Rows in a row, without those of an item that comes again.
-
-    Args:
-        users: user of every row. [n_rows]
-        history_ids: in the order of a user's events. [n_rows]
-        items: target of every row. [n_rows]
-        n: rows of a group.
+    """Groups of n consecutive rows (`rows_in_a_row`), without rows that repeat an item of their group.
 
     Returns:
         The first row of every group, in their present order [n_groups], and the other rows of the group, -1 where there
@@ -113,18 +100,21 @@ def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]
 
 
 def rows_in_a_row(users: Ids, history_ids: Ids, n: int) -> Ids:
-    """Rows of a user n at a time, from the latest backwards, so that only a user's earliest group may be smaller.
+    """Groups of n consecutive rows of a user, from the latest backwards, so that only the earliest may be smaller.
+
+    Args:
+        users: user of every row. [n_rows]
+        history_ids: in the order of a user's events. [n_rows]
+        n: rows of a group.
 
     Returns:
         Rows of every group, in the present order of the first ones; -1 where there are no more. [n_groups, n]
     """
     order = np.lexsort((history_ids, users))
-    sorted_users, places = users[order], np.arange(len(order))
-    is_last = np.append(sorted_users[1:] != sorted_users[:-1], True)
-    n_after = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last] - places
-    is_first = (n_after % n == n - 1) | np.insert(is_last[:-1], 0, True)
+    by_user = pd.Series(order).groupby(users[order])
+    is_first = ((by_user.cumcount(ascending=False) % n == n - 1) | (by_user.cumcount() == 0)).to_numpy()
     first = np.flatnonzero(is_first)
     group = np.cumsum(is_first) - 1
     rows = np.full((len(first), n), -1)
-    rows[group, places - first[group]] = order
+    rows[group, np.arange(len(order)) - first[group]] = order
     return rows[np.argsort(rows[:, 0])]

@@ -14,7 +14,7 @@ from recbole_llmtrsr.data.prepare.converters.mind import convert_mind
 from recbole_llmtrsr.data.prepare.converters.movielens import convert_movielens
 from recbole_llmtrsr.data.prepare.converters.table import convert_table
 from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
-from recbole_llmtrsr.errors import UserError, did_you_mean
+from recbole_llmtrsr.errors import UserError
 
 
 def _names(text: str) -> list[str]:
@@ -40,10 +40,10 @@ class Option:
     """One option of a converter.
 
     Attributes:
-        name: on the command line, and of the converter's argument.
-        help: for the command line's help.
-        read: value from its text.
-        is_required: whether it has to be given; else the converter knows a default.
+        name: of the flag and of the converter's argument.
+        help: of the flag.
+        read: parses the flag's value.
+        is_required: whether the flag must be given; else the converter's argument has a default.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Converter:
     """One raw data set.
 
     Attributes:
-        source: what the source folder has to hold, for the command line's help.
-        convert: reads the source folder, writes ``<out>/<name of out>.inter`` and ``.item``, returns the counts.
-        options: what it takes beside the two folders.
-        published: counts to compare with, and whose they are; empty where none are known.
+        source: files of the source folder, for the command line's help.
+        convert: reads the source folder, writes ``<out>/<name of out>.inter`` and ``.item``, and returns the counts.
+        options: of the converter, besides the two folders.
+        published: counts to compare with and their source; empty where none are known.
     """
 
     source: str
@@ -133,15 +133,3 @@ CONVERTERS: dict[str, Converter] = {
         ),
     ),
 }
-
-
-def converter(name: str) -> Converter:
-    """Look a converter up.
-
-    Raises:
-        UserError: unknown name; the text lists the known ones and the nearest.
-    """
-    if name in CONVERTERS:
-        return CONVERTERS[name]
-    known = ", ".join(CONVERTERS)
-    raise UserError(f"unknown converter '{name}': accepted are {known}{did_you_mean(name, CONVERTERS)}")

@@ -8,41 +8,37 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llmtrsr.data.prepare import CONVERTERS, converter
+from recbole_llmtrsr.data.prepare import CONVERTERS
 from recbole_llmtrsr.data.prepare.atomic import atomic_paths
 from recbole_llmtrsr.data.prepare.report import Report
-from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.errors import UserError, did_you_mean, exit_code
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 MALFORMED = "malformed.tsv"  # after the name of the data set
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one raw data set and print its counts.
+    """Convert one raw data set and print its counts; returns 0, or 2 after printing a `UserError` to stderr.
 
     Args:
-        arguments: command line without the program's name; None takes the process's own.
-
-    Returns:
-        Exit code: 0, or 2 when the user can mend the fault, whose text is then on stderr.
+        arguments: command line without the program's name; None takes that of the process.
     """
     return exit_code(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if arguments and not arguments[0].startswith("-"):
-        # Ahead of argparse, whose own message for an unknown name has no nearest one.
-        converter(arguments[0])
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in CONVERTERS:
+        # Before argparse, whose message for an unknown name does not suggest the nearest one.
+        known, near = ", ".join(CONVERTERS), did_you_mean(arguments[0], CONVERTERS)
+        raise UserError(f"unknown converter '{arguments[0]}': accepted are {known}{near}")
     options = _parser().parse_args(arguments)
-    chosen = converter(options.converter)
-    given = {option.name: getattr(options, option.name) for option in chosen.options}
-    values = {
-        option.name: option.read(given[option.name]) for option in chosen.options if given[option.name] is not None
-    }
+    chosen = CONVERTERS[options.converter]
+    given = {option.name: (option.read, getattr(options, option.name)) for option in chosen.options}
+    values = {name: read(text) for name, (read, text) in given.items() if text is not None}
     try:
         report = chosen.convert(options.source, options.out, **values)
     except UserError as fault:
-        # Readers that wait for their next line end here, and so do their bars, which would share the error's line.
+        # Ends the readers and with them their progress bars, which would share the error's line.
         traceback.clear_frames(fault.__traceback__)
         raise
     print(report.text())
@@ -53,7 +49,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _list_malformed(path: Path, report: Report) -> None:
-    """Write the malformed lines that are more than the text shows; a list of an earlier conversion does not stay."""
+    """Write all malformed lines where the report leaves some out; else remove the list of an earlier conversion."""
     if not report.is_cut:
         path.unlink(missing_ok=True)
         return

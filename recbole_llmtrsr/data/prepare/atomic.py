@@ -1,4 +1,4 @@
-"""RecBole's atomic files, written whole or not at all."""
+"""RecBole's atomic files, written atomically."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recbole_llmtrsr.runtime.atomic_write import draft_name
 BAD_ID = "not an id that RecBole keeps (empty, NA, nan, null, None..., or with a tab, line end or control character)"
 # Control characters, surrogates, line and paragraph separators; blanks of any kind are none of these.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# As pandas has them: RecBole takes out the events of users and items called so. [PAD] is its own name for nobody.
+# Missing values to pandas: RecBole drops the events of users and items with these names. [PAD] is RecBole's padding.
 _MISSING = frozenset(
     ["", "#N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None", "NaN", "-NaN", "nan", "-nan"]
 ) | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "[PAD]"}
 
-# Each part begins with a sign of its own, so that the expression never has to try a text in several ways.
+# No two parts begin with the same character, so that the expression never backtracks.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -46,26 +46,31 @@ class AtomicFile:
 
 
 @contextmanager
-def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
-    """Drafts of the files ``<out>/<name of out>.<suffix>``, to be written by the block.
+def atomic_files(
+    out: Path, columns: Mapping[str, Sequence[str]], others: Sequence[str] = ()
+) -> Iterator[tuple[dict[str, AtomicFile], dict[str, Path]]]:
+    """Drafts of the files ``<out>/<name of out>.<suffix>``, to be written by the block: open tables, and other paths.
 
     The drafts are hidden files beside the final ones, which they replace when the block ends without a fault and all of
     them are on disk. Otherwise they are removed and older files stay as they were.
 
     Args:
         out: folder, made if missing; RecBole finds a dataset by the name of its folder.
-        suffixes: such as "inter".
+        columns: suffix of a table, such as "inter" -> header.
+        others: suffixes of files that are no tables.
 
     Raises:
         UserError: the folder has no name or can not be written.
     """
-    suffixes = list(suffixes)
-    paths = dict(zip(suffixes, atomic_paths(out, suffixes), strict=True))
+    paths = dict(zip([*columns, *others], atomic_paths(out, [*columns, *others]), strict=True))
     drafts = {suffix: draft_name(path) for suffix, path in paths.items()}
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        yield drafts
+        with ExitStack() as stack:
+            opened = {s: stack.enter_context(drafts[s].open("w", encoding="utf-8", newline="\n")) for s in columns}
+            tables = {suffix: AtomicFile(file, columns[suffix]) for suffix, file in opened.items()}
+            yield tables, {suffix: drafts[suffix] for suffix in others}
         for draft in drafts.values():
             with draft.open("rb") as file:
                 # Without it, a power cut after the renaming could leave the new name on an empty file.
@@ -78,36 +83,11 @@ def whole_set(out: Path, suffixes: Iterable[str]) -> Iterator[dict[str, Path]]:
         ) from fault
     finally:
         for draft in drafts.values():
-            _remove(draft)
+            with suppress(OSError):  # what prevented the writing may prevent this too, and is the fault to be shown
+                draft.unlink(missing_ok=True)
         if is_new:
             with suppress(OSError):  # it holds the files
                 out.rmdir()
-
-
-@contextmanager
-def atomic_tables(drafts: Mapping[str, Path], columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
-    """Open those of the drafts that are tables.
-
-    Args:
-        drafts: suffix -> path, of ``whole_set``.
-        columns: suffix, such as "inter" -> header.
-    """
-    with ExitStack() as stack:
-        yield {
-            suffix: AtomicFile(stack.enter_context(drafts[suffix].open("w", encoding="utf-8", newline="\n")), header)
-            for suffix, header in columns.items()
-        }
-
-
-@contextmanager
-def atomic_files(out: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[dict[str, AtomicFile]]:
-    """A whole set of tables alone: ``<out>/<name of out>.<suffix>`` for every suffix.
-
-    Raises:
-        UserError: the folder has no name or can not be written.
-    """
-    with whole_set(out, columns) as drafts, atomic_tables(drafts, columns) as files:
-        yield files
 
 
 def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -116,7 +96,7 @@ def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
     >>> [path.name for path in atomic_paths(Path("dataset/mind"), ["inter", "item"])]
     ['mind.inter', 'mind.item']
     """
-    # Not resolve(): behind a link, RecBole still goes by the name that it was given.
+    # Not resolve(): RecBole uses the name of a link, not of its target.
     name = Path(os.path.abspath(out)).name
     if not name:
         raise UserError(f"--out={out} has no name to call the dataset by: choose a folder such as dataset/mind")
@@ -124,7 +104,7 @@ def atomic_paths(out: Path, suffixes: Iterable[str]) -> list[Path]:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be an id that RecBole reads as it stands.
+    """Whether a text can be an id that RecBole reads unchanged.
 
     >>> is_token("Chaos Syren"), is_token(" 01"), is_token("a\\tb"), is_token("NA")
     (True, True, False, False)
@@ -140,9 +120,3 @@ def is_list_token(text: str) -> bool:
 def is_number(text: str) -> bool:
     """Whether a text can be a value of a float column; Python reads more, such as 1_000, than pandas does."""
     return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
-
-
-def _remove(path: Path) -> None:
-    # What prevented the writing may prevent this too, and is the fault to be shown.
-    with suppress(OSError):
-        path.unlink(missing_ok=True)

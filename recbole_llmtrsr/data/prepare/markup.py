@@ -1,18 +1,18 @@
-"""HTML in texts, as the product pages of shops have it: entities and tags become what a reader of the page sees."""
+"""HTML in texts of product pages: entities and tags become what a reader of the page sees."""
 
 from __future__ import annotations
 
 import html
 import re
 
-# No expression here reads beyond the next tag, so that each takes time in proportion to the text.
+# No expression here reads beyond the next tag, so that each takes time linear in the text.
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>|<(!)--", re.IGNORECASE)
 _CLOSERS = {
     "script": re.compile(r"</script\s*>", re.IGNORECASE),
     "style": re.compile(r"</style\s*>", re.IGNORECASE),
     "!": re.compile("-->"),
 }
-# Within a word or before a comma these leave no gap, unlike a paragraph or a line break.
+# These leave no gap within a word or before a comma, unlike a paragraph or a line break.
 _INLINE = re.compile(r"</?(?:a|b|big|em|font|i|small|span|strong|sub|sup|u)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 _ENDLESS = re.compile(r"&#[0-9]{100,};?")  # Python refuses to read numbers of thousands of digits.
@@ -38,7 +38,7 @@ def _without_unseen(text: str) -> str:
     unclosed: set[str] = set()
     while opener := _UNSEEN.search(text, place):
         kind, place = (opener[1] or opener[2]).lower(), opener.end()
-        # Where one has no end, none behind it has: the rest of the text is searched once for each kind.
+        # If one is not closed, none behind it is: the rest of the text is searched once for each kind.
         closer = None if kind in unclosed else _CLOSERS[kind].search(text, place)
         if closer:
             parts.append(text[start : opener.start()])

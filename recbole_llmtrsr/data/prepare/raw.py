@@ -1,4 +1,4 @@
-"""Reading raw files line by line, with a progress bar; what is malformed is reported and skipped."""
+"""Reading raw files line by line, with a progress bar; malformed lines are reported and skipped."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BAR_STEP = 1024  # lines between two moves of the bar, which cost more than a s
 _LONGEST_FIELD = 2**20  # characters; a quote that is never closed would take the rest of a file
 _LONGEST_LINE = 2**24  # bytes
 _NOT_DECODED = re.compile("[\ud800-\udfff]")
-_OTHER_FORMS = {
-    codecs.BOM_UTF16_LE: "is encoded as UTF-16: save it as UTF-8",
-    codecs.BOM_UTF16_BE: "is encoded as UTF-16: save it as UTF-8",
-    b"\x1f\x8b": "is packed with gzip: add .gz to its name",
-    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as text",
-}
+_FORMS = (  # that are no lines of text, by their first bytes
+    (codecs.BOM_UTF16_LE, "is encoded as UTF-16: save it as UTF-8"),
+    (codecs.BOM_UTF16_BE, "is encoded as UTF-16: save it as UTF-8"),
+    (b"\x1f\x8b", "is packed with gzip: add .gz to its name"),
+    (b"PK\x03\x04", "is a zip archive or a spreadsheet: unpack it, or save it as text"),
+)
 
 
 def require_files(source: Path, names: Sequence[str], remedy: str) -> list[Path]:
@@ -59,10 +59,10 @@ def read_columns(
 
     Args:
         path: the file; .gz is unpacked on the way.
-        n_columns: every line has to have.
+        n_columns: of every well-formed line.
         report: has the encoding, and counts the lines and those that are skipped.
         separator: between columns.
-        fallback: encoding of lines that are not of the report's; None takes them for malformed.
+        fallback: encoding of lines that the report's cannot decode; None counts them as malformed.
 
     Raises:
         UserError: the file can not be read, or too many of its lines are malformed.
@@ -93,10 +93,10 @@ def read_csv(
     Args:
         path: the file; .gz is unpacked on the way.
         columns: names in the header, in the order wanted.
-        report: told of every line that is skipped; a malformed row may have taken several.
+        report: has the encoding, and counts the lines and those that are skipped; a malformed row may span several.
         remedy: what to do where a column is missing.
         separator: between columns.
-        quoted: fields may be quoted, as RFC 4180 has it, and then hold line ends.
+        quoted: fields may be quoted as in RFC 4180, and then hold line ends.
 
     Raises:
         UserError: the file can not be read, does not have each of the columns once, has a quote that no other
@@ -129,6 +129,7 @@ def read_csv(
         number = rows.line_num + 1
         try:
             row = next(rows)
+            wrong_row = "" if len(row) == len(header) else f"not {len(header)} columns"
         except StopIteration:
             report.check_lost(path)
             return
@@ -140,18 +141,15 @@ def read_csv(
                     ' which would all be lost: close it or, if it is part of the text, write the field as "a "" b"'
                 ) from fault
             wrong_row, row = f"broken quoting, line end or length ({fault})", [latest]
+        values = [] if wrong_row else [row[position] for position in positions]
+        if any(not value.isascii() and _NOT_DECODED.search(value) for value in values):
+            wrong_row = _undecodable(report)
+        if wrong_row:
+            for line in range(number, rows.line_num + 1):
+                _skip(path, line, wrong_row, row, report)
         else:
-            if len(row) == len(header):
-                values = [row[position] for position in positions]
-                if all(value.isascii() or not _NOT_DECODED.search(value) for value in values):
-                    report.row(path.name, row)
-                    yield number, values
-                    continue
-                wrong_row = _undecodable(report)
-            else:
-                wrong_row = f"not {len(header)} columns"
-        for line in range(number, rows.line_num + 1):
-            _skip(path, line, wrong_row, row, report)
+            report.row(path.name, row)
+            yield number, values
 
 
 def read_json_lines(
@@ -162,9 +160,9 @@ def read_json_lines(
     Args:
         path: the file; .gz is unpacked on the way.
         report: has the encoding, and counts the lines and those that are skipped.
-        columns: keys that some line has to have; ``tags.name`` is the list of that key's values in a list of objects.
+        columns: keys that some line must have; ``tags.name`` is the list of that key's values in a list of objects.
         remedy: what to do where no line has one.
-        ids: those of the columns that hold ids; of ``items.id`` each object is yielded alone. A line whose list is
+        ids: columns that hold ids; for ``items.id`` each object of the list is yielded alone. A line whose list is
             empty yields nothing and is counted in the report's notes.
 
     Raises:
@@ -205,7 +203,7 @@ def read_json_lines(
 
 
 def _unpacked(content: dict[str, Any], outer: str) -> Iterator[dict[str, Any]]:
-    """One object for every object of a list, with its keys behind that of the list; the whole where there is no list.
+    """One object for every object of a list, whose keys get the list's as prefix; the whole where there is no list.
 
     >>> list(_unpacked({"u": 1, "items": [{"id": 7}, {"id": 8}]}, "items"))
     [{'u': 1, 'items.id': 7}, {'u': 1, 'items.id': 8}]
@@ -221,7 +219,7 @@ def _unpacked(content: dict[str, Any], outer: str) -> Iterator[dict[str, Any]]:
 
 
 def _joined(content: dict[str, Any], lists: Collection[str]) -> dict[str, Any]:
-    """The object, with the values of every key in a list of objects as a list of their own.
+    """The object, and for every key in a list of objects the list of its values.
 
     >>> _joined({"id": 7, "tags": [{"name": "oak"}, {"name": "old"}]}, ["tags"])["tags.name"]
     ['oak', 'old']
@@ -239,7 +237,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
     try:
         content = json.loads(text)
         if "\\ud" in text or "\\uD" in text:
-            # Half of a surrogate pair can be spelled in JSON, but not be written.
+            # JSON can spell half of a surrogate pair, which no encoding can write.
             json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
@@ -247,7 +245,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _python_object(text: str) -> dict[str, Any] | None:
-    """What Amazon's metadata of 2014 and Steam's files have in a line; None if JSON could not hold it either."""
+    """A printed dictionary, as in Amazon's metadata of 2014 and Steam's files; None if JSON could not hold it."""
     if not text.startswith("{") or len(text) > _LONGEST_FIELD:  # the parser takes up to 500 bytes a character
         return None
     try:
@@ -260,7 +258,7 @@ def _python_object(text: str) -> dict[str, Any] | None:
 
 
 def _skip(path: Path, number: int, wrong: str, row: object, report: Report) -> None:
-    """Report a line that is skipped; with a blank one nothing is lost."""
+    """Report a line that is skipped; a blank one is no loss."""
     if row:
         report.row(path.name, row)
     report.fault(path.name, number, wrong, "line skipped", lost="rows" if row else None)
@@ -271,7 +269,7 @@ def _undecodable(report: Report) -> str:
 
 
 def _hint(header: Sequence[str]) -> str:
-    """What a header suggests that lacks a column.
+    """The likely fault of a header that lacks a column.
 
     >>> _hint(["user;item"]), _hint(["user", " item"])
     (", which ';' seems to separate", ', some with blanks around them')
@@ -291,8 +289,8 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
             for number, line in enumerate(iter(partial(unpacked.readline, _LONGEST_LINE + 1), b"")):
                 if number % _BAR_STEP == 0:
                     bar.update(file.tell() - bar.n)
-                if number == 0:
-                    _check_beginning(path, line)
+                if number == 0 and (form := next((form for sign, form in _FORMS if line.startswith(sign)), "")):
+                    raise UserError(f"{path} {form}")
                 if len(line) > _LONGEST_LINE:
                     raise UserError(
                         f"line {number + 1:,} of {path} is longer than {_LONGEST_LINE // 2**20} MiB (it begins"
@@ -317,10 +315,3 @@ def _check_encoding(encoding: str) -> None:
             f"--encoding={encoding} is not known, or does not write line ends as ASCII does: name utf-8, latin-1,"
             " cp1252, shift_jis or the like, or save the files as UTF-8"
         )
-
-
-def _check_beginning(path: Path, line: bytes) -> None:
-    """Refuse files that are no lines of text."""
-    for mark, told in _OTHER_FORMS.items():
-        if line.startswith(mark):
-            raise UserError(f"{path} {told}")

@@ -1,4 +1,4 @@
-"""Reading tables of any of the usual forms as rows of texts: CSV, TSV, JSON lines, Parquet."""
+"""Reading tables as rows of texts: CSV, TSV, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def read_records(
     """Yield line number (in Parquet: row number), from 1, and the texts of the wanted columns.
 
     A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``tags.name``
-    is the ``name`` of all objects of the list ``tags``, joined so; a column of ids, ``items.id``, gives one row for
-    every object of the list ``items``, with its ``id``, and other columns repeat.
+    joins the ``name`` of all objects of the list ``tags``; a column of ids, ``items.id``, gives one row for every
+    object of the list ``items``, with its ``id``, and other columns repeat.
 
     Args:
-        path: the file, its form told by its name.
+        path: the file; its suffix gives the form.
         columns: names, in the order wanted.
         report: has the encoding, and counts the rows and those that are skipped.
-        ids: those of the columns that hold ids; of a list, an object or a truth value their text is empty.
+        ids: columns that hold ids; a list, an object or a truth value there becomes the empty text.
 
     Raises:
         UserError: no such file, an unknown form, a column it does not have, too many malformed rows, or pyarrow

@@ -1,4 +1,4 @@
-"""What a conversion counted, what it found malformed, and how much of it may be lost."""
+"""The report of a conversion: counts, malformed lines, and the share of rows that may be lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llmtrsr.errors import UserError
 
 LINES_SHOWN = 10  # of a kind, in the text; `Report.fault_lines` has all
 MAX_LOST = 0.05
-_BEGINNING = 80  # characters or bytes of a line that an error shows
+_BEGINNING = 80  # characters or bytes that an error shows of a line
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Fault:
 
 @dataclass
 class Tally:
-    """How much of a file was read.
+    """Numbers of rows that were read and lost.
 
     Attributes:
-        n: rows, malformed ones among them.
-        n_lost: rows that were skipped because they are malformed.
+        n: rows, including malformed ones.
+        n_lost: malformed rows, which were skipped.
         first_lost: number, fault and beginning of the first of these, for an error.
-        row: the row that is being read.
+        row: the current row.
     """
 
     n: int = 0
@@ -48,16 +48,16 @@ class Tally:
 
 @dataclass
 class Report:
-    """How the source is read, counts to compare with the literature, and every malformed piece of the source.
+    """Options of the readers, counts to compare with the literature, and every malformed line of the source.
 
     Attributes:
         title: first line of the text.
         counts: label -> number, in the order printed.
-        notes: label -> number, printed after the counts: what a reader found that a source usually does not have.
-        faults: (file, what is wrong, what was done) -> where.
-        tallies: (file, unit) -> how much of the file was read.
+        notes: label -> number, printed after the counts: unusual findings of the readers.
+        faults: (file, fault, action taken) -> lines.
+        tallies: (file, unit) -> numbers read and lost.
         encoding: of the source's text files.
-        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
+        max_lost: greatest share of a file's rows that may be malformed and skipped.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Report:
     max_lost: float = field(default=MAX_LOST, kw_only=True)
 
     def row(self, file: str, row: object, unit: str = "rows", n: int = 1) -> None:
-        """Count a row of a file, or n of another unit within it, before it is looked at."""
+        """Count a row of a file, or n of another unit within it, before it is parsed."""
         tally = self.tallies.get((file, unit)) or self.tallies.setdefault((file, unit), Tally())
         tally.n += n
         tally.row = row
@@ -80,9 +80,9 @@ class Report:
         Args:
             file: name of the file.
             line: number, from 1.
-            wrong: what is wrong with it.
-            done: what was done about it.
-            lost: the unit that is lost, the last one given to `row`; None where nothing is, as of a repeated item.
+            wrong: the fault.
+            done: the action taken.
+            lost: the unit that is lost, the last one given to `row`; None for no loss, such as a repeated item.
         """
         entry = self.faults.setdefault((file, wrong, done), Fault())
         entry.count += 1
@@ -94,11 +94,7 @@ class Report:
             tally.first_lost = tally.first_lost or f"line {line:,}, {wrong}: {_beginning(tally.row)}"
 
     def check_lost(self, path: Path) -> None:
-        """Refuse a file that has no row, or of which too much is lost; called when all of it was read.
-
-        Raises:
-            UserError: with the first row that is lost.
-        """
+        """Refuse a file that has no row, or of which too much is lost; called when all of it was read."""
         tallies = {unit: tally for (file, unit), tally in self.tallies.items() if file == path.name}
         if not any(tally.n for tally in tallies.values()):
             raise UserError(f"{path} has no row: it is empty, or ends after its header")
@@ -112,7 +108,7 @@ class Report:
                 )
 
     def fault_text(self) -> list[str]:
-        """One line per kind: file, kind, count, the first line numbers, what was done."""
+        """One line per kind: file, fault, count, action taken, the first line numbers."""
         texts = []
         for (file, wrong, done), entry in self.faults.items():
             more = ", ..." if len(entry.lines) > LINES_SHOWN else ""
@@ -126,7 +122,7 @@ class Report:
         return any(len(entry.lines) > LINES_SHOWN for entry in self.faults.values())
 
     def fault_lines(self) -> Iterator[str]:
-        """A header and every malformed line with its file, what is wrong and what was done, separated by tabs."""
+        """A header and every malformed line with its file, fault and the action taken, separated by tabs."""
         yield "file\tline\twrong\tdone"
         for (file, wrong, done), entry in self.faults.items():
             for line in entry.lines:
@@ -142,7 +138,7 @@ class Report:
 
 
 def _beginning(row: object) -> str:
-    """The first characters of a line, or of the values of a row that is no text.
+    """The first characters of a line, or of the values of a parsed row.
 
     >>> _beginning(b"1,a\\n"), _beginning(["1", "a"])
     ("'1,a'", "'1, a'")
@@ -151,5 +147,5 @@ def _beginning(row: object) -> str:
         text = row[:_BEGINNING].decode("utf-8", "surrogateescape")
     else:
         text = (", ".join(map(str, row)) if isinstance(row, list) else str(row))[:_BEGINNING]
-    # What could not be decoded is shown as the byte it is.
+    # Bytes that could not be decoded are shown as such.
     return re.sub(r"\\udc([0-9a-f]{2})", r"\\x\1", repr(text.rstrip("\r\n")))

@@ -189,23 +189,19 @@ def test_faulty_arrays_are_refused(tmp_path, arrays, change, fault):
         read_candidate_file(tmp_path / "file.npz")
 
 
-def pickled(path):
-    class Evil:
-        def __reduce__(self):
-            return print, ("un-pickled",)
-
-    array = np.array([Evil()], dtype=object)
-    np.savez(path, **dict.fromkeys(["users", "n_events", "tokens", "offsets", "items", "is_positive", "digest"], array))
+class Evil:
+    def __reduce__(self):
+        return print, ("un-pickled",)
 
 
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:100])
+EVIL = dict.fromkeys(
+    ["users", "n_events", "tokens", "offsets", "items", "is_positive", "digest"], np.array([Evil()], dtype=object)
+)
 
 
-def flipped(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 - 40 : len(content) // 2] = bytes(40)
-    path.write_bytes(bytes(content))
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[: middle - 40] + bytes(40) + content[middle:]
 
 
 def bare_array(path):
@@ -214,9 +210,9 @@ def bare_array(path):
 
 
 DAMAGE = {
-    "pickled": pickled,
-    "truncated": truncated,
-    "flipped": flipped,
+    "pickled": lambda path: np.savez(path, **EVIL),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
     "bare array": bare_array,
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("candidates"),

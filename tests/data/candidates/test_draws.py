@@ -99,24 +99,22 @@ def test_popular_candidates_come_by_their_events(tmp_path, options, make_dataset
     assert share == pytest.approx({"i3": 0.6, "i4": 0.3, "i5": 0.1, "never": 0.0}, abs=0.06)  # 4 standard errors
 
 
-@pytest.mark.parametrize(("mode", "remedy"), [("uni11", "uni8"), ("pop4", "pop3"), ("cat11", "cat8")])
+@pytest.mark.parametrize(("kind", "n", "n_left"), [("uni", 11, 8), ("pop", 4, 3), ("cat", 11, 8), ("match", 11, 8)])
 def test_too_few_items_name_the_scarcest_user_and_a_mode_that_works(
-    tmp_path, options, make_dataset, mode, remedy, item_file
+    tmp_path, options, make_dataset, kind, n, n_left, item_file
 ):
     user, dataset = "dan", make_dataset({"cat": ["i7", "i1"], "dan": ["i1", "i2", "i3", "i4"]})
     item_file({"i1": "x"})
-    if mode == "pop4":  # of all events only these items are left to ann, who has i1 to i3
+    if kind == "pop":  # of all events only these items are left to ann, who has i1 to i3
         user, dataset = "ann", make_dataset({"ann": ["i1", "i2", "i3"], "bob": ["i4", "i5", "i6"]})
     with pytest.raises(UserError) as fault:
-        candidate_set(options(tmp_path, mode), dataset, "test")
-    assert f"user '{user}' leaves {remedy[3:]} items to draw from, {mode[3:]} candidates were asked for" in str(
-        fault.value
-    )
-    assert f"eval_args: {{mode: {remedy}}}" in str(fault.value)
+        candidate_set(options(tmp_path, f"{kind}{n}"), dataset, "test")
+    assert f"user '{user}' leaves {n_left} items to draw from, {n} candidates were asked for" in str(fault.value)
+    assert f"eval_args: {{mode: {kind}{n_left}}}" in str(fault.value)
     assert "candidate_exclusion: target" in str(fault.value)
     assert list(tmp_path.glob("*.npz")) == []
-    made = candidate_set(options(tmp_path, remedy), dataset, "test")
-    assert made.report()["n_per_history"] == 1 + int(remedy[3:])
+    made = candidate_set(options(tmp_path, f"{kind}{n_left}"), dataset, "test")
+    assert made.report()["n_per_history"] == 1 + n_left
 
 
 @pytest.fixture
@@ -247,18 +245,3 @@ def test_the_targets_place_by_popularity_is_any_with_equal_chance(tmp_path, opti
     rows = candidate_set(options(tmp_path, "match20"), dataset, "test").file.rows()
     places = [sum(of[negative] > of[target] for negative in negatives) for _, _, (target,), negatives in rows]
     assert np.bincount(places, minlength=21) / 2100 == pytest.approx(np.full(21, 1 / 21), abs=0.02)
-
-
-def test_counting_does_not_help_among_matched_negatives(tmp_path, options, make_dataset):
-    items = [f"i{n}" for n in range(300)]
-    dataset = make_dataset({f"u{n}": ["i299", f"i{n % 250}"] for n in range(500)}, items)
-    dataset.popularity = np.r_[0, np.arange(300) // 50]
-    rows = list(candidate_set(options(tmp_path, "match20"), dataset, "test").file.rows())
-    of = dict(zip(["[PAD]", *items], dataset.popularity.tolist()))
-    assert all(of[negative] == of[positives[0]] for _, _, positives, negatives in rows for negative in negatives)
-    assert len({negative for *_, negatives in rows for negative in negatives}) > 240
-
-
-def test_more_matched_negatives_than_there_are_items_are_refused(tmp_path, options, make_dataset):
-    with pytest.raises(UserError, match=r"user 'ann' leaves 9 items .* \(eval_args: {mode: match9}\)"):
-        candidate_set(options(tmp_path, "match10"), make_dataset(), "test")

@@ -76,34 +76,19 @@ def test_two_targets_of_one_name_are_refused(tmp_path, options, make_dataset):
         candidate_set(options(tmp_path), dataset, "test")
 
 
-def without_a_row(file):
-    return file.select(np.array([0, 2]))
+OTHERS = {
+    "a row too few": lambda rows: [rows[0], rows[2]],
+    "another user": lambda rows: [*rows[:2], ("dan", 1, ["i1"], ["i2", "i3", "i4"])],
+    "another target": lambda rows: [(u, n, others[:1], targets + others[1:]) for u, n, targets, others in rows],
+    "a stranger": lambda rows: [(u, n, targets, [*others[1:], "new"]) for u, n, targets, others in rows],
+    "a short row": lambda rows: [(u, n, targets, others[:-1]) for u, n, targets, others in rows],
+}
 
 
-def another_user(file):
-    return CandidateFile.from_rows([*list(file.rows())[:2], ("dan", 1, ["i1"], ["i2", "i3", "i4"])])
-
-
-def another_target(file):
-    return CandidateFile.from_rows(
-        (u, n, negatives[:1], positives + negatives[1:]) for u, n, positives, negatives in file.rows()
-    )
-
-
-def a_stranger(file):
-    return CandidateFile.from_rows(
-        (u, n, positives, [*negatives[1:], "new"]) for u, n, positives, negatives in file.rows()
-    )
-
-
-def a_short_row(file):
-    return CandidateFile.from_rows((u, n, positives, negatives[:-1]) for u, n, positives, negatives in file.rows())
-
-
-@pytest.mark.parametrize("change", [without_a_row, another_user, another_target, a_stranger, a_short_row])
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
 def test_a_set_that_fits_no_longer_is_refused(tmp_path, options, make_dataset, change):
     drawn = candidate_set(options(tmp_path), make_dataset(), "test")
-    write_candidate_file(drawn.path, change(drawn.file))
+    write_candidate_file(drawn.path, CandidateFile.from_rows(change([*drawn.file.rows()])))
     with pytest.raises(UserError, match=r"was changed since it was drawn: delete it to draw it again"):
         candidate_set(options(tmp_path), make_dataset(), "test")
     drawn.path.unlink()

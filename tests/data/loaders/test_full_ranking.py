@@ -29,7 +29,14 @@ def ranked(make_config, model, **options):
     return found
 
 
-QUIET = {"use_gpu": False, "show_progress": False, "state": "ERROR", "epochs": 1, "result_dir": "out"}
+@pytest.fixture
+def options(make_config, atomic_folder):
+    """Those of runs with full ranking, in an empty folder."""
+    make_config()
+    quiet = {"use_gpu": False, "show_progress": False, "state": "ERROR", "epochs": 1, "result_dir": "out"}
+    return {**quiet, "data_path": str(atomic_folder), "eval_args": {"mode": "full"}}
+
+
 SIX, UNIX = ["i1", "i2", "i3", "i4", "i5"], ["i2", "i3", "i7", "i8", "i9"]
 
 
@@ -55,13 +62,8 @@ def test_a_target_that_was_chosen_before_is_ranked_all_the_same(make_config, ato
         assert ranked(make_config, model, exclude_seen="yes")["six"] == (["i2"], ["i1", "i3", "i4", "i5", "i6"])
 
 
-def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
+def test_kinds_are_compared_under_one_rule_alone(make_config, options):
     assert not excludes_seen(make_config("SASRec", eval_args={"mode": "full"}))
-    options = {
-        **QUIET,
-        "data_path": str(atomic_folder),
-        "eval_args": {"mode": "full"},
-    }
     with pytest.raises(UserError, match="history out for Pop and not for SASRec.*set exclude_seen: yes or no for all"):
         compare(["SASRec", "Pop"], "tiny", config_dict=options)
     (sasrec, pop), _ = compare(["SASRec", "Pop"], "tiny", config_dict={**options, "exclude_seen": "yes"})
@@ -69,14 +71,8 @@ def test_kinds_are_compared_under_one_rule_alone(make_config, atomic_folder):
 
 
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [0.4, 0.2, 0.4]}, {"US": [0.5, 0.2, 0.3]}])
-def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atomic_folder, split):
-    make_config()  # an empty folder to run in
-    options = {
-        **QUIET,
-        "data_path": str(atomic_folder),
-        "eval_args": {"mode": "full", "split": split},
-        "exclude_seen": "yes",
-    }
+def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(options, split):
+    options |= {"eval_args": {"mode": "full", "split": split}, "exclude_seen": "yes"}
     _, folder = compare(["SASRec", "Pop"], "tiny", config_dict=options)
     sasrec, pop = (pd.read_csv(folder / name / "per_history.csv") for name in ("SASRec", "Pop"))
     columns = ["user_id", "n_events", "target", "n_candidates"]
@@ -84,17 +80,9 @@ def test_under_one_rule_models_of_all_kinds_rank_the_same_rows(make_config, atom
     assert (sasrec["n_candidates"] < 9).all()
 
 
-def test_left_out_items_are_not_ranked(make_config, atomic_folder):
+def test_left_out_items_are_not_ranked(options):
     """'six' chose 5 of 9 items before the target: 4 are ranked, so the target is at least fourth."""
-    options = {
-        **QUIET,
-        "data_path": str(atomic_folder),
-        "eval_args": {"mode": "full"},
-        "exclude_seen": "yes",
-        "metrics": ["Recall"],
-        "topk": [4],
-        "valid_metric": "Recall@4",
-    }
+    options |= {"exclude_seen": "yes", "metrics": ["Recall"], "topk": [4], "valid_metric": "Recall@4"}
     torch.manual_seed(0)
     (result,), folder = compare(["SASRec"], "tiny", config_dict=options)
     rows = pd.read_csv(folder / "per_history.csv").set_index("user_id")

@@ -112,15 +112,6 @@ def test_sequences_go_with_their_candidates(make_config, lists):
     assert len({(user, n) for user, n in zip(rows["user_id"].tolist(), rows["item_length"].tolist())}) == 4
 
 
-@pytest.mark.parametrize(("batch_size", "histories"), [(1, 1), (3, 1), (7, 2), (12, 4), (1000, 4)])
-def test_a_batch_holds_whole_histories_and_at_least_one(make_config, batch_size, histories):
-    config = make_config("SASRec", eval_batch_size=batch_size)
-    test = loaders(config)[0][2]
-    sizes = [int(positives[-1]) + 1 for _, _, positives, _ in test]
-    assert max(sizes) == histories
-    assert sum(sizes) == 4
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 8, 9, 13])
 def test_as_many_whole_lists_as_fit_make_a_batch(make_config, lists, batch_size):
     (_, _, test), _ = loaders(make_config("SASRec", eval_args=lists, eval_batch_size=batch_size))

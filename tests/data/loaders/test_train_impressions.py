@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from labelled_rows import labelled
 
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.data.histories import HISTORY_ID
@@ -30,29 +31,16 @@ def loader(make_config, atomic_folder, model="LLMTRSR", rows=ROWS, **options):
     return make_loaders(config, get_dataset(get_model(model))(config))[0][0]
 
 
-def shown(train, batch):
-    tokens = train._dataset.field2id_token
-    rows = zip(
-        batch["user_id"].tolist(), batch[HISTORY_ID].tolist(), batch["item_id"].tolist(), batch["label"].tolist()
-    )
-    found = {}
-    for user, history_id, item, label in rows:
-        name = tokens["user_id"][user], len(train._dataset.histories[history_id])
-        found.setdefault(name, ([], []))[int(label == 0)].append(tokens["item_id"][item])
-    return found
-
-
 def test_a_row_has_one_click_and_some_of_what_was_not_clicked(make_config, atomic_folder):
     negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
     train = loader(make_config, atomic_folder, train_neg_sample_args=negatives)
     seen = {}
     for _ in range(40):
-        for batch in train:
-            for name, (clicked, others) in shown(train, batch).items():
-                seen.setdefault(name, (set(), set(), set()))
-                seen[name][0].update(clicked)
-                seen[name][1].update(others)
-                seen[name][2].add((len(clicked), len(others)))
+        for name, (clicked, others) in labelled(train, train._dataset).items():
+            seen.setdefault(name, (set(), set(), set()))
+            seen[name][0].update(clicked)
+            seen[name][1].update(others)
+            seen[name][2].add((len(clicked), len(others)))
     assert seen == {
         ("six", 2): ({"i3"}, {"i7", "i8", "i9"}, {(1, 2)}),
         ("six", 4): ({"i5", "i6"}, {"i1"}, {(1, 1)}),
@@ -62,7 +50,7 @@ def test_a_row_has_one_click_and_some_of_what_was_not_clicked(make_config, atomi
 
 def test_several_clicks_are_asked_about_at_once_if_so_many_are_wanted(make_config, atomic_folder):
     train = loader(make_config, atomic_folder, targets_per_prompt=2)
-    clicked = {name: sorted(clicks) for batch in train for name, (clicks, _) in shown(train, batch).items()}
+    clicked = {name: sorted(clicks) for name, (clicks, _) in labelled(train, train._dataset).items()}
     assert train.n_targets == 4
     assert clicked == {("six", 2): ["i3"], ("six", 4): ["i5", "i6"], ("unix", 3): ["i9"]}
 
@@ -82,7 +70,7 @@ def test_a_seed_repeats_the_draws(make_config, atomic_folder):
     for _ in range(2):
         train = loader(make_config, atomic_folder)
         np.random.seed(7)
-        epochs.append([shown(train, batch) for _ in range(3) for batch in train])
+        epochs.append([labelled(train, train._dataset) for _ in range(3)])
     assert epochs[0] == epochs[1]
 
 
@@ -110,10 +98,10 @@ def test_models_of_recbole_train_as_ever(make_config, atomic_folder):
 def test_the_latest_impressions_of_a_user_count_not_the_latest_targets(make_config, atomic_folder):
     rows = [("unix", 1, ["i2"], ["i4"]), ("unix", 2, ["i3"], ["i4"])]
     train = loader(make_config, atomic_folder, rows=rows, max_train_targets_per_user=None)
-    assert sorted(name for batch in train for name in shown(train, batch)) == [("unix", 1), ("unix", 2)]
+    assert sorted(labelled(train, train._dataset)) == [("unix", 1), ("unix", 2)]
     options = {"eval_args": {"split": SPLIT}, "train_on": "impressions", "max_train_targets_per_user": 1}
     train = impression_loader(make_config("LLMTRSR", **options), train._dataset)
-    assert [name for batch in train for name in shown(train, batch)] == [("unix", 2)]
+    assert [*labelled(train, train._dataset)] == [("unix", 2)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -121,7 +109,7 @@ def test_every_epoch_draws_anew(make_config, atomic_folder, workers):
     rows = [("six", 2, ["i3", "i4"], [f"i{n}" for n in (1, 2, 5, 6, 7, 8, 9)])]
     negatives = {"distribution": "uniform", "sample_num": 2, "dynamic": False}
     train = loader(make_config, atomic_folder, rows=rows, train_neg_sample_args=negatives, worker=workers)
-    epochs = [str([shown(train, batch) for batch in train]) for _ in range(6)]
+    epochs = [str(labelled(train, train._dataset)) for _ in range(6)]
     assert len(set(epochs)) > 1
 
 
@@ -144,4 +132,4 @@ def test_negatives_that_impressions_cannot_give_are_refused(make_config, atomic_
 
 def test_the_number_of_negatives_is_enough(make_config, atomic_folder):
     train = loader(make_config, atomic_folder, train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
-    assert all(len(others) == 1 for batch in train for _, others in shown(train, batch).values())
+    assert all(len(others) == 1 for _, others in labelled(train, train._dataset).values())

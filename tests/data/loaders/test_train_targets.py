@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import toy
+from labelled_rows import labelled
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
@@ -22,20 +23,9 @@ def loader(make_config, n, **options):
     return make_loaders(config, get_dataset(get_model("LLMTRSR"))(config))[0][0]
 
 
-def asked(batches, dataset):
-    """Targets and negatives, by user and length of the history."""
-    tokens, found = dataset.field2id_token, {}
-    for batch in batches:
-        columns = (batch[name].tolist() for name in ("user_id", HISTORY_ID, "item_id", "label"))
-        for user, history_id, item, label in zip(*columns, strict=True):
-            name = tokens["user_id"][user], len(dataset.histories[history_id])
-            found.setdefault(name, ([], []))[int(label == 0)].append(tokens["item_id"][item])
-    return found
-
-
 def test_a_prompt_is_asked_about_targets_in_a_row_from_the_latest_backwards(make_config):
     train = loader(make_config, 3)
-    assert {name: targets for name, (targets, _) in asked(train, train._dataset).items()} == {
+    assert {name: targets for name, (targets, _) in labelled(train, train._dataset).items()} == {
         # Leave-one-out: of six events i1 ... i6 the last two are for validation and test, and the first has no history.
         ("six", 1): ["i2", "i3", "i4"],
         ("ties", 1): ["i8", "i7"],
@@ -49,7 +39,7 @@ def test_a_prompt_is_asked_about_targets_in_a_row_from_the_latest_backwards(make
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_every_target_is_asked_about_once(make_config, n):
     train = loader(make_config, n)
-    found = sorted((user, item) for (user, _), (items, _) in asked(train, train._dataset).items() for item in items)
+    found = sorted((user, item) for (user, _), (items, _) in labelled(train, train._dataset).items() for item in items)
     alone = loader(make_config, 1)
     feat, tokens = alone._dataset.inter_feat, alone._dataset.field2id_token
     rows = zip(feat["user_id"].tolist(), feat["item_id"].tolist(), strict=True)
@@ -75,9 +65,9 @@ def test_no_negative_is_a_target_of_its_prompt_and_the_others_are_as_drawn(make_
     n_left_out = 0
     for seed in range(30):
         np.random.seed(seed)
-        found = asked([train.collate_fn(index)], train._dataset)
+        found = labelled([train.collate_fn(index)], train._dataset)
         np.random.seed(seed)
-        drawn = asked([super(TargetTrainDataLoader, train).collate_fn(index)], train._dataset)
+        drawn = labelled([super(TargetTrainDataLoader, train).collate_fn(index)], train._dataset)
         for name, (targets, negatives) in found.items():
             assert negatives == [item for item in drawn[name][1] if item not in targets]
             n_left_out += 2 - len(negatives)
@@ -96,7 +86,7 @@ def test_further_rows_are_those_of_their_history(make_config):
 
 
 def test_kept_targets_alone_are_asked_about(make_config):
-    found = asked(train := loader(make_config, 3, max_train_targets_per_user=2), train._dataset)
+    found = labelled(train := loader(make_config, 3, max_train_targets_per_user=2), train._dataset)
     assert found["six", 2][0] == ["i3", "i4"]
     assert ("six", 1) not in found
 

@@ -23,6 +23,7 @@ EVENTS, ITEMS = Path("raw/events.csv"), Path("raw/items.csv")
         ({"i1"}, {"I1", "I2"}, "such as 'i1', where items.csv has 'I1' (upper and lower case)"),
         ({"i1 "}, {"i1"}, "such as 'i1 ', where items.csv has 'i1' (blanks at an end)"),
         ({"b", "a"}, {"d", "c"}, "such as 'a', where items.csv has 'c': write the ids alike"),
+        ({"b", "a"}, set(), "such as 'a': write the ids alike"),
     ],
 )
 def test_one_id_of_each_file_is_shown_and_the_likely_cause(used: set[str], known: set[str], expected: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,27 @@ from recbole_llmtrsr.data.prepare.raw import read_columns, read_csv, read_json_l
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
 
+Write = Callable[[str, str | bytes], Path]
 
-def test_only_line_feeds_end_lines_and_only_tabs_end_columns(tmp_path: Path) -> None:
-    path = tmp_path / "raw.tsv"
-    path.write_bytes('a\u2028b\tc\x85\n"d\te\x0b\x1c"\r\nf\rg\th'.encode())
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a raw file."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def report() -> Report:
+    return Report("", max_lost=1)
+
+
+def test_only_line_feeds_end_lines_and_only_tabs_end_columns(write: Write) -> None:
+    path = write("raw.tsv", 'a\u2028b\tc\x85\n"d\te\x0b\x1c"\r\nf\rg\th')
     assert list(read_columns(path, 2, Report("", max_lost=1))) == [
         (1, ["a\u2028b", "c\x85"]),
         (2, ['"d', 'e\x0b\x1c"']),
@@ -22,10 +40,8 @@ def test_only_line_feeds_end_lines_and_only_tabs_end_columns(tmp_path: Path) -> 
     ]
 
 
-def test_lines_that_are_not_utf8_or_of_another_width_are_reported(tmp_path: Path) -> None:
-    path = tmp_path / "raw.tsv"
-    path.write_bytes(b"a\tb\n\xff\tb\na\na\tb\tc\n\xe9\tb\nc\td\n")
-    report = Report("", max_lost=1)
+def test_lines_that_are_not_utf8_or_of_another_width_are_reported(write: Write, report: Report) -> None:
+    path = write("raw.tsv", b"a\tb\n\xff\tb\na\na\tb\tc\n\xe9\tb\nc\td\n")
     assert [number for number, _ in read_columns(path, 2, report)] == [1, 6]
     assert report.fault_text() == [
         "raw.tsv: not UTF-8, name another --encoding: 2 (line skipped); line 2, 5",
@@ -33,37 +49,30 @@ def test_lines_that_are_not_utf8_or_of_another_width_are_reported(tmp_path: Path
     ]
 
 
-def test_the_progress_bar_is_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "raw.tsv"
-    path.write_bytes(b"a\tb\n")
+def test_the_progress_bar_is_on_stderr(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("raw.tsv", b"a\tb\n")
     list(read_columns(path, 2, Report("", max_lost=1)))
     output = capsys.readouterr()
     assert output.out == ""
     assert "raw.tsv: 100%" in output.err
 
 
-def test_lines_of_another_encoding_are_read_where_a_fallback_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "movies.dat"
-    path.write_bytes("1::Les Misérables".encode("latin-1") + b"\n" + "2::Amélie::x\n2::Amélie\n".encode())
-    report = Report("", max_lost=1)
+def test_lines_of_another_encoding_are_read_where_a_fallback_is_named(write: Write, report: Report) -> None:
+    path = write("movies.dat", "1::Les Misérables".encode("latin-1") + b"\n" + "2::Amélie::x\n2::Amélie\n".encode())
     rows = list(read_columns(path, 2, report, "::", fallback="latin-1"))
     assert rows == [(1, ["1", "Les Misérables"]), (3, ["2", "Amélie"])]
     assert report.fault_text() == ["movies.dat: not 2 columns: 1 (line skipped); line 2"]
 
 
-def test_csv_fields_may_be_quoted_and_hold_line_ends(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b'\xef\xbb\xbfid,text,more\r\n1,"a ""b"", c\r\nd",x\r\n2,plain \'q\',y\r\n')
-    report = Report("", max_lost=1)
+def test_csv_fields_may_be_quoted_and_hold_line_ends(write: Write, report: Report) -> None:
+    path = write("a.csv", b'\xef\xbb\xbfid,text,more\r\n1,"a ""b"", c\r\nd",x\r\n2,plain \'q\',y\r\n')
     rows = list(read_csv(path, ["text", "id"], report, "mend it"))
     assert rows == [(2, ['a "b", c\r\nd', "1"]), (4, ["plain 'q'", "2"])]
     assert report.faults == {}
 
 
-def test_malformed_csv_rows_are_reported_by_their_first_line_and_the_rest_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b'id,text\n1,a\n2\n\n"x\ny"z,4\n5,b\n6,\xff\n7,c\rd\n8,e\n')
-    report = Report("", max_lost=1)
+def test_malformed_csv_rows_are_reported_by_their_first_line_and_the_rest_is_read(write: Write, report: Report) -> None:
+    path = write("a.csv", b'id,text\n1,a\n2\n\n"x\ny"z,4\n5,b\n6,\xff\n7,c\rd\n8,e\n')
     assert list(read_csv(path, ["id", "text"], report, "")) == [(2, ["1", "a"]), (7, ["5", "b"]), (10, ["8", "e"])]
     texts = [
         text.replace(" - do you need to open the file in universal-newline mode?", "") for text in report.fault_text()
@@ -77,10 +86,8 @@ def test_malformed_csv_rows_are_reported_by_their_first_line_and_the_rest_is_rea
     ]
 
 
-def test_every_line_that_a_stray_quote_takes_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text('id,text\n1,"stray\n2,b\n3,c\n4,"d"\n5,e\n6,"stray\n7,"\n8,"g",\n9,h\n')
-    report = Report("", max_lost=1)
+def test_every_line_that_a_stray_quote_takes_is_counted(write: Write, report: Report) -> None:
+    path = write("a.csv", 'id,text\n1,"stray\n2,b\n3,c\n4,"d"\n5,e\n6,"stray\n7,"\n8,"g",\n9,h\n')
     assert [number for number, _ in read_csv(path, ["id"], report, "")] == [6, 7, 10]
     assert report.fault_text() == [
         "a.csv: broken quoting, line end or length (',' expected after '\"'): 4 (line skipped); line 2, 3, 4, 5",
@@ -88,10 +95,8 @@ def test_every_line_that_a_stray_quote_takes_is_counted(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_of_several_lines_with_too_many_columns_counts_them_all(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text('id,text\n1,"a\nb\nc",x\n2,d\n')
-    report = Report("", max_lost=1)
+def test_a_row_of_several_lines_with_too_many_columns_counts_them_all(write: Write, report: Report) -> None:
+    path = write("a.csv", 'id,text\n1,"a\nb\nc",x\n2,d\n')
     assert list(read_csv(path, ["id", "text"], report, "")) == [(5, ["2", "d"])]
     assert report.fault_text() == ["a.csv: not 2 columns: 3 (line skipped); line 2, 3, 4"]
 
@@ -113,10 +118,8 @@ def test_a_quote_that_is_never_closed_is_an_error_that_names_its_line(
         assert rows[1] == (3, [text])
 
 
-def test_a_field_beyond_all_texts_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(f"id,text\n1,{'a' * 2**20}\n2,{'b' * 2**21}\n3,c\n")
-    report = Report("", max_lost=1)
+def test_a_field_beyond_all_texts_is_reported_and_the_rest_is_read(write: Write, report: Report) -> None:
+    path = write("a.csv", f"id,text\n1,{'a' * 2**20}\n2,{'b' * 2**21}\n3,c\n")
     assert [number for number, _ in read_csv(path, ["id", "text"], report, "")] == [2, 4]
     assert report.fault_text() == [
         "a.csv: broken quoting, line end or length (field larger than field limit (1048576)): 1 (line skipped); line 3"
@@ -126,11 +129,8 @@ def test_a_field_beyond_all_texts_is_reported_and_the_rest_is_read(tmp_path: Pat
 @pytest.mark.parametrize(
     ("header", "wanted"), [("id,titel", "title"), ("id,title,title", "title"), ("", "id and title")]
 )
-def test_a_csv_file_without_a_column_once_is_an_error_and_names_its_own(
-    tmp_path: Path, header: str, wanted: str
-) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(header + "\n1,a\n")
+def test_a_csv_file_without_a_column_once_is_an_error_and_names_its_own(write: Write, header: str, wanted: str) -> None:
+    path = write("a.csv", header + "\n1,a\n")
     with pytest.raises(UserError, match=f"column {wanted} once, it has {header.replace(',', ', ') or 'none'}: mend it"):
         list(read_csv(path, ["id", "title"], Report("", max_lost=1), "mend it"))
 
@@ -161,7 +161,7 @@ def test_a_damaged_packed_file_is_an_error_and_not_a_short_file(tmp_path: Path, 
         list(read_columns(tmp_path / "a.tsv.gz", 1, Report("", max_lost=1)))
 
 
-def test_json_lines_that_are_no_object_are_reported(tmp_path: Path) -> None:
+def test_json_lines_that_are_no_object_are_reported(tmp_path: Path, report: Report) -> None:
     path = tmp_path / "a.jsonl"
     lines = [
         '{"a": "\\ud83d\\ude00"}',
@@ -173,7 +173,6 @@ def test_json_lines_that_are_no_object_are_reported(tmp_path: Path) -> None:
         '{"a": NaN}',
     ]
     path.write_bytes("\n".join(lines).encode() + b'\n{"a": "\xff"}\n{}')
-    report = Report("", max_lost=1)
     found = list(read_json_lines(path, report))
     assert [number for number, _ in found] == [1, 7, 9]
     assert found[0][1] == {"a": "😀"}
@@ -183,7 +182,7 @@ def test_json_lines_that_are_no_object_are_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_lines_that_are_python_dictionaries_are_read_and_counted(tmp_path: Path) -> None:
+def test_lines_that_are_python_dictionaries_are_read_and_counted(tmp_path: Path, report: Report) -> None:
     path = tmp_path / "steam.json"
     lines = [
         """{u'user': u'Chaos Syren', 'n': (1, None, True), "it's": 'a\\tb\\u00e9\\q'}""",
@@ -194,7 +193,6 @@ def test_lines_that_are_python_dictionaries_are_read_and_counted(tmp_path: Path)
         "{'a': '" + "x" * 2**20 + "'}",
     ]
     path.write_text("\n".join(lines))
-    report = Report("", max_lost=1)
     assert list(read_json_lines(path, report)) == [
         (1, {"user": "Chaos Syren", "n": [1, None, True], "it's": "a\tbé\\q"}),
         (2, {"user": "json"}),

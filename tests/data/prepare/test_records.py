@@ -61,11 +61,6 @@ def test_an_unknown_form_lists_the_accepted(tmp_path: Path) -> None:
         read_records(tmp_path / "t.xlsx", ["id"], Report(""))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no t\.csv in "):
-        read_records(tmp_path / "t.csv", ["id"], Report(""))
-
-
 def test_a_key_that_no_line_has_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(JSON)
     with pytest.raises(UserError, match="no line of .*t.jsonl has titel, only id, title, n: wanted are id, titel"):

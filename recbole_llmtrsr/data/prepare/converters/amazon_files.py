@@ -1,4 +1,4 @@
-"""The files of Amazon Reviews: which there are, and how 2014, 2018 and 2023 name their fields."""
+"""The files of Amazon Reviews: their names, and the fields of 2014, 2018 and 2023."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Layout:
 
     Attributes:
         name: year of the collection.
-        mark: a field of its reviews that tells it from the others.
+        mark: a field that only its reviews have.
         per_second: units of ``time`` in a second.
     """
 
@@ -50,11 +50,7 @@ LAYOUTS = (
 
 
 def layout_of(path: Path, encoding: str = "utf-8") -> Layout:
-    """The layout that the first object of a file of reviews has.
-
-    Raises:
-        UserError: an unreadable file, or none of the layouts.
-    """
+    """The layout of the first object of a file of reviews; a UserError for an unreadable file, or an unknown layout."""
     first = next((line for _, line in read_json_lines(path, Report("", encoding=encoding))), {})
     for layout in LAYOUTS:
         if {layout.mark, layout.user, layout.item, layout.rating, layout.time} <= first.keys():
@@ -68,7 +64,7 @@ def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
 
     Args:
         source: the folder.
-        category: file name of the reviews up to .json; None takes the one that is there.
+        category: file name of the reviews up to .json; None takes the only one.
 
     Raises:
         UserError: no such folder, no such file, several to choose from, or one in two forms, plain and packed.
@@ -95,7 +91,7 @@ def find_files(source: Path, category: str | None) -> tuple[Path, Path]:
 
 
 def _two_forms(paths: Sequence[Path]) -> UserError:
-    # Which of them is whole only the user can know: a download or unpacking may have stopped half way.
+    # Only the user knows which of them is complete: a download or unpacking may have stopped half way.
     names = " and ".join(path.name for path in paths)
     return UserError(f"{names} in {paths[0].parent} have one name in several forms: keep one, move the others away")
 

@@ -1,8 +1,8 @@
 """Amazon-M2 (Jin et al., NeurIPS 2023; KDD Cup 2023), official CSV files -> atomic files.
 
-A session is a user, called by the number of its line in sessions_train.csv, so that its name does not depend on the
+A session is a user, named by the number of its line in sessions_train.csv, so that its name does not depend on the
 locales taken; ``next_item`` is its last event and ``timestamp`` the position, 0, 1, 2... The text of a product differs
-by locale, and so an item is a product of one locale: its id where one locale is taken, ``<id>@<locale>`` else.
+by locale, so an item is a product of one locale: its id where one locale is taken, else ``<id>@<locale>``.
 
 The files are streamed; kept in memory are the ids of the products and of those in sessions.
 """
@@ -28,7 +28,7 @@ COLUMNS = {
 }
 PLACEHOLDER_PRICE = "40000000.07"
 _REMEDY = "give the folder of the official KDD Cup 2023 files, with products_train.csv and sessions_train.csv"
-# As NumPy or Python print a list of texts; NumPy's has no commas and may go over several lines.
+# A list of texts as printed by NumPy or Python; NumPy's has no commas and may span several lines.
 _QUOTED = r"(?:'[^']*'|\"[^\"]*\")"
 _LIST = re.compile(rf"\[\s*(?:{_QUOTED}[\s,]*)*\]")
 _ITEM = re.compile(_QUOTED)
@@ -41,14 +41,7 @@ def convert_amazon_m2(
     encoding: str = "utf-8",
     max_lost: float = MAX_LOST,
 ) -> Report:
-    """Write ``<out>/<name of out>.inter`` and ``.item``.
-
-    Args:
-        source: folder with products_train.csv and sessions_train.csv.
-        out: folder for the atomic files.
-        locale: locales to take, such as ["UK"]; None takes all.
-        encoding: of the files.
-        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
+    """Write ``<out>/<name of out>.inter`` and ``.item``; ``CONVERTERS`` explains the options.
 
     Returns:
         Counts; ``products`` are all of the locales, in a session or not.
@@ -58,14 +51,13 @@ def convert_amazon_m2(
             products, or an out folder that can not be written.
     """
     products_path, sessions_path = require_files(source, ["products_train.csv", "sessions_train.csv"], _REMEDY)
-    report = Report(
-        "amazon-m2: " + ", ".join(map(str, atomic_paths(out, COLUMNS))), encoding=encoding, max_lost=max_lost
-    )
+    paths = ", ".join(map(str, atomic_paths(out, COLUMNS)))
+    report = Report(f"amazon-m2: {paths}", encoding=encoding, max_lost=max_lost)
 
     def token(item: str, of: str) -> str:
         return item if locale is not None and len(locale) == 1 else f"{item}@{of}"
 
-    with atomic_files(out, COLUMNS) as files:
+    with atomic_files(out, COLUMNS) as (files, _):
         report.counts, products = _convert_products(products_path, files["item"], locale, token, report)
         counts, items = _convert_sessions(sessions_path, files["inter"], locale, token, products, report)
         report.counts |= counts
@@ -107,8 +99,7 @@ def _convert_sessions(
     lengths, found = Counter[int](), Counter[str]()
     items: set[str] = set()
     n_unknown = 0
-    rows = read_csv(path, ["prev_items", "next_item", "locale"], report, _REMEDY)
-    for number, (previous, target, locale) in rows:
+    for number, (previous, target, locale) in read_csv(path, ["prev_items", "next_item", "locale"], report, _REMEDY):
         found[locale] += 1
         if locales is not None and locale not in locales:
             continue

@@ -1,12 +1,12 @@
 """Amazon Reviews 2014 (McAuley et al., SIGIR 2015), 2018 (Ni et al., EMNLP 2019) and 2023 (Hou et al., 2024).
 
-The three are told apart by the fields of their lines, which are JSON or, in the metadata of 2014, Python dictionaries.
-Times are seconds since 1970: those of 2014 and 2018 tell the day alone, and reviews of one user on one day keep the
+The fields of their lines, JSON or, in the metadata of 2014, Python dictionaries, identify the collection. Times are
+seconds since 1970: those of 2014 and 2018 have the resolution of a day, and reviews of one user on one day keep the
 order of the file; those of 2023 keep their milliseconds.
 
-Of reviews equal in user, product and time the first is taken, then the k-core. The .item file has the products that are
-left; the HTML in their texts becomes plain text. The files are streamed; kept in memory are numbers, at most about 100
-bytes a review, and the ids of all users and products.
+Of reviews equal in user, product and time the first is taken, then the k-core. The .item file has the products that
+remain; the HTML in their texts becomes plain text. The files are streamed; kept in memory are numbers, at most about
+100 bytes a review, and the ids of all users and products.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_token
 from recbole_llmtrsr.data.prepare.converters.amazon_files import Layout, find_files, layout_of
-from recbole_llmtrsr.data.prepare.cores import core_mask, first_of_equals
 from recbole_llmtrsr.data.prepare.markup import without_markup
 from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.raw import read_json_lines
@@ -70,18 +70,10 @@ def convert_amazon_reviews(
     encoding: str = "utf-8",
     max_lost: float = MAX_LOST,
 ) -> Report:
-    """Write ``<out>/<name of out>.inter`` and ``.item``.
-
-    Args:
-        source: folder with the reviews and the metadata of one category, or of several.
-        out: folder for the atomic files.
-        category: file name of the reviews up to .json; None takes the one that is there.
-        k_core: least number of reviews of every user and product; None keeps all.
-        encoding: of the files.
-        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
+    """Write ``<out>/<name of out>.inter`` and ``.item``; ``CONVERTERS`` explains the options.
 
     Returns:
-        Counts, of the file and of what is left.
+        Counts, of the file and of the reviews that remain.
 
     Raises:
         UserError: no or several pairs of files, a file of another form, too many malformed lines, nothing left, reviews
@@ -103,7 +95,7 @@ def convert_amazon_reviews(
         "reviews equal in user, product and time (first taken)": len(reviews.user) - n_distinct,
         "reviews outside the k-core": n_distinct - len(rows),
     }
-    with atomic_files(out, COLUMNS) as files:
+    with atomic_files(out, COLUMNS) as (files, _):
         items, counts = _write_events(reviews, rows, files["inter"])
         report.counts |= counts
         described, others, product_counts = _convert_products(meta_path, files["item"], layout, items, report)
@@ -132,11 +124,27 @@ def _read_reviews(path: Path, layout: Layout, report: Report) -> _Reviews:
 
 
 def _selected(reviews: _Reviews, k: int | None) -> tuple[npt.NDArray[np.int64], int]:
-    """Numbers of the reviews that stay, in file order, and how many are distinct."""
+    """Numbers of the reviews that stay, in file order, and the number of distinct ones."""
     users, items = np.array(reviews.user), np.array(reviews.item)
-    distinct = np.flatnonzero(first_of_equals(users, items, np.array(reviews.time)))
+    distinct = np.flatnonzero(~pd.DataFrame({"user": users, "item": items, "time": reviews.time}).duplicated())
     stays = distinct if k is None else distinct[core_mask(users[distinct], items[distinct], k)]
     return stays, len(distinct)
+
+
+def core_mask(users: npt.NDArray[np.int32], items: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.bool_]:
+    """Mask of the k-core: the events left when users and items with fewer than k events are removed until none is.
+
+    >>> core_mask(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), 2).tolist()
+    [True, True, True, True, False]
+    """
+    stays = np.ones(len(users), dtype=bool)
+    while True:
+        enough = stays.copy()
+        for codes in (users, items):
+            enough &= np.bincount(codes[stays], minlength=codes.max(initial=-1) + 1)[codes] >= k
+        if (enough == stays).all():
+            return stays
+        stays = enough
 
 
 def _write_events(reviews: _Reviews, rows: npt.NDArray[np.int64], file: AtomicFile) -> tuple[set[str], dict[str, int]]:
@@ -150,7 +158,9 @@ def _write_events(reviews: _Reviews, rows: npt.NDArray[np.int64], file: AtomicFi
         "reviews": len(rows),
         "users": len(np.unique(users)),
         "products": len(np.unique(items)),
-        "reviews at one time with an earlier line of their user": int((~first_of_equals(users, times)).sum()),
+        "reviews at one time with an earlier line of their user": int(
+            pd.DataFrame({"user": users, "time": times}).duplicated().sum()
+        ),
     }
     return {item_names[item] for item in np.unique(items).tolist()}, counts
 
@@ -185,14 +195,14 @@ def _convert_products(
             is_page_source, is_odd_price = bool(_PAGE_SOURCE.search(title)), not _PRICE.fullmatch(price or "0")
             n_page_source += is_page_source
             n_odd_prices += is_odd_price
-            # Reviews of 2014 that were stripped of the field that tells them are taken for those of 2018.
+            # Reviews of 2014 without the field that identifies them count as 2018.
             raw = line.get(layout.categories) or line.get("categories")
             categories = [plain(part) for part in _flat(raw)]
             file.write(
                 item,
                 "" if is_page_source else plain(title),
                 plain(line.get(layout.brand)),
-                # The first is the same all over the file.
+                # The first is the same throughout the file.
                 (categories[1:2] or categories[:1] or [""])[0],
                 ", ".join(filter(None, categories)),
                 "" if is_odd_price else price,
@@ -212,7 +222,7 @@ def _convert_products(
 
 
 def _flat(value: object) -> list[Any]:
-    """The categories of other years are one path, those of 2014 a list of several, which share their beginnings."""
+    """One path of categories: that of 2018 and 2023, or the paths of 2014 joined, which share their beginnings."""
     paths: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(path, list) for path in paths):
         return paths
@@ -220,5 +230,5 @@ def _flat(value: object) -> list[Any]:
 
 
 def _is_number(value: object) -> bool:
-    # JSON has numbers that no float can hold, and NaN, which is in no range.
+    # JSON has numbers that no float can hold, and NaN, which no comparison accepts.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BOUND

@@ -1,15 +1,15 @@
 """MIND (Wu et al., ACL 2020), official raw files -> atomic files.
 
-A user's sequence is the click history, in click order, and then the clicked news of the user's impressions by time
-(equal times in file order, within an impression as listed). Where a later line's history tells of further clicks, as in
-lines of several weeks, they stand before that line's impression: none follows what only a later line knows.
-``timestamp`` is the position in that sequence, 0, 1, 2...: MIND gives no time for history clicks, and RecBole keeps
-timestamps in float32, where positions are exact up to 2^24 but seconds since 1970 are rounded to 128 s, which would
-lose the order. So a split by time across users means nothing here: order events within a user only
+A user's sequence is the click history, in click order, followed by the clicked news of the user's impressions by time
+(equal times in file order, within an impression as listed). Where a later line's history has further clicks, as in
+lines of several weeks, they precede that line's impression, so that no impression follows a click that only a later
+line has. ``timestamp`` is the position in that sequence, 0, 1, 2...: MIND gives no time for history clicks, and RecBole
+keeps timestamps in float32, where positions are exact up to 2^24 but seconds since 1970 are rounded to 128 s, which
+would lose the order. So a split by time across users means nothing here: order events within a user only
 (``eval_args: {order: TO, split: {LS: valid_and_test}}``).
 
-Texts keep their quotes, which the atomic format does not define. RecBole's own reader (pandas' default quoting) takes a
-quote at the start of a field for quoting and stops at a MIND text; with ``quoting=csv.QUOTE_NONE`` it reads all rows.
+Texts keep their quotes, which the atomic format does not define. RecBole's reader (pandas' default quoting) treats a
+quote at the start of a field as quoting and stops at a MIND text; with ``quoting=csv.QUOTE_NONE`` it reads all rows.
 Where ``load_col`` has no ``item`` it does not open the file, and its catalogue is the clicked news alone.
 
 ``from_impression`` is 1 for the clicks of impressions and 0 for the click history. The impressions themselves become
@@ -20,7 +20,7 @@ candidates; the impressions are read in a second pass.
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,15 +29,7 @@ from typing import NamedTuple
 
 from recbole_llmtrsr.data.candidates.candidate_file import write_candidate_file
 from recbole_llmtrsr.data.item_text import one_line
-from recbole_llmtrsr.data.prepare.atomic import (
-    BAD_ID,
-    AtomicFile,
-    atomic_paths,
-    atomic_tables,
-    is_list_token,
-    is_token,
-    whole_set,
-)
+from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_list_token, is_token
 from recbole_llmtrsr.data.prepare.converters.mind_impressions import (
     N_BEHAVIOR_COLUMNS,
     impression_entries,
@@ -68,22 +60,12 @@ class _Line(NamedTuple):
     clicked: list[str]
 
 
-@dataclass
-class _Behaviors:
-    """What the users did, users in order of their first line.
-
-    Attributes:
-        lines: of every user, in file order.
-    """
-
-    lines: defaultdict[str, list[_Line]] = field(default_factory=lambda: defaultdict(list))
-    n_impressions: int = 0
-    n_entries: int = 0
+_Behaviors = dict[str, list[_Line]]  # of every user, in order of their first line, the lines in file order
 
 
 @dataclass
 class _Events:
-    """What was written.
+    """Counts of the events that were written.
 
     Attributes:
         n: events.
@@ -101,14 +83,9 @@ class _Events:
 
 
 def convert_mind(source: Path, out: Path, encoding: str = "utf-8", max_lost: float = MAX_LOST) -> Report:
-    """Write ``<out>/<name of out>.inter``, ``.item`` and ``.impressions.npz``.
+    """Write ``<out>/<name of out>.inter``, ``.item`` and ``.impressions.npz``; ``CONVERTERS`` explains the options.
 
-    Args:
-        source: folder with behaviors.tsv and news.tsv.
-        out: folder for the atomic files.
-        encoding: of the files.
-        max_lost: greatest share of a file's rows, and of its impression entries, that may be
-            skipped because they are malformed.
+    ``max_lost`` applies to impression entries and history entries, too.
 
     Returns:
         Counts. ``users`` have a valid line in behaviors.tsv; ``clicked news`` are the different ones among all events,
@@ -119,19 +96,18 @@ def convert_mind(source: Path, out: Path, encoding: str = "utf-8", max_lost: flo
             written.
     """
     behaviors_path, news_path = require_files(source, ["behaviors.tsv", "news.tsv"], _REMEDY)
-    suffixes = [*COLUMNS, IMPRESSIONS]
-    report = Report("mind: " + ", ".join(map(str, atomic_paths(out, suffixes))), encoding=encoding, max_lost=max_lost)
-    with whole_set(out, suffixes) as drafts:
-        with atomic_tables(drafts, COLUMNS) as files:
-            news, n_changed = _convert_news(news_path, files["item"], report)
-            behaviors = _read_behaviors(behaviors_path, report)
-            events = _write_events(behaviors, files["inter"], news)
+    paths = ", ".join(map(str, atomic_paths(out, [*COLUMNS, IMPRESSIONS])))
+    report = Report(f"mind: {paths}", encoding=encoding, max_lost=max_lost)
+    with atomic_files(out, COLUMNS, [IMPRESSIONS]) as (files, drafts):
+        news, n_changed = _convert_news(news_path, files["item"], report)
+        behaviors = _read_behaviors(behaviors_path, report)
+        events = _write_events(behaviors, files["inter"], news)
         if not events.n:
             raise UserError(f"{behaviors_path} has no click, neither in a history nor in an impression: {_REMEDY}")
         check_match(behaviors_path, news_path, events.n, events.n_unknown, events.items, news, report)
         candidates, candidate_counts = read_impressions(behaviors_path, events.first_clicks, news, encoding)
         write_candidate_file(drafts[IMPRESSIONS], candidates)
-    users = behaviors.lines.values()
+    users, n_impressions = behaviors.values(), sum(map(len, behaviors.values()))
     report.counts = {
         "users": len(users),
         "users with an empty history": sum(not any(line.history for line in lines) for lines in users),
@@ -145,9 +121,9 @@ def convert_mind(source: Path, out: Path, encoding: str = "utf-8", max_lost: flo
         "history events": events.n_history,
         "impression clicks": events.n - events.n_history,
         "events of news without a line (kept)": events.n_unknown,
-        "impressions": behaviors.n_impressions,
-        "impression entries": behaviors.n_entries,
-        "impressions without a click (no candidate set)": behaviors.n_impressions - len(candidates),
+        "impressions": n_impressions,
+        "impression entries": report.tallies[behaviors_path.name, _ENTRIES].n,
+        "impressions without a click (no candidate set)": n_impressions - len(candidates),
         **candidate_counts,
         "news": len(news),
         "clicked news": len(events.items),
@@ -176,7 +152,7 @@ def _convert_news(path: Path, file: AtomicFile, report: Report) -> tuple[set[str
 
 
 def _read_behaviors(path: Path, report: Report) -> _Behaviors:
-    behaviors = _Behaviors()
+    behaviors: _Behaviors = {}
     for number, (_, user, time_text, history_text, impression_text) in read_columns(path, N_BEHAVIOR_COLUMNS, report):
         if not is_token(user):
             report.fault(path.name, number, f"user id is {BAD_ID}", "line skipped")
@@ -187,20 +163,19 @@ def _read_behaviors(path: Path, report: Report) -> _Behaviors:
             report.fault(path.name, number, "time not as 11/12/2019 2:14:46 PM", "line skipped")
             continue
         history = _tokens(history_text, path, number, report)
-        behaviors.n_impressions += 1
         clicked = []
         entries = list(impression_entries(impression_text))
         report.row(path.name, impression_text, _ENTRIES, len(entries))
-        behaviors.n_entries += len(entries)
         for item, is_clicked in entries:
             if item is None:
                 wrong = "impression entry not as N123-0 or N123-1"
                 report.fault(path.name, number, wrong, "entry skipped", lost=_ENTRIES)
             elif is_clicked:
                 clicked.append(sys.intern(item))
-        known = behaviors.lines[user][-1].history if behaviors.lines[user] else history
-        # One list for equal histories: MINDlarge has 700,000 users with several lines each.
-        behaviors.lines[user].append(_Line(time, number, known if known == history else history, clicked))
+        lines = behaviors.setdefault(user, [])
+        if lines and lines[-1].history == history:
+            history = lines[-1].history  # one list: MINDlarge has 700,000 users with several lines each
+        lines.append(_Line(time, number, history, clicked))
     return behaviors
 
 
@@ -219,7 +194,7 @@ def _tokens(text: str, path: Path, number: int, report: Report) -> list[str]:
 def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> _Events:
     """Write all sequences."""
     events = _Events()
-    for user, lines in behaviors.lines.items():
+    for user, lines in behaviors.items():
         sequence: list[tuple[str, str]] = []
         known: list[str] | None = None
         for line in sorted(lines, key=lambda line: line.time):
@@ -239,7 +214,7 @@ def _write_events(behaviors: _Behaviors, file: AtomicFile, news: set[str]) -> _E
 
 
 def _beyond(history: Iterable[str], known: Iterable[str]) -> list[str]:
-    """The clicks of a history that are not among the known ones, a news clicked twice known once being one of them.
+    """The clicks of a history beyond the known ones; of a news item clicked twice and known once, one remains.
 
     >>> _beyond(["n1", "n2", "n1", "n3"], ["n2", "n1"])
     ['n1', 'n3']

@@ -1,7 +1,7 @@
-"""MIND's impressions as candidate sets: what the user saw, clicked or not, after all that was clicked before.
+"""MIND's impressions as candidate sets: the news shown to the user, clicked or not, after all earlier clicks.
 
 One row per impression with a click: the user, the position of the impression's first click in the user's sequence (so
-that the history lies wholly before the impression), the clicked news and the others. News that an impression lists more
+that the whole history precedes the impression), the clicked news and the others. News that an impression lists more
 than once counts once, as clicked if any of its entries is.
 """
 
@@ -20,7 +20,7 @@ N_BEHAVIOR_COLUMNS = 5
 
 
 def impression_entries(text: str) -> Iterator[tuple[str | None, bool]]:
-    """News and whether it was clicked, entry by entry; None where an entry is malformed.
+    """Each entry's news and whether it was clicked; None for a malformed entry.
 
     >>> list(impression_entries("N1-0 N2-1 N3"))
     [('N1', False), ('N2', True), (None, False)]
@@ -42,7 +42,7 @@ def read_impressions(
         encoding: of the file.
 
     Returns:
-        the candidates, and counts of what is unusual in them.
+        the candidates, and counts of unusual ones.
     """
     counts = dict.fromkeys(
         (

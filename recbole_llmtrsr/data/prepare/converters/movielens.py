@@ -1,7 +1,7 @@
 """MovieLens (Harper and Konstan, TiiS 2015), official archives -> atomic files.
 
-Three layouts, told apart by the files: ratings.csv and movies.csv (25M, 32M, latest-small...), ratings.dat and
-movies.dat (1M, 10M), u.data, u.item and u.genre (100k). Ratings are streamed; kept in memory are ids and plots.
+The files identify three layouts: ratings.csv and movies.csv (25M, 32M, latest-small...), ratings.dat and movies.dat
+(1M, 10M), u.data, u.item and u.genre (100k). Ratings are streamed; kept in memory are ids and plots.
 
 Genres are written with spaces between them. Plots come from elsewhere, such as the overviews of TMDB: a table with a
 column of movie ids, those of MovieLens or, through links.csv, of IMDb or TMDB.
@@ -44,19 +44,9 @@ def convert_movielens(
     encoding: str = "utf-8",
     max_lost: float = MAX_LOST,
 ) -> Report:
-    """Write ``<out>/<name of out>.inter`` and ``.item``.
+    """Write ``<out>/<name of out>.inter`` and ``.item``, and return counts; ``CONVERTERS`` explains the options.
 
-    Args:
-        source: folder of an unpacked archive.
-        out: folder for the atomic files.
-        plots: table of plots, which become the column ``overview``.
-        plot_id: its column of movie ids: movieId, imdbId, imdb_id, tmdbId or tmdb_id.
-        plot_text: its column of texts.
-        encoding: of the files; lines of movies.dat and u.item that are not are read as Latin-1.
-        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
-
-    Returns:
-        Counts.
+    Lines of movies.dat and u.item that ``encoding`` cannot decode are read as Latin-1.
 
     Raises:
         UserError: a missing file or column, too many malformed lines, ratings or plots of other movies, or an out
@@ -65,14 +55,13 @@ def convert_movielens(
     require_files(source, [], REMEDY)
     names = next((names for names in LAYOUTS if (source / names[0]).is_file()), LAYOUTS[0])
     paths = require_files(source, names, REMEDY)
-    report = Report(
-        "movielens: " + ", ".join(map(str, atomic_paths(out, COLUMNS))), encoding=encoding, max_lost=max_lost
-    )
+    title = "movielens: " + ", ".join(map(str, atomic_paths(out, COLUMNS)))
+    report = Report(title, encoding=encoding, max_lost=max_lost)
     texts, plot_counts = None, dict[str, int]()
     if plots is not None:
         texts, plot_counts = read_plots(plots, plot_id, plot_text, source, report)
     columns = COLUMNS if texts is None else {**COLUMNS, "item": (*COLUMNS["item"], OVERVIEW)}
-    with atomic_files(out, columns) as files:
+    with atomic_files(out, columns) as (files, _):
         movies, counts = _convert_movies(paths, files["item"], texts, report)
         if plots is not None and not counts["movies with a plot"]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Plots of movies from a table of another source, by MovieLens's own ids."""
+"""Plots of movies from a table of another source, by MovieLens's ids."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read_plots(
     """Read a table of plots.
 
     Args:
-        path: a table of any form that ``read_records`` knows.
+        path: a table of any form that ``read_records`` reads.
         id_column: one of ID_COLUMNS; all but movieId need links.csv.
         text_column: column of the plots; rows where it is empty are counted.
         source: folder of links.csv.
-        report: told of the rows that are skipped.
+        report: counts the rows that are skipped.
 
     Returns:
-        movie id -> plot, on one line, and counts of rows that are none.
+        movie id -> plot, on one line, and counts of rows without a text or a movie.
 
     Raises:
         UserError: an unknown id column, or an unreadable or missing file.
@@ -63,7 +63,7 @@ def _movies_by(column: str, source: Path, report: Report) -> dict[str, list[str]
 
 
 def _plain(name: str) -> str:
-    """An id as both sides write it.
+    """An id in the form common to plots and links.
 
     >>> _plain("tt0114709"), _plain("0114709"), _plain("862.0")
     ('114709', '114709', '862')

@@ -1,9 +1,9 @@
 """Any pair of tables, of events and of items -> atomic files.
 
-Both are CSV, TSV, JSON lines or Parquet; options name their columns. Times are numbers, kept as they are, or ISO 8601,
-which becomes seconds since 1970, to the microsecond; those without a zone are taken for UTC. The first row tells which,
-and whether numbers are seconds, milliseconds or smaller units since 1970. Without a column of times
-the order of the rows is that of each user's events, and ``timestamp`` the position, 0, 1, 2...
+Both are CSV, TSV, JSON lines or Parquet; options name their columns. Times are numbers, which are kept, or ISO 8601,
+which becomes seconds since 1970, to the microsecond; without a zone they are UTC. The first row decides which, and
+whether numbers are seconds, milliseconds or smaller units since 1970. Without a column of times the order of the rows
+is that of each user's events, and ``timestamp`` the position, 0, 1, 2...
 
 Both files are streamed; kept in memory are the ids of users and items.
 """
@@ -43,24 +43,7 @@ def convert_table(
     encoding: str = "utf-8",
     max_lost: float = MAX_LOST,
 ) -> Report:
-    """Write ``<out>/<name of out>.inter`` and ``.item``.
-
-    Args:
-        source: folder of the tables.
-        out: folder for the atomic files.
-        interactions: file name of the events.
-        items: file name of the items.
-        user: the events' column of users.
-        item: the events' column of items.
-        text: the items' columns of texts, in the order wanted.
-        time: the events' column of times; None goes by the order of the rows.
-        rating: the events' column of a number to keep as ``rating``.
-        items_id: the items' column of ids; None is that of the events.
-        encoding: of the files.
-        max_lost: greatest share of a file's rows that may be skipped because they are malformed.
-
-    Returns:
-        Counts.
+    """Write ``<out>/<name of out>.inter`` and ``.item``, and return counts; ``CONVERTERS`` explains the options.
 
     Raises:
         UserError: a missing file or column, too many malformed rows, items without a text, events of other items, or
@@ -71,7 +54,7 @@ def convert_table(
         "item": ("item_id:token", *(f"{name}:token_seq" for name in _header_names(text))),
     }
     report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))), encoding=encoding, max_lost=max_lost)
-    with atomic_files(out, columns) as files:
+    with atomic_files(out, columns) as (files, _):
         known, n_empty = _convert_items(source / items, items_id or item, text, files["item"], report)
         wanted = [user, item, *filter(None, (rating, time))]
         per_user, chosen, n_unknown = _convert_events(
@@ -91,7 +74,7 @@ def convert_table(
 
 
 def seconds(text: str) -> str | None:
-    """A time of ISO 8601 as seconds since 1970; None if it is none.
+    """A time of ISO 8601 as seconds since 1970; None for another text.
 
     >>> seconds("1970-01-02"), seconds("1970-01-01T01:00:00.25+01:00"), seconds("1970-01-01 00:00:01Z"), seconds("x")
     ('86400', '0.25', '1', None)
@@ -107,7 +90,7 @@ def seconds(text: str) -> str | None:
 
 
 def unit_of(time: float) -> str | None:
-    """The unit in which a number tells a time between 1973 and the year 5138; None if it may be of any.
+    """The unit in which a number is a time between 1973 and the year 5138; None for a number too small or large.
 
     >>> unit_of(1.6e9), unit_of(1.6e12), unit_of(17)
     ('seconds', 'milliseconds', None)
@@ -120,21 +103,21 @@ def _number(text: str) -> str | None:
 
 
 class _Times:
-    """Reads a column of times; the first that can be read tells the form and, of numbers, the unit of all."""
+    """Reads a column of times; the first readable one fixes the form and, of numbers, the unit of all."""
 
     def __init__(self) -> None:
         self._forms: Sequence[Callable[[str], str | None]] = (_number, seconds)
         self._unit: str | None = None
 
     def read(self, text: str) -> tuple[str, str]:
-        """The time as it is written, and what is wrong with it, one of the two being empty."""
+        """The time as it is written, and its fault; one of the two is empty."""
         form, time = next(((form, time) for form in self._forms if (time := form(text)) is not None), (None, ""))
         if form is None:
             return "", "no time of the first row's form" if len(self._forms) == 1 else "no number or time of ISO 8601"
         unit = unit_of(float(time))
         if self._unit and unit and unit != self._unit:
             return "", f"in {unit}, in an earlier row in {self._unit}"
-        # Numbers among dates, or milliseconds among seconds, would be other times than they look.
+        # Numbers among dates, or milliseconds among seconds, would be wrong times.
         self._forms, self._unit = (form,), self._unit or unit
         return time, ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy import read_atomic
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.converters.amazon_m2 import convert_amazon_m2
@@ -60,13 +61,9 @@ def write_raw(folder: Path, products: str = PRODUCTS, sessions: str = SESSIONS) 
     return folder
 
 
-def converted(out: Path) -> tuple[str, str]:
-    return (out / "m2.inter").read_bytes().decode(), (out / "m2.item").read_bytes().decode()
-
-
 def test_a_locale_becomes_its_sessions_and_all_its_products(tmp_path: Path) -> None:
     report = convert_amazon_m2(write_raw(tmp_path / "raw"), tmp_path / "m2", ["UK"])
-    assert converted(tmp_path / "m2") == (INTER_UK, ITEM_UK)
+    assert read_atomic(tmp_path / "m2") == (INTER_UK, ITEM_UK)
     assert report.faults == {}
     assert report.counts == {
         "products": 3,
@@ -83,7 +80,7 @@ def test_a_locale_becomes_its_sessions_and_all_its_products(tmp_path: Path) -> N
 
 def test_with_several_locales_a_product_is_that_of_one_locale(tmp_path: Path) -> None:
     convert_amazon_m2(write_raw(tmp_path / "raw"), tmp_path / "m2")
-    inter, item = converted(tmp_path / "m2")
+    inter, item = read_atomic(tmp_path / "m2")
     assert [line.split("\t")[:3:2] for line in item.splitlines()[1:]] == [
         ["B01@UK", "Kettle, 1.7 l"],
         ["B02@UK", "Lamp"],
@@ -93,12 +90,12 @@ def test_with_several_locales_a_product_is_that_of_one_locale(tmp_path: Path) ->
     ]
     assert "4\tB01@DE\t0\n4\tB04@DE\t1\n" in inter
     convert_amazon_m2(write_raw(tmp_path / "raw"), tmp_path / "m2", ["DE", "UK"])
-    assert converted(tmp_path / "m2") == (inter, item)
+    assert read_atomic(tmp_path / "m2") == (inter, item)
 
 
 def test_a_session_has_one_name_whatever_locales_are_taken(tmp_path: Path) -> None:
     convert_amazon_m2(write_raw(tmp_path / "raw"), tmp_path / "m2", ["DE"])
-    assert converted(tmp_path / "m2")[0].splitlines()[1:] == ["4\tB01\t0", "4\tB04\t1"]
+    assert read_atomic(tmp_path / "m2")[0].splitlines()[1:] == ["4\tB01\t0", "4\tB04\t1"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_a_malformed_session_is_skipped_and_reported_by_line(tmp_path: Path, lin
     raw = write_raw(tmp_path / "raw", sessions=SESSIONS + line + "\n")
     report = convert_amazon_m2(raw, tmp_path / "m2", ["UK"], max_lost=1)
     assert report.fault_text() == [f"sessions_train.csv: {expected}"]
-    assert converted(tmp_path / "m2")[0] == INTER_UK
+    assert read_atomic(tmp_path / "m2")[0] == INTER_UK
 
 
 def test_a_product_seen_twice_is_taken_once(tmp_path: Path) -> None:
@@ -125,7 +122,7 @@ def test_a_product_seen_twice_is_taken_once(tmp_path: Path) -> None:
         "products_train.csv: product seen before in this locale: 1 (row skipped, first kept); line 8",
         f"products_train.csv: id or locale is {BAD_ID}: 1 (row skipped); line 9",
     ]
-    assert converted(tmp_path / "m2")[1] == ITEM_UK
+    assert read_atomic(tmp_path / "m2")[1] == ITEM_UK
 
 
 def test_a_locale_that_no_session_has_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from toy import read_atomic
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
-from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews
+from recbole_llmtrsr.data.prepare.converters.amazon_reviews import convert_amazon_reviews, core_mask
 from recbole_llmtrsr.errors import UserError
 
 # (user, item, rating, seconds); u1's second line equals the first in all but the rating; u2 chose p1 at two times.
@@ -80,13 +82,9 @@ def write_raw(folder: Path, year: int, first: list[Any] | None = None, second: l
     return folder
 
 
-def converted(out: Path) -> tuple[str, str]:
-    return (out / "home.inter").read_bytes().decode(), (out / "home.item").read_bytes().decode()
-
-
 def test_the_collection_of_2018_becomes_its_2_core(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018), tmp_path / "home", k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
     assert report.title.startswith("amazon-reviews (2018): ")
     assert report.faults == {}
     assert report.counts == {
@@ -109,7 +107,7 @@ def test_the_collection_of_2018_becomes_its_2_core(tmp_path: Path) -> None:
 
 def test_the_collection_of_2023_says_the_same_to_the_millisecond(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2023), tmp_path / "home", k_core=2)
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert report.title.startswith("amazon-reviews (2023): ")
     assert inter == INTER_2018.replace("00\n", "00.007\n")
     assert item == ITEM
@@ -131,7 +129,7 @@ def test_the_collection_of_2014_is_read_under_its_names_and_from_python_dictiona
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert report.title.startswith("amazon-reviews (2014): ")
     assert report.notes == {"meta_Home.json.gz: lines that are Python dictionaries, not JSON (read)": 2}
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert inter == INTER_2018
     assert item.splitlines()[1:] == [
         "p1\tKettle\tAcme\tKitchen\tHome, Kitchen, Kettles, Steel\t19.99\tSteel 1.7 l\tBoils water. Fast.",
@@ -141,7 +139,7 @@ def test_the_collection_of_2014_is_read_under_its_names_and_from_python_dictiona
 
 def test_without_a_core_all_but_equal_reviews_stay(tmp_path: Path) -> None:
     report = convert_amazon_reviews(write_raw(tmp_path / "raw", 2018), tmp_path / "home", k_core=None)
-    inter, item = converted(tmp_path / "home")
+    inter, item = read_atomic(tmp_path / "home")
     assert inter == INTER_2018 + "u3\tp3\t5\t1300000000\n"
     assert item == ITEM
     assert report.counts["products without a line in the metadata"] == 1
@@ -155,37 +153,26 @@ def test_the_core_is_of_five_by_default(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+REVIEW = '{"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1}'
+NO_ID, NO_NUMBER = f"reviewerID or asin is {BAD_ID}", "overall or unixReviewTime is no number"
+
+
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("line", "fault"),
     [
-        ('{"overall": 1.0', "not a JSON object: 1 (line skipped); line 8"),
-        (
-            {"overall": 1, "asin": "p1", "unixReviewTime": 1},
-            f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
-        ),
-        (
-            {"overall": 1, "reviewerID": "u\t1", "asin": "p1", "unixReviewTime": 1},
-            f"reviewerID or asin is {BAD_ID}: 1 (line skipped); line 8",
-        ),
-        (
-            {"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": "1"},
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
-        (
-            '{"overall": NaN, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1}',
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
-        (
-            '{"overall": 1, "reviewerID": "u1", "asin": "p1", "unixReviewTime": 1' + "0" * 400 + "}",
-            "overall or unixReviewTime is no number: 1 (line skipped); line 8",
-        ),
+        (REVIEW.removesuffix("}"), "not a JSON object"),
+        (REVIEW.replace("reviewerID", "name"), NO_ID),
+        (REVIEW.replace("u1", "u\\t1"), NO_ID),
+        (REVIEW.replace('Time": 1', 'Time": "1"'), NO_NUMBER),
+        (REVIEW.replace('overall": 1', 'overall": NaN'), NO_NUMBER),
+        (REVIEW.replace('Time": 1', 'Time": 1' + "0" * 400), NO_NUMBER),
     ],
 )
-def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: Any, expected: str) -> None:
+def test_a_malformed_review_is_skipped_and_reported_by_line(tmp_path: Path, line: str, fault: str) -> None:
     raw = write_raw(tmp_path / "raw", 2018, [*reviews(2018), line])
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
-    assert report.fault_text() == [f"Home.json.gz: {expected}"]
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert report.fault_text() == [f"Home.json.gz: {fault}: 1 (line skipped); line 8"]
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
 
 
 def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
@@ -197,7 +184,7 @@ def test_texts_that_are_none_are_left_empty_and_counted(tmp_path: Path) -> None:
     ]
     raw = write_raw(tmp_path / "raw", 2018, None, odd)
     report = convert_amazon_reviews(raw, tmp_path / "home", k_core=2, max_lost=1)
-    assert converted(tmp_path / "home")[1].splitlines()[1:] == [
+    assert read_atomic(tmp_path / "home")[1].splitlines()[1:] == [
         "p1\t\tAcme\tKitchen\tHome, Kitchen, Kettles\t\tSteel 1.7 l\tBoils water. Fast.",
         "p2\tLamp\t\tLamps\tLamps\t$5.99 - $1,012.50\t\t",
     ]
@@ -215,7 +202,7 @@ def test_one_of_several_categories_is_chosen_and_a_5_core_shares_the_metadata_of
     with pytest.raises(UserError, match=r"2 files of reviews in .*Home_5.json.gz.*choose one with --category"):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     convert_amazon_reviews(raw, tmp_path / "home", category="Home_5", k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
     with pytest.raises(UserError, match="no reviews of 'Books' in .*: give the folder"):
         convert_amazon_reviews(raw, tmp_path / "home", category="Books")
 
@@ -230,7 +217,7 @@ def test_a_file_in_two_forms_is_an_error_until_one_is_gone(tmp_path: Path, name:
         convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
     (raw / f"{name}.json.gz").unlink()
     convert_amazon_reviews(raw, tmp_path / "home", category, k_core=2)
-    assert converted(tmp_path / "home") == (INTER_2018, ITEM)
+    assert read_atomic(tmp_path / "home") == (INTER_2018, ITEM)
 
 
 def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Path) -> None:
@@ -245,7 +232,7 @@ def test_the_html_of_the_shop_s_pages_becomes_plain_and_is_counted(tmp_path: Pat
     report = convert_amazon_reviews(
         write_raw(tmp_path / "raw", 2018, None, [marked, products(2018)[1]]), tmp_path / "home", k_core=2
     )
-    assert converted(tmp_path / "home")[1].splitlines()[1:] == [
+    assert read_atomic(tmp_path / "home")[1].splitlines()[1:] == [
         'p1\tSalt & Pepper Mill, 5"\tP&G\tMills & Co\tHome & Kitchen, Mills & Co\t\tGrinds fine, < 1 mm\tOne. Two',
         "p2\tLamp\t\tHome\tHome\t\t\t",
     ]
@@ -265,3 +252,40 @@ def test_metadata_of_another_collection_is_an_error_and_leaves_nothing(tmp_path:
     ):
         convert_amazon_reviews(raw, tmp_path / "home", k_core=2)
     assert not (tmp_path / "home").exists()
+
+
+# User 0 has three events and user 2 one; without user 2, item 2 has one event, and without item 2, user 1 has one.
+USERS = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)
+ITEMS = np.array([0, 1, 1, 0, 2, 2, 0, 1], dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [(1, [1, 1, 1, 1, 1, 1, 1, 1]), (2, [1, 1, 1, 0, 0, 0, 1, 1]), (3, [0, 0, 0, 0, 0, 0, 0, 0])],
+)
+def test_users_and_items_below_k_leave_until_none_is(k: int, expected: list[int]) -> None:
+    assert core_mask(USERS, ITEMS, k).tolist() == [bool(stays) for stays in expected]
+
+
+def test_what_stays_is_the_largest_set_whose_users_and_items_all_have_k() -> None:
+    rng = np.random.default_rng(0)
+    users, items = rng.geometric(0.08, 240).astype(np.int32), rng.geometric(0.08, 240).astype(np.int32)
+    left = list(zip(users.tolist(), items.tolist(), range(240), strict=True))
+    weak_at_first: list[tuple[int, int, int]] = []
+    while True:  # one event at a time
+        weak = [
+            event
+            for event in left
+            if sum(other[0] == event[0] for other in left) < 5 or sum(other[1] == event[1] for other in left) < 5
+        ]
+        weak_at_first = weak_at_first or weak
+        if not weak:
+            break
+        left.remove(weak[0])
+    assert 0 < len(left) < 240 - len(weak_at_first)
+    assert np.flatnonzero(core_mask(users, items, 5)).tolist() == [number for *_, number in left]
+
+
+def test_no_event_has_a_core() -> None:
+    nothing = np.array([], dtype=np.int32)
+    assert core_mask(nothing, nothing, 5).tolist() == []

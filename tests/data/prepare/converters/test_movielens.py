@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy import read_atomic
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.converters.movielens import convert_movielens
@@ -51,14 +52,10 @@ def write_100k(folder: Path) -> Path:
     return folder
 
 
-def converted(out: Path) -> tuple[str, str]:
-    return (out / "ml.inter").read_bytes().decode(), (out / "ml.item").read_bytes().decode()
-
-
 @pytest.mark.parametrize("write", [write_csv, write_dat, write_100k])
 def test_every_layout_gives_the_same_files_and_counts(tmp_path: Path, write) -> None:
     report = convert_movielens(write(tmp_path / "raw"), tmp_path / "ml")
-    assert converted(tmp_path / "ml") == (INTER, ITEM)
+    assert read_atomic(tmp_path / "ml") == (INTER, ITEM)
     assert report.faults == {}
     assert report.counts == {
         "users": 2,
@@ -82,7 +79,7 @@ OF_OTHER_MOVIES = {"movieId": "plots of other movies (not in .item)", "imdb_id":
 def test_plots_become_the_column_overview(tmp_path: Path, id_column: str) -> None:
     (tmp_path / "plots.csv").write_text(PLOTS[id_column])
     report = convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.csv", id_column)
-    assert converted(tmp_path / "ml")[1] == (
+    assert read_atomic(tmp_path / "ml")[1] == (
         "item_id:token\ttitle:token_seq\tgenres:token_seq\toverview:token_seq\n"
         "10\tToy Story (1995)\tAnimation Children's\tA toy's life.\n"
         "20\tMisérables, Les (1998)\tDrama\t\n"
@@ -106,7 +103,7 @@ def test_plots_of_other_movies_alone_are_refused(tmp_path: Path) -> None:
 def test_movies_that_share_an_id_elsewhere_share_its_plot(tmp_path: Path) -> None:
     (tmp_path / "plots.jsonl").write_text('{"tmdbId": 862.0, "plot": "One."}\n{"tmdbId": 862, "plot": "Two."}\n')
     report = convert_movielens(write_csv(tmp_path / "raw"), tmp_path / "ml", tmp_path / "plots.jsonl", "tmdbId", "plot")
-    assert [line.split("\t")[3] for line in converted(tmp_path / "ml")[1].splitlines()[1:]] == ["One.", "One.", ""]
+    assert [line.split("\t")[3] for line in read_atomic(tmp_path / "ml")[1].splitlines()[1:]] == ["One.", "One.", ""]
     assert report.fault_text() == ["plots.jsonl: movie has a plot already: 2 (row skipped, first kept); line 2"]
 
 
@@ -133,7 +130,7 @@ def test_a_malformed_rating_is_skipped_and_reported_by_line(tmp_path: Path, line
         file.write(line + "\n")
     report = convert_movielens(raw, tmp_path / "ml", max_lost=1)
     assert report.fault_text() == [f"ratings.dat: {expected}"]
-    assert converted(tmp_path / "ml") == (INTER, ITEM)
+    assert read_atomic(tmp_path / "ml") == (INTER, ITEM)
 
 
 def test_a_movie_seen_twice_or_without_an_id_is_reported_and_a_rated_one_without_a_line_counted(tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ def test_a_movie_seen_twice_or_without_an_id_is_reported_and_a_rated_one_without
     with (raw / "ratings.dat").open("a") as file:
         file.write("3::404::1::1\n")
     report = convert_movielens(raw, tmp_path / "ml", max_lost=1)
-    assert converted(tmp_path / "ml") == (INTER + "3\t404\t1\t1\n", ITEM)
+    assert read_atomic(tmp_path / "ml") == (INTER + "3\t404\t1\t1\n", ITEM)
     assert report.counts["ratings of movies without a line (kept)"] == 1
     assert report.fault_text() == [
         "movies.dat: movie seen before: 1 (line skipped, first kept); line 4",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy import read_atomic
 
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID
 from recbole_llmtrsr.data.prepare.converters.table import convert_table, seconds
@@ -50,21 +51,17 @@ def convert(tmp_path: Path, events: str = EVENTS, items: str = ITEMS, **options:
     return convert_table(raw, tmp_path / "own", **given)
 
 
-def converted(out: Path) -> tuple[str, str]:
-    return (out / "own.inter").read_bytes().decode(), (out / "own.item").read_bytes().decode()
-
-
 def events_of(*times: str) -> str:
     return "who,what,when\n" + "".join(f"u1,i1,{time}\n" for time in times)
 
 
 def times_of(tmp_path: Path) -> list[str]:
-    return [line.split("\t")[2] for line in converted(tmp_path / "own")[0].splitlines()[1:]]
+    return [line.split("\t")[2] for line in read_atomic(tmp_path / "own")[0].splitlines()[1:]]
 
 
 def test_the_named_columns_become_atomic_files(tmp_path: Path) -> None:
     report = convert(tmp_path)
-    assert converted(tmp_path / "own") == (INTER, ITEM)
+    assert read_atomic(tmp_path / "own") == (INTER, ITEM)
     assert report.faults == {}
     assert report.counts == {
         "users": 2,
@@ -79,14 +76,14 @@ def test_the_named_columns_become_atomic_files(tmp_path: Path) -> None:
 
 def test_without_times_the_order_of_the_rows_is_that_of_each_user(tmp_path: Path) -> None:
     convert(tmp_path, time=None, rating=None)
-    assert converted(tmp_path / "own")[0] == (
+    assert read_atomic(tmp_path / "own")[0] == (
         "user_id:token\titem_id:token\ttimestamp:float\nu1\ti2\t0\nu1\ti1\t1\nu2\ti9\t0\n"
     )
 
 
 def test_the_items_may_call_their_id_otherwise(tmp_path: Path) -> None:
     convert(tmp_path, items=ITEMS.replace('"what"', '"sku"'), items_id="sku")
-    assert converted(tmp_path / "own") == (INTER, ITEM)
+    assert read_atomic(tmp_path / "own") == (INTER, ITEM)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +161,7 @@ def test_a_time_of_another_unit_is_skipped_and_negative_ones_are_counted(tmp_pat
 def test_a_malformed_event_is_skipped_and_reported_by_line(tmp_path: Path, line: str, expected: str) -> None:
     report = convert(tmp_path, EVENTS + line + "\n")
     assert report.fault_text() == [f"events.csv: {expected}"]
-    assert converted(tmp_path / "own")[0] == INTER
+    assert read_atomic(tmp_path / "own")[0] == INTER
 
 
 def test_an_item_seen_twice_or_without_an_id_is_skipped_and_reported(tmp_path: Path) -> None:
@@ -173,7 +170,7 @@ def test_an_item_seen_twice_or_without_an_id_is_skipped_and_reported(tmp_path: P
         "items.jsonl: what seen before: 1 (row skipped, first kept); line 4",
         f"items.jsonl: what is {BAD_ID}: 1 (row skipped); line 5",
     ]
-    assert converted(tmp_path / "own")[1] == ITEM
+    assert read_atomic(tmp_path / "own")[1] == ITEM
 
 
 def test_a_column_that_a_file_lacks_is_an_error_that_names_those_it_has(tmp_path: Path) -> None:
@@ -190,7 +187,7 @@ def test_a_column_that_a_file_lacks_is_an_error_that_names_those_it_has(tmp_path
 
 def test_names_of_text_columns_fit_into_the_header(tmp_path: Path) -> None:
     convert(tmp_path, items='{"what": "i1", "product: name": "Kettle"}\n', text=["product: name"])
-    assert converted(tmp_path / "own")[1] == "item_id:token\tproduct_name:token_seq\ni1\tKettle\n"
+    assert read_atomic(tmp_path / "own")[1] == "item_id:token\tproduct_name:token_seq\ni1\tKettle\n"
 
 
 @pytest.mark.parametrize("text", [["a b", "a:b"], ["item_id"], []])
@@ -237,7 +234,7 @@ def test_real_tables_come_out_as_they_went_in(tmp_path: Path) -> None:
     counts = ("users", "items with an event", "events", "items")
     assert [report.counts[count] for count in counts] == [610, 9_724, 100_836, 9_742]
     # All but the header, whose types were taken for a part of the names.
-    written = [text.split("\n", 1)[1] for text in converted(tmp_path / "own")]
+    written = [text.split("\n", 1)[1] for text in read_atomic(tmp_path / "own")]
     assert written == [content.decode().split("\n", 1)[1] for content in tables.values()]
 
 
