@@ -16,7 +16,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.summarizer.planning.make_plan import make_plan
 
 Array = npt.NDArray[np.int64]

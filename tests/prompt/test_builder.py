@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from byte_tokenizer import Bytes
 
-from recbole_llmtrsr.config.settings import PromptSettings
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for

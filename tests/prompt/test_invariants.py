@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from recbole_llmtrsr.config.settings import PromptSettings
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.data.item_text import ItemText, one_line
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for

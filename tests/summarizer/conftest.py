@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure

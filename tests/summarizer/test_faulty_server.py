@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from faulty_server import FaultyHandler, serving
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.llm.generators import server_requests
 from recbole_llmtrsr.prompt.templates import templates_for

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from recbole_llmtrsr.data.item_text import ItemText
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.keys import digest
 from recbole_llmtrsr.summarizer.store.store import SummaryStore

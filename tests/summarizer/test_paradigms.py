@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.histories import Histories
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.summarizer.jobs import Job, Kind

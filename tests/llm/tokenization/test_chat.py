@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from recbole_llmtrsr.config.settings import PromptSettings
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame, without_markers

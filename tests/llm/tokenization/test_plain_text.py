@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, LlamaConfig, PreTrainedTokenizerFast
 
-from recbole_llmtrsr.config.settings import PromptSettings
+from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.llm.embeddings import text_vectors

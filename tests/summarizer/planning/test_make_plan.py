@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS, make_plan
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from writing import merge, update, write
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.summarizer.jobs import Job
 from recbole_llmtrsr.summarizer.planning.make_plan import PARADIGMS

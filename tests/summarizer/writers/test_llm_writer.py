@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from writing import answers, merge, update, write
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import Item, ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_llmtrsr.config.settings import SummarySettings
+from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.prompt.templates import templates_for
