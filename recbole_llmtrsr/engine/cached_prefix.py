@@ -1,4 +1,4 @@
-"""Candidates scored over kept keys, values and states of their prefix, with a backbone's own cache and attention.
+"""Scores candidates over cached keys, values and states of their prefix, with a backbone's own cache and attention.
 
 For backbones whose attention the shared layout cannot compute: ALiBi, chunks, and layers that carry a state instead of
 keys and values.

@@ -31,7 +31,7 @@ class Scorer:
         yes_id: token of the positive answer.
         no_id: token of the negative one.
         budget: bound on the tokens of a forward pass; padding counts where a back-end pads.
-        shares_out: several processes share the histories out among them, and all have all scores.
+        shares_out: several processes divide the histories among them, and all return all scores.
     """
 
     def __init__(

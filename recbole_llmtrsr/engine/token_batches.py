@@ -1,4 +1,4 @@
-"""Which histories and candidates share a forward pass, bounded by tokens."""
+"""Chooses which histories and candidates share a forward pass, bounded by tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
 
 
 def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
-    """Indices in n groups of nearly the same size: the largest first, each to the group that has least.
+    """Indices in n groups of nearly the same size: the largest first, each to the smallest group so far.
 
     >>> dealt([5, 1, 4, 2], 2)
     [[0, 1], [2, 3]]

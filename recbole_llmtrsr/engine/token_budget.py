@@ -24,10 +24,9 @@ class TokenBudget:
     Args:
         max_tokens: the bound to begin with; None takes what suits the device.
         device: where the backbone runs.
-        stage: what it is spent on, for messages.
+        stage: 'training' or 'evaluation', for messages.
 
     Attributes:
-        max_tokens: the bound as it is now.
         halved: how often memory ran out.
     """
 
@@ -37,11 +36,11 @@ class TokenBudget:
         self._stage = stage
 
     def state(self) -> dict[str, Any]:
-        """What was learned."""
+        """The bound and how often it was halved, as plain values."""
         return {"max_tokens": self.max_tokens, "halved": self.halved}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state()` returned."""
         self.max_tokens, self.halved = state["max_tokens"], state["halved"]
 
     def halve(self, tried: int, least: int) -> None:

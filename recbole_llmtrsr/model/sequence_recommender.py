@@ -1,4 +1,4 @@
-"""What recommenders share that read a user's items as vectors and rank the whole catalogue in one pass."""
+"""The base of recommenders that read a user's items as vectors and rank the whole catalogue in one pass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from recbole.utils import EvaluatorType, InputType
 from torch import Tensor
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
@@ -20,6 +21,10 @@ from recbole_llmtrsr.model.vector_sequences import joined
 class SequenceRecommender(LanguageModelRecommender):
     """Learns all targets of a row at once, each from the events before it, of which no more are read than in the test.
 
+    Args:
+        config: our Config.
+        dataset: an LLMTRSRDataset, of the training rows.
+
     Attributes:
         learns_sequences: its training rows hold several targets.
         window: most recent events that are read.
@@ -27,7 +32,15 @@ class SequenceRecommender(LanguageModelRecommender):
 
     input_type = InputType.POINTWISE
     learns_sequences = True
-    window: int
+
+    def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
+        self.check_config(config)
+        super().__init__(config, dataset)
+        settings = config.settings
+        self.window = self.window_of(config)
+        self._summary = dataset.summary
+        self._with_summary = settings.summary.summary != "none"
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
 
     @classmethod
     def check_config(cls, config: Config) -> None:
@@ -61,14 +74,7 @@ class SequenceRecommender(LanguageModelRecommender):
         return int(config["MAX_ITEM_LIST_LENGTH"])
 
     def recent(self, interaction: Interaction, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """The last items of each history, and how many: at most the limit, and the window.
-
-        Args:
-            interaction: rows.
-            limit: of each row, at least 1. [B]
-
-        Returns:
-            [B, L], [B]
+        """The last items of each history [B, L], and how many [B]: at most the limit (of each row [B]) and the window.
 
         Raises:
             UserError: a history without an event.
@@ -110,12 +116,7 @@ def exact_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
-    """Train nothing that nothing reads: what stands behind the last hidden states, and perhaps token embeddings.
-
-    Args:
-        backbone: with its trainable weights chosen.
-        reads_tokens: it reads tokens, not vectors alone.
-    """
+    """Freeze weights that no sequence passes: those behind the last hidden states, and unread token embeddings."""
     read = {id(weight) for weight in backbone.decoder.parameters()}
     if not reads_tokens:
         read -= {id(weight) for weight in backbone.transformer.get_input_embeddings().parameters()}
@@ -128,12 +129,11 @@ def check_positions(backbone: Backbone, longest: int, options: str) -> None:
     """Refuse sequences that a backbone has no positions for.
 
     Args:
-        backbone: of the model.
-        longest: sequence in vectors and tokens.
-        options: that make it shorter.
+        longest: length of the longest sequence, in vectors and tokens.
+        options: those that make it shorter, for the message.
 
     Raises:
-        UserError: it has too few.
+        UserError: the backbone has too few positions.
     """
     positions = getattr(backbone.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
@@ -148,8 +148,7 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     """Refuse a backbone that cannot read vectors one after the other.
 
     Args:
-        backbone: of the model.
-        longest: sequence in vectors and tokens.
+        longest: length of the longest sequence, in vectors and tokens.
 
     Raises:
         UserError: it has too few positions, embeddings of another width, or states that see what comes later.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Tensor, n_events: Tensor) -> Tensor:
-    """States at every event, of what comes before it and itself.
+    """Hidden states at every event, after the vectors before it and its own.
 
     Args:
         decoder: of a causal language model.
@@ -30,7 +30,7 @@ def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Te
 
 
 def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
-    """Each history with its targets behind it, but for the last one, which nothing is predicted from.
+    """Each history with its targets appended, but for the last one, which nothing is predicted from.
 
     Args:
         history: item ids, oldest first. [B, L]

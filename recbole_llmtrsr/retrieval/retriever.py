@@ -1,4 +1,4 @@
-"""What a retriever is, and the one that counts."""
+"""The protocol of retrievers, and the one that ranks by popularity."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ class Retriever(Protocol):
 
     def scores(self, interaction: Interaction) -> Tensor:
         """Scores, larger is better; column 0, the padding, has no meaning. fp32 or fp64 [batch_size, n_items]"""
-        ...
 
     def report(self) -> dict[str, Any]:
-        """What it is, for result.json."""
-        ...
+        """Its name and source, for result.json."""
 
 
 class PopularityRetriever:
@@ -39,5 +37,5 @@ class PopularityRetriever:
         return self._counts.expand(len(interaction), -1)
 
     def report(self) -> dict[str, Any]:
-        """What it is, for result.json."""
+        """Its name, for result.json."""
         return {"retriever": "Pop"}

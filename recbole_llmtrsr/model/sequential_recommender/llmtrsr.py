@@ -33,10 +33,10 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
 class Reranker(Protocol):
-    """How full ranking retrieves first."""
+    """Retrieves candidates before full ranking."""
 
     def scores(self, interaction: Interaction, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
-        """The order of the catalogue, as scores, of which `rank` gives those of some items. fp32 [B, n_items]"""
+        """The order of the catalogue, as scores; `rank` scores the retrieved items. fp32 [B, n_items]"""
 
 
 class LLMTRSR(LanguageModelRecommender):
@@ -44,7 +44,7 @@ class LLMTRSR(LanguageModelRecommender):
 
     Args:
         config: our Config.
-        dataset: an LLMTRSRDataset that holds the summaries.
+        dataset: holds the summaries.
 
     Attributes:
         reads_candidates: full ranking costs a prompt for each item.
@@ -128,10 +128,10 @@ class LLMTRSR(LanguageModelRecommender):
     def reading(
         self, prompts: PromptBuilder, summary: Callable[[int], str], history: Callable[[int], Sequence[int]]
     ) -> Iterator[None]:
-        """Read other prompts for a while, without counting it as the model's work.
+        """A context in which the model reads other prompts, which do not count as its work.
 
         Args:
-            prompts: makes them, and has made none of other summaries or histories before.
+            prompts: makes them; it has made none of other summaries or histories before.
             summary: preference summary of a history id.
             history: item ids of a history id, oldest first.
         """
@@ -147,11 +147,7 @@ class LLMTRSR(LanguageModelRecommender):
             self.meter.back_to(mark)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Loss of a batch of labelled rows; the rows of one history form one prompt.
-
-        Returns:
-            loss, shape [].
-        """
+        """Loss of a batch of labelled rows; the rows of one history form one prompt. []"""
         rows = self._grouped(interaction)
         labels = rows.table(interaction[self.label_field].float().cpu())  # [B, C]
         if self.settings.training.loss_on == "full":
@@ -161,12 +157,10 @@ class LLMTRSR(LanguageModelRecommender):
             return loss
         scores = scores_with_gradients(self.backbone, rows.prompts, self.yes_id, self.no_id)  # [B, C]
         self._count("train", rows.prompts)
-        labels = labels.to(scores.device)
+        labels, real = labels.to(scores.device), scores != float("-inf")  # nan is real, and seen
         if self.settings.training.objective == "regression":
-            real = scores != float("-inf")
             return F.mse_loss(self.values(scores[real]), labels[real])
         if self.settings.training.objective == "pointwise":
-            real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
         # Each target against the negatives alone: those of one history do not compete with each other.
         history, slot = torch.nonzero(labels > 0, as_tuple=True)  # [n_targets]
@@ -196,7 +190,7 @@ class LLMTRSR(LanguageModelRecommender):
         return [(GroupedInteraction(interaction[own], one), share) for (own, one), share in zip(divided, shares)]
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Learn that the parts of these batches were too large.
+        """Halve the training budget: the parts of these batches were too large.
 
         Raises:
             UserError: each was a single history.
@@ -217,12 +211,10 @@ class LLMTRSR(LanguageModelRecommender):
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
         if self.reranking is not None:
             return self.reranking.scores(interaction, self.rank).view(-1)
-        history_ids = _history_ids(interaction).tolist()
+        prefixes = [self._prefix(i) for i in _history_ids(interaction).tolist()]
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
-        scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
-        prefixes = [self._prefix(i) for i in history_ids]
-        scores[:, 1:] = self.log_odds(GroupedPrompts(prefixes, [items] * len(history_ids)))
-        return scores.view(-1)
+        scores = self.log_odds(GroupedPrompts(prefixes, [items] * len(prefixes)))
+        return F.pad(scores, (1, 0), value=float("-inf")).view(-1)
 
     def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
         """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
@@ -236,7 +228,7 @@ class LLMTRSR(LanguageModelRecommender):
         return scores
 
     def _sizes(self, prompts: GroupedPrompts) -> list[int]:
-        """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
+        """Tokens that each history takes in training; separate rows are all padded to the longest of the batch."""
         if not self.backbone.is_unpacked:
             return prompts.sizes(rows_apart=False)
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prompts.prefixes, prompts.candidates))
@@ -247,7 +239,7 @@ class LLMTRSR(LanguageModelRecommender):
         self._count("train", self._grouped(interaction).prompts)
 
     def _n_terms(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
-        """Of how many terms of the mean loss a history makes."""
+        """Terms of the mean loss that a history contributes."""
         if self.settings.training.loss_on == "full":
             return sum(len(prefix) + len(section) for section in candidates)
         return 1 if self.settings.training.objective == "listwise" else len(candidates)
