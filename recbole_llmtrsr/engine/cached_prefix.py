@@ -29,7 +29,6 @@ def score_cached_prefix(
     One history at a time, so that no cache holds padding: windows, states and ALiBi would count it as tokens.
 
     Args:
-        prompts: of B histories.
         max_tokens: bound on (prefix + longest candidate) x candidates in one forward; one candidate always fits.
 
     Returns:

@@ -39,15 +39,10 @@ class NextTokens:
 
 
 def language_loss(backbone: Backbone, prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> Tensor:
-    """Mean cross-entropy of every next token of every prompt, the answer included.
+    """Mean cross-entropy of every next token of every prompt, the answer included. []
 
     Args:
-        backbone: the model; `attention` tells whether prompts of a history are read together or apart.
-        prompts: of B histories.
-        answer_ids: the right answer's token of each candidate; what stands behind a history's candidates is unused.
-
-    Returns:
-        the loss, of shape [].
+        answer_ids: the right answer's token of each candidate; further ones of a history are unused.
 
     Source:
         the paper's training loss, which Zheng et al. write over prompt and answer.

@@ -28,10 +28,7 @@ MeteredStage = Literal["train", "evaluation"]
 
 
 class Meter:
-    """Counts work by stage.
-
-    Args:
-        backbone: with its trainable weights chosen.
+    """Counts work by stage, of a backbone whose trainable weights are chosen.
 
     Attributes:
         not_counted: why operations cannot be counted on this backbone; None where they can.

@@ -109,7 +109,6 @@ class SharedPrefixRows:
         answer_tokens: index into N of each candidate's last token; 0 for dummy slots. [B, C]
         valid: False for the dummy slots of a history with fewer candidates. [B, C]
         lengths: tokens of every candidate. [candidates of all histories]
-        extents: of the histories.
         n_prefix_tokens: how many of the N tokens are prefixes': none where `kept` already holds their keys.
         kept: keys and values of the prefixes by attention module. None forgets them; an empty dictionary is filled
             by the forward pass, a filled one stands in for the prefixes' tokens.
@@ -164,7 +163,6 @@ def shared_prefix_rows(prompts: GroupedPrompts, kept: dict[nn.Module, KeysAndVal
     """Lay out every history once.
 
     Args:
-        prompts: of B histories.
         kept: keys and values of their prefixes, to be filled or used; see `SharedPrefixRows`.
 
     Raises:

@@ -46,16 +46,7 @@ class HeadScale:
 def answer_log_odds(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, yes_id: int, no_id: int, head: HeadScale = HeadScale()
 ) -> Tensor:
-    """The formula above.
-
-    Args:
-        hidden: [..., H] hidden states at the answer slots.
-        weight: [V, H] output head.
-        bias: [V] or None.
-
-    Returns:
-        float32 [...].
-    """
+    """The formula above, of hidden states [..., H] and an output head [V, H]. float32 [...]"""
     answers = [yes_id, no_id]
     with torch.autocast(hidden.device.type, enabled=False):
         logits = F.linear(hidden.float(), weight[answers].float(), None if bias is None else bias[answers].float())
@@ -85,7 +76,7 @@ def shared_prefix_states(backbone: Backbone, rows: SharedPrefixRows) -> Tensor:
 
 
 def scores_with_gradients(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int) -> Tensor:
-    """Scores to learn from, in one pass, by the layout that `backbone.attention` allows; shaped as `score_plain`'s."""
+    """Scores to learn from, in one pass, by the layout that `backbone.attention` allows. float32 [B, C]"""
     if backbone.is_unpacked:
         rows = plain_rows(prompts, backbone.pad_id)
         return score_plain(backbone, rows, yes_id, no_id, batch_size=len(rows.input_ids))
@@ -93,11 +84,7 @@ def scores_with_gradients(backbone: Backbone, prompts: GroupedPrompts, yes_id: i
 
 
 def score_plain(backbone: Backbone, rows: PlainRows, yes_id: int, no_id: int, batch_size: int) -> Tensor:
-    """Score every (history, candidate) row on its own, `batch_size` rows at a time.
-
-    Returns:
-        float32 [B, C]; -inf where a history has fewer candidates.
-    """
+    """Score every (history, candidate) row on its own, `batch_size` rows at a time. float32 [B, C]; -inf elsewhere"""
     parts = []
     for start in range(0, len(rows.input_ids), batch_size):
         batch = rows.part(slice(start, start + batch_size))

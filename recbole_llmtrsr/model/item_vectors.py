@@ -52,8 +52,7 @@ def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
     the padding, further rows (a mask) and columns beyond the vectors' width keep what they have.
 
     Args:
-        model: of RecBole's, with an `item_embedding`.
-        vectors: text vectors. [n_items, width]
+        vectors: of the texts. [n_items, width]
         frozen: do not train the table, its rows without texts included.
 
     Source:

@@ -23,14 +23,7 @@ def reads_candidates(model: object) -> bool:
 
 
 def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoader]) -> None:
-    """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate.
-
-    Args:
-        loaders: evaluation loader by split.
-
-    Raises:
-        UserError: with the cost in scores, and the remedies.
-    """
+    """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate, with a UserError."""
     if not reads_candidates(config.model_class):
         return
     limit, retrieval = config.settings.evaluation.max_full_sort_scores, config.settings.retrieval

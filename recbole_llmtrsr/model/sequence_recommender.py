@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
@@ -15,7 +15,6 @@ from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
-from recbole_llmtrsr.model.vector_sequences import joined
 
 
 class SequenceRecommender(LanguageModelRecommender):
@@ -174,3 +173,51 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
             f"backbone '{backbone.name}' lets events see what comes after them, so it would be trained on what it is to"
             " predict: take a causal language model (of BERT's kind: is_decoder: true in its config)"
         )
+
+
+def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Tensor, n_events: Tensor) -> Tensor:
+    """Hidden states at every event, after the vectors before it and its own.
+
+    Args:
+        decoder: of a causal language model.
+        head: vectors before the events, such as a summary's. [B, S, H]
+        head_mask: which of them are there. [B, S]
+        events: vectors of the events, oldest first. [B, T, H]
+        n_events: of each row, at least 1. [B]
+
+    Returns:
+        [B, T, H]; meaningless behind a row's events.
+    """
+    event_mask = torch.arange(events.shape[1], device=events.device) < n_events[:, None]
+    mask = torch.cat([head_mask, event_mask], dim=1)
+    # What is there comes first in each row: positions are then right without being given, in every architecture.
+    order = torch.argsort(~mask, dim=1, stable=True)
+    vectors = _picked(torch.cat([head, events], dim=1), order)
+    states = decoder(inputs_embeds=vectors, attention_mask=mask.gather(1, order).long()).last_hidden_state
+    places = head_mask.sum(1, keepdim=True) + torch.arange(events.shape[1], device=events.device)
+    return _picked(states, places.clamp(max=mask.shape[1] - 1))
+
+
+def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
+    """Each history with its targets appended, but for the last one, which nothing is predicted from.
+
+    Args:
+        history, targets: item ids, oldest first. [B, L], [B, m]
+        n, n_targets: how many of them; at least 1 target. [B] each
+
+    Returns:
+        item ids, 0 behind. [B, T]
+
+    >>> history, targets = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([[4, 5], [6, 0]])
+    >>> joined(history, torch.tensor([2, 1]), targets, torch.tensor([2, 1])).tolist()
+    [[1, 2, 4], [3, 0, 0]]
+    """
+    places = torch.arange(int((n + n_targets).max()) - 1, device=n.device)
+    both = torch.cat([history, targets], dim=1)
+    behind = history.shape[1] + places - n[:, None]
+    index = torch.where(places < n[:, None], places, behind).clamp(max=both.shape[1] - 1)
+    return torch.where(places < (n + n_targets)[:, None] - 1, both.gather(1, index), 0)
+
+
+def _picked(vectors: Tensor, places: Tensor) -> Tensor:
+    return vectors.gather(1, places[..., None].expand(-1, -1, vectors.shape[2]))

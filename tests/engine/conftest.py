@@ -45,16 +45,7 @@ CONFIGS = {
     "cohere": lambda: hf.CohereConfig(logit_scale=0.25, **SIZES),
     "gpt_neox": lambda: hf.GPTNeoXConfig(**SIZES_MHA),
     "phi": lambda: hf.PhiConfig(**SIZES),
-    "gpt2": lambda: hf.GPT2Config(
-        vocab_size=300,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=20,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-    ),
+    "gpt2": lambda: hf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=20, **COMMON),
     "opt": lambda: hf.OPTConfig(
         vocab_size=300,
         hidden_size=32,
@@ -68,16 +59,7 @@ CONFIGS = {
     ),
     # Its head transforms hidden states before the output embeddings.
     "bert": lambda: hf.BertConfig(
-        is_decoder=True,
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        is_decoder=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES_MHA
     ),
     "bloom": lambda: hf.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **COMMON),
     "falcon": lambda: hf.FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **COMMON),

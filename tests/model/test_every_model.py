@@ -77,6 +77,12 @@ def built(name, signal=False, n_users=120, **options):
     return get_trainer(model_class)(config, model), train, valid, test
 
 
+def model_and_test_rows(name, **options):
+    """An untrained model, in eval mode, and the first batch of its test."""
+    trainer, _, _, test = built(name, **options)
+    return trainer.model.eval(), next(iter(test))[0]
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("signal", "low", "high"), [(True, 0.8, 1.0), (False, 0.28, 0.48)])
 def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(name, signal, low, high):
@@ -104,9 +110,7 @@ def test_a_checkpoint_brings_the_scores_back(name):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_full_ranking_gives_the_scores_of_candidates(name):
-    trainer, _, _, test = built(name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+    model, rows = model_and_test_rows(name)
     with torch.no_grad():
         full = model.full_sort_predict(rows).view(len(rows), -1)
         found = model.predict(rows)
@@ -115,9 +119,7 @@ def test_full_ranking_gives_the_scores_of_candidates(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_score_depends_on_nothing_but_history_and_item(name):
-    trainer, _, _, test = built(name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+    model, rows = model_and_test_rows(name)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         together = model.predict(rows)
@@ -151,9 +153,7 @@ def test_no_more_events_are_read_in_training_than_in_the_test(name, monkeypatch)
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(name):
-    trainer, _, _, test = built(name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+    model, rows = model_and_test_rows(name)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         full, found = model.full_sort_predict(rows).view(len(rows), -1), model.predict(rows)
     assert full.dtype == found.dtype == torch.float32
@@ -164,8 +164,7 @@ def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(name):
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize(("share", "is_equal"), [(0.0, True), (0.5, False)])
 def test_elements_of_vectors_are_missing_in_training_alone(name, share, is_equal):
-    trainer, _, _, test = built(name, vector_dropout=share)
-    model, rows = trainer.model, next(iter(test))[0]
+    model, rows = model_and_test_rows(name, vector_dropout=share)
     with torch.no_grad():
         assert torch.equal(model.train().predict(rows), model.predict(rows)) == is_equal
         assert torch.equal(model.eval().predict(rows), model.predict(rows))
@@ -191,11 +190,10 @@ def test_what_sequences_cannot_do_is_refused(name, options, part):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_a_history_without_an_event_is_refused(name):
-    trainer, _, _, test = built(name)
-    rows = next(iter(test))[0]
+    model, rows = model_and_test_rows(name)
     rows["item_length"][0] = 0
     with pytest.raises(UserError, match="a target has no event before it"):
-        trainer.model.eval().predict(rows)
+        model.predict(rows)
 
 
 def tiny_bert(folder, is_decoder, positions=512):
@@ -273,6 +271,6 @@ def test_a_backbone_of_just_as_many_positions_as_events_will_do_without_a_summar
     bert = tiny_bert(tmp_path / "bert", True, positions=5)
     options = {"backbone": bert, "item_text_labels": False, "MAX_ITEM_LIST_LENGTH": 5, "targets_per_prompt": 2}
     for name in SEQUENCES:
-        trainer, _, _, test = built(name, **options)
+        model, rows = model_and_test_rows(name, **options)
         with torch.no_grad():
-            assert torch.isfinite(trainer.model.eval().predict(next(iter(test))[0])).all()
+            assert torch.isfinite(model.predict(rows)).all()

@@ -1,7 +1,7 @@
 """Finds the blocks of queries and keys that interact in shared-prefix rows, without the N x N mask.
 
-A token is identified by its history, its slot (a number of its own for every candidate of the batch, -1 for prefixes) and
-its position. It sees the keys of its own history that belong to the prefix or to its own slot and do not lie ahead.
+A token is identified by its history, its slot (a number for every candidate of the batch, -1 for prefixes) and its
+position. It sees the keys of its own history that belong to the prefix or to its own slot and do not lie ahead.
 """
 
 from __future__ import annotations

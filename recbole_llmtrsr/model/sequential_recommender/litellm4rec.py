@@ -20,8 +20,8 @@ from recbole_llmtrsr.model.sequence_recommender import (
     check_reads_vectors,
     exact_product,
     freeze_unread,
+    read_vectors,
 )
-from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_DEVIATION = 0.02
 

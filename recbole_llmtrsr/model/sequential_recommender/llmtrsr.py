@@ -42,19 +42,15 @@ class Reranker(Protocol):
 class LLMTRSR(LanguageModelRecommender):
     """Ranks candidates by P(yes) at the answer slot.
 
-    Args:
-        config: our Config.
-        dataset: holds the summaries.
-
     Attributes:
         reads_candidates: full ranking costs a prompt for each item.
         score_resolution: scores that differ by less may differ by the engine's rounding alone (other batch mates,
             another back-end); the evaluation takes them as equal.
-        meter: what it read so far, by stage ('train', 'evaluation').
+        meter: counts what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
         reranking: how full ranking retrieves first, from `rerank_with`; None scores every item.
-        values: what log-odds stand for where labels are predicted; leaves them as they are in rankings.
-        attention_refused: why attention back-ends faster than the one in use are not, by name.
+        values: turns log-odds into predicted labels; leaves them as they are in rankings.
+        attention_refused: reasons against attention back-ends faster than the one in use, by name.
 
     Source:
         the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
@@ -173,8 +169,7 @@ class LLMTRSR(LanguageModelRecommender):
         """Parts of a training batch that fit the budget; a history is never divided.
 
         Args:
-            interaction: the batch.
-            n_shards: so many shards take the parts in turn, as like in size as they can be.
+            n_shards: number of shards that take the parts in turn; these are of nearly the same size.
 
         Returns:
             each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
@@ -190,11 +185,7 @@ class LLMTRSR(LanguageModelRecommender):
         return [(GroupedInteraction(interaction[own], one), share) for (own, one), share in zip(divided, shares)]
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Halve the training budget: the parts of these batches were too large.
-
-        Raises:
-            UserError: each was a single history.
-        """
+        """Halve the training budget: the parts of these batches were too large; a UserError if of single histories."""
         sizes = [self._sizes(self._grouped(interaction).prompts) for interaction in interactions]
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
