@@ -3,7 +3,7 @@
     operations = tokens * per_token + pairs * per_pair + logits * per_logit
 
 per_token is twice the elements of every linear weight of the decoder, per_pair 4 * heads * head size for every layer
-(a query meets a key: one product for the score, one for the value), per_logit twice the hidden size. Normalization,
+(for a query and a key: one product for the score, one for the value), per_logit twice the hidden size. Normalization,
 activations, softmax and look-ups are left out: they are no matrix products.
 """
 
@@ -57,7 +57,7 @@ class OperationCosts:
         A layer with a sliding window is counted as if it saw everything.
 
         Raises:
-            ValueError: no attention, or a weight whose use cannot be told, such as the experts of a mixture.
+            ValueError: no attention, or a weight of unknown use, such as the experts of a mixture.
         """
         config = backbone.config
         if not getattr(config, "num_attention_heads", None):

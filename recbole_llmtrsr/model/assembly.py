@@ -23,7 +23,7 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
 
-# Wording that the builtin backbone does not read in training: its tokenizer need not know it.
+# Wording that the builtin backbone does not read in training: its tokenizer is not trained on it.
 _UNREAD = ("retry", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")
 
 

@@ -36,7 +36,7 @@ from recbole_llmtrsr.runtime.packing import groups
 Ids = npt.NDArray[np.int32]
 
 _ITEMS_AT_ONCE = 10_000
-MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made whenever they are asked for
+MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made at each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class PromptBuilder:
     def for_items(self, texts: Sequence[str]) -> PromptBuilder:
         """A builder of the same prompts about other items, numbered as they are given; it has made none.
 
-        The room of a history stays what the catalogue left it, so that a prefix is the same whatever it is asked about.
+        The room of a history stays what the catalogue left it, so that a prefix is the same for all items.
         """
         other = copy(self)
         other.trims = Counter(dict.fromkeys(self.trims, 0))

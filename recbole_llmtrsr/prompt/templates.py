@@ -3,7 +3,7 @@
 Every domain says the same in its own words. A template is a Python format string; its fields are named in
 ``FIELDS``. Single templates can be replaced from a property file (``prompt_templates: {instruction: "..."}``).
 
-Source: Zheng et al. (WWW 2024) tell what each prompt asks for; the wording is ours.
+Source: Zheng et al. (WWW 2024) describe the content of each prompt; the wording is ours.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class ResumableTraining:
     `begin_at`). Batches before that place are made again and left out, so that random numbers and order are those of a
     run that was not stopped.
 
-    The log names what cannot be saved, and a run that was stopped trains it anew: trainers with a loop or an epoch
+    The log names what cannot be saved, and a stopped run trains it again: trainers with a loop or an epoch
     of their own (knowledge graphs, decision trees, pretraining), models whose `other_parameter` holds more than
     tensors and plain values, and those that keep a state elsewhere, as a few of RecBole's do.
 

@@ -82,5 +82,5 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 self.epoch_hook.after_step(epoch, n_batches, loss)
 
     RunTrainer.host = host
-    RunTrainer.__name__ = RunTrainer.__qualname__ = host.__name__  # by which messages speak of it
+    RunTrainer.__name__ = RunTrainer.__qualname__ = host.__name__  # the name that messages show
     return RunTrainer

@@ -246,7 +246,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     @torch.no_grad()
     def evaluate(self, eval_data: AbstractDataLoader | None, *args: object, **kwargs: object) -> Any:
         """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
-        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
+        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # which RecBole recognizes by its class
             eval_data = Prefetched(eval_data, lambda batch: (self.model.prepare(batch[0]), *batch[1:]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)

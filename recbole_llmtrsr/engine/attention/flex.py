@@ -73,7 +73,7 @@ def block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device)
 
 
 def _listed(blocks: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How many key blocks each query block meets [1, 1, Q], and which, these first [1, 1, Q, K]."""
+    """The number of key blocks of each query block [1, 1, Q], and their indices, listed first [1, 1, Q, K]."""
     order = np.argsort(~blocks, axis=1, kind="stable")
     return _on(blocks.sum(1), device)[None, None], _on(order, device)[None, None]
 

@@ -95,7 +95,7 @@ class HLLM(SequenceRecommender):
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
-            UserError: frozen items of a backbone that knows nothing, or what every model of sequences refuses.
+            UserError: frozen items of an untrained backbone, or what every sequence model refuses.
         """
         super().check_config(config)
         if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:

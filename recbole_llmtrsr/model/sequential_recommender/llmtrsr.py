@@ -54,7 +54,7 @@ class LLMTRSR(LanguageModelRecommender):
 
     Source:
         the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
-        history (``loss_on``, ``objective``), each target with the negatives; a prompt may be asked about several
+        history (``loss_on``, ``objective``), each target with the negatives; a prompt may hold several
         targets (``targets_per_prompt``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
     """
 
