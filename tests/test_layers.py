@@ -92,7 +92,7 @@ def test_modules_import_each_other_in_no_circle():
     assert set(TopologicalSorter(graph).static_order()) == set(FILES)
 
 
-@pytest.mark.parametrize("name", ["errors", "config.options", "config.settings", "prompt.recent_items"])
+@pytest.mark.parametrize("name", ["errors", "config.options", "config.settings"])
 def test_the_ground_is_light(name):
     foreign = {found.split(".")[0] for found in imports(f"{NAME}.{name}")} - {NAME}
     assert foreign <= sys.stdlib_module_names

@@ -1,4 +1,4 @@
-"""Candidates scored over kept keys, values and states of their prefix, with a backbone's own cache and attention.
+"""Scores candidates over cached keys, values and states of their prefix, with a backbone's own cache and attention.
 
 For backbones whose attention the shared layout cannot compute: ALiBi, chunks, and layers that carry a state instead of
 keys and values.
@@ -29,7 +29,6 @@ def score_cached_prefix(
     One history at a time, so that no cache holds padding: windows, states and ALiBi would count it as tokens.
 
     Args:
-        prompts: of B histories.
         max_tokens: bound on (prefix + longest candidate) x candidates in one forward; one candidate always fits.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which ways of sharing a prefix give this backbone's plain scores? Ask it, rather than a list of architectures."""
+"""Finds the ways of sharing a prefix that give a backbone's plain scores, by trying them on the backbone itself."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def choose_attention(
     try:
         exact = _Exact(backbone, yes_id, no_id, longest_prompt)
         faults: dict[str, str] = {}
-        for backend in _to_try(backbone.device) if wanted == "auto" else (wanted,):
+        to_try = (*backends_for(backbone.device), "cached_prefix", "plain") if wanted == "auto" else (wanted,)
+        for backend in to_try:
             backbone.transformer.set_attn_implementation(native)
             reason = exact.fault_of(backend)
             if reason is None:
@@ -75,15 +76,11 @@ def choose_attention(
     return faults
 
 
-def _to_try(device: torch.device) -> tuple[str, ...]:
-    return (*backends_for(device), "cached_prefix", "plain")
-
-
 class _Exact:
-    """What scores and gradients must be.
+    """The scores and gradients that a back-end must reproduce: those of plain rows.
 
     Raises:
-        UserError: plain scores are not the model's.
+        UserError: plain scores differ from the model's own.
     """
 
     def __init__(self, backbone: Backbone, yes_id: int, no_id: int, longest_prompt: int) -> None:
@@ -130,13 +127,10 @@ class _Exact:
             backbone.transformer.set_attn_implementation(SHARED_PREFIX)
         backbone.attention = backend  # type: ignore[assignment]
         try:
-            found = [
-                Scorer(backbone, *self._ids, TokenBudget(n, backbone.device, "check"), shares_out=False).scores(
-                    self._prompts
-                )
-                for n in _BUDGETS
-            ]  # the same passes in all processes
-            found.append(self._plain())  # under the same setting of the model
+            budgets = [TokenBudget(n, backbone.device, "check") for n in _BUDGETS]
+            # Not shared out: every process makes the same passes.
+            scorers = [Scorer(backbone, *self._ids, budget, shares_out=False) for budget in budgets]
+            found = [*(scorer.scores(self._prompts) for scorer in scorers), self._plain()]
             gradients = self._gradients_now()
         except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
             if backbone.is_divided:
@@ -162,7 +156,7 @@ class _Exact:
         return score_plain(self._backbone, plain_rows(self._prompts, self._backbone.pad_id), *self._ids, batch_size)
 
     def _gradients_now(self) -> list[Tensor]:
-        """Of the sum of all scores, for some trained weights; nothing is accumulated."""
+        """Gradients of the sum of all scores by some trained weights; nothing is accumulated."""
         weights = _some_trained(self._backbone)
         if not weights:
             return []
@@ -173,7 +167,7 @@ class _Exact:
 
 
 def _some_trained(backbone: Backbone) -> list[Tensor]:
-    """The first trained weights, which lie behind the whole backward pass, as many as memory is easily spared for."""
+    """The first trained weights, which the backward pass reaches last, up to `MOST_GRADIENTS` elements."""
     chosen: list[Tensor] = []
     spare = MOST_GRADIENTS
     for weight in backbone.parameters():
@@ -184,7 +178,7 @@ def _some_trained(backbone: Backbone) -> list[Tensor]:
 
 
 def _cannot_share(backbone: Backbone) -> str | None:
-    """Why candidates cannot be read together, as far as the backbone says so itself."""
+    """Why candidates cannot be read together, as far as the backbone's config and class tell."""
     kinds = set(getattr(backbone.config, "layer_types", None) or ())
     if kinds := kinds - {"full_attention", "sliding_attention"}:
         return f"its layers include {', '.join(sorted(kinds))}"
@@ -215,11 +209,8 @@ def _reference(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: 
     for b, (prefix, own) in enumerate(zip(prompts.prefixes, prompts.candidates)):
         for c, section in enumerate(own):
             input_ids = torch.tensor([[*prefix, *section]], device=backbone.device)
-            logits = (
-                backbone.lm(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False)
-                .logits[0, -1]
-                .float()
-            )
+            output = backbone.lm(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False)
+            logits = output.logits[0, -1].float()
             table[b, c] = logits[yes_id] - logits[no_id]
             scale = max(scale, float(logits[[yes_id, no_id]].abs().max()))
     return table, scale

@@ -25,7 +25,7 @@ _MAX_LOGITS_AT_ONCE = 2**25  # 128 MiB of float32
 
 @dataclass(frozen=True)
 class NextTokens:
-    """What follows the tokens of a batch.
+    """Pairs of a token and the one behind it, in a batch.
 
     Attributes:
         token: index of a token. [K]
@@ -39,15 +39,10 @@ class NextTokens:
 
 
 def language_loss(backbone: Backbone, prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> Tensor:
-    """Mean cross-entropy of every next token of every prompt, the answer included.
+    """Mean cross-entropy of every next token of every prompt, the answer included. []
 
     Args:
-        backbone: the model; `attention` tells whether prompts of a history are read together or apart.
-        prompts: of B histories.
-        answer_ids: the right answer's token of each candidate; what stands behind a history's candidates is unused.
-
-    Returns:
-        loss, shape [].
+        answer_ids: the right answer's token of each candidate; further ones of a history are unused.
 
     Source:
         the paper's training loss, which Zheng et al. write over prompt and answer.
@@ -68,7 +63,7 @@ def _next_in_rows(rows: PlainRows, answers: Tensor) -> NextTokens:
 
 
 def next_tokens(prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> NextTokens:
-    """What follows the tokens of shared-prefix rows; the last of a prefix is followed by each of its candidates."""
+    """Pairs in shared-prefix rows, where the last token of a prefix is followed by each of its candidates."""
     prefixes, candidates = prompts.prefixes, prompts.candidates
     tokens, targets, weights = [], [], []
     begin = 0

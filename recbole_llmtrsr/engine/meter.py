@@ -1,4 +1,4 @@
-"""What a model was asked to do, counted in tokens and model operations.
+"""Counts the work of a model in tokens and model operations.
 
     evaluation = forward,   train = forward + gradients of activations + gradients of trained weights
 
@@ -28,10 +28,7 @@ MeteredStage = Literal["train", "evaluation"]
 
 
 class Meter:
-    """Counts work by stage.
-
-    Args:
-        backbone: with its trainable weights chosen.
+    """Counts work by stage, of a backbone whose trainable weights are chosen.
 
     Attributes:
         not_counted: why operations cannot be counted on this backbone; None where they can.
@@ -49,20 +46,13 @@ class Meter:
         self._n_histories = self._n_candidates = 0
 
     def count(self, stage: MeteredStage, work: Work, n_histories: int, n_candidates: int) -> None:
-        """Add a batch.
-
-        Args:
-            stage: training, or scoring for validation and test.
-            work: of its forward pass.
-            n_histories: in it.
-            n_candidates: of all its histories together.
-        """
+        """Add a batch, by the work of its forward pass."""
         self._work[stage] += work
         self._n_histories += n_histories
         self._n_candidates += n_candidates
 
     def mark(self) -> tuple[Any, ...]:
-        """Where the counts are now, for `back_to`."""
+        """The counts as they are now, for `back_to`."""
         return dict(self._work), self._n_histories, self._n_candidates
 
     def back_to(self, mark: tuple[Any, ...]) -> None:
@@ -76,7 +66,7 @@ class Meter:
         return {"work": work, "histories": self._n_histories, "candidates": self._n_candidates}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state()` returned."""
         self._work = {stage: Work(**own) for stage, own in state["work"].items()}
         self._n_histories, self._n_candidates = state["histories"], state["candidates"]
 
@@ -86,7 +76,7 @@ class Meter:
         return {stage: work.tokens for stage, work in self._work.items()}
 
     def totals(self) -> dict[str, int]:
-        """All so far, over all stages: tokens, histories, candidates, and operations where they can be counted."""
+        """Sums over all stages: tokens, histories, candidates, and operations where they can be counted."""
         totals = {
             "tokens": sum(work.tokens for work in self._work.values()),
             "histories": self._n_histories,

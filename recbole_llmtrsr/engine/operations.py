@@ -3,7 +3,7 @@
     operations = tokens * per_token + pairs * per_pair + logits * per_logit
 
 per_token is twice the elements of every linear weight of the decoder, per_pair 4 * heads * head size for every layer
-(a query meets a key: one product for the score, one for the value), per_logit twice the hidden size. Normalization,
+(for a query and a key: one product for the score, one for the value), per_logit twice the hidden size. Normalization,
 activations, softmax and look-ups are left out: they are no matrix products.
 """
 
@@ -23,7 +23,7 @@ FIXED_WIDTH = 2048
 
 @dataclass(frozen=True)
 class Work:
-    """What a backbone has to do for some rows.
+    """The work of a backbone for some rows.
 
     Attributes:
         tokens: tokens that pass the decoder.
@@ -57,7 +57,7 @@ class OperationCosts:
         A layer with a sliding window is counted as if it saw everything.
 
         Raises:
-            ValueError: no attention, or a weight whose use cannot be told, such as the experts of a mixture.
+            ValueError: no attention, or a weight of unknown use, such as the experts of a mixture.
         """
         config = backbone.config
         if not getattr(config, "num_attention_heads", None):
@@ -80,19 +80,9 @@ def shared_prefix_work(prefix_length: int, candidate_lengths: Sequence[int]) -> 
 
     A candidate of c tokens sees the P of the prefix and, causally, itself: c * P + c * (c + 1) / 2 pairs.
     """
-    on_candidates = sum(n * prefix_length + _causal(n) for n in candidate_lengths)
-    return Work(
-        prefix_length + sum(candidate_lengths), _causal(prefix_length) + on_candidates, 2 * len(candidate_lengths)
-    )
-
-
-def cached_prefix_work(prefix_width: int, n_candidates: int, candidate_width: int) -> Work:
-    """One history: its prefix once, then a padded row per candidate, each against the cache under a dense mask."""
-    return Work(
-        prefix_width + n_candidates * candidate_width,
-        _causal(prefix_width) + n_candidates * candidate_width * (prefix_width + candidate_width),
-        2 * n_candidates,
-    )
+    tokens = sum(candidate_lengths)
+    pairs = _causal(prefix_length) + prefix_length * tokens + sum(n * (n + 1) // 2 for n in candidate_lengths)
+    return Work(prefix_length + tokens, pairs, 2 * len(candidate_lengths))
 
 
 def plain_work(n_rows: int, width: int, *, dense: bool = False) -> Work:

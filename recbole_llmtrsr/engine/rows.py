@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 TokenIds = Sequence[int] | npt.NDArray[np.integer[Any]]
 KeysAndValues = tuple[Tensor, Tensor]  # [1, H_kv, tokens, d] each
-_Rows = TypeVar("_Rows", "SharedPrefixRows", "PlainRows")
 
 
 @dataclass(frozen=True, eq=False)
 class GroupedPrompts:
-    """B histories: of each the prefix that its prompts share, and the candidates that they end with.
+    """B histories, each with the prefix that its prompts share and the candidates that they end with.
 
     Attributes:
         prefixes: token ids of each of the B prefixes.
@@ -74,7 +73,7 @@ class GroupedPrompts:
 
 @dataclass(frozen=True)
 class Extent:
-    """Where one history lies among the tokens of all.
+    """The place of one history among the tokens of all.
 
     Attributes:
         prefix: its part of the prefixes' tokens.
@@ -110,11 +109,10 @@ class SharedPrefixRows:
         answer_tokens: index into N of each candidate's last token; 0 for dummy slots. [B, C]
         valid: False for the dummy slots of a history with fewer candidates. [B, C]
         lengths: tokens of every candidate. [candidates of all histories]
-        extents: where each history lies.
         n_prefix_tokens: how many of the N tokens are prefixes': none where `kept` already holds their keys.
         kept: keys and values of the prefixes by attention module. None forgets them; an empty dictionary is filled
             by the forward pass, a filled one stands in for the prefixes' tokens.
-        derived: what an attention back-end made of this layout, for the layers that follow.
+        derived: cache of what attention back-ends compute from this layout, for the layers that follow.
     """
 
     input_ids: Tensor
@@ -130,7 +128,9 @@ class SharedPrefixRows:
 
     def to(self, device: torch.device | str) -> SharedPrefixRows:
         """The same rows on another device."""
-        return replace(_moved(self, device), derived={})
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in values if isinstance(x, Tensor)}
+        return replace(self, derived={}, **moved)
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,11 @@ class PlainRows:
             candidate=self.candidate[rows],
         )
 
-    def to(self, device: torch.device | str) -> PlainRows:
-        """The same rows on another device."""
-        return _moved(self, device)
-
 
 def shared_prefix_rows(prompts: GroupedPrompts, kept: dict[nn.Module, KeysAndValues] | None = None) -> SharedPrefixRows:
     """Lay out every history once.
 
     Args:
-        prompts: of B histories.
         kept: keys and values of their prefixes, to be filled or used; see `SharedPrefixRows`.
 
     Raises:
@@ -249,9 +244,3 @@ def ragged_arange(lengths: np.ndarray) -> np.ndarray:
 def _slices(lengths: np.ndarray) -> list[slice]:
     ends = np.cumsum(lengths).tolist()
     return [slice(end - n, end) for end, n in zip(ends, lengths.tolist())]
-
-
-def _moved(rows: _Rows, device: torch.device | str) -> _Rows:
-    values: dict[str, Any] = {f.name: getattr(rows, f.name) for f in fields(rows)}
-    moved = {name: x.to(device, non_blocking=True) for name, x in values.items() if isinstance(x, Tensor)}
-    return type(rows)(**(values | moved))

@@ -27,11 +27,9 @@ class Scorer:
     that changes a score. When memory runs out, the budget is halved and the pass repeated.
 
     Args:
-        backbone: the model.
-        yes_id: token of the positive answer.
-        no_id: token of the negative one.
+        yes_id, no_id: tokens of the answers.
         budget: bound on the tokens of a forward pass; padding counts where a back-end pads.
-        shares_out: several processes share the histories out among them, and all have all scores.
+        shares_out: several processes divide the histories among them, and all return all scores.
     """
 
     def __init__(
@@ -42,10 +40,7 @@ class Scorer:
 
     @torch.no_grad()
     def scores(self, prompts: GroupedPrompts) -> Tensor:
-        """Log-odds of all candidates of every history.
-
-        Returns:
-            float32 [B, C]; -inf where a history has fewer candidates.
+        """Log-odds of all candidates of every history. float32 [B, C]; -inf where a history has fewer
 
         Raises:
             ValueError: as `GroupedPrompts.counts`.
@@ -68,28 +63,27 @@ class Scorer:
             done: set[int] = set()
             for batch in token_batches([sizes[i] for i in waiting], self.budget.max_tokens):
                 chosen = [waiting[i] for i in batch]
-                scores = self._tried(prompts.chosen(chosen))
-                if scores is None:
+                try:
+                    scores = self._batch(prompts.chosen(chosen))
+                except RuntimeError as error:
+                    if not should_reduce_batch_size(error):
+                        raise
                     break
                 table[chosen, : scores.shape[1]] = scores
                 done.update(chosen)
+            else:
+                return
+            # Behind the clause, where the error no longer holds the failed pass's tensors.
+            self._halve_budget(prompts.chosen(chosen))
             waiting = [i for i in waiting if i not in done]
 
-    def _tried(self, prompts: GroupedPrompts) -> Tensor | None:
-        """Scores [b, C] of a batch, or None when memory ran out."""
-        try:
-            return self._batch(prompts)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-        # Behind the clause, where the error no longer holds the failed pass's tensors.
+    def _halve_budget(self, failed: GroupedPrompts) -> None:
         if self._backbone.is_divided:
             raise UserError(
                 f"process {processes.rank()} of {processes.count()} is out of memory in a pass that all must make,"
                 f" since weights are divided: set max_tokens_per_batch to less (it was {self.budget.max_tokens})"
             )
-        self.budget.halve(sum(self._sizes(prompts)), max(map(self._n_least, prompts.prefixes, prompts.candidates)))
-        return None
+        self.budget.halve(sum(self._sizes(failed)), max(map(self._n_least, failed.prefixes, failed.candidates)))
 
     def _batch(self, prompts: GroupedPrompts) -> Tensor:
         ids = (self._yes_id, self._no_id)

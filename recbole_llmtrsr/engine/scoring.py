@@ -26,7 +26,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 
 @dataclass(frozen=True)
 class HeadScale:
-    """What a backbone does to h . w + b: multiply by `scale`, then squash into (-softcap, softcap)."""
+    """A backbone multiplies h . w + b by `scale`, then squashes it into (-softcap, softcap)."""
 
     scale: float = 1.0
     softcap: float | None = None
@@ -46,16 +46,7 @@ class HeadScale:
 def answer_log_odds(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, yes_id: int, no_id: int, head: HeadScale = HeadScale()
 ) -> Tensor:
-    """The formula above.
-
-    Args:
-        hidden: [..., H] hidden states at the answer slots.
-        weight: [V, H] output head.
-        bias: [V] or None.
-
-    Returns:
-        float32 [...].
-    """
+    """The formula above, of hidden states [..., H] and an output head [V, H]. float32 [...]"""
     answers = [yes_id, no_id]
     with torch.autocast(hidden.device.type, enabled=False):
         logits = F.linear(hidden.float(), weight[answers].float(), None if bias is None else bias[answers].float())
@@ -64,11 +55,7 @@ def answer_log_odds(
 
 
 def score_shared_prefix(backbone: Backbone, rows: SharedPrefixRows, yes_id: int, no_id: int) -> Tensor:
-    """Score all candidates of every history in one pass over shared rows.
-
-    Returns:
-        float32 [B, C]; -inf at dummy slots.
-    """
+    """Score all candidates of every history in one pass over shared rows. float32 [B, C]; -inf at dummy slots"""
     rows = rows.to(backbone.device)
     at_answers = shared_prefix_states(backbone, rows)[rows.answer_tokens]  # [B, C, H]
     return log_odds(backbone, at_answers, yes_id, no_id).masked_fill(~rows.valid, float("-inf"))
@@ -89,11 +76,7 @@ def shared_prefix_states(backbone: Backbone, rows: SharedPrefixRows) -> Tensor:
 
 
 def scores_with_gradients(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int) -> Tensor:
-    """Scores to learn from, in one pass, by the layout that `backbone.attention` allows.
-
-    Returns:
-        float32 [B, C]; -inf where a history has fewer candidates.
-    """
+    """Scores to learn from, in one pass, by the layout that `backbone.attention` allows. float32 [B, C]"""
     if backbone.is_unpacked:
         rows = plain_rows(prompts, backbone.pad_id)
         return score_plain(backbone, rows, yes_id, no_id, batch_size=len(rows.input_ids))
@@ -101,11 +84,7 @@ def scores_with_gradients(backbone: Backbone, prompts: GroupedPrompts, yes_id: i
 
 
 def score_plain(backbone: Backbone, rows: PlainRows, yes_id: int, no_id: int, batch_size: int) -> Tensor:
-    """Score every (history, candidate) row on its own, `batch_size` rows at a time.
-
-    Returns:
-        float32 [B, C]; -inf where a history has fewer candidates.
-    """
+    """Score every (history, candidate) row on its own, `batch_size` rows at a time. float32 [B, C]; -inf elsewhere"""
     parts = []
     for start in range(0, len(rows.input_ids), batch_size):
         batch = rows.part(slice(start, start + batch_size))

@@ -1,10 +1,10 @@
-"""Frozen weights in pieces, one for each process, for a backbone that no single device holds: FSDP2 of torch.
+"""Divides frozen weights among processes, for a backbone that no single device holds: FSDP2 of torch.
 
 A decoder layer is gathered when it is read, in the forward and in the backward pass, and divided again. Trained weights
 (LoRA's) stay whole in every process, with their gradients, optimizer and checkpoints: they are the small part. Scores
 and gradients are what whole weights give.
 
-Whoever gathers waits for the others, so all processes must make equally many passes. In training they know how many the
+A process that gathers waits for the others, so all must make equally many passes. In training they know how many the
 others have; where they do not, `Backbone.in_step` lets those that are done make idle ones.
 """
 
@@ -58,11 +58,7 @@ def check_can_divide(settings: BackboneSettings) -> None:
 
 
 class WeightDivider:
-    """Leaves in this process its piece of every decoder layer's frozen weights.
-
-    Args:
-        device: of this process; all processes make this object together.
-    """
+    """Leaves in this process its piece of every decoder layer's frozen weights; all processes make it together."""
 
     def __init__(self, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh  # here, because it takes its time
@@ -73,19 +69,25 @@ class WeightDivider:
         """Divide a whole backbone with its trainable weights chosen, and put the pieces on the device.
 
         Raises:
-            UserError: its layers cannot be told, or share weights.
+            UserError: its layers are not named, or share weights.
         """
         from torch.distributed.fsdp import fully_shard
 
         layers = _layers(backbone)
-        frozen = {weight for layer in layers for weight in layer.parameters() if _can_be_divided(weight)}
+        weights = (weight for layer in layers for weight in layer.parameters() if not weight.requires_grad)
+        frozen = {weight for weight in weights if weight.dim() > 0 and weight.is_floating_point()}
         whole, kept = _size(frozen), set(backbone.parameters()) - frozen
         del frozen  # each layer's whole weights go as soon as it is divided
         for layer in layers:
             fully_shard(layer, mesh=self._mesh, ignored_params=kept)
         # Around them all, without weights of its own: layers share streams and gather ahead of their turn.
         fully_shard(backbone.decoder, mesh=self._mesh, ignored_params=kept)
-        in_step = _InStep(lambda: _idle_pass(backbone))
+
+        def idle_pass() -> None:
+            with torch.no_grad():
+                plain_states(backbone, plain_rows(GroupedPrompts([[0]], [[[0]]]), backbone.pad_id))
+
+        in_step = _InStep(idle_pass)
         backbone.decoder.register_forward_pre_hook(in_step.before_pass)
         backbone.in_step = in_step.passes
         backbone.is_divided = True
@@ -97,11 +99,7 @@ class WeightDivider:
 
 
 def hide_divided_weights(model: nn.Module) -> None:
-    """Let DistributedDataParallel leave divided weights alone: they have no gradients.
-
-    Args:
-        model: what is going to be wrapped.
-    """
+    """Let DistributedDataParallel ignore divided weights: they have no gradients."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
         model, list(_divided(model))
     )
@@ -128,10 +126,6 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
     raise UserError(f"backbone '{backbone.name}' {fault}: launch with --multi_gpu")
 
 
-def _can_be_divided(weight: nn.Parameter) -> bool:
-    return not weight.requires_grad and weight.dim() > 0 and weight.is_floating_point()
-
-
 def _divided(model: nn.Module) -> dict[str, Any]:
     """The weights that lie in pieces, by name."""
     from torch.distributed.tensor import DTensor
@@ -144,24 +138,15 @@ def _size(weights: Collection[torch.Tensor]) -> int:
     return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
-def _idle_pass(backbone: Backbone) -> None:
-    with torch.no_grad():
-        plain_states(backbone, plain_rows(GroupedPrompts([[0]], [[[0]]]), backbone.pad_id))
-
-
 class _InStep:
-    """Lets processes make passes of their own number, as long as any has one to make.
-
-    Args:
-        idle_pass: makes one of no use.
-    """
+    """Lets each process make as many passes as it needs; those that are done make idle ones until all are done."""
 
     def __init__(self, idle_pass: Callable[[], None]) -> None:
         self._idle_pass, self._announces = idle_pass, False
 
     @contextmanager
     def passes(self) -> Iterator[None]:
-        """A while of passes without gradients; all processes enter and leave it together."""
+        """A context for passes without gradients; all processes enter and leave it together."""
         self._announces = True
         try:
             yield

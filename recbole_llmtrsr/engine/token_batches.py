@@ -1,4 +1,4 @@
-"""Which histories and candidates share a forward pass, bounded by tokens."""
+"""Chooses which histories and candidates share a forward pass, bounded by tokens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
     >>> list(token_batches([3, 9, 4, 2], max_tokens=8))
     [[1], [2, 0], [3]]
     """
-    return packed(sorted(range(len(n_tokens)), key=lambda i: -n_tokens[i]), n_tokens, max_tokens)
+    longest_first = sorted(range(len(n_tokens)), key=n_tokens.__getitem__, reverse=True)  # equal ones keep their order
+    return packed(longest_first, n_tokens, max_tokens)
 
 
 def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
-    """Indices in n groups of nearly the same size: the largest first, each to the group that has least.
+    """Indices in n groups of nearly the same size: the largest first, each to the smallest group so far.
 
     >>> dealt([5, 1, 4, 2], 2)
     [[0, 1], [2, 3]]
@@ -29,7 +30,7 @@ def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
     """
     groups: list[list[int]] = [[] for _ in range(n)]
     loads = [(0, number) for number in range(n)]  # a heap
-    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
         load, number = loads[0]
         groups[number].append(index)
         heapq.heapreplace(loads, (load + sizes[index], number))

@@ -22,12 +22,11 @@ class TokenBudget:
     """A bound that is halved whenever memory runs out.
 
     Args:
-        max_tokens: the bound to begin with; None takes what suits the device.
-        device: where the backbone runs.
-        stage: what it is spent on, for messages.
+        max_tokens: the initial bound; None takes the device's default.
+        device: of the backbone.
+        stage: 'training' or 'evaluation', for messages.
 
     Attributes:
-        max_tokens: the bound as it is now.
         halved: how often memory ran out.
     """
 
@@ -37,23 +36,15 @@ class TokenBudget:
         self._stage = stage
 
     def state(self) -> dict[str, Any]:
-        """What was learned."""
+        """The bound and how often it was halved, as plain values."""
         return {"max_tokens": self.max_tokens, "halved": self.halved}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state()` returned."""
         self.max_tokens, self.halved = state["max_tokens"], state["halved"]
 
     def halve(self, tried: int, least: int) -> None:
-        """Go on with half of what was tried.
-
-        Args:
-            tried: tokens of the pass that failed.
-            least: tokens of the smallest pass there is.
-
-        Raises:
-            UserError: what was tried was the smallest.
-        """
+        """Halve the tokens of the pass that failed; a UserError if it was the smallest possible, of `least` tokens."""
         tried = min(tried, max(self.max_tokens, least))
         if tried <= least:
             raise UserError(

@@ -24,8 +24,7 @@ from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_dataset, get_model
-from recbole_llmtrsr.retrieval.reranking import Reranking
-from recbole_llmtrsr.retrieval.retriever import PopularityRetriever, Retriever
+from recbole_llmtrsr.retrieval.reranking import PopularityRetriever, Reranking, Retriever
 from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_model, faults_of_rule, trained_retriever
 from recbole_llmtrsr.runtime.packing import groups
 

@@ -19,7 +19,7 @@ from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader, make_loaders
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.full_sort import check_full_sort_cost
+from recbole_llmtrsr.model.language_model_recommender import check_full_sort_cost
 from recbole_llmtrsr.registry import get_dataset
 from recbole_llmtrsr.runtime.clock import Clock
 

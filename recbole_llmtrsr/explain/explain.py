@@ -21,8 +21,7 @@ from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
-from recbole_llmtrsr.prompt.builder import PromptBuilder
-from recbole_llmtrsr.prompt.section import PromptSection
+from recbole_llmtrsr.prompt.builder import PromptBuilder, PromptSection
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
 _N_NAMED = 5

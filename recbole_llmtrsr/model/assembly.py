@@ -1,4 +1,4 @@
-"""Backbone, tokenizer and prompts, put together from the options."""
+"""Puts backbone, tokenizer and prompts together from the options."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
 
-# Wording that the builtin backbone does not read in training: its tokenizer need not know it.
+# Wording that the builtin backbone does not read in training: its tokenizer is not trained on it.
 _UNREAD = ("retry", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")
 
 
 @dataclass(frozen=True)
 class PromptedBackbone:
-    """A backbone that can be asked, with what is needed to ask it."""
+    """A backbone with its prompts and the tokens of its answers."""
 
     backbone: Backbone
     prompts: PromptBuilder
@@ -42,9 +42,7 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
     """Load or make the backbone, choose its trainable weights, and find how it scores exactly.
 
     Args:
-        settings: our options.
-        dataset: an LLMTRSRDataset; its item texts and summaries also train the builtin tokenizer.
-        device: where the backbone is to run.
+        dataset: its item texts and summaries also train the builtin tokenizer.
         seed: of the builtin backbone's weights.
     """
     templates = recommender_templates(settings)
@@ -59,8 +57,8 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
     with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
-        for told in prompts.losses():
-            getLogger().warning(told)
+        for loss in prompts.losses():
+            getLogger().warning(loss)
         _check_context(settings, backbone.config)
         choose_weights(backbone, settings)
         if divider is not None:
@@ -76,14 +74,12 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
 
 
 def check_prompts(settings: Settings, dataset: LLMTRSRDataset) -> None:
-    """Refuse a backbone that cannot be loaded or asked, before summaries are written.
-
-    Of its weights the names alone are read.
+    """Refuse a backbone that cannot be loaded or prompted, before summaries are written; reads no weights but names.
 
     Raises:
         UserError: no such backbone, no tokenizer, weights of another architecture, answers that are not single tokens,
             a prompt limit too small, a `load_in` that cannot work, or weights that cannot be divided as the launcher
-            was told.
+            demands.
     """
     check_can_divide(settings.backbone)
     if (checked := check_backbone(settings, dataset.config["device"])) is not None:
@@ -98,8 +94,7 @@ def recommender_templates(settings: Settings) -> Templates:
     Raises:
         UserError: `prompt_templates` is faulty, or replaces an instruction that prompts without a summary do not read.
     """
-    overrides = settings.prompt.prompt_templates
-    first, second = settings.prompt.answers
+    overrides, (first, second) = settings.prompt.prompt_templates, settings.prompt.answers
     templates = templates_for(settings.prompt.domain, overrides, (first, second))
     if settings.summary.summary != "none":
         return templates
@@ -114,17 +109,7 @@ def recommender_templates(settings: Settings) -> Templates:
 def prompt_builder(
     settings: Settings, templates: Templates, tokenizer: PreTrainedTokenizerBase, catalogue: Sequence[str]
 ) -> PromptBuilder:
-    """A maker of prompts that has made none.
-
-    Args:
-        settings: our options.
-        templates: the wording.
-        tokenizer: of the backbone.
-        catalogue: what prompts show of every item, by item id.
-
-    Raises:
-        UserError: a prompt limit too small.
-    """
+    """A `PromptBuilder` by the options that has made no prompt; `catalogue` holds each item's text by item id."""
     with_summary = settings.summary.summary != "none"
     return PromptBuilder(tokenizer, templates, settings.prompt, catalogue, with_summary=with_summary)
 
@@ -138,18 +123,17 @@ def _prompts(
 
 
 def _check_context(settings: Settings, config: PretrainedConfig) -> None:
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and settings.prompt.max_prompt_tokens > longest:
+    longest, wanted = getattr(config, "max_position_embeddings", None), settings.prompt.max_prompt_tokens
+    if longest is not None and wanted > longest:
         raise UserError(
-            f"max_prompt_tokens: {settings.prompt.max_prompt_tokens} is more than the {longest} positions of backbone"
+            f"max_prompt_tokens: {wanted} is more than the {longest} positions of backbone"
             f" '{settings.backbone.backbone}': set it to {longest} or less"
         )
     rotation = getattr(config, "rope_parameters", None) or {}
     limit = rotation.get("original_max_position_embeddings") or longest
-    turns = rotation.get("rope_type") in ("dynamic", "longrope")
-    if turns and limit is not None and settings.prompt.max_prompt_tokens > limit:
+    if rotation.get("rope_type") in ("dynamic", "longrope") and limit is not None and wanted > limit:
         raise UserError(
-            f"max_prompt_tokens: {settings.prompt.max_prompt_tokens} is more than the {limit} positions after which"
+            f"max_prompt_tokens: {wanted} is more than the {limit} positions after which"
             f" backbone '{settings.backbone.backbone}' turns all positions otherwise ({rotation['rope_type']} RoPE), so"
             f" that a score would depend on the longest prompt beside it: set it to {limit} or less"
         )

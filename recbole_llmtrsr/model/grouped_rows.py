@@ -1,4 +1,4 @@
-"""Rows of a batch, grouped by history: once, where the batch comes from its loader, for all that reads them after."""
+"""Groups the rows of a batch by history, once, when the loader yields the batch."""
 
 from __future__ import annotations
 
@@ -32,20 +32,9 @@ class GroupedRows:
 
     @classmethod
     def of(
-        cls,
-        history_ids: Ids,
-        items: Ids,
-        prefix: Callable[[int], TokenIds],
-        candidate: Callable[[int], TokenIds],
+        cls, history_ids: Ids, items: Ids, prefix: Callable[[int], TokenIds], candidate: Callable[[int], TokenIds]
     ) -> GroupedRows:
-        """Group rows.
-
-        Args:
-            history_ids: [n_rows]
-            items: [n_rows]
-            prefix: token ids of a history's prefix.
-            candidate: token ids of an item.
-        """
+        """Group rows of history and item [n_rows] each, by the token ids of a history's prefix and of an item."""
         ids, rows = np.unique(history_ids, return_inverse=True)
         order = np.argsort(rows, kind="stable")
         begins = np.searchsorted(rows[order], np.arange(len(ids)))
@@ -69,12 +58,7 @@ class GroupedRows:
 
 
 class GroupedInteraction(Interaction):  # type: ignore[misc]
-    """RecBole's rows with their grouping, which goes with them to a device; a choice of rows is RecBole's again.
-
-    Args:
-        rows: of RecBole's kind; they are not to be changed after.
-        grouped: the same rows.
-    """
+    """RecBole's rows with their grouping, which goes with them to a device; a choice of rows is RecBole's again."""
 
     def __init__(self, rows: Interaction, grouped: GroupedRows) -> None:
         super().__init__(rows.interaction)

@@ -1,4 +1,4 @@
-"""A language model that makes one vector of every item text, and may be tuned with what uses them."""
+"""A language model that makes one vector of every item text, and may be tuned with the model that reads them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from recbole_llmtrsr.engine.rows import pad_right
 from recbole_llmtrsr.engine.token_batches import token_batches
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
@@ -70,7 +71,7 @@ class ItemEncoder(nn.Module):
         return self._encoded(self._tokenized(texts, max_tokens))
 
     def remove_file(self) -> None:
-        """Remove the file of the latest table, which the weights have left behind."""
+        """Remove the file of the latest table, whose weights have changed since."""
         if self._file is not None:
             for path in (self._file, self._file.with_suffix(".json")):
                 path.unlink(missing_ok=True)
@@ -82,9 +83,8 @@ class ItemEncoder(nn.Module):
 
         Args:
             max_tokens: of a forward pass.
-            show_progress: a bar in items.
-            folder: keeps them in a file, by texts and weights, so that a run that was stopped goes on; None keeps them
-                in memory.
+            folder: keeps them in a file, named by texts and weights, from which a stopped run continues; None keeps
+                them in memory.
 
         Returns:
             fp32, on the CPU and mapped where they are in a file, else where the backbone is. [n_items, width]
@@ -116,12 +116,9 @@ class ItemEncoder(nn.Module):
         return [np.array(ids[:most] or [self.backbone.pad_id], dtype=np.int32) for ids in rows]
 
     def _encoded(self, tokens: Sequence[np.ndarray]) -> Tensor:
-        lengths = torch.tensor([len(ids) for ids in tokens])
-        ids = torch.full((len(tokens), int(lengths.max())), self.backbone.pad_id)
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        ids[mask] = torch.from_numpy(np.concatenate(tokens)).long()
+        ids, lengths = (torch.from_numpy(part) for part in pad_right(tokens, self.backbone.pad_id))
         device = self.backbone.device
-        mask = mask.to(device)
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(device)
         states = self.backbone.decoder(input_ids=ids.to(device), attention_mask=mask.long()).last_hidden_state
         return F.normalize((states * mask[..., None]).sum(1), dim=1)
 

@@ -1,4 +1,4 @@
-"""Text vectors of a catalogue, as the models that want them take them, and as first weights of item embeddings."""
+"""Text vectors of a catalogue by item id, and as initial weights of item embeddings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
     """Text vectors by RecBole's item id, of length 1; of zeros for the padding and items without text.
 
     Args:
-        config: our Config.
-        dataset: of any kind.
         role: the option that names the encoder, 'text_encoder' or 'text_init'.
 
     Returns:
@@ -48,15 +46,14 @@ def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
 
 
 def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
-    """Give a model of item ids the texts' principal components as first item embeddings.
+    """Initialise a model's item embeddings with the texts' principal components.
 
-    They are scaled to the deviation of the model's own first weights, which layers behind expect. Items without text,
+    They are scaled to the deviation of the model's initial weights, which layers behind expect. Items without text,
     the padding, further rows (a mask) and columns beyond the vectors' width keep what they have.
 
     Args:
-        model: of RecBole's, with an `item_embedding`.
-        vectors: text vectors. [n_items, width]
-        frozen: do not train the table, rows that did not begin with texts among it.
+        vectors: of the texts. [n_items, width]
+        frozen: do not train the table, its rows without texts included.
 
     Source:
         Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLM2BERT4Rec,
@@ -96,10 +93,6 @@ def principal_components(vectors: Tensor, n: int) -> Tensor:
     """Coordinates along the n directions of largest variance, the largest first; fewer if vectors are narrower.
 
     Signs, which are free, are such that the largest weight of a direction is positive.
-
-    Args:
-        vectors: [n_rows, width]
-        n: of the components.
 
     Returns:
         fp32 [n_rows, min(n, width)].

@@ -1,4 +1,4 @@
-"""What recommenders on a language model share: their trained weights, checkpoints, and batches that can be divided."""
+"""The base of recommenders on a language model: trained weights, checkpoints, and batches that can be divided."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
+from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 
@@ -18,6 +20,25 @@ from recbole_llmtrsr.llm.backbone import Backbone
 def reads_candidates(model: object) -> bool:
     """Whether a model, or a class of models, reads a prompt for each candidate, which can be counted and changed."""
     return getattr(model, "reads_candidates", False)
+
+
+def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoader]) -> None:
+    """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate, with a UserError."""
+    if not reads_candidates(config.model_class):
+        return
+    limit, retrieval = config.settings.evaluation.max_full_sort_scores, config.settings.retrieval
+    for split, loader in loaders.items():
+        if config["eval_args"]["mode"][split] != "full":
+            continue
+        n_histories = len(loader._dataset)
+        n_items = loader._dataset.item_num - 1 if retrieval.retriever is None else retrieval.rerank_top_k
+        if n_histories * n_items > limit:
+            raise UserError(
+                f"full ranking of {split} would score {n_histories:,} histories x {n_items:,} items ="
+                f" {n_histories * n_items:,} candidates with the language model, more than max_full_sort_scores:"
+                f" {limit:,}; let a retriever choose what it scores (retriever: Pop), rank sampled"
+                " candidates instead (eval_args: {mode: uni100}), or raise the limit"
+            )
 
 
 class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
@@ -37,7 +58,7 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         return loss
 
     def prepare(self, interaction: Interaction) -> Interaction:
-        """The batch with what can be done for it ahead of its turn, on another thread: as it is."""
+        """The batch as it is; a subclass may do work for it here, ahead of its turn, on another thread."""
         return interaction
 
     def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
@@ -48,7 +69,7 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         """Count a part of a training batch, whichever process learns from it."""
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Learn that the parts of these batches were too large.
+        """Lower the training budget: the parts of these batches were too large.
 
         Raises:
             UserError: they cannot be divided.

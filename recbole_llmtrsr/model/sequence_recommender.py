@@ -1,4 +1,4 @@
-"""What recommenders share that read a user's items as vectors and rank the whole catalogue in one pass."""
+"""The base of recommenders that read a user's items as vectors and rank the whole catalogue in one pass."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
-from recbole_llmtrsr.model.vector_sequences import joined
 
 
 class SequenceRecommender(LanguageModelRecommender):
     """Learns all targets of a row at once, each from the events before it, of which no more are read than in the test.
+
+    Args:
+        config: our Config.
+        dataset: an LLMTRSRDataset, of the training rows.
 
     Attributes:
         learns_sequences: its training rows hold several targets.
@@ -27,7 +31,15 @@ class SequenceRecommender(LanguageModelRecommender):
 
     input_type = InputType.POINTWISE
     learns_sequences = True
-    window: int
+
+    def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
+        self.check_config(config)
+        super().__init__(config, dataset)
+        settings = config.settings
+        self.window = self.window_of(config)
+        self._summary = dataset.summary
+        self._with_summary = settings.summary.summary != "none"
+        self._max_summary_tokens = settings.prompt.max_summary_tokens
 
     @classmethod
     def check_config(cls, config: Config) -> None:
@@ -61,14 +73,7 @@ class SequenceRecommender(LanguageModelRecommender):
         return int(config["MAX_ITEM_LIST_LENGTH"])
 
     def recent(self, interaction: Interaction, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """The last items of each history, and how many: at most the limit, and the window.
-
-        Args:
-            interaction: rows.
-            limit: of each row, at least 1. [B]
-
-        Returns:
-            [B, L], [B]
+        """The last items of each history [B, L], and how many [B]: at most the limit (of each row [B]) and the window.
 
         Raises:
             UserError: a history without an event.
@@ -110,12 +115,7 @@ def exact_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
-    """Train nothing that nothing reads: what stands behind the last hidden states, and perhaps token embeddings.
-
-    Args:
-        backbone: with its trainable weights chosen.
-        reads_tokens: it reads tokens, not vectors alone.
-    """
+    """Freeze weights that no sequence passes: those behind the last hidden states, and unread token embeddings."""
     read = {id(weight) for weight in backbone.decoder.parameters()}
     if not reads_tokens:
         read -= {id(weight) for weight in backbone.transformer.get_input_embeddings().parameters()}
@@ -128,12 +128,11 @@ def check_positions(backbone: Backbone, longest: int, options: str) -> None:
     """Refuse sequences that a backbone has no positions for.
 
     Args:
-        backbone: of the model.
-        longest: sequence in vectors and tokens.
-        options: that make it shorter.
+        longest: length of the longest sequence, in vectors and tokens.
+        options: those that make it shorter, for the message.
 
     Raises:
-        UserError: it has too few.
+        UserError: the backbone has too few positions.
     """
     positions = getattr(backbone.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
@@ -148,8 +147,7 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     """Refuse a backbone that cannot read vectors one after the other.
 
     Args:
-        backbone: of the model.
-        longest: sequence in vectors and tokens.
+        longest: length of the longest sequence, in vectors and tokens.
 
     Raises:
         UserError: it has too few positions, embeddings of another width, or states that see what comes later.
@@ -175,3 +173,51 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
             f"backbone '{backbone.name}' lets events see what comes after them, so it would be trained on what it is to"
             " predict: take a causal language model (of BERT's kind: is_decoder: true in its config)"
         )
+
+
+def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Tensor, n_events: Tensor) -> Tensor:
+    """Hidden states at every event, after the vectors before it and its own.
+
+    Args:
+        decoder: of a causal language model.
+        head: vectors before the events, such as a summary's. [B, S, H]
+        head_mask: which of them are there. [B, S]
+        events: vectors of the events, oldest first. [B, T, H]
+        n_events: of each row, at least 1. [B]
+
+    Returns:
+        [B, T, H]; meaningless behind a row's events.
+    """
+    event_mask = torch.arange(events.shape[1], device=events.device) < n_events[:, None]
+    mask = torch.cat([head_mask, event_mask], dim=1)
+    # What is there comes first in each row: positions are then right without being given, in every architecture.
+    order = torch.argsort(~mask, dim=1, stable=True)
+    vectors = _picked(torch.cat([head, events], dim=1), order)
+    states = decoder(inputs_embeds=vectors, attention_mask=mask.gather(1, order).long()).last_hidden_state
+    places = head_mask.sum(1, keepdim=True) + torch.arange(events.shape[1], device=events.device)
+    return _picked(states, places.clamp(max=mask.shape[1] - 1))
+
+
+def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
+    """Each history with its targets appended, but for the last one, which nothing is predicted from.
+
+    Args:
+        history, targets: item ids, oldest first. [B, L], [B, m]
+        n, n_targets: how many of them; at least 1 target. [B] each
+
+    Returns:
+        item ids, 0 behind. [B, T]
+
+    >>> history, targets = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([[4, 5], [6, 0]])
+    >>> joined(history, torch.tensor([2, 1]), targets, torch.tensor([2, 1])).tolist()
+    [[1, 2, 4], [3, 0, 0]]
+    """
+    places = torch.arange(int((n + n_targets).max()) - 1, device=n.device)
+    both = torch.cat([history, targets], dim=1)
+    behind = history.shape[1] + places - n[:, None]
+    index = torch.where(places < n[:, None], places, behind).clamp(max=both.shape[1] - 1)
+    return torch.where(places < (n + n_targets)[:, None] - 1, both.gather(1, index), 0)
+
+
+def _picked(vectors: Tensor, places: Tensor) -> Tensor:
+    return vectors.gather(1, places[..., None].expand(-1, -1, vectors.shape[2]))

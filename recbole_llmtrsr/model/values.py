@@ -1,4 +1,4 @@
-"""Log-odds as what RecBole's value metrics compare with labels: a probability, or a rating."""
+"""Turns log-odds into the values that RecBole's metrics compare with labels: a probability, or a rating."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Values:
 
     @classmethod
     def of(cls, config: Config, train: LLMTRSRDataset) -> Values:
-        """By the options and the labels of all training rows.
+        """Values by the options and the labels of all training rows.
 
         Raises:
             UserError: labels are neither 0 nor 1 where they should be.
@@ -37,16 +37,17 @@ class Values:
         if config["eval_type"] != EvaluatorType.VALUE:
             return cls(None)
         if config.settings.training.objective != "regression":
-            if not 0 <= train.label_span[0] <= train.label_span[1] <= 1:
+            low, high = train.label_span
+            if not 0 <= low <= high <= 1:
                 raise UserError(
-                    f"labels of '{config['LABEL_FIELD']}' go from {train.label_span[0]:g} to {train.label_span[1]:g},"
+                    f"labels of '{config['LABEL_FIELD']}' go from {low:g} to {high:g},"
                     " and objective: pointwise knows 0 and 1: set threshold: {rating: 4}, or objective: regression"
                 )
             return cls((0.0, 1.0))
         return cls(train.label_span)
 
     def __call__(self, log_odds: Tensor) -> Tensor:
-        """Of the shape given."""
+        """Values of log-odds, in their shape."""
         if self.span is None:
             return log_odds
         low, high = self.span
@@ -59,16 +60,15 @@ def check_labels(config: Config) -> None:
     Raises:
         UserError: negatives beside labelled rows, or a comparison of candidates where there are none.
     """
-    training, faults = config.settings.training, []
+    training, faults, compare = config.settings.training, [], f"metrics {config['metrics']} compare with labels, but"
     if others := sorted({mode for mode in config["eval_args"]["mode"].values() if mode != "labeled"}):
         faults.append(
-            f"metrics {config['metrics']} compare with labels, but under eval_args mode {others[0]} rows are targets"
+            f"{compare} under eval_args mode {others[0]} rows are targets"
             " and negatives: set eval_args: {mode: labeled}"
         )
     if config["train_neg_sample_args"]["distribution"] != "none":
         faults.append(
-            f"metrics {config['metrics']} compare with labels, but train_neg_sample_args draws negatives and calls all"
-            " events a yes: set train_neg_sample_args: ~"
+            f"{compare} train_neg_sample_args draws negatives and calls all events a yes: set train_neg_sample_args: ~"
         )
     if training.objective == "listwise":
         faults.append(

@@ -1,4 +1,4 @@
-"""PromptBuilder: the only place that makes prompts, knows the token budget and counts what it trims.
+"""PromptBuilder makes all prompts within the token budget, and counts what it trims.
 
 A prompt is made of token sections, each encoded on its own and then joined::
 
@@ -31,20 +31,44 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.llm.tokenization.thoughts import past_thoughts
-from recbole_llmtrsr.prompt.recent_items import recent_items
-from recbole_llmtrsr.prompt.section import PromptSection
 from recbole_llmtrsr.prompt.templates import Templates
 from recbole_llmtrsr.runtime.packing import groups
 
 Ids = npt.NDArray[np.int32]
 
 _ITEMS_AT_ONCE = 10_000
-MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made whenever they are asked for
+MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made at each call
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSection:
+    """One section of a prompt, as the model reads it.
+
+    Attributes:
+        name: 'instruction', 'summary header', 'summary', 'recent header', 'recent items', 'candidate header',
+            'candidate' or 'answer slot'.
+        ids: its tokens.
+        text: its tokens as text.
+        limit: most tokens it may take; None where nothing is ever cut.
+        tokens_cut: tokens that were cut from the end of a summary, or of a candidate given by hand.
+        items: the recent items or the candidate that it shows.
+        items_left_out: recent items that it has no room for, oldest first.
+        items_cut: tokens that were cut from the ends of its items, by item id.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    text: str
+    limit: int | None = None
+    tokens_cut: int = 0
+    items: tuple[int, ...] = ()
+    items_left_out: tuple[int, ...] = ()
+    items_cut: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
 class _History:
-    """What a prompt shows of a history, within the room there is."""
+    """The part of a history that a prompt has room for."""
 
     summary: list[int]
     summary_limit: int
@@ -107,6 +131,7 @@ class PromptBuilder:
         self._recent_header = self._encode(templates.recent_header)
         self._candidate_header = self._encode(templates.candidate_header)
         self._slot = self._encode(self.slot_text)
+        self._candidate_room = settings.max_prompt_tokens - len(self._slot) - 1  # with the prefix; 1 is the answer
         self._none = self._encode(templates.none)
         self._newline = self._encode("\n")
         self._items = self._encode_items(catalogue)
@@ -117,9 +142,9 @@ class PromptBuilder:
         self._room = self._room_for_history()
 
     def for_items(self, texts: Sequence[str]) -> PromptBuilder:
-        """A maker of the same prompts about other items, numbered as they are given; it has made none.
+        """A builder of the same prompts about other items, numbered as they are given; it has made none.
 
-        The room of a history stays what the catalogue left it, so that a prefix is the same whatever it is asked about.
+        The room of a history stays what the catalogue left it, so that a prefix is the same for all items.
         """
         other = copy(self)
         other.trims = Counter(dict.fromkeys(self.trims, 0))
@@ -129,7 +154,7 @@ class PromptBuilder:
         return other
 
     def digest(self) -> str:
-        """Tells makers apart whose prompts differ: by wording or item texts, as far as prompts show them."""
+        """A hash of the wording and the item texts, as far as prompts show them."""
         found = hashlib.sha256()
         fixed = (self._head, self._recent_header, self._candidate_header, self._slot, self._none, self._newline)
         for ids in (*fixed, *self._items):
@@ -141,21 +166,21 @@ class PromptBuilder:
 
         Args:
             item_id: the candidate.
-            prefix_tokens: length of its prefix. A text by hand is cut where both leave no room for the answer; those of
-                the catalogue always fit.
+            prefix_tokens: length of its prefix. A text given by hand is cut to leave room for the answer; those of the
+                catalogue always fit.
         """
-        return [*self._items[item_id][: self._candidate_room(prefix_tokens)], *self._slot]
+        return [*self._items[item_id][: self._candidate_room - prefix_tokens], *self._slot]
 
     def tokens_cut(self, item_id: int, prefix_tokens: int = 0) -> int:
         """Tokens of a candidate's text that its prompt does not show."""
-        over = len(self._items[item_id]) - self._candidate_room(prefix_tokens)
+        over = len(self._items[item_id]) - (self._candidate_room - prefix_tokens)
         return self._items_cut.get(item_id, 0) + max(0, over)
 
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
         """Ids of everything before the candidate; made once per history and kept while there is room.
 
         Args:
-            history_id: names the history.
+            history_id: of the history.
             summary: its preference summary; empty writes 'none'.
             history: item ids, oldest first.
         """
@@ -173,17 +198,17 @@ class PromptBuilder:
         return ids
 
     def state(self) -> dict[str, Any]:
-        """What was counted so far, and of which histories."""
+        """The counts so far, and the histories that they cover."""
         with self._counting:
             return {"trims": dict(self.trims), "trimmed": sorted(self.trimmed), "counted": sorted(self._counted)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there: the prompts of those histories are not counted again."""
+        """Restore what `state()` returned: the prompts of those histories are not counted again."""
         self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
         self._counted = set(state["counted"])
 
     def losses(self) -> Iterator[str]:
-        """What most of the items or prompts made so far have lost, with the option that would keep it."""
+        """A message for each kind of text that most items or prompts lost, with the option that would keep it."""
         n_prompts, options = self.trims["prompts"], self._settings
         if self.trims["items_cut"] > len(self._items) / 2:
             yield (
@@ -212,17 +237,12 @@ class PromptBuilder:
     def sections(self, summary: str, history: Sequence[int], item_id: int) -> list[PromptSection]:
         """The sections of one prompt, in order; their ids joined are those of ``prefix`` and ``candidate``.
 
-        Nothing is counted in ``trims``: this is for looking at a prompt, not for reading it.
-
-        Args:
-            summary: the preference summary.
-            history: item ids, oldest first.
-            item_id: the candidate.
+        Nothing is counted in ``trims``: this is for looking at a prompt, not for scoring it.
         """
         shown = self._fit(summary, history)
         parts = self._parts(shown)
         head, summary_ids, recent_header, recent, candidate_header = parts
-        candidate = self._items[item_id][: self._candidate_room(sum(map(len, parts)))]
+        candidate = self._items[item_id][: self._candidate_room - sum(map(len, parts))]
         n_instruction = _n_shared(head, [*self._leading, *self._encode(self._instruction_text)])
         sections = [self._section("instruction", head[:n_instruction])]
         if self._with_summary:
@@ -266,7 +286,7 @@ class PromptBuilder:
         summary_ids = summary_ids[:allowed]
         room = limit = self._room - len(summary_ids)
         lines: list[list[int]] = []
-        wanted = recent_items(history, self._settings.n_recent_items)
+        wanted = tuple(history[max(0, len(history) - self._settings.n_recent_items) :])
         for item_id in reversed(wanted):
             line = [*self._items[item_id], *self._newline]
             if len(line) > room:
@@ -276,9 +296,6 @@ class PromptBuilder:
         recent = [token for line in reversed(lines) for token in line] or [*self._none, *self._newline]
         n_left_out = len(wanted) - len(lines)
         return _History(summary_ids, allowed, cut, recent, limit, wanted[n_left_out:], wanted[:n_left_out])
-
-    def _candidate_room(self, prefix_tokens: int) -> int:
-        return self._settings.max_prompt_tokens - prefix_tokens - len(self._slot) - 1  # the answer itself
 
     def _section(self, name: str, ids: Sequence[int], **facts: Any) -> PromptSection:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -3,7 +3,7 @@
 Every domain says the same in its own words. A template is a Python format string; its fields are named in
 ``FIELDS``. Single templates can be replaced from a property file (``prompt_templates: {instruction: "..."}``).
 
-Source: Zheng et al. (WWW 2024) tell what each prompt asks for; the wording is ours.
+Source: Zheng et al. (WWW 2024) describe the content of each prompt; the wording is ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Templates:
     Attributes:
         instruction: opens the recommender's prompt.
         instruction_without_summary: opens it where prompts have no summary section.
-        paraphrase: says what the instruction says, for the ablation that asks a trained model in other words.
+        paraphrase: the instruction in other words, for the ablation that replaces it in a trained model's prompts.
         paraphrase_without_summary: likewise, where prompts have no summary section.
         summary_header: stands before the preference summary.
         recent_header: stands before the recent items, one per line.
@@ -32,7 +32,7 @@ class Templates:
         block: asks for the summary of one block.
         update: asks for a summary that takes a new block into account.
         merge: asks for one summary of all block summaries.
-        retry: stands behind one of these when a faulty answer is asked for once more.
+        retry: stands behind one of these when a faulty answer is generated once more.
     """
 
     instruction: str

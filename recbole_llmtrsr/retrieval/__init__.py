@@ -1,1 +1,1 @@
-"""Retrieve, then re-rank: a cheap model orders the whole catalogue, a dear one the top of it."""
+"""Retrieve, then re-rank: a cheap model ranks the whole catalogue, an expensive one re-ranks its top k."""

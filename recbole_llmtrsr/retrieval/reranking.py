@@ -1,30 +1,61 @@
-"""A retriever orders the whole catalogue, and the top of it is ranked anew."""
+"""A retriever ranks the whole catalogue, and an expensive model re-ranks its top k."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.retrieval.retriever import Retriever
 from recbole_llmtrsr.runtime import processes
 
 
-class Reranking:
-    """Full ranking by a retriever, whose best items a dearer model ranks anew.
+class Retriever(Protocol):
+    """Scores the whole catalogue for every history of a batch."""
+
+    def scores(self, interaction: Interaction) -> Tensor:
+        """Scores, larger is better; column 0, the padding, has no meaning. fp32 or fp64 [batch_size, n_items]"""
+
+    def report(self) -> dict[str, Any]:
+        """Its name and source, for result.json."""
+
+
+class PopularityRetriever:
+    """Scores an item by how often training users chose it, as Pop does.
 
     Args:
-        retriever: of the whole catalogue.
-        top_k: items that are ranked anew.
+        counts: training events of every item. [n_items]
+        device: of the scores.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64], device: torch.device) -> None:
+        self._counts = torch.from_numpy(counts).to(device, torch.float32)
+
+    def scores(self, interaction: Interaction) -> Tensor:
+        """The same counts for every history. [batch_size, n_items]"""
+        return self._counts.expand(len(interaction), -1)
+
+    def report(self) -> dict[str, Any]:
+        """Its name, for result.json."""
+        return {"retriever": "Pop"}
+
+
+class Reranking:
+    """Full ranking by a retriever, whose top k a more expensive model re-ranks.
+
+    Args:
+        top_k: items that are re-ranked.
         n_items: of the catalogue, padding included.
         seed: of the order in which equal items at the border of the top are taken.
-        resolution: scores of the re-ranker are rounded to multiples of it, as its evaluation among candidates is.
-        left_out: row and item of what is not ranked, by the histories' ids, and so not worth a place in the top.
+        resolution: scores of the re-ranker are rounded to multiples of it, as in its evaluation among candidates.
+        left_out: row and item of pairs that are not ranked, by the histories' ids; they take no place in the top.
 
     Attributes:
         blend: share of the re-ranker in the order of the top, from 0 to 1; see `reranked`.
@@ -92,11 +123,13 @@ class Reranking:
         if self.blend == 0:
             return places(found)
         items, new = self._ranked(interaction[HISTORY_ID].tolist(), items, rank)
-        return reranked(found, items, self._rounded(new), self.blend)
+        if self._resolution is not None:
+            new = torch.round(new / self._resolution) * self._resolution
+        return reranked(found, items, new, self.blend)
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Ask the re-ranker once about each history, however often it is ranked meanwhile."""
+        """A context in which the re-ranker scores each history once, however often it is ranked."""
         self._known = {}
         try:
             yield
@@ -106,16 +139,13 @@ class Reranking:
     def _ranked(
         self, history_ids: list[int], items: Tensor, rank: Callable[[list[int], Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Items and their new scores; remembered together, since not every retriever finds the same ones again."""
+        """Items and their new scores; remembered together, since a retriever may find other ones the next time."""
         if self._known is None:
             return items, rank(history_ids, items)
         if not all(i in self._known for i in history_ids):
             self._known.update(zip(history_ids, zip(items, rank(history_ids, items), strict=True), strict=True))
         known = [self._known[i] for i in history_ids]
         return torch.stack([own for own, _ in known]), torch.stack([scores for _, scores in known])
-
-    def _rounded(self, scores: Tensor) -> Tensor:
-        return scores if self._resolution is None else torch.round(scores / self._resolution) * self._resolution
 
 
 def top_items(scores: Tensor, k: int, order: Tensor) -> Tensor:
@@ -140,11 +170,11 @@ def top_items(scores: Tensor, k: int, order: Tensor) -> Tensor:
 
 
 def reranked(scores: Tensor, items: Tensor, new: Tensor, blend: float) -> Tensor:
-    """The order of the catalogue when the given items come first, ranked anew, and all others as they were.
+    """The order of the catalogue when the given items come first, re-ranked, and all others as they were.
 
     Args:
         scores: of the retriever. [B, n_items]
-        items: the items to rank anew, the best of each history by `scores`. [B, k]
+        items: the items to re-rank, the best of each history by `scores`. [B, k]
         new: their scores by the re-ranker. [B, k]
         blend: share of the re-ranker. Among the given items, scores of both, with mean 0 and deviation 1 over a
             history's items, are weighted by `blend` and 1 - `blend`.

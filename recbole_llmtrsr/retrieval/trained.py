@@ -24,17 +24,14 @@ _NO_MODEL = "tfidf"  # text_encoder that is none
 
 
 class TrainedRetriever:
-    """Scores the catalogue with a model that was trained before, and leaves it as it is.
-
-    Args:
-        model: of RecBole's, with its weights.
-        path: of its checkpoint; None for a model that is not trained.
-    """
+    """Scores the catalogue with a model of RecBole's, frozen; `path` is its checkpoint, None for an untrained one."""
 
     def __init__(self, model: AbstractRecommender, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
         self._resolution: float | None = getattr(model, "score_resolution", None)
-        self._digest = None if path is None else _digest(path)  # of now: a file may change or go while a run trains
+        if path is not None:
+            with path.open("rb") as file:  # now: it may change or go while a run trains
+                self._digest = file_digest(file)
 
     @torch.no_grad()
     def scores(self, interaction: Interaction) -> Tensor:
@@ -45,16 +42,11 @@ class TrainedRetriever:
         return scores if self._resolution is None else torch.round(scores / self._resolution)
 
     def report(self) -> dict[str, Any]:
-        """What it is, for result.json."""
+        """Its model and checkpoint, for result.json."""
         report = {"retriever": type(self._model).__name__}
         if self._path is None:
             return {**report, "retriever_checkpoint": None}
         return {**report, "retriever_checkpoint": str(self._path), "retriever_digest": self._digest}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file)
 
 
 def trained_retriever(
@@ -70,7 +62,7 @@ def trained_retriever(
         get_dataset: data set class of a model class.
 
     Raises:
-        UserError: no such checkpoint, one that does not tell what it was trained on, one of another data set, other
+        UserError: no such checkpoint, one without its config and data identity, one of another data set, other
             ids or another split (whose training rows may be targets here), or of a model that ranks no catalogue.
     """
     checkpoint = load_checkpoint(path, map_location=config["device"])
@@ -103,11 +95,10 @@ def trained_retriever(
 
 
 def faults_of_model(retriever: str, model_class: type[AbstractRecommender], window: int, config: Config) -> list[str]:
-    """What keeps a model from retrieving for a run.
+    """Reasons why a model cannot retrieve for a run.
 
     Args:
         retriever: its file or name, for messages.
-        model_class: its class.
         window: MAX_ITEM_LIST_LENGTH that it was, or is to be, trained with.
         config: of the run that re-ranks.
     """
@@ -129,12 +120,7 @@ def faults_of_model(retriever: str, model_class: type[AbstractRecommender], wind
 
 
 def faults_of_rule(name: str, config: Config) -> list[str]:
-    """A retriever that would fill its top with what the user already chose.
-
-    Args:
-        name: of a retriever that is no sequential model.
-        config: of the run that re-ranks.
-    """
+    """The fault of a retriever that is no sequential model and would fill its top with what the user already chose."""
     if config.settings.evaluation.exclude_seen != "auto":
         return []
     return [
@@ -146,7 +132,7 @@ def faults_of_rule(name: str, config: Config) -> list[str]:
 def _faults_of_encoder(
     path: Path, model_class: type[AbstractRecommender], options: Mapping[str, Any], config: Config
 ) -> list[str]:
-    """A model that the checkpoint alone names, which may come from elsewhere, and the model from the hub."""
+    """The fault of a checkpoint that names an encoder which this run's options do not."""
     encoder = options.get("text_encoder", _NO_MODEL)
     if model_class.__name__ != "LLMSeqSim" or encoder in (_NO_MODEL, config.settings.text.text_encoder):
         return []

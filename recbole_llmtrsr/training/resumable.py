@@ -1,4 +1,4 @@
-"""Training that can be stopped at any moment: what is saved of it and when, and how it goes on."""
+"""Training that can be stopped at any moment: what is saved of it and when, and how it resumes."""
 
 from __future__ import annotations
 
@@ -29,33 +29,31 @@ _STATE_ELSEWHERE = ("LINE", "DiffRec", "LDiffRec")
 
 
 class Part(Protocol):
-    """Something beside the trainer that training changes and a result tells of."""
+    """Something beside the trainer that training changes and a result reports."""
 
     def state(self) -> dict[str, Any]:
-        """What it has gathered so far, in plain values and tensors."""
+        """Its state, in plain values and tensors."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state()` returned."""
 
 
 class ResumableTraining:
-    """Saves where a trainer is while its `fit` runs, and lets another process go on from there, to the same end.
+    """Saves the state of a trainer while its `fit` runs, from which another process resumes, to the same end.
 
     A state is saved when the best checkpoint was, when training has ended, and besides at most every so many minutes:
     before and after an epoch, and between two steps if the trainer's epochs can begin in the middle (those that have
     `begin_at`). Batches before that place are made again and left out, so that random numbers and order are those of a
     run that was not stopped.
 
-    What cannot be saved is told in the log, and a run that was stopped trains it anew: trainers with a loop or an epoch
+    The log names what cannot be saved, and a stopped run trains it again: trainers with a loop or an epoch
     of their own (knowledge graphs, decision trees, pretraining), models whose `other_parameter` holds more than
     tensors and plain values, and those that keep a state elsewhere, as a few of RecBole's do.
 
     Args:
         trainer: of a run; this becomes the hook of its epochs.
-        loader: training batches.
-        folder: where states are kept.
-        minutes: between two states; None saves none and goes on from none.
-        parts: that go with the trainer, by name.
+        minutes: between two states; None saves none and resumes from none.
+        parts: further state beside the trainer's, by name.
 
     Attributes:
         facts: plain values to keep with every state; those of the run that began, once `restore` has found one.
@@ -94,7 +92,7 @@ class ResumableTraining:
         return time.monotonic() - self._began
 
     def restore(self, saved: bool) -> bool:
-        """Go on from the latest state, if there is one.
+        """Resume from the latest state, if there is one.
 
         Args:
             saved: the run keeps its best checkpoint.
@@ -104,7 +102,7 @@ class ResumableTraining:
             checkpoint's name of the run that began.
 
         Raises:
-            UserError: the checkpoint that the state speaks of is gone.
+            UserError: the state's checkpoint is gone.
         """
         state = self._folder.latest()
         processes.barrier()  # before the main process saves the next one
@@ -129,13 +127,13 @@ class ResumableTraining:
         return True
 
     def begin(self, **facts: object) -> None:
-        """Say that training begins, and what to keep of what came before it."""
+        """Called before training begins; `facts` are kept with every state."""
         self.facts = facts
         if self._is_on:
             self._folder.save({"phase": "begun", "facts": facts, "checkpoint": self._trainer.saved_model_file})
 
     def validated(self, epoch: int, score: float) -> None:
-        """What `fit` calls after a validation, the best checkpoint being saved."""
+        """Called by `fit` after a validation, once the best checkpoint is saved."""
         trainer = self._trainer
         self.validations.append({"epoch": epoch + 1, "seconds": round(self.seconds, 3), "score": float(score)})
         is_last = epoch + 1 == trainer.epochs or trainer.cur_step > trainer.stopping_step
@@ -143,16 +141,12 @@ class ResumableTraining:
             self._save("epoch", epoch + 1, data=data_randomness(self._loader.generator))
 
     def fitted(self, saved: bool) -> None:
-        """Say that training has ended.
-
-        Args:
-            saved: the weights to go on with are those of the checkpoint.
-        """
+        """Called when training has ended; `saved` if the best weights are in the checkpoint."""
         self.is_fitted = True
         self._save("fitted", self._trainer.epochs, with_weights=not saved)
 
     def _remove_drafts(self, checkpoint: Path) -> None:
-        """Remove what the process that was stopped left half written."""
+        """Remove files that the stopped process left half written."""
         if processes.is_main():
             self._folder.remove_drafts()
             for name in (checkpoint.name, checkpoint.stem):  # the backbone's own format lies in a folder beside it
@@ -177,7 +171,7 @@ class ResumableTraining:
             self._state = state  # its random numbers are put back when its epoch begins
 
     def train_epoch(self, epoch: int, run: Callable[[], Any]) -> Any:
-        """The losses of an epoch: of one that runs, from where the latest state lies in it, or of that state."""
+        """The losses of an epoch: run from where the latest state lies in it, or read from that state."""
         state, self._state = self._state, None
         generator = self._loader.generator
         if state is None:
@@ -203,13 +197,13 @@ class ResumableTraining:
             self._save("step", epoch, loss=(n_batches, loss), data=self._epoch_began)
 
     def _is_due(self) -> bool:
-        """Whether the main process wants a state, which all make together."""
+        """Whether the main process is due for a state, which all processes make together."""
         return processes.broadcast(time.monotonic() - self._saved_at >= self._seconds_between)
 
     def _save(self, phase: str, epoch: int, *, with_weights: bool = True, **more: object) -> None:
         if not self._can_be_saved:
             return
-        trainer = self._trainer
+        trainer, best = self._trainer, self._trainer.best_valid_result
         state = {
             "phase": phase,
             "epoch": epoch,
@@ -218,7 +212,7 @@ class ResumableTraining:
             "has_checkpoint": Path(trainer.saved_model_file).is_file(),
             "cur_step": trainer.cur_step,
             "best_valid_score": float(trainer.best_valid_score),
-            "best_valid_result": _floats(trainer.best_valid_result),
+            "best_valid_result": best if best is None else {name: float(value) for name, value in best.items()},
             "train_loss": {number: float(loss) for number, loss in trainer.train_loss_dict.items()},
             "validations": self.validations,
             "seconds": self.seconds,
@@ -252,13 +246,10 @@ class ResumableTraining:
         }
 
     def _restore_model(self, state: Mapping[str, Any]) -> None:
-        trainer = self._trainer
+        trainer, other = self._trainer, state["other"].items()
         trainer.model.load_state_dict(state["model"])
         trainer.model.load_other_parameter(
-            {
-                name: value.to(trainer.device) if isinstance(value, torch.Tensor) else value
-                for name, value in state["other"].items()
-            }
+            {name: value.to(trainer.device) if isinstance(value, torch.Tensor) else value for name, value in other}
         )
         vars(trainer.model).update(state["counters"])
         trainer.optimizer.load_state_dict(state["optimizer"])
@@ -268,10 +259,6 @@ class ResumableTraining:
 
 def _has_known_loop(own: type[Trainer]) -> bool:
     return own.fit is Trainer.fit and (own._train_epoch is Trainer._train_epoch or hasattr(own, "begin_at"))
-
-
-def _floats(metrics: Mapping[str, Any] | None) -> dict[str, float] | None:
-    return None if metrics is None else {name: float(value) for name, value in metrics.items()}
 
 
 def _place(state: Mapping[str, Any]) -> str:

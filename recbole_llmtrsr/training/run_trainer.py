@@ -1,4 +1,4 @@
-"""The trainer of a run: RecBole's or ours, ranked with exact ties, measured, and stopped and resumed where asked."""
+"""The trainer of a run: RecBole's or ours, with metrics under exact ties, measured costs and resumable epochs."""
 
 from __future__ import annotations
 
@@ -20,35 +20,29 @@ from recbole_llmtrsr.runtime import processes
 
 
 class EpochHook(Protocol):
-    """What stands around the epochs of training and is told of their steps."""
+    """Wraps the epochs of training and is called after their steps."""
 
     def train_epoch(self, epoch: int, run: Callable[[], Any]) -> Any:
-        """The losses of an epoch, by way of `run` or from elsewhere."""
+        """The losses of an epoch, which `run` computes."""
 
     def after_step(self, epoch: int, n_batches: int, loss: Tensor) -> None:
-        """The epoch's batches so far, and the sum of their losses []; trainers tell it that can begin in the middle."""
+        """Called by trainers that can begin mid-epoch, with the batches so far and the sum of their losses []."""
 
 
 @cache
 def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
-    """A trainer class as runs have it.
-
-    Args:
-        host: a trainer class of RecBole's, or ours.
-    """
+    """A trainer class, of RecBole's or ours, as runs use it."""
 
     class RunTrainer(host):  # type: ignore[misc, valid-type]
         """The host, with the collector and the evaluator of exact ties, and a file of its own for the checkpoint.
 
         Args:
-            config: our Config.
-            model: to be trained.
-            measured: called with 'training' or 'validation'; stands around every epoch and validation, which `fit` runs
-                in turn.
+            measured: called with 'training' or 'validation'; its context holds every epoch and validation, which `fit`
+                runs in turn.
 
         Attributes:
-            host: the class that it is otherwise.
-            epoch_hook: stands around the epochs, their measuring included; None where training cannot be resumed.
+            host: the class that it extends.
+            epoch_hook: wraps the epochs, their measuring included; None where training cannot be resumed.
         """
 
         epoch_hook: EpochHook | None = None
@@ -88,5 +82,5 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 self.epoch_hook.after_step(epoch, n_batches, loss)
 
     RunTrainer.host = host
-    RunTrainer.__name__ = RunTrainer.__qualname__ = host.__name__  # by which messages speak of it
+    RunTrainer.__name__ = RunTrainer.__qualname__ = host.__name__  # the name that messages show
     return RunTrainer

@@ -1,4 +1,4 @@
-"""A state in one file: tensors as safetensors, everything else as JSON in its header, so that nothing is un-pickled."""
+"""A state in one file: tensors as safetensors, everything else as JSON in its header, so that nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TREE, _TENSOR, _TUPLE, _PAIRS = "state", "tensor", "tuple", "pairs"
 
 
 class _Tensors:
-    """Tensors by name, no two of them in one memory, which the format does not want."""
+    """Tensors by name, no two of which share memory, which the format refuses."""
 
     def __init__(self) -> None:
         self.named: dict[str, torch.Tensor] = {}
@@ -35,7 +35,7 @@ class _Tensors:
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write as a whole or not at all; what stood there before stays until all is written, also on a disk that fails.
+    """Write as a whole or not at all; a previous file stays until all is written, also on a disk that fails.
 
     Args:
         path: of the file; its folder must exist.
@@ -55,16 +55,12 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def check_state(value: object) -> None:
-    """Refuse what cannot be saved.
-
-    Raises:
-        TypeError: naming it.
-    """
+    """Raise a TypeError that names what cannot be saved."""
     _encoded(value, _Tensors())
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What was written, with tensors on the CPU.
+    """Read a state, with tensors on the CPU.
 
     Raises:
         ValueError: the file is damaged, or no state.

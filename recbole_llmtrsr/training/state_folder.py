@@ -29,7 +29,7 @@ class StateFolder:
         self._folder, self._keep = folder, keep
 
     def latest(self) -> dict[str, Any] | None:
-        """The latest state that can be read; None where there is none. Damaged ones are told of in the log."""
+        """The latest state that can be read; None where there is none. Damaged ones are reported in the log."""
         for path in reversed(self._paths()):
             try:
                 return read_state(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,15 +40,10 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 
 class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
-    """Trains the weights that require gradients, and keeps nothing else.
+    """Trains the weights that require gradients of a `LanguageModelRecommender`.
 
     Adds to RecBole's Trainer: bf16 where the device has it, gradient accumulation, warm-up and decay of the learning
     rate, and checkpoints of trainable weights with the adapter in its own format beside them.
-
-    Args:
-        config: our Config.
-        model: a LanguageModelRecommender.
-
     """
 
     saved_model_file: str
@@ -68,6 +63,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 f"accelerate knows of {self.accelerator.num_processes} processes, this run of {processes.count()}:"
                 " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
             )
+        self._draws_by_model = bool(config["train_neg_sample_args"].get("dynamic"))  # negatives, by its present scores
         self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
         self._prepared = self._distributed(model)
         self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
@@ -76,7 +72,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self._begin_at: tuple[int, torch.Tensor] | None = None
 
     def _distributed(self, model: SequentialRecommender) -> torch.nn.Module:
-        """The model as it is trained; of several processes in a wrapper that sums gradients."""
+        """The model, in a wrapper that sums gradients where there are several processes."""
         prepared = self.accelerator.prepare_model(model, evaluation_mode=True)  # whose own wrapper refuses DTensors
         if processes.count() == 1:
             return prepared
@@ -85,20 +81,15 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return DistributedDataParallel(prepared, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
-        """Let the next epoch begin behind these batches.
-
-        Args:
-            n_batches: are done, as `_after_step` was told.
-            total: the sum of their losses. []
-        """
+        """Let the next epoch begin behind this many batches, whose losses sum up to `total` []; see `_after_step`."""
         self._begin_at = n_batches, total
 
     def schedule_state(self) -> dict[str, Any] | None:
-        """Where the learning rate's schedule is; None before the first step."""
+        """State of the learning rate's schedule; None before the first step."""
         return None if self._scheduler is None else self._scheduler.state_dict()
 
     def restore_schedule(self, state: dict[str, Any]) -> None:
-        """Put the schedule back, which is made when training goes on."""
+        """Restore what `schedule_state()` returned, once the next epoch makes the schedule."""
         self._scheduler_state = state
 
     def _build_optimizer(self, **kwargs: object) -> Any:
@@ -112,11 +103,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, loss_func: object = None, show_progress: bool = False
     ) -> float:
-        """One pass over the training rows.
-
-        Returns:
-            mean loss of a batch.
-        """
+        """One pass over the training rows; returns the mean loss of a batch."""
         self.model.train()
         n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
         scheduler = self._schedule(-(-n_batches // size))
@@ -132,12 +119,13 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         )
         for group in groups(bar, size):  # the last group may be short
             total += self._gradients(group)  # of all processes
-            self._clip()
+            if self.clip_grad_norm:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
             self._step()
             scheduler.step()
             self.optimizer.zero_grad()
             n_done += len(group)
-            if not self._asks_model:  # whose batches cannot be made again
+            if not self._draws_by_model:  # whose batches cannot be made again
                 self._after_step(epoch_idx, n_done, total)
         mean = total.item() / n_batches
         if mean != mean:
@@ -148,21 +136,16 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return float(mean)
 
     def _after_step(self, epoch: int, n_batches: int, loss: torch.Tensor) -> None:
-        """Told after every optimizer step: the epoch's batches so far, and the sum of their losses. []"""
-
-    @property
-    def _asks_model(self) -> bool:
-        """Whether the loader asks the model as it is for negatives."""
-        return bool(self.config["train_neg_sample_args"].get("dynamic"))
+        """Called after every optimizer step with the epoch's batches so far and the sum of their losses []."""
 
     def _batches(self, train_data: Iterable[Interaction], n_done: int = 0) -> Iterable[Interaction]:
-        """Those that are not done yet; prefetched, unless the loader asks the model."""
-        if self._asks_model:
+        """The batches that are not done yet; prefetched, unless the loader draws negatives by the model."""
+        if self._draws_by_model:
             return train_data  # type: ignore[no-any-return]
         return prefetched(islice(train_data, n_done, None), self.model.prepare)
 
     def _gradients(self, group: Sequence[Interaction]) -> torch.Tensor:
-        """Gradients of the mean loss of a group of batches; all over again in smaller parts when memory runs out.
+        """Compute gradients of the mean loss of a group of batches, again in smaller parts when memory runs out.
 
         Returns:
             the sum of their losses, shape [].
@@ -207,7 +190,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return torch.stack(losses).sum().to(self.device)
 
     def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
-        """`_backward_parts` of this process's shard; what the others learn from is counted here too."""
+        """`_backward_parts` of this process's shard; the meter counts all shards."""
         own, meter = shards[processes.rank()], getattr(self.model, "meter", None)
         # All of them synchronize; and where weights are divided, every pass of one is a pass of all.
         n_passes = max(map(len, shards)) if self.model.backbone.is_divided else 1
@@ -216,7 +199,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         total = self._backward_parts([*own, *idle], n_batches)
         if meter:
             meter.back_to(mark)
-        for interaction, _ in (part for shard in shards for part in shard):
+        for interaction, _ in chain.from_iterable(shards):
             self.model.count_training(interaction)
         return total
 
@@ -244,10 +227,6 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 " size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
             ) from error
 
-    def _clip(self) -> None:
-        if self.clip_grad_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-
     def _schedule(self, steps_per_epoch: int) -> Any:
         """The schedule over all epochs; made at the first epoch, when their length is known."""
         if self._scheduler is None:
@@ -267,7 +246,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     @torch.no_grad()
     def evaluate(self, eval_data: AbstractDataLoader | None, *args: object, **kwargs: object) -> Any:
         """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
-        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # RecBole tells it by its class
+        if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # which RecBole recognizes by its class
             eval_data = Prefetched(eval_data, lambda batch: (self.model.prepare(batch[0]), *batch[1:]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)
@@ -302,7 +281,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
-        """Take weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
+        """Load weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
 
         Raises:
             UserError: not a checkpoint, or one of other weights or another tokenizer.

@@ -5,38 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    BambaConfig,
-    BertConfig,
-    BloomConfig,
-    Cohere2Config,
-    CohereConfig,
-    DeepseekV3Config,
-    FalconConfig,
-    FalconH1Config,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTJConfig,
-    GPTNeoXConfig,
-    GptOssConfig,
-    GraniteConfig,
-    Lfm2Config,
-    Llama4TextConfig,
-    LlamaConfig,
-    Mamba2Config,
-    MistralConfig,
-    MptConfig,
-    OlmoeConfig,
-    OPTConfig,
-    Phi3Config,
-    PhiConfig,
-    Qwen2Config,
-    Qwen3Config,
-    Qwen3NextConfig,
-    RwkvConfig,
-)
+import transformers as hf
 
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import train_tokenizer
@@ -62,31 +31,22 @@ COMMON = {
 }
 MAMBA2_LAYERS = {"num_hidden_layers": 4, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 4}
 CONFIGS = {
-    "llama": lambda: LlamaConfig(**SIZES),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(head_dim=8, **SIZES),
+    "llama": lambda: hf.LlamaConfig(**SIZES),
+    "qwen2": lambda: hf.Qwen2Config(**SIZES),
+    "qwen3": lambda: hf.Qwen3Config(head_dim=8, **SIZES),
     # Shorter than a prefix and than a row, so that the window cuts within the prefix and from candidates to it.
-    "mistral": lambda: MistralConfig(sliding_window=5, **SIZES),
-    "gemma3": lambda: Gemma3TextConfig(head_dim=8, sliding_window=5, **SIZES),
+    "mistral": lambda: hf.MistralConfig(sliding_window=5, **SIZES),
+    "gemma3": lambda: hf.Gemma3TextConfig(head_dim=8, sliding_window=5, **SIZES),
     # Caps that tiny scores and logits reach.
-    "gemma2": lambda: Gemma2Config(
+    "gemma2": lambda: hf.Gemma2Config(
         head_dim=8, sliding_window=5, attn_logit_softcapping=0.5, final_logit_softcapping=2.0, **SIZES
     ),
-    "granite": lambda: GraniteConfig(logits_scaling=3.0, **SIZES),
-    "cohere": lambda: CohereConfig(logit_scale=0.25, **SIZES),
-    "gpt_neox": lambda: GPTNeoXConfig(**SIZES_MHA),
-    "phi": lambda: PhiConfig(**SIZES),
-    "gpt2": lambda: GPT2Config(
-        vocab_size=300,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=20,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-    ),
-    "opt": lambda: OPTConfig(
+    "granite": lambda: hf.GraniteConfig(logits_scaling=3.0, **SIZES),
+    "cohere": lambda: hf.CohereConfig(logit_scale=0.25, **SIZES),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(**SIZES_MHA),
+    "phi": lambda: hf.PhiConfig(**SIZES),
+    "gpt2": lambda: hf.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=20, **COMMON),
+    "opt": lambda: hf.OPTConfig(
         vocab_size=300,
         hidden_size=32,
         ffn_dim=48,
@@ -98,27 +58,20 @@ CONFIGS = {
         dropout=0.0,
     ),
     # Its head transforms hidden states before the output embeddings.
-    "bert": lambda: BertConfig(
-        is_decoder=True,
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+    "bert": lambda: hf.BertConfig(
+        is_decoder=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES_MHA
     ),
-    "bloom": lambda: BloomConfig(hidden_size=32, n_layer=2, n_head=4, **COMMON),
-    "falcon": lambda: FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **COMMON),
-    "mpt": lambda: MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=64, **COMMON),
-    "gptj": lambda: GPTJConfig(n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4, **COMMON),
-    "phi3": lambda: Phi3Config(sliding_window=5, **SIZES),
-    "cohere2": lambda: Cohere2Config(sliding_window=5, logit_scale=0.25, **SIZES | {"num_hidden_layers": 4}),
-    "olmoe": lambda: OlmoeConfig(num_experts=4, num_experts_per_tok=2, **SIZES),
-    "gpt_oss": lambda: GptOssConfig(head_dim=8, sliding_window=5, num_local_experts=4, num_experts_per_tok=2, **SIZES),
-    "deepseek_v3": lambda: DeepseekV3Config(
+    "bloom": lambda: hf.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **COMMON),
+    "falcon": lambda: hf.FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **COMMON),
+    "mpt": lambda: hf.MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=64, **COMMON),
+    "gptj": lambda: hf.GPTJConfig(n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4, **COMMON),
+    "phi3": lambda: hf.Phi3Config(sliding_window=5, **SIZES),
+    "cohere2": lambda: hf.Cohere2Config(sliding_window=5, logit_scale=0.25, **SIZES | {"num_hidden_layers": 4}),
+    "olmoe": lambda: hf.OlmoeConfig(num_experts=4, num_experts_per_tok=2, **SIZES),
+    "gpt_oss": lambda: hf.GptOssConfig(
+        head_dim=8, sliding_window=5, num_local_experts=4, num_experts_per_tok=2, **SIZES
+    ),
+    "deepseek_v3": lambda: hf.DeepseekV3Config(
         n_routed_experts=4,
         num_experts_per_tok=2,
         n_group=1,
@@ -133,7 +86,7 @@ CONFIGS = {
         **SIZES | {"num_key_value_heads": 4},
     ),
     # Chunks end within prefixes and within candidates.
-    "llama4": lambda: Llama4TextConfig(
+    "llama4": lambda: hf.Llama4TextConfig(
         head_dim=8,
         num_local_experts=4,
         intermediate_size_mlp=48,
@@ -142,7 +95,7 @@ CONFIGS = {
         no_rope_layers=[1, 0],
         **SIZES,
     ),
-    "qwen3_next": lambda: Qwen3NextConfig(
+    "qwen3_next": lambda: hf.Qwen3NextConfig(
         head_dim=8,
         layer_types=["linear_attention", "full_attention"],
         num_experts=4,
@@ -155,15 +108,17 @@ CONFIGS = {
         linear_value_head_dim=8,
         **SIZES,
     ),
-    "lfm2": lambda: Lfm2Config(layer_types=["conv", "full_attention"], block_multiple_of=8, **SIZES),
-    "mamba2": lambda: Mamba2Config(
+    "lfm2": lambda: hf.Lfm2Config(layer_types=["conv", "full_attention"], block_multiple_of=8, **SIZES),
+    "mamba2": lambda: hf.Mamba2Config(
         hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=2, chunk_size=4, **COMMON
     ),
-    "falcon_h1": lambda: FalconH1Config(
+    "falcon_h1": lambda: hf.FalconH1Config(
         head_dim=8, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, **SIZES | MAMBA2_LAYERS
     ),
-    "bamba": lambda: BambaConfig(attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, **SIZES | MAMBA2_LAYERS),
-    "rwkv": lambda: RwkvConfig(
+    "bamba": lambda: hf.BambaConfig(
+        attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, **SIZES | MAMBA2_LAYERS
+    ),
+    "rwkv": lambda: hf.RwkvConfig(
         hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, context_length=64, **COMMON
     ),
 }
@@ -183,7 +138,7 @@ def tiny(tokenizer) -> Callable[..., Backbone]:
         config = CONFIGS[architecture]()
         for name, value in changes.items():
             setattr(config, name, value)
-        lm = AutoModelForCausalLM.from_config(config)
+        lm = hf.AutoModelForCausalLM.from_config(config)
         for name, parameter in lm.named_parameters():
             if name.endswith("bias"):  # zero at initialization, so a forgotten one would go unseen
                 torch.nn.init.normal_(parameter, std=0.2)

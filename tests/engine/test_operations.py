@@ -4,14 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llmtrsr.engine.operations import (
-    OperationCosts,
-    Work,
-    cached_prefix_work,
-    full_logits_work,
-    plain_work,
-    shared_prefix_work,
-)
+from recbole_llmtrsr.engine.operations import OperationCosts, Work, full_logits_work, plain_work, shared_prefix_work
 from recbole_llmtrsr.llm.lora import apply_lora
 
 # Hidden size 32, 4 heads of 8, 2 layers; per layer: query and output 32 x 32, key and value 32 x 16 (two key heads),
@@ -81,11 +74,6 @@ def test_one_candidate_behind_a_prefix_is_a_plain_row():
 def test_plain_rows_count_their_padding_and_either_the_causal_half_or_all_pairs():
     assert plain_work(3, 4) == Work(tokens=12, pairs=30, logits=6)
     assert plain_work(3, 4, dense=True) == Work(tokens=12, pairs=48, logits=6)
-
-
-def test_a_cached_prefix_counts_the_padding_of_candidates_and_their_dense_mask():
-    # prefix of 4: 10 pairs; 2 rows of 3 tokens that see 7 keys each
-    assert cached_prefix_work(4, 2, 3) == Work(tokens=10, pairs=52, logits=4)
 
 
 def test_rows_of_a_fixed_width_have_logits_at_every_position_or_at_one():

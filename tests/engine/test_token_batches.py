@@ -14,26 +14,19 @@ def test_a_history_in_rows_apart_takes_its_prefix_and_padding_per_candidate():
     assert GroupedPrompts([[1, 2, 3], [1]], [[[4], [5, 6]], []]).sizes(rows_apart=True) == [10, 0]
 
 
-def test_the_longest_histories_go_first_and_like_lengths_go_together():
-    assert list(token_batches([10, 30, 12, 31, 11], max_tokens=61)) == [[3, 1], [2, 4, 0]]
-
-
-def test_a_batch_may_meet_the_bound_exactly():
-    assert list(token_batches([4, 4], max_tokens=8)) == [[0, 1]]
-    assert list(token_batches([4, 4], max_tokens=7)) == [[0], [1]]
-
-
-def test_a_history_above_the_bound_is_a_batch_of_its_own():
-    assert list(token_batches([2, 9, 2], max_tokens=4)) == [[1], [0, 2]]
-
-
-def test_equal_histories_keep_their_order():
-    assert list(token_batches([5, 5, 5], max_tokens=10)) == [[0, 1], [2]]
-
-
-def test_no_history_makes_no_batch():
-    assert list(token_batches([], max_tokens=4)) == []
-    assert list(candidate_chunks([], prefix_length=3, max_tokens=4)) == []
+@pytest.mark.parametrize(
+    ("sizes", "max_tokens", "expected"),
+    [
+        ([10, 30, 12, 31, 11], 61, [[3, 1], [2, 4, 0]]),  # the longest go first, like lengths go together
+        ([4, 4], 8, [[0, 1]]),  # exactly the bound
+        ([4, 4], 7, [[0], [1]]),
+        ([2, 9, 2], 4, [[1], [0, 2]]),  # one above the bound is a batch of its own
+        ([5, 5, 5], 10, [[0, 1], [2]]),  # equal ones keep their order
+        ([], 4, []),
+    ],
+)
+def test_histories_share_a_batch_within_the_bound(sizes, max_tokens, expected):
+    assert list(token_batches(sizes, max_tokens)) == expected
 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 57, 10_000])
@@ -46,16 +39,17 @@ def test_every_history_is_in_one_batch_and_no_batch_is_above_the_bound(max_token
     assert all(sum(sizes[i] for i in batch) <= max_tokens or len(batch) == 1 for batch in batches)
 
 
-def test_only_the_first_chunk_has_the_prefix():
-    assert list(candidate_chunks([5, 5, 5, 5, 5], prefix_length=10, max_tokens=20)) == [[0, 1], [2, 3, 4]]
-
-
-def test_candidates_of_like_length_share_a_chunk():
-    assert list(candidate_chunks([8, 1, 7, 2], prefix_length=3, max_tokens=15)) == [[1, 3, 2], [0]]
-
-
-def test_one_candidate_always_makes_a_chunk():
-    assert list(candidate_chunks([5, 4], prefix_length=10, max_tokens=1)) == [[1], [0]]
+@pytest.mark.parametrize(
+    ("lengths", "prefix_length", "max_tokens", "expected"),
+    [
+        ([5, 5, 5, 5, 5], 10, 20, [[0, 1], [2, 3, 4]]),  # only the first has the prefix
+        ([8, 1, 7, 2], 3, 15, [[1, 3, 2], [0]]),  # like lengths share one
+        ([5, 4], 10, 1, [[1], [0]]),  # one candidate always makes one
+        ([], 3, 4, []),
+    ],
+)
+def test_candidates_share_a_chunk_within_the_bound(lengths, prefix_length, max_tokens, expected):
+    assert list(candidate_chunks(lengths, prefix_length, max_tokens)) == expected
 
 
 @pytest.mark.parametrize("max_tokens", [1, 70, 110, 10_000])

@@ -20,24 +20,25 @@ def test_the_bound_is_the_one_given_or_suits_the_device(given, device, expected)
     assert (budget.max_tokens, budget.halved) == (expected, 0)
 
 
-def test_it_goes_on_with_half_of_what_was_tried_and_says_how_to_begin_there(caplog):
-    budget = TokenBudget(1000, CPU, "evaluation")
+@pytest.mark.parametrize(
+    ("bound", "tried", "expected"),
+    [
+        (1000, 701, 350),
+        (1000, 9000, 500),  # of a history read in chunks, no more than the bound was tried
+        (100, 60, 30),  # less than the least
+    ],
+)
+def test_it_goes_on_with_half_of_what_was_tried_and_says_how_to_begin_there(bound, tried, expected, caplog):
+    budget = TokenBudget(bound, CPU, "evaluation")
 
     with caplog.at_level(logging.WARNING):
-        budget.halve(tried=701, least=50)
+        budget.halve(tried=tried, least=50)
 
-    assert (budget.max_tokens, budget.halved) == (350, 1)
+    assert (budget.max_tokens, budget.halved) == (expected, 1)
     assert [record.getMessage() for record in caplog.records] == [
-        "evaluation is out of memory with 701 tokens at a time: going on with 350 (set max_tokens_per_batch: 350)"
+        f"evaluation is out of memory with {min(tried, bound)} tokens at a time: going on with {expected}"
+        f" (set max_tokens_per_batch: {expected})"
     ]
-
-
-def test_of_a_history_read_in_chunks_no_more_than_the_bound_was_tried():
-    budget = TokenBudget(1000, CPU, "evaluation")
-
-    budget.halve(tried=9000, least=50)
-
-    assert budget.max_tokens == 500
 
 
 def test_a_single_candidate_above_the_bound_is_what_was_tried():
@@ -45,14 +46,6 @@ def test_a_single_candidate_above_the_bound_is_what_was_tried():
 
     with pytest.raises(UserError, match="out of memory with 50 tokens, which cannot be divided"):
         budget.halve(tried=9000, least=50)
-
-
-def test_half_of_what_was_tried_may_be_less_than_the_least():
-    budget = TokenBudget(100, CPU, "evaluation")
-
-    budget.halve(tried=60, least=50)
-
-    assert budget.max_tokens == 30
 
 
 @pytest.mark.parametrize("stage", ["evaluation", "training"])
@@ -70,11 +63,3 @@ def test_when_nothing_is_left_to_divide_it_gives_up_with_remedies_of_the_stage(s
     assert message.endswith(", gradient_checkpointing: True or fewer negatives") == (stage == "training")
     assert (budget.max_tokens, budget.halved) == (100, 0)
     assert not caplog.records
-
-
-def test_two_stages_learn_apart():
-    training, evaluation = TokenBudget(100, CPU, "training"), TokenBudget(100, CPU, "evaluation")
-
-    training.halve(tried=100, least=10)
-
-    assert evaluation.max_tokens == 100

@@ -64,9 +64,12 @@ def write_walks(folder, signal, n_users=120):
     (folder / "toy" / "toy.item").write_text("\n".join(items) + "\n")
 
 
-def built(folder, name, **options):
+def built(name, signal=False, n_users=120, **options):
+    """A trainer over the walks of users, and the loaders."""
+    if not Path("data").exists():
+        write_walks(Path("data"), signal, n_users)
     model_class = get_model(name)
-    config = Config(model_class, "toy", [], {**TINY, **MODELS[name], "data_path": str(folder), **options})
+    config = Config(model_class, "toy", [], {**TINY, **MODELS[name], "data_path": "data", **options})
     torch.manual_seed(0)
     np.random.seed(0)
     (train, valid, test), *_ = make_loaders(config, get_dataset(model_class)(config))
@@ -74,23 +77,29 @@ def built(folder, name, **options):
     return get_trainer(model_class)(config, model), train, valid, test
 
 
+def model_and_test_rows(name, **options):
+    """An untrained model, in eval mode, and the first batch of its test."""
+    trainer, _, _, test = built(name, **options)
+    return trainer.model.eval(), next(iter(test))[0]
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("signal", "low", "high"), [(True, 0.8, 1.0), (False, 0.28, 0.48)])
-def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(tmp_path, name, signal, low, high):
+def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(name, signal, low, high):
     """Chance among 6 candidates is 0.38 MRR@5."""
     is_prompted = name not in SEQUENCES
-    write_walks(tmp_path / "data", signal, n_users=60 if is_prompted and signal else 120)  # a mean of noise needs more
-    trainer, train, _, test = built(tmp_path / "data", name, **({} if signal or not is_prompted else {"epochs": 2}))
+    n_users = 60 if is_prompted and signal else 120  # a mean of noise needs more
+    options = {} if signal or not is_prompted else {"epochs": 2}
+    trainer, train, _, test = built(name, signal, n_users, **options)
     trainer.fit(train, None, saved=False, show_progress=False)
     assert low <= trainer.evaluate(test, load_best_model=False)["mrr@5"] <= high
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_checkpoint_brings_the_scores_back(tmp_path, name):
-    write_walks(tmp_path / "data", True)
-    trainer, train, valid, test = built(tmp_path / "data", name, epochs=1)
+def test_a_checkpoint_brings_the_scores_back(name):
+    trainer, train, valid, test = built(name, signal=True, epochs=1)
     trainer.fit(train, valid, show_progress=False)
-    other, *_ = built(tmp_path / "data", name, seed=7)
+    other, *_ = built(name, seed=7)
     rows = next(iter(test))[0]
     with torch.no_grad():
         own = trainer.model.eval().predict(rows)
@@ -100,11 +109,8 @@ def test_a_checkpoint_brings_the_scores_back(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_full_ranking_gives_the_scores_of_candidates(tmp_path, name):
-    write_walks(tmp_path / "data", False)
-    trainer, _, _, test = built(tmp_path / "data", name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+def test_full_ranking_gives_the_scores_of_candidates(name):
+    model, rows = model_and_test_rows(name)
     with torch.no_grad():
         full = model.full_sort_predict(rows).view(len(rows), -1)
         found = model.predict(rows)
@@ -112,11 +118,8 @@ def test_full_ranking_gives_the_scores_of_candidates(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_score_depends_on_nothing_but_history_and_item(tmp_path, name):
-    write_walks(tmp_path / "data", False)
-    trainer, _, _, test = built(tmp_path / "data", name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+def test_a_score_depends_on_nothing_but_history_and_item(name):
+    model, rows = model_and_test_rows(name)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         together = model.predict(rows)
@@ -126,9 +129,8 @@ def test_a_score_depends_on_nothing_but_history_and_item(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_that_nothing_reads_are_not_trained(tmp_path, name):
-    write_walks(tmp_path / "data", False)
-    trainer, train, _, _ = built(tmp_path / "data", name)
+def test_weights_that_nothing_reads_are_not_trained(name):
+    trainer, train, _, _ = built(name)
     trainer.model.train()
     trainer.model.calculate_loss(next(iter(train))).backward()
     without = [name for name, weight in trainer.model.trainable_weights().items() if weight.grad is None]
@@ -136,9 +138,8 @@ def test_weights_that_nothing_reads_are_not_trained(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_no_more_events_are_read_in_training_than_in_the_test(tmp_path, name, monkeypatch):
-    write_walks(tmp_path / "data", False)
-    trainer, train, _, test = built(tmp_path / "data", name, MAX_ITEM_LIST_LENGTH=4, targets_per_prompt=3)
+def test_no_more_events_are_read_in_training_than_in_the_test(name, monkeypatch):
+    trainer, train, _, test = built(name, MAX_ITEM_LIST_LENGTH=4, targets_per_prompt=3)
     model, read = trainer.model, []
     states = model._states
     monkeypatch.setattr(
@@ -151,11 +152,8 @@ def test_no_more_events_are_read_in_training_than_in_the_test(tmp_path, name, mo
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path, name):
-    write_walks(tmp_path / "data", False)
-    trainer, _, _, test = built(tmp_path / "data", name)
-    rows = next(iter(test))[0]
-    model = trainer.model.eval()
+def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(name):
+    model, rows = model_and_test_rows(name)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         full, found = model.full_sort_predict(rows).view(len(rows), -1), model.predict(rows)
     assert full.dtype == found.dtype == torch.float32
@@ -165,10 +163,8 @@ def test_scores_are_single_precision_and_full_ranking_agrees_under_bf16(tmp_path
 
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize(("share", "is_equal"), [(0.0, True), (0.5, False)])
-def test_elements_of_vectors_are_missing_in_training_alone(tmp_path, name, share, is_equal):
-    write_walks(tmp_path / "data", False)
-    trainer, _, _, test = built(tmp_path / "data", name, vector_dropout=share)
-    model, rows = trainer.model, next(iter(test))[0]
+def test_elements_of_vectors_are_missing_in_training_alone(name, share, is_equal):
+    model, rows = model_and_test_rows(name, vector_dropout=share)
     with torch.no_grad():
         assert torch.equal(model.train().predict(rows), model.predict(rows)) == is_equal
         assert torch.equal(model.eval().predict(rows), model.predict(rows))
@@ -183,9 +179,9 @@ def test_elements_of_vectors_are_missing_in_training_alone(tmp_path, name, share
         ({"targets_per_prompt": 60}, "targets_per_prompt: 60 is more than the 50 recent events"),
     ],
 )
-def test_what_sequences_cannot_do_is_refused(tmp_path, name, options, part):
-    write_walks(tmp_path / "data", False)
-    given = {**TINY, **MODELS[name], "data_path": str(tmp_path / "data"), **options}
+def test_what_sequences_cannot_do_is_refused(name, options, part):
+    write_walks(Path("data"), False)
+    given = {**TINY, **MODELS[name], "data_path": "data", **options}
     config = Config(get_model(name), "toy", [], given)
     with pytest.raises(UserError) as refused:
         get_model(name).check_config(config)
@@ -193,13 +189,11 @@ def test_what_sequences_cannot_do_is_refused(tmp_path, name, options, part):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_a_history_without_an_event_is_refused(tmp_path, name):
-    write_walks(tmp_path / "data", False)
-    trainer, _, _, test = built(tmp_path / "data", name)
-    rows = next(iter(test))[0]
+def test_a_history_without_an_event_is_refused(name):
+    model, rows = model_and_test_rows(name)
     rows["item_length"][0] = 0
     with pytest.raises(UserError, match="a target has no event before it"):
-        trainer.model.eval().predict(rows)
+        model.predict(rows)
 
 
 def tiny_bert(folder, is_decoder, positions=512):
@@ -217,9 +211,8 @@ def tiny_bert(folder, is_decoder, positions=512):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
-    write_walks(tmp_path / "data", False)
     with pytest.raises(UserError, match="lets events see what comes after them"):
-        built(tmp_path / "data", name, backbone=tiny_bert(tmp_path / "bert", False))
+        built(name, backbone=tiny_bert(tmp_path / "bert", False))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -227,14 +220,13 @@ def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
     "options", [{"tune": "lora"}, {"tune": "all"}, {"tune": "lora", "gradient_checkpointing": True}]
 )
 def test_a_pretrained_backbone_is_trained_saved_and_loaded(tmp_path, name, options):
-    write_walks(tmp_path / "data", True)
     options = {"backbone": tiny_bert(tmp_path / "bert", True), "epochs": 1, **options}
-    trainer, train, valid, test = built(tmp_path / "data", name, **options)
+    trainer, train, valid, test = built(name, signal=True, **options)
     before = {key: weight.detach().clone() for key, weight in trainer.model.trainable_weights().items()}
     trainer.fit(train, valid, show_progress=False)
     weights = trainer.model.trainable_weights()
     assert [key for key, weight in weights.items() if torch.equal(weight, before[key])] == []
-    other, *_ = built(tmp_path / "data", name, **options)
+    other, *_ = built(name, **options)
     rows = next(iter(test))[0]
     with torch.no_grad():
         own = trainer.model.eval().predict(rows)
@@ -243,9 +235,8 @@ def test_a_pretrained_backbone_is_trained_saved_and_loaded(tmp_path, name, optio
 
 
 def test_frozen_items_of_hllm_stay_as_they_are(tmp_path):
-    write_walks(tmp_path / "data", True)
     options = {"backbone": tiny_bert(tmp_path / "bert", True), "epochs": 1, "tune_items": False}
-    trainer, train, valid, _ = built(tmp_path / "data", "HLLM", **options)
+    trainer, train, valid, _ = built("HLLM", signal=True, **options)
     table = trainer.model._item_table().clone()
     trainer.fit(train, valid, show_progress=False)
     assert torch.equal(trainer.model._item_table(), table)
@@ -267,20 +258,19 @@ def test_frozen_items_of_hllm_stay_as_they_are(tmp_path):
     ],
 )
 def test_a_backbone_with_too_few_positions_is_refused(tmp_path, name, options, part):
-    write_walks(tmp_path / "data", False)
-    items = tmp_path / "data" / "toy" / "toy.item"
+    write_walks(Path("data"), False)
+    items = Path("data/toy/toy.item")
     items.write_text(items.read_text().replace("red", "red " * 10))
     bert = tiny_bert(tmp_path / "bert", True, positions=5)
     given = {"backbone": bert, "item_text_labels": False, "MAX_ITEM_LIST_LENGTH": 5, "targets_per_prompt": 2, **options}
     with pytest.raises(UserError, match=part):
-        built(tmp_path / "data", name, **given)
+        built(name, **given)
 
 
 def test_a_backbone_of_just_as_many_positions_as_events_will_do_without_a_summary(tmp_path):
-    write_walks(tmp_path / "data", False)
     bert = tiny_bert(tmp_path / "bert", True, positions=5)
     options = {"backbone": bert, "item_text_labels": False, "MAX_ITEM_LIST_LENGTH": 5, "targets_per_prompt": 2}
     for name in SEQUENCES:
-        trainer, _, _, test = built(tmp_path / "data", name, **options)
+        model, rows = model_and_test_rows(name, **options)
         with torch.no_grad():
-            assert torch.isfinite(trainer.model.eval().predict(next(iter(test))[0])).all()
+            assert torch.isfinite(model.predict(rows)).all()

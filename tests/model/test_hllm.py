@@ -8,7 +8,7 @@ import toy
 
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
-from recbole_llmtrsr.model.vector_sequences import joined
+from recbole_llmtrsr.model.sequence_recommender import joined
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 SMALL = {**toy.SMALL, "targets_per_prompt": 3, "n_shared_negatives": 4, "eval_args": {"mode": "full"}}

@@ -43,33 +43,6 @@ def twelve_items(tmp_path):
     return tmp_path / "data"
 
 
-def scores_of(model, loader):
-    model.eval()
-    with torch.no_grad():
-        return [model.predict(batch[0]) for batch in loader]
-
-
-def test_a_score_does_not_depend_on_batch_mates_padding_or_candidate_order(twelve_items):
-    _, (_, _, test), model = built(twelve_items)
-    rows = next(iter(test))[0]
-    model.eval()
-    with torch.no_grad():
-        together = model.predict(rows)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
-        shuffled = model.predict(rows[order])
-        alone = torch.cat([model.predict(rows[i : i + 1]) for i in range(len(rows))])
-    torch.testing.assert_close(shuffled, together[order], atol=1e-5, rtol=0)
-    torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
-
-
-def test_shared_prefix_and_plain_scores_of_one_model_agree(twelve_items):
-    _, (_, _, test), model = built(twelve_items)
-    assert model.backbone.attention == "flash"
-    shared = torch.cat(scores_of(model, test))
-    model.backbone.attention = "plain"
-    torch.testing.assert_close(torch.cat(scores_of(model, test)), shared, atol=1e-5, rtol=0)
-
-
 def test_full_sort_scores_equal_predict_whatever_the_chunk(twelve_items):
     _, (_, _, test), model = built(twelve_items, max_tokens_per_batch=400)
     rows, history, *_ = next(iter(test))

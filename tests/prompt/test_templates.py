@@ -23,32 +23,19 @@ def test_every_domain_speaks_in_its_own_words():
 
 
 @pytest.mark.parametrize(
-    ("domain", "instruction"),
+    ("domain", "thing", "acted", "act"),
     [
-        (
-            "generic",
-            "Below are a summary of what a user has long been interested in and the items the user chose last."
-            " Weigh both: will the user choose the candidate item next? Answer yes or no.\n",
-        ),
-        (
-            "news",
-            "Below are a summary of what a user has long been interested in and the articles the user read last."
-            " Weigh both: will the user read the candidate article next? Answer yes or no.\n",
-        ),
-        (
-            "products",
-            "Below are a summary of what a user has long been interested in and the products the user bought last."
-            " Weigh both: will the user buy the candidate product next? Answer yes or no.\n",
-        ),
-        (
-            "movies",
-            "Below are a summary of what a user has long been interested in and the movies the user watched last."
-            " Weigh both: will the user watch the candidate movie next? Answer yes or no.\n",
-        ),
+        ("generic", "item", "chose", "choose"),
+        ("news", "article", "read", "read"),
+        ("products", "product", "bought", "buy"),
+        ("movies", "movie", "watched", "watch"),
     ],
 )
-def test_the_instruction_in_full(domain, instruction):
-    assert templates_for(domain).instruction == instruction
+def test_the_instruction_in_full(domain, thing, acted, act):
+    assert templates_for(domain).instruction == (
+        f"Below are a summary of what a user has long been interested in and the {thing}s the user {acted} last."
+        f" Weigh both: will the user {act} the candidate {thing} next? Answer yes or no.\n"
+    )
 
 
 def test_the_other_instructions_in_full():

@@ -62,19 +62,16 @@ def test_a_million_items_have_as_many_places_at_the_border():
     assert sorted(top_items(torch.zeros(1, n), 4, given)[0].tolist()) == sorted(expected[expected > 0][:4].tolist())
 
 
-def test_the_given_items_come_first_in_their_new_order_and_the_others_as_they_were():
-    items, new = torch.tensor([[2, 1, 3]]), torch.tensor([[-1.0, 5.0, 7.0]])
-    assert order(reranked(SCORES, items, new, 1.0)) == [{3}, {1}, {2}, {4}, {5}, {6, 7}]
-
-
-def test_equal_new_scores_stay_equal():
-    items, new = torch.tensor([[2, 1, 3]]), torch.tensor([[5.0, 5.0, 7.0]])
-    assert order(reranked(SCORES, items, new, 1.0)) == [{3}, {1, 2}, {4}, {5}, {6, 7}]
-
-
-def test_without_a_share_of_the_new_scores_the_top_keeps_its_order():
-    items, new = torch.tensor([[2, 1, 4, 3]]), torch.tensor([[5.0, 2.0, 7.0, 1.0]])
-    assert order(reranked(SCORES, items, new, 0.0)) == [{1}, {2}, {3, 4}, {5}, {6, 7}]
+@pytest.mark.parametrize(
+    ("items", "new", "blend", "expected"),
+    [
+        ([2, 1, 3], [-1.0, 5.0, 7.0], 1.0, [{3}, {1}, {2}, {4}, {5}, {6, 7}]),
+        ([2, 1, 3], [5.0, 5.0, 7.0], 1.0, [{3}, {1, 2}, {4}, {5}, {6, 7}]),  # equal new scores stay equal
+        ([2, 1, 4, 3], [5.0, 2.0, 7.0, 1.0], 0.0, [{1}, {2}, {3, 4}, {5}, {6, 7}]),  # none of the new scores
+    ],
+)
+def test_the_given_items_come_first_in_their_new_order_and_the_others_as_they_were(items, new, blend, expected):
+    assert order(reranked(SCORES, torch.tensor([items]), torch.tensor([new]), blend)) == expected
 
 
 def test_a_blend_weighs_standardized_scores():
@@ -128,11 +125,8 @@ def test_recall_at_the_top_is_its_ceiling_whatever_the_re_ranker_says():
 
 def test_differences_below_the_resolution_are_none():
     reranking = Reranking(Constant(SCORES), 2, 8, 0, 2.0**-16)
-    noise = {1: 0.25 + 1e-6, 2: 0.25}
-    assert order(reranking.scores(ROWS, lambda _, items: torch.tensor([[noise[i] for i in items[0].tolist()]])))[0] == {
-        1,
-        2,
-    }
+    found = reranking.scores(ROWS, lambda _, items: torch.where(items == 1, 0.25 + 1e-6, 0.25))
+    assert order(found)[0] == {1, 2}
 
 
 def test_what_is_remembered_is_asked_once():
@@ -158,18 +152,17 @@ def test_more_items_than_there_are_and_nan_are_refused():
         Reranking(Constant(SCORES * float("nan")), 3, 8, 0).top(ROWS)
 
 
-def test_what_is_left_out_takes_no_place_in_the_top_and_keeps_its_place_behind():
-    reranking = Reranking(Constant(SCORES), 2, 8, 0, left_out=lambda ids: (torch.tensor([0]), torch.tensor([1])))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_left_out_takes_no_place_in_the_top_and_keeps_its_place_behind(dtype):
+    left_out = torch.tensor([0]), torch.tensor([1])
+    reranking = Reranking(Constant(SCORES.to(dtype)), 2, 8, 0, left_out=lambda ids: left_out)
     scores, top = reranking.top(ROWS)
-    assert torch.equal(scores, SCORES)
-    assert 2 in top[0].tolist()
-    assert 1 not in top[0].tolist()
-    assert order(reranking.scores(ROWS, lambda _, items: items.float()))[2:] == [
-        {1},
-        ({3, 4} - {*top[0].tolist()}),
-        {5},
-        {6, 7},
-    ]
+    assert torch.equal(scores, SCORES.to(dtype))
+    top = {*top[0].tolist()}
+    assert 2 in top
+    assert 1 not in top
+    found = order(reranking.scores(ROWS, lambda _, items: items.float()))
+    assert found[2:] == [{1}, {3, 4} - top, {5}, {6, 7}]
 
 
 def test_scores_are_remembered_with_the_items_they_are_of():
@@ -189,9 +182,3 @@ def test_scores_are_remembered_with_the_items_they_are_of():
             found = reranking.scores(ROWS, lambda _, items: items.float())
             tops.append(found[0, 1:].topk(3).indices.add(1).tolist())
     assert all(top == sorted(tops[0], reverse=True) for top in tops)
-
-
-def test_double_precision_and_what_is_left_out_go_together():
-    left_out = torch.tensor([0]), torch.tensor([1])
-    reranking = Reranking(Constant(SCORES.double()), 2, 8, 0, left_out=lambda ids: left_out)
-    assert 1 not in reranking.top(ROWS)[1][0].tolist()

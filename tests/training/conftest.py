@@ -25,11 +25,7 @@ _OPTIONS: dict[str, Any] = {
     "eval_batch_size": 64,
     "eval_args": {"mode": "uni3"},
     "candidate_exclusion": "target",
-    "max_prompt_tokens": 400,
-    "builtin_hidden_size": 16,
-    "builtin_n_layers": 1,
-    "builtin_n_heads": 2,
-    "builtin_vocab_size": 400,
+    **toy.SMALL,
     "metrics": ["MRR"],
     "topk": [3],
     "valid_metric": "MRR@3",
@@ -142,9 +138,7 @@ def _outcome(folder: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
         weights = torch.load(result["checkpoint"], weights_only=False)["state_dict"]
         counted = {
-            stage: {
-                name: value for name, value in cost.items() if name in ("passes", "tokens", "histories", "candidates")
-            }
+            stage: {name: cost[name] for name in ("passes", "tokens", "histories", "candidates") if name in cost}
             for stage, cost in result["cost"].items()
             if isinstance(cost, dict)
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +31,36 @@ def run(options: dict[str, Any]) -> Run:
     return run
 
 
+@contextmanager
+def stopped_when(is_time: Callable[[StateFolder, Any], bool]) -> Iterator[None]:
+    """The run within is stopped behind the first state of which this holds."""
+    save = StateFolder.save
+
+    def save_and_stop(self: StateFolder, state: Any) -> bool:
+        done = save(self, state)
+        if is_time(self, state):
+            raise Stopped
+        return done
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(StateFolder, "save", save_and_stop)
+        yield
+
+
+def stopped_in(model: str) -> AbstractContextManager[None]:
+    """Stopped at the first state of a model; of a single one, which is trained in "out"."""
+    return stopped_when(lambda folder, _: folder._folder.parent.name in (model, "out"))
+
+
+def stopped_at(phase: str) -> AbstractContextManager[None]:
+    return stopped_when(lambda _, state: state["phase"] == phase)
+
+
 @pytest.fixture
-def stop_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Stop runs of a model at their first state."""
-
-    def stop_in(model: str) -> Any:
-        save = StateFolder.save
-
-        def save_and_stop(self: StateFolder, state: Any) -> bool:
-            done = save(self, state)
-            if self._folder.parent.name in (model, "out"):  # "out": a single model's
-                raise Stopped
-            return done
-
-        context = monkeypatch.context()
-        context.__enter__().setattr(StateFolder, "save", save_and_stop)
-        return context
-
-    return stop_in
-
-
-@pytest.fixture
-def stopped(run: Run, stop_in: Callable[[str], Any]) -> Path:
+def stopped(run: Run) -> Path:
     """Where SASRec has finished and LLMTRSR has only begun."""
-    context = stop_in("LLMTRSR")
-    with pytest.raises(Stopped):
+    with stopped_in("LLMTRSR"):
         run(result_dir="out")
-    context.__exit__(None, None, None)
     return Path("out")
 
 
@@ -95,13 +98,9 @@ def test_runs_that_have_finished_are_read_and_not_made_again(
     assert json.loads((stopped / "comparison.json").read_text()) == comparison
 
 
-def test_auto_goes_on_where_the_same_options_began(
-    run: Run, stop_in: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = stop_in("LLMTRSR")
-    with pytest.raises(Stopped):
+def test_auto_goes_on_where_the_same_options_began(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stopped_in("LLMTRSR"):
         run(resume="auto")
-    context.__exit__(None, None, None)
     (begun,) = Path("results/runs").iterdir()
     labels = trained(monkeypatch)
     assert run(resume="auto", epochs=2)[1] != begun  # other options: a new run
@@ -156,16 +155,7 @@ def test_data_that_changed_meanwhile_are_refused(run: Run, stopped: Path, file: 
 
 
 def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
-    save = StateFolder.save
-
-    def save_and_stop(self: StateFolder, state: Any) -> bool:
-        done = save(self, state)
-        if state["phase"] == "fitted":
-            raise Stopped
-        return done
-
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
-        patched.setattr(StateFolder, "save", save_and_stop)
+    with stopped_at("fitted"):
         run("LLMTRSR", result_dir="out")
     for path in Path("saved").glob("*.pth"):
         path.unlink()
@@ -177,31 +167,18 @@ def test_a_run_that_keeps_no_checkpoint_is_resumed_too(options: dict[str, Any], 
     given = {**options, "checkpoint_minutes": 0}
     expected, _ = compare(["LLMTRSR"], "toy", config_dict={**given, "result_dir": "whole"}, saved=False)
     for phase in ("step", "fitted"):
-        save = StateFolder.save
-
-        def save_and_stop(self: StateFolder, state: Any, phase: str = phase, save: Any = save) -> bool:
-            done = save(self, state)
-            if state["phase"] == phase:
-                raise Stopped
-            return done
-
-        with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
-            patched.setattr(StateFolder, "save", save_and_stop)
+        with stopped_at(phase):
             compare(["LLMTRSR"], "toy", config_dict={**given, "result_dir": phase}, saved=False)
         found, _ = compare(["LLMTRSR"], "toy", config_dict={**given, "resume": phase}, saved=False)
         assert found[0]["test_result"] == expected[0]["test_result"]
         assert found[0]["train_loss"] == expected[0]["train_loss"]
 
 
-def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(
-    run: Run, stop_in: Callable[[str], Any], outcome: Any
-) -> None:
+def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(run: Run, outcome: Any) -> None:
     (first,), _ = run("LLMTRSR", result_dir="first")
     given = {"epochs": 2, "checkpoint": first["checkpoint"], "result_dir": "out", "summary_store": None}
-    context = stop_in("LLMTRSR")
-    with pytest.raises(Stopped):
+    with stopped_in("LLMTRSR"):
         run("LLMTRSR", **given)
-    context.__exit__(None, None, None)
     run("LLMTRSR", **{**given, "resume": "auto"})
     run("LLMTRSR", **{**given, "result_dir": "whole"})
     assert outcome(Path("out")) == outcome(Path("whole"))
@@ -270,9 +247,7 @@ def test_a_stop_between_the_best_checkpoint_and_its_state_changes_nothing(run: R
     assert outcome(Path("out")) == outcome(Path("whole"))
 
 
-def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(
-    run: Run, stop_in: Callable[[str], Any]
-) -> None:
+def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(run: Run) -> None:
     files = [Path(name) for name in ("notes.tmp", "other/precious.tmp", "LLMTRSR/x.tmp", "training-states/mine.tmp")]
     files += [draft_name(Path("other/result.json"))]  # another command is writing it
     for path in files:
@@ -281,10 +256,8 @@ def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(
     folders = [Path("empty"), Path("SASRec/empty"), Path("LLMTRSR/ablations")]
     for path in folders:
         path.mkdir(parents=True)
-    context = stop_in("LLMTRSR")
-    with pytest.raises(Stopped):
+    with stopped_in("LLMTRSR"):
         run(result_dir=".")
-    context.__exit__(None, None, None)
     debris = draft_name(Path("LLMTRSR/result.json"))
     debris.touch()
     run(resume=".")

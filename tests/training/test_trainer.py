@@ -47,6 +47,12 @@ def both(batches):
     return cat_interactions([batches[0][:4], batches[1][:4], batches[0][4:], batches[1][4:]])
 
 
+def assert_equal_weights(one, other, atol=2e-6, rtol=1e-4):
+    expected = other.model.state_dict()
+    for name, weight in one.model.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], atol=atol, rtol=rtol)
+
+
 def recorded_rates(trainer):
     """A list that fills with the learning rate of every step from now on."""
     rates = []
@@ -78,8 +84,7 @@ def test_two_accumulated_batches_move_the_weights_as_one_batch_of_both():
     halves._train_epoch(batches, 0)
     after = whole.model.state_dict()
     assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
-    for name, weight in halves.model.state_dict().items():
-        torch.testing.assert_close(weight, after[name], atol=1e-6, rtol=1e-4)
+    assert_equal_weights(halves, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +109,7 @@ def test_a_batch_read_one_history_at_a_time_moves_the_weights_as_in_one_pass(opt
     assert parts._train_epoch([batch], 0) == pytest.approx(loss, abs=1e-5)
     after = whole.model.state_dict()
     assert any((after[name] - before[name]).abs().max() > 1e-3 for name in before)
-    for name, weight in parts.model.state_dict().items():
-        torch.testing.assert_close(weight, after[name], atol=2e-6, rtol=1e-4)
+    assert_equal_weights(parts, whole)
 
 
 def small_memory(trainer, n_tokens):
@@ -136,9 +140,7 @@ def test_out_of_memory_halves_the_budget_and_the_step_is_the_same():
     assert little.model.budgets["training"].halved == 1
     assert little.model.meter.totals() == whole.model.meter.totals()  # nothing is counted twice
     assert little.model.budgets["training"].max_tokens == max(passes) // 2
-    after = whole.model.state_dict()
-    for name, weight in little.model.state_dict().items():
-        torch.testing.assert_close(weight, after[name], atol=2e-6, rtol=1e-4)
+    assert_equal_weights(little, whole)
 
 
 def test_a_memory_too_small_for_the_optimizer_ends_the_run_with_the_remedy(monkeypatch):
@@ -278,8 +280,7 @@ def test_gradient_checkpointing_changes_no_step():
     saving, _ = prepared(**PLAIN_SGD, gradient_checkpointing=True)
     plain._train_epoch(batches, 0)
     saving._train_epoch(batches, 0)
-    for name, weight in plain.model.state_dict().items():
-        torch.testing.assert_close(saving.model.state_dict()[name], weight, atol=1e-5, rtol=1e-4)
+    assert_equal_weights(saving, plain, atol=1e-5)
 
 
 def test_a_checkpoint_holds_trainable_weights_and_plain_values_and_restores_them(tmp_path):

@@ -1,6 +1,6 @@
-"""Which blocks of queries and keys meet in shared-prefix rows, found without the N x N mask.
+"""Finds the blocks of queries and keys that interact in shared-prefix rows, without the N x N mask.
 
-A token is told by its history, its slot (a number of its own for every candidate of the batch, -1 for prefixes) and its
+A token is identified by its history, its slot (a number for every candidate of the batch, -1 for prefixes) and its
 position. It sees the keys of its own history that belong to the prefix or to its own slot and do not lie ahead.
 """
 
@@ -17,7 +17,7 @@ PREFIX = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of N tokens. [N] each"""
+    """Labels of N tokens. [N] each"""
 
     history: np.ndarray
     slot: np.ndarray
@@ -25,7 +25,7 @@ class Labels:
 
     @classmethod
     def of(cls, rows: SharedPrefixRows) -> tuple[Labels, Labels]:
-        """Of the queries in the row, and of the keys: those in the row and those kept from another."""
+        """Labels of the queries in the row, and of the keys: those in the row and those kept from another."""
         prefix_lengths = np.array([extent.prefix_length for extent in rows.extents])
         n_slots = np.array([extent.n_slots for extent in rows.extents])
         histories = np.arange(len(rows.extents))

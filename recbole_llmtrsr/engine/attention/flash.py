@@ -2,8 +2,8 @@
 
     out = (1 - w) * out_prefix + w * out_own,   w = sigmoid(lse_own - lse_prefix)
 
-The candidates of a history meet its prefix in one call without a mask and themselves in another, causal one, in which
-each is a row of a batch. No score is ever written to memory, and only the second part is padded.
+The candidates of a history attend to its prefix in one call without a mask and to themselves in another, causal one, in
+which each is a row of a batch. No score is ever written to memory, and only the second part is padded.
 
 The kernel gets half precision as fp32: its gradients of bf16 take several times longer than those of fp32.
 
@@ -26,6 +26,10 @@ from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.attention.terms import States, Terms
 from recbole_llmtrsr.engine.rows import Extent, SharedPrefixRows
 
+# Unlike `scaled_dot_product_attention`, these return the log-sum-exp too. Behind the tensors: dropout, is_causal.
+_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
 
 def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     """Attention of all tokens in the row. [1, N, H, d]
@@ -40,11 +44,6 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
         raise NotImplementedError(f"flash attention in two parts runs on a CPU, not on {states.query.device.type}")
     if not terms.is_plain or states.query.shape[-1] != states.own[1].shape[-1]:
         return split_attention(states, rows, terms)
-    with torch.autocast("cpu", enabled=False):
-        return _merged(states, rows, terms).to(states.query.dtype)
-
-
-def _merged(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     group = states.query.shape[1] // states.own[0].shape[1]
     keys, values = (
         [_ready(x if group == 1 else x.repeat_interleave(group, dim=1)) for x in pair]
@@ -52,15 +51,16 @@ def _merged(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
     )
     ready = States(_ready(states.query), (keys[0], values[0]), (keys[1], values[1]))
     on_prefixes, on_candidates = [], []
-    for extent, prefix_query, own in ready.by_history(rows):
-        if prefix_query.shape[2]:
-            causal = F.scaled_dot_product_attention(prefix_query, *own.prefix, is_causal=True, scale=terms.scaling)
-            on_prefixes.append(causal.transpose(1, 2))
-        if extent.n_slots:
-            grid = _Grid(extent, rows.slots[extent.candidates])
-            out = _Candidates.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
-            on_candidates.append(out.transpose(1, 2))
-    return torch.cat(on_prefixes + on_candidates, dim=1)
+    with torch.autocast("cpu", enabled=False):
+        for extent, prefix_query, own in ready.by_history(rows):
+            if prefix_query.shape[2]:
+                causal = F.scaled_dot_product_attention(prefix_query, *own.prefix, is_causal=True, scale=terms.scaling)
+                on_prefixes.append(causal.transpose(1, 2))
+            if extent.n_slots:
+                grid = _Grid(extent, rows.slots[extent.candidates])
+                out = _Candidates.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
+                on_candidates.append(out.transpose(1, 2))
+    return torch.cat(on_prefixes + on_candidates, dim=1).to(states.query.dtype)
 
 
 class _Grid:
@@ -99,9 +99,9 @@ class _Candidates(torch.autograd.Function):
         scaling: float,
     ) -> Tensor:
         own = [grid.batch(x) for x in (query, own_key, own_value)]
-        out, lse = (grid.tokens(x) for x in _kernel(*own, is_causal=True, scaling=scaling))
+        out, lse = (grid.tokens(x) for x in _kernel(*own, 0.0, True, scale=scaling))
         if prefix_key.shape[2]:
-            on_prefix, lse_prefix = _kernel(query, prefix_key, prefix_value, is_causal=False, scaling=scaling)
+            on_prefix, lse_prefix = _kernel(query, prefix_key, prefix_value, 0.0, False, scale=scaling)
             out = torch.lerp(on_prefix, out, torch.sigmoid(lse - lse_prefix)[..., None].to(out.dtype))
             lse = torch.logaddexp(lse_prefix, lse)
         ctx.save_for_backward(query, prefix_key, prefix_value, own_key, own_value, out, lse)
@@ -115,12 +115,10 @@ class _Candidates(torch.autograd.Function):
         grid: _Grid = ctx.grid
         grad = _ready(grad)
         own = [grid.batch(x) for x in (grad, query, own_key, own_value, out, lse)]
-        grads = [grid.tokens(x) for x in _kernel_backward(*own, is_causal=True, scaling=ctx.scaling)]
+        grads = [grid.tokens(x) for x in _kernel_backward(*own, 0.0, True, scale=ctx.scaling)]
         if not prefix_key.shape[2]:
             return grads[0], None, None, grads[1], grads[2], None, None
-        on_prefix = _kernel_backward(
-            grad, query, prefix_key, prefix_value, out, lse, is_causal=False, scaling=ctx.scaling
-        )
+        on_prefix = _kernel_backward(grad, query, prefix_key, prefix_value, out, lse, 0.0, False, scale=ctx.scaling)
         return grads[0] + on_prefix[0], on_prefix[1], on_prefix[2], grads[1], grads[2], None, None
 
 
@@ -128,28 +126,3 @@ def _ready(x: Tensor) -> Tensor:
     """At least fp32, with the elements of a vector side by side, as the kernel takes for granted without a check."""
     x = x.float() if x.dtype.itemsize < 4 else x
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _kernel(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
-    """Output, and log-sum-exp [.., H, M], which `scaled_dot_product_attention` does not return."""
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, is_causal, scale=scaling
-    )
-    return out, lse
-
-
-def _kernel_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    *,
-    is_causal: bool,
-    scaling: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    grads: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, query, key, value, out, lse, 0.0, is_causal, scale=scaling
-    )
-    return grads

@@ -30,7 +30,9 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
     name = ("flex", terms.window)
     if name not in rows.derived:
         rows.derived[name] = block_mask(rows, terms.window, states.query.device)
-    result: Any = _kernel(states.query.device)(
+    # The log-sum-exp, which sinks need, by PyTorch's newer or older name for it.
+    with_lse = {"return_aux": flex.AuxRequest(lse=True)} if hasattr(flex, "AuxRequest") else {"return_lse": True}
+    result: Any = _kernel(states.query.device.type)(
         states.query,
         key,
         value,
@@ -38,7 +40,7 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
         block_mask=rows.derived[name],
         scale=terms.scaling,
         enable_gqa=states.query.shape[1] != key.shape[1],
-        **({} if terms.sinks is None else _with_lse()),
+        **({} if terms.sinks is None else with_lse),
     )
     if terms.sinks is None:
         return result.transpose(1, 2)  # type: ignore[no-any-return]
@@ -71,7 +73,7 @@ def block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device)
 
 
 def _listed(blocks: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How many key blocks each query block meets [1, 1, Q], and which, these first [1, 1, Q, K]."""
+    """The number of key blocks of each query block [1, 1, Q], and their indices, listed first [1, 1, Q, K]."""
     order = np.argsort(~blocks, axis=1, kind="stable")
     return _on(blocks.sum(1), device)[None, None], _on(order, device)[None, None]
 
@@ -87,18 +89,7 @@ def _squash(softcap: float) -> Callable[..., Tensor]:
     return squashed
 
 
-def _with_lse() -> dict[str, Any]:
-    """Asks for the log-sum-exp, by PyTorch's newer or older name for it."""
-    if hasattr(flex, "AuxRequest"):
-        return {"return_aux": flex.AuxRequest(lse=True)}
-    return {"return_lse": True}
-
-
 @cache
-def _fused() -> Any:
-    return torch.compile(flex.flex_attention, dynamic=True)
-
-
-def _kernel(device: torch.device) -> Callable[..., Any]:
+def _kernel(device_type: str) -> Any:
     """The fused kernel on a GPU; elsewhere the same arithmetic unfused, which holds all scores at once."""
-    return _fused() if device.type == "cuda" else flex.flex_attention
+    return torch.compile(flex.flex_attention, dynamic=True) if device_type == "cuda" else flex.flex_attention

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
@@ -23,7 +24,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from recbole_llmtrsr.engine.attention.flash import flash_attention
 from recbole_llmtrsr.engine.attention.flex import flex_shared_prefix
-from recbole_llmtrsr.engine.attention.ordinary import ordinary_attention
 from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.attention.terms import States, Terms
 from recbole_llmtrsr.engine.rows import KeysAndValues, SharedPrefixRows
@@ -43,7 +43,7 @@ def backends_for(device: torch.device) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PrefixAttention:
-    """What shared-prefix attention needs to know beyond queries, keys and values."""
+    """The layout and the back-end, which shared-prefix attention needs beyond queries, keys and values."""
 
     rows: SharedPrefixRows
     backend: str
@@ -79,14 +79,12 @@ def shared_prefix_attention(
         [1, N, H, d_v], and None in place of attention weights.
 
     Raises:
-        NotImplementedError: the backbone asks for something that this attention does not compute.
+        NotImplementedError: the backbone passes an argument that this attention does not compute.
     """
     if shared_prefix is None:
         if softcap is not None or s_aux is not None:
             scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-            return ordinary_attention(
-                query, key, value, attention_mask, scaling=scaling, dropout=dropout, softcap=softcap, sinks=s_aux
-            ), None
+            return _ordinary(query, key, value, attention_mask, scaling, dropout, softcap, s_aux), None
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
         )
@@ -109,6 +107,39 @@ def shared_prefix_attention(
     )
     states = States(query, prefix, (key[:, :, n:], value[:, :, n:]))
     return BACKENDS[shared_prefix.backend](states, rows, terms), None
+
+
+def _ordinary(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """softmax(cap(q k^T * scaling) + mask, sinks) v: attention over ordinary rows with what PyTorch's lacks.
+
+    Args:
+        mask: [B, 1, T, S], True where visible; None is causal, with the last query at the last key.
+    """
+    group = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    scores = (query @ key.transpose(-1, -2) * scaling).float()
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        n_queries, n_keys = scores.shape[-2:]
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
+    # Not -inf: a row of padding may see nothing at all.
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    if sinks is not None:
+        sink = sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+        weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    else:
+        weights = scores.softmax(dim=-1)
+    return (F.dropout(weights.to(value.dtype), dropout) @ value).transpose(1, 2)
 
 
 def _refuse_unsupported(module: nn.Module, query: Tensor, key: Tensor, kwargs: Mapping[str, Any]) -> None:

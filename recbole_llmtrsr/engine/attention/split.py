@@ -44,16 +44,7 @@ def _grid(x: Tensor, slots: Tensor | None, shape: tuple[int, int]) -> Tensor:
 
 
 def _slots(query: Tensor, shared: KeysAndValues, own: KeysAndValues, terms: Terms) -> Tensor:
-    """Slots on shared keys and their own.
-
-    Args:
-        query: [H, C, c, d].
-        shared: [H_kv, P, d] each.
-        own: [H_kv, C, c, d] each.
-
-    Returns:
-        [H, C, c, d_v].
-    """
+    """Attention of slots [H, C, c, d] to shared keys [H_kv, P, d] and their own [H_kv, C, c, d]. [H, C, c, d_v]"""
     n_kv, n_slots, width, _ = own[0].shape
     group, n_shared = len(query) // n_kv, shared[0].shape[1]
     hidden = _hidden(n_shared, width, terms.window, query.device)
@@ -95,9 +86,8 @@ def _few_heads(
 
 
 def _hidden(n_shared: int, width: int, window: int | None, device: torch.device) -> Tensor:
-    """Which keys a token of a slot does not see: first the shared ones, then its own. bool [c, P + c]"""
+    """Keys that a token of a slot does not see: first the shared ones, then its own. bool [c, P + c]"""
     offset = torch.arange(width, device=device)[:, None]
-    distance = torch.cat(
-        [n_shared + offset - torch.arange(n_shared, device=device), offset - offset.T], dim=1
-    )  # in positions, from key to token
+    to_shared = n_shared + offset - torch.arange(n_shared, device=device)
+    distance = torch.cat([to_shared, offset - offset.T], dim=1)  # in positions, from key to token
     return (distance < 0) | (distance >= window) if window is not None else distance < 0

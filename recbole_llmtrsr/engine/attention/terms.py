@@ -1,4 +1,4 @@
-"""What one attention layer is asked to compute."""
+"""The input of one attention layer: how it weighs keys, and its queries, keys and values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Terms:
 
     @property
     def is_plain(self) -> bool:
-        """Nothing but a softmax over scaled scores."""
+        """Whether the layer computes nothing but a softmax over scaled scores."""
         return not self.dropout and self.window is None and self.softcap is None and self.sinks is None
 
 

@@ -1,4 +1,4 @@
-"""HLLM: one language model makes a vector of every item text, another reads a user's vectors and says the next."""
+"""HLLM: one language model embeds every item text, another reads a user's item vectors and predicts the next."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from recbole_llmtrsr.model.sequence_recommender import (
     check_reads_vectors,
     exact_product,
     freeze_unread,
+    read_vectors,
 )
-from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_TEMPERATURE = 0.05
 _LEAST_TEMPERATURE = 0.01
@@ -40,10 +40,6 @@ class HLLM(SequenceRecommender):
 
     The item model reads each text once for all users; the user model reads vectors, one for each event (and one of the
     preference summary before them, where there is one), so full ranking is one pass and one matrix product.
-
-    Args:
-        config: our Config.
-        dataset: an LLMTRSRDataset, of the training rows.
 
     Attributes:
         items: the item model; its language model is `backbone`.
@@ -64,16 +60,12 @@ class HLLM(SequenceRecommender):
     score_resolution = 2.0**-20  # cosines of one text are equal, however their products were rounded
 
     def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
-        self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
-        self.window = self.window_of(config)
         texts = [dataset.item(i).line for i in range(dataset.item_num)]
         seen = [*texts, *dataset.summary_sample()]
         self.backbone = make_backbone(settings, lambda: seen, self.device, config["seed"])
         self.user = make_backbone(settings, lambda: seen, self.device, config["seed"] + 1)
-        self._with_summary = settings.summary.summary != "none"
-        self._max_summary_tokens = settings.prompt.max_summary_tokens
         check_reads_vectors(self.user, self.window + self._with_summary)
         self.items_change = settings.items.tune_items
         choose_weights(self.user, settings)
@@ -93,7 +85,6 @@ class HLLM(SequenceRecommender):
         self._budget = TokenBudget(settings.backbone.max_tokens_per_batch, self.device, "evaluation")
         self._folder = Path(settings.text.vector_dir).expanduser() if dataset.item_num > LARGE_CATALOGUE else None
         self._show_progress = bool(config["show_progress"])
-        self._summary = dataset.summary
         self._table: Tensor | None = None
         if settings.backbone.gradient_checkpointing:
             for model in (self.backbone, self.user) if self.items_change else (self.user,):
@@ -104,7 +95,7 @@ class HLLM(SequenceRecommender):
         """Refuse options that this model cannot work with, before any work is done.
 
         Raises:
-            UserError: frozen items of a backbone that knows nothing, or what every model of sequences refuses.
+            UserError: frozen items of an untrained backbone, or what every sequence model refuses.
         """
         super().check_config(config)
         if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:
@@ -114,7 +105,7 @@ class HLLM(SequenceRecommender):
             )
 
     def train(self, mode: bool = True) -> HLLM:
-        """Vectors of items last until the weights change."""
+        """Set the mode; training drops the table of item vectors, which its steps change."""
         if mode:
             self._forget()
         return super().train(mode)
@@ -195,7 +186,7 @@ class HLLM(SequenceRecommender):
         return self._table
 
     def _forget(self) -> None:
-        """Make the vectors of items anew when they are asked for, if training changes them."""
+        """Drop the table of item vectors if training changes them; the next use makes it anew."""
         if self.items_change and self._table is not None:
             self._table = None
             self.items.remove_file()

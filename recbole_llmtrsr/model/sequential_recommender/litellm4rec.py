@@ -11,6 +11,7 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.train_sequences import TARGETS
+from recbole_llmtrsr.engine.rows import pad_right
 from recbole_llmtrsr.llm.make_backbone import choose_weights, make_backbone
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
@@ -19,8 +20,8 @@ from recbole_llmtrsr.model.sequence_recommender import (
     check_reads_vectors,
     exact_product,
     freeze_unread,
+    read_vectors,
 )
-from recbole_llmtrsr.model.vector_sequences import read_vectors
 
 _FIRST_DEVIATION = 0.02
 
@@ -30,10 +31,6 @@ class LiteLLM4Rec(SequenceRecommender):
 
     The language model reads the preference summary's tokens and then the recent items, each as one vector, so that an
     item takes one position and not as many as its text has tokens.
-
-    Args:
-        config: our Config.
-        dataset: an LLMTRSRDataset, of the training rows.
 
     Attributes:
         item_embedding: vectors of items, as they are read and as they are projected on.
@@ -50,20 +47,15 @@ class LiteLLM4Rec(SequenceRecommender):
     """
 
     def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
-        self.check_config(config)
         super().__init__(config, dataset)
         settings = config.settings
-        self.window = self.window_of(config)
         texts = [dataset.item(i).line for i in range(dataset.item_num)]
-        self.backbone = make_backbone(
-            settings, lambda: [*texts, *dataset.summary_sample()], self.device, config["seed"]
-        )
+        seen = [*texts, *dataset.summary_sample()]
+        self.backbone = make_backbone(settings, lambda: seen, self.device, config["seed"])
         self._plain_text = PlainText(self.backbone.tokenizer)
-        self._with_summary = settings.summary.summary != "none"
-        self._max_summary_tokens = settings.prompt.max_summary_tokens
         check_reads_vectors(self.backbone, self.window + (self._max_summary_tokens if self._with_summary else 0))
         choose_weights(self.backbone, settings)
-        freeze_unread(self.backbone, reads_tokens=settings.summary.summary != "none")
+        freeze_unread(self.backbone, reads_tokens=self._with_summary)
         if settings.backbone.gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
         width = int(self.backbone.config.hidden_size)
@@ -72,7 +64,6 @@ class LiteLLM4Rec(SequenceRecommender):
         initialise_items(self, item_vectors(config, dataset, "text_encoder"), frozen=False)
         self.entry = nn.LayerNorm(width)
         self.dropout = nn.Dropout(settings.items.vector_dropout)
-        self._summary = dataset.summary
 
     @classmethod
     def window_of(cls, config: Config) -> int:
@@ -111,11 +102,8 @@ class LiteLLM4Rec(SequenceRecommender):
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
             rows = [ids[: self._max_summary_tokens] for ids in self._plain_text.ids(texts)]
-        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        mask = torch.zeros_like(ids, dtype=torch.bool)
-        for row, own in enumerate(rows):
-            ids[row, : len(own)] = torch.tensor(own, dtype=torch.long)
-            mask[row, : len(own)] = True
+        ids, lengths = (torch.from_numpy(part) for part in pad_right(rows, 0))
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
         embedding = self.backbone.transformer.get_input_embeddings()
         return embedding(ids.to(self.device)), mask.to(self.device)
 

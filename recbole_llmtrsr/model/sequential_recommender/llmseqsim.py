@@ -17,9 +17,7 @@ from recbole_llmtrsr.model.item_vectors import item_vectors
 class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
     """Ranks items by the cosine between their text vectors and the mean of those of the recent items.
 
-    Args:
-        config: our Config; ``text_encoder`` makes the vectors, ``n_recent_items`` are averaged.
-        dataset: sequential, of a data set with item texts.
+    The option ``text_encoder`` names what makes the vectors, ``n_recent_items`` how many are averaged.
 
     Source:
         Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLMSeqSim.

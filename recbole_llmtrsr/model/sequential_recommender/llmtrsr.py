@@ -33,32 +33,28 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 
 class Reranker(Protocol):
-    """How full ranking retrieves first."""
+    """Retrieves candidates before full ranking."""
 
     def scores(self, interaction: Interaction, rank: Callable[[list[int], Tensor], Tensor]) -> Tensor:
-        """The order of the catalogue, as scores, of which `rank` gives those of some items. fp32 [B, n_items]"""
+        """The order of the catalogue, as scores; `rank` scores the retrieved items. fp32 [B, n_items]"""
 
 
 class LLMTRSR(LanguageModelRecommender):
     """Ranks candidates by P(yes) at the answer slot.
 
-    Args:
-        config: our Config.
-        dataset: an LLMTRSRDataset that holds the summaries.
-
     Attributes:
         reads_candidates: full ranking costs a prompt for each item.
         score_resolution: scores that differ by less may differ by the engine's rounding alone (other batch mates,
             another back-end); the evaluation takes them as equal.
-        meter: what it read so far, by stage ('train', 'evaluation').
+        meter: counts what it read so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
         reranking: how full ranking retrieves first, from `rerank_with`; None scores every item.
-        values: what log-odds stand for where labels are predicted; leaves them as they are in rankings.
-        attention_refused: why attention back-ends faster than the one in use are not, by name.
+        values: turns log-odds into predicted labels; leaves them as they are in rankings.
+        attention_refused: reasons against attention back-ends faster than the one in use, by name.
 
     Source:
         the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
-        history (``loss_on``, ``objective``), each target with the negatives; a prompt may be asked about several
+        history (``loss_on``, ``objective``), each target with the negatives; a prompt may hold several
         targets (``targets_per_prompt``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
     """
 
@@ -128,10 +124,10 @@ class LLMTRSR(LanguageModelRecommender):
     def reading(
         self, prompts: PromptBuilder, summary: Callable[[int], str], history: Callable[[int], Sequence[int]]
     ) -> Iterator[None]:
-        """Read other prompts for a while, without counting it as the model's work.
+        """A context in which the model reads other prompts, which do not count as its work.
 
         Args:
-            prompts: makes them, and has made none of other summaries or histories before.
+            prompts: makes them; it has made none of other summaries or histories before.
             summary: preference summary of a history id.
             history: item ids of a history id, oldest first.
         """
@@ -147,11 +143,7 @@ class LLMTRSR(LanguageModelRecommender):
             self.meter.back_to(mark)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Loss of a batch of labelled rows; the rows of one history form one prompt.
-
-        Returns:
-            loss, shape [].
-        """
+        """Loss of a batch of labelled rows; the rows of one history form one prompt. []"""
         rows = self._grouped(interaction)
         labels = rows.table(interaction[self.label_field].float().cpu())  # [B, C]
         if self.settings.training.loss_on == "full":
@@ -161,12 +153,10 @@ class LLMTRSR(LanguageModelRecommender):
             return loss
         scores = scores_with_gradients(self.backbone, rows.prompts, self.yes_id, self.no_id)  # [B, C]
         self._count("train", rows.prompts)
-        labels = labels.to(scores.device)
+        labels, real = labels.to(scores.device), scores != float("-inf")  # nan is real, and seen
         if self.settings.training.objective == "regression":
-            real = scores != float("-inf")
             return F.mse_loss(self.values(scores[real]), labels[real])
         if self.settings.training.objective == "pointwise":
-            real = scores != float("-inf")  # nan is real, and seen
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
         # Each target against the negatives alone: those of one history do not compete with each other.
         history, slot = torch.nonzero(labels > 0, as_tuple=True)  # [n_targets]
@@ -179,8 +169,7 @@ class LLMTRSR(LanguageModelRecommender):
         """Parts of a training batch that fit the budget; a history is never divided.
 
         Args:
-            interaction: the batch.
-            n_shards: so many shards take the parts in turn, as like in size as they can be.
+            n_shards: number of shards that take the parts in turn; these are of nearly the same size.
 
         Returns:
             each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
@@ -196,11 +185,7 @@ class LLMTRSR(LanguageModelRecommender):
         return [(GroupedInteraction(interaction[own], one), share) for (own, one), share in zip(divided, shares)]
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Learn that the parts of these batches were too large.
-
-        Raises:
-            UserError: each was a single history.
-        """
+        """Halve the training budget: the parts of these batches were too large; a UserError if of single histories."""
         sizes = [self._sizes(self._grouped(interaction).prompts) for interaction in interactions]
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
@@ -217,12 +202,10 @@ class LLMTRSR(LanguageModelRecommender):
         """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
         if self.reranking is not None:
             return self.reranking.scores(interaction, self.rank).view(-1)
-        history_ids = _history_ids(interaction).tolist()
+        prefixes = [self._prefix(i) for i in _history_ids(interaction).tolist()]
         items = [self.prompts.candidate(item) for item in range(1, self.n_items)]  # 0 is the padding
-        scores = torch.full((len(history_ids), self.n_items), float("-inf"), device=self.device)
-        prefixes = [self._prefix(i) for i in history_ids]
-        scores[:, 1:] = self.log_odds(GroupedPrompts(prefixes, [items] * len(history_ids)))
-        return scores.view(-1)
+        scores = self.log_odds(GroupedPrompts(prefixes, [items] * len(prefixes)))
+        return F.pad(scores, (1, 0), value=float("-inf")).view(-1)
 
     def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
         """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
@@ -236,7 +219,7 @@ class LLMTRSR(LanguageModelRecommender):
         return scores
 
     def _sizes(self, prompts: GroupedPrompts) -> list[int]:
-        """Tokens that each history takes in training; rows apart are all padded to the longest of the batch."""
+        """Tokens that each history takes in training; separate rows are all padded to the longest of the batch."""
         if not self.backbone.is_unpacked:
             return prompts.sizes(rows_apart=False)
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prompts.prefixes, prompts.candidates))
@@ -247,7 +230,7 @@ class LLMTRSR(LanguageModelRecommender):
         self._count("train", self._grouped(interaction).prompts)
 
     def _n_terms(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
-        """Of how many terms of the mean loss a history makes."""
+        """Terms of the mean loss that a history contributes."""
         if self.settings.training.loss_on == "full":
             return sum(len(prefix) + len(section) for section in candidates)
         return 1 if self.settings.training.objective == "listwise" else len(candidates)
