@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from recbole_llmtrsr import Recommender
+from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.quick_start import compare, load_data_and_model
 
 FIXTURE = Path(__file__).parent / "fixtures" / "before_the_house"
@@ -67,11 +68,19 @@ def test_a_run_and_its_checkpoint_give_the_scores_of_then():
     )
 
 
+def test_a_run_that_was_resumed_by_todays_version_is_loaded_with_the_checkpoint_of_then():
+    """Stopped behind its last checkpoint: result.json has the names of today, the checkpoint those of before."""
+    path = Path("finished/LLMTRSR/result.json")
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "options": current_options(result["options"])}))
+    assert Recommender.load("finished/LLMTRSR").history("u3") == ["i9", "i4", "i11", "i4", "i12", "i6"]
+
+
 def test_a_checkpoint_of_one_of_recboles_models_gives_the_scores_of_then():
     from recbole.utils.case_study import full_sort_topk
 
     (file,) = Path("saved").glob("SASRec-*.pth")
-    options = {"eval_args": {"mode": "full"}}
+    options = {"eval_args": {"mode": "full"}, "rank_history": "auto"}
     _, model, dataset, _, _, test = load_data_and_model(str(file), options)
     scores, items = full_sort_topk(dataset.token2id("user_id", ["u0", "u3"]), model, test, k=3)
     assert dataset.id2token("item_id", items).tolist() == [["i10", "i12", "i2"], ["i6", "i0", "i5"]]

@@ -22,7 +22,7 @@ from recbole.utils import ModelType
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.checks import faults_of_candidates, faults_of_evaluation, faults_of_keys, faults_of_prefixes
 from recbole_llmtrsr.config.metric_names import register_metrics
-from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_host_options, faults_of_kinds
+from recbole_llmtrsr.config.recbole_options import WITHOUT_EFFECT, faults_of_kinds, faults_of_recbole_options
 from recbole_llmtrsr.config.renamed_options import accepted_options, current_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
 from recbole_llmtrsr.config.sources import (
@@ -162,7 +162,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._check_names()
         without_ours = {name: value for name, value in self.internal_config_dict.items() if name not in OPTION_NAMES}
         _refuse(
-            [*faults_of_host_options(final, self._given, has_input_type), *faults_of_kinds(self._given, without_ours)]
+            [
+                *faults_of_recbole_options(final, self._given, has_input_type),
+                *faults_of_kinds(self._given, without_ours),
+            ]
         )
         return final
 

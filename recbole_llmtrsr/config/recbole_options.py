@@ -167,7 +167,9 @@ WITHOUT_EFFECT: Mapping[str, str] = {
 }
 
 
-def faults_of_host_options(options: Mapping[str, Any], given: Mapping[str, Any], has_input_type: bool) -> Iterator[str]:
+def faults_of_recbole_options(
+    options: Mapping[str, Any], given: Mapping[str, Any], has_input_type: bool
+) -> Iterator[str]:
     """Values of RecBole's options that it would refuse late, replace by a default, or leave without effect.
 
     Args:

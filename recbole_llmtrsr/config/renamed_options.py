@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_llmtrsr.errors import UserError
 
-_OPPOSITE = {"yes": "no", "no": "yes", True: "no", False: "yes"}
+_OPPOSITE = {"auto": "auto", "yes": "no", "no": "yes", True: "no", False: "yes"}
 RENAMED = {
     "keep_checkpoints": "keep_states",
     "probe": "ablations",
@@ -30,13 +30,17 @@ def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as a user gave them, under the names of today; earlier names are warned of.
 
     Raises:
-        UserError: an option is given under both names.
+        UserError: an option is given under both names, or an option that is now its opposite has an unknown value.
     """
     current = current_options(options)
     for name, value in options.items():
         new, accepted = _renamed(name, value)
         if new == name:
             continue
+        if _is_turned(name) and not (isinstance(value, str | bool) and value in _OPPOSITE):
+            raise UserError(
+                f"{name} must be auto, yes or no, got {value!r}; it is now called {new}, whose yes is the no of {name}"
+            )
         if new in options:
             raise UserError(f"{name} is the earlier name of {new}, and both are given: keep {new}")
         getLogger().warning(
@@ -47,6 +51,9 @@ def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(name: str, value: Any) -> tuple[str, Any]:
     prefix, dot, own = name.rpartition(".")
-    if own == "rank_history" and isinstance(value, str | bool):
-        value = _OPPOSITE.get(value, value)
-    return f"{prefix}{dot}{RENAMED.get(own, own)}", value
+    turned = _OPPOSITE.get(value, value) if _is_turned(name) and isinstance(value, str | bool) else value
+    return f"{prefix}{dot}{RENAMED.get(own, own)}", turned
+
+
+def _is_turned(name: str) -> bool:
+    return name.rpartition(".")[2] == "rank_history"

@@ -21,6 +21,7 @@ from recbole_llmtrsr.config.options import (
     TextVectorSettings,
     TrainingSettings,
 )
+from recbole_llmtrsr.config.renamed_options import RENAMED
 from recbole_llmtrsr.errors import UserError, did_you_mean
 
 # Fields of a request that the plugin fills in, and what sets them.
@@ -94,11 +95,13 @@ def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str
         faults (a near miss of a real option, with that option) and names that resemble nothing.
     """
     faults, strangers = [], []
-    candidates = [*OPTION_NAMES, *sorted(known)]
+    candidates = [*OPTION_NAMES, *RENAMED, *sorted(known)]
     for name in names:
         if name in known or name in OPTION_NAMES:
             continue
         if hint := did_you_mean(name, candidates, cutoff=0.75):
+            for before, now in RENAMED.items():
+                hint = hint.replace(f"'{before}'", f"'{now}' (formerly {before})")
             faults.append(f"option '{name}' does not exist{hint}")
         else:
             strangers.append(name)

@@ -104,7 +104,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         return [self._summaries[i] for i in ids[:: max(1, -(-len(ids) // n))]]
 
 
-def load_dataset(dataset_class: type[Dataset], config: Config) -> Any:
+def load_dataset(dataset_class: type[Dataset], config: Config) -> Dataset:
     """Read and filter a data set.
 
     Raises:

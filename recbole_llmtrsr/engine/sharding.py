@@ -98,7 +98,7 @@ class WeightDivider:
         )
 
 
-def hide_divided_weights(model: nn.Module) -> None:
+def hide_sharded_weights(model: nn.Module) -> None:
     """Let DistributedDataParallel ignore divided weights: they have no gradients."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
         model, list(_divided(model))

@@ -38,7 +38,7 @@ from recbole_llmtrsr.training.state_folder import StateFolder
 STATES = "training-states"  # below the run's folder, removed once it has finished
 
 
-def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Any:
+def make_trainer(config: Config, data: RunData, costs: StageCosts, reranking: Reranking | None) -> Trainer:
     """The trainer with its model, which ranks ties by expectation and is metered.
 
     Raises:

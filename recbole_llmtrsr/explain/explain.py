@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import SequentialRecommender
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.settings import Settings
@@ -37,7 +38,7 @@ class Summaries(Protocol):
 class Trained(Protocol):
     """A trainer whose language model is ready."""
 
-    model: Any
+    model: SequentialRecommender
     accelerator: Accelerator
 
 

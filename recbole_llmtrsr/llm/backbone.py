@@ -7,11 +7,11 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from recbole_llmtrsr.llm.loading.quantized import keep_activations, quantized_loading
 from recbole_llmtrsr.llm.loading.source import ModelSource
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
         return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm  # type: ignore
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PretrainedConfig:
         """The configuration of the language model, also if it is part of a multimodal one."""
         return self.transformer.config.get_text_config()
 

@@ -52,7 +52,7 @@ class Recommender:
         self._users = KnownUsers(dataset, run.test)
         self._parser = QueryParser(dataset.item_text, dataset.item_tokens, dataset.iid_field, self._users)
         self._summaries = SummaryService(run.config, dataset)
-        self._search = Search(run.config, run.test, model.reranking, most_prompts)
+        self._search = Search(run.config, run.test, run.reranking, most_prompts)
 
     @classmethod
     def load(

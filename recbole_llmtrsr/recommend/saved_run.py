@@ -17,9 +17,10 @@ from recbole.utils import init_seed
 from recbole_llmtrsr.config.candidate_modes import candidate_mode
 from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.config.option_kinds import options_of
+from recbole_llmtrsr.config.renamed_options import current_options
 from recbole_llmtrsr.data.candidates.given import given
 from recbole_llmtrsr.data.candidates.split_rows import SplitRows
-from recbole_llmtrsr.data.dataset import load_dataset
+from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.identity import differences, identity
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files, file_digests
@@ -31,6 +32,7 @@ from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.recommend.run_options import PLACES, check_named, check_summarizer, read_options
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
+from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
 from recbole_llmtrsr.summarizer.writers.make_writer import FILE
@@ -49,14 +51,16 @@ class SavedRun:
         config: its options.
         dataset: its data before the split.
         test: the rows of its test split that were ranked.
-        model: in evaluation mode, with the weights that were tested and the ``reranking`` of the run.
+        model: in evaluation mode, with the weights that were tested.
+        reranking: how it retrieves first; None scores every item.
     """
 
     label: str
-    config: Any
-    dataset: Any
-    test: Any
-    model: Any
+    config: SavedConfig
+    dataset: LLMTRSRDataset
+    test: Dataset
+    model: LLMTRSR
+    reranking: Reranking | None
 
 
 def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> SavedRun:
@@ -100,7 +104,7 @@ def _loaded(
             f"checkpoint {file} is of a {saved['config']['model']}, the run in {folder} of a {result['model']}: give"
             " the checkpoint that this run saved"
         )
-    _check_same_run(file, folder, saved["config"], result)
+    _check_same_run(file, folder, current_options(saved["config"]), result)
     config = _config(model_class, result, saved, file, options)
     check_dataset_files(config)
     init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
@@ -119,7 +123,7 @@ def _loaded(
     model.rerank_with(reranking)
     model.to(config["device"]).eval().requires_grad_(False)
     label = str(result.get("label", result["model"]))
-    return SavedRun(label, config, dataset, _tested(config, test), model)
+    return SavedRun(label, config, dataset, _tested(config, test), model, reranking)
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
@@ -130,15 +134,16 @@ def _read_result(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no {RESULT}, so it is no run: {remedy}")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return {**result, "model": str(result["model"]), "dataset": str(result["dataset"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        options = current_options(result.get("options", {}))
+        return {**result, "model": str(result["model"]), "dataset": str(result["dataset"]), "options": options}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}): give the folder of a run as it was left"
         ) from error
 
 
-def _model_class(folder: Path, result: Mapping[str, Any]) -> Any:
-    model_class: Any = get_model(result["model"])
+def _model_class(folder: Path, result: Mapping[str, Any]) -> type[LLMTRSR]:
+    model_class: type[LLMTRSR] = get_model(result["model"])
     if not reads_candidates(model_class):
         able = [name for name, one in MODELS.items() if reads_candidates(one)]
         raise UserError(
@@ -191,7 +196,7 @@ def _config(
 
 def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Refuse the checkpoint of another run of the same model."""
-    of_result = result.get("options", {})
+    of_result = result["options"]
     compared = sorted(set(of_result) - set(options_of("free")))
     other = [name for name in compared if of_result[name] != saved.get(name)]
     if other:
@@ -201,7 +206,7 @@ def _check_same_run(file: Path, folder: Path, saved: Mapping[str, Any], result: 
         )
 
 
-def _tested(config: Config, test: Dataset) -> Any:
+def _tested(config: Config, test: Dataset) -> Dataset:
     """The rows of the test that were ranked: of an impression the first click alone."""
     mode = candidate_mode(config["eval_args"]["mode"]["test"])
     if mode is None or mode.kind != "impressions":

@@ -9,6 +9,7 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_llmtrsr.config.config import SavedConfig
+from recbole_llmtrsr.config.renamed_options import accepted_options
 from recbole_llmtrsr.data.identity import differences
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files
 from recbole_llmtrsr.errors import UserError
@@ -52,7 +53,7 @@ def load_data_and_model(
     Raises:
         UserError: no checkpoint of such a model, other data than it was trained on, or an option that may not differ.
     """
-    file, given = Path(model_file), dict(options or {})
+    file, given = Path(model_file), accepted_options(options or {})
     if others := sorted(set(given) - set(_MAY_DIFFER)):
         raise UserError(f"options {', '.join(others)} are the run's: only {', '.join(_MAY_DIFFER)} can differ")
     with trusting_checkpoints(given.get("trust_checkpoint") is True), undisturbed_randomness():

@@ -50,7 +50,11 @@ class TrainedRetriever:
 
 
 def trained_retriever(
-    path: Path, config: Config, dataset: Dataset, get_model: Callable[[str], Any], get_dataset: Callable[[Any], Any]
+    path: Path,
+    config: Config,
+    dataset: Dataset,
+    get_model: Callable[[str], type[AbstractRecommender]],
+    get_dataset: Callable[[type[AbstractRecommender]], type[Dataset]],
 ) -> TrainedRetriever:
     """Load a checkpoint that a run of RecBole's model saved here.
 

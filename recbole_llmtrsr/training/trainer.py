@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from accelerate.utils.memory import should_reduce_batch_size
 from recbole.data.dataloader import FullSortEvalDataLoader
@@ -21,12 +22,13 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from transformers import get_scheduler
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
-from recbole_llmtrsr.engine.sharding import hide_divided_weights
+from recbole_llmtrsr.engine.sharding import hide_sharded_weights
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.make_backbone import backbone_digest, weights_dtype
 from recbole_llmtrsr.runtime import processes
@@ -47,7 +49,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     """
 
     saved_model_file: str
-    optimizer: Any
+    optimizer: AcceleratedOptimizer
 
     def __init__(self, config: Config, model: SequentialRecommender) -> None:
         self._settings = config.settings.training
@@ -77,7 +79,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         if processes.count() == 1:
             return prepared
         if model.backbone.is_divided:
-            hide_divided_weights(prepared)
+            hide_sharded_weights(prepared)
         return DistributedDataParallel(prepared, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
@@ -92,7 +94,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Restore what `schedule_state()` returned, once the next epoch makes the schedule."""
         self._scheduler_state = state
 
-    def _build_optimizer(self, **kwargs: object) -> Any:
+    def _build_optimizer(self, **kwargs: object) -> torch.optim.Optimizer:
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
         if self.learner.lower() in ("adam", "adamw"):
             kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
@@ -227,7 +229,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 " size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
             ) from error
 
-    def _schedule(self, steps_per_epoch: int) -> Any:
+    def _schedule(self, steps_per_epoch: int) -> LRScheduler:
         """The schedule over all epochs; made at the first epoch, when their length is known."""
         if self._scheduler is None:
             steps = steps_per_epoch * self.epochs

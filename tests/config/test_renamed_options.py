@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from recbole_llmtrsr.config.config import Config
-from recbole_llmtrsr.config.renamed_options import RENAMED
-from recbole_llmtrsr.config.settings import OPTION_NAMES
+from recbole_llmtrsr.config.renamed_options import RENAMED, accepted_options
+from recbole_llmtrsr.config.settings import OPTION_NAMES, unknown_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_model
 
@@ -30,6 +30,33 @@ def test_earlier_names_in_a_file_a_dictionary_and_a_flag_set_today_s_options(tmp
         "LLMTRSR.probe is now called LLMTRSR.ablations: write LLMTRSR.ablations: True; the next version refuses the old"
         " name",
     ]
+
+
+@pytest.mark.parametrize("value", ["Yes", "none", 1, None])
+def test_a_value_whose_opposite_is_unknown_is_refused_under_the_name_it_was_given(value):
+    with pytest.raises(UserError, match="rank_history must be auto, yes or no.*whose yes is the no of rank_history"):
+        accepted_options({"rank_history": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "now"), [("auto", "auto"), ("yes", "no"), ("no", "yes"), (True, "no"), (False, "yes")]
+)
+def test_the_option_that_is_now_its_opposite_is_turned(value, now):
+    assert accepted_options({"SASRec.rank_history": value}) == {"SASRec.exclude_seen": now}
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("retrieved_negative", "hard_negative_ratio' (formerly retrieved_negatives)"),
+        ("rank_histroy", "exclude_seen' (formerly rank_history)"),
+        ("probes", "ablations' (formerly probe)"),
+        ("keep_checkpoint", "keep_states' (formerly keep_checkpoints)"),
+    ],
+)
+def test_an_earlier_name_that_is_misspelt_is_answered_with_todays(misspelt, meant):
+    (fault,), strangers = unknown_options({misspelt: 1}, set())
+    assert (strangers, f"did you mean '{meant}" in fault) == ([], True)
 
 
 def test_one_option_under_both_names_is_refused(monkeypatch):

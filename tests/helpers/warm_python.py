@@ -2,7 +2,8 @@
 
 To import torch, transformers and what they bring takes ten seconds, longer than most commands of the tests take after
 it. ``serve`` imports and waits; the same file with the socket's path before a command line of Python's stands for
-``python``: it hands its files, folder and environment over, passes signals on, and ends as the fork ends.
+``python``: it hands its files, folder and environment over, passes signals on, and ends as the fork ends. Where it is
+killed itself, the fork is killed within ten milliseconds.
 """
 
 import atexit

@@ -56,7 +56,7 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
             self.step = step
             self.set_batch_size(step)
 
-    def collate_fn(self, index: Sequence[int]) -> Any:
+    def collate_fn(self, index: Sequence[int]) -> tuple[Any, ...]:
         """Rows, (row, item) pairs to leave out or None, and (row, item) of the targets."""
         rows, left_out, target_rows, targets = super().collate_fn(index)
         if self._left_out:

@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_llmtrsr.evaluation.comparison.estimates import PairTest, differences, estimates, random_metrics
 from recbole_llmtrsr.evaluation.comparison.groups import LEAST_USERS, prompt_groups, shared_groups
-from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.evaluation.comparison.runs import Run, current_result
 from recbole_llmtrsr.evaluation.comparison.shared_rows import SharedRows, check_comparable, share_rows
 from recbole_llmtrsr.evaluation.comparison.statistics import Estimate, spread_of
 
@@ -131,8 +131,11 @@ def from_json(content: Mapping[str, Any]) -> Comparison:
             tuple(row["seeds"]),
             estimates(row["metrics"]),
             tuple(GroupEstimate(**{**group, "metrics": estimates(group["metrics"])}) for group in row["groups"]),
-            tuple(AblationEstimate(ablation["name"], estimates(ablation["metrics"])) for ablation in row["ablations"]),
-            tuple(row["results"]),
+            tuple(
+                AblationEstimate(ablation["name"], estimates(ablation["metrics"]))
+                for ablation in row["probes" if "probes" in row else "ablations"]  # the former: of the version before
+            ),
+            tuple(current_result(result) for result in row["results"]),
         )
         for row in content["rows"]
     )

@@ -20,7 +20,7 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     short,
 )
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.evaluation.comparison.text_table import escaped, one_line, tabular
+from recbole_llmtrsr.evaluation.comparison.text_table import escaped, tabular, without_breaks
 
 _COLUMNS = ("label", "seed", "kind", "group", "metric", "mean", "low", "high", "spread", "n", "p", "p_holm")
 _FORMULA = ("=", "+", "-", "@")  # how a formula begins in a spreadsheet
@@ -80,7 +80,7 @@ def _plain(cell: object) -> object:
     """
     if not isinstance(cell, str):
         return None if isinstance(cell, float) and not math.isfinite(cell) else cell
-    text = one_line(cell)
+    text = without_breaks(cell)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 

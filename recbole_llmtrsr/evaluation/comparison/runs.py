@@ -98,13 +98,15 @@ def _read_result(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as the result of a run: {error}") from error
-    if not isinstance(result, dict):
-        return {}
+    return current_result(result) if isinstance(result, dict) else {}
+
+
+def current_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a result.json under the names of today."""
+    current = {"ablations" if name == "probes" else name: value for name, value in result.items()}
     if isinstance(options := result.get("options"), dict):
-        result["options"] = current_options(options)
-    if "probes" in result:
-        result["ablations"] = result.pop("probes")
-    return result
+        current["options"] = current_options(options)
+    return current
 
 
 def _load_tested(path: Path, result: dict[str, Any]) -> Run:

@@ -33,16 +33,16 @@ class TextTable:
 
     def markdown(self) -> str:
         """The table without the caption, pipes and line breaks in its texts escaped."""
-        frame = self._frame(lambda text: one_line(text).replace("|", "\\|"))
+        frame = self._frame(lambda text: without_breaks(text).replace("|", "\\|"))
         return f"{frame.to_markdown(index=False, disable_numparse=True, colalign=self._sides('left', 'right'))}\n"
 
     def captioned(self) -> str:
         """The caption and the table in Markdown; empty without lines."""
-        return f"{one_line(self.caption)}\n\n{self.markdown()}" if self.lines else ""
+        return f"{without_breaks(self.caption)}\n\n{self.markdown()}" if self.lines else ""
 
     def latex(self, note: str = "") -> str:
         """A tabular with booktabs; caption and note stand above it as comments."""
-        above = "".join(f"% {one_line(line)}\n" for line in (self.caption, note) if line)
+        above = "".join(f"% {without_breaks(line)}\n" for line in (self.caption, note) if line)
         return above + tabular(self._frame(escaped), "".join(self._sides("l", "r")))
 
     def _frame(self, text: Callable[[str], str]) -> pd.DataFrame:
@@ -59,10 +59,10 @@ def tabular(frame: pd.DataFrame, columns: str) -> str:
     return str(frame.to_latex(index=False, escape=False, column_format=columns))
 
 
-def one_line(text: str) -> str:
+def without_breaks(text: str) -> str:
     r"""A text without breaks and control characters, which would end a comment or a row of a table.
 
-    >>> print(one_line("A\n\\input{x}\t%"))
+    >>> print(without_breaks("A\n\\input{x}\t%"))
     A \input{x} %
     """
     return _BREAKS.sub(" ", text)
@@ -76,5 +76,5 @@ def escaped(text: str) -> str:
     >>> print(escaped("a_b -.050 ±.010 p<.001"), escaped("[Ours]"))
     a\_b $-$.050 $\pm$.010 p$<$.001 {}[Ours]
     """
-    printed = "".join(_LATEX.get(character, character) for character in one_line(text))
+    printed = "".join(_LATEX.get(character, character) for character in without_breaks(text))
     return re.sub(r"^(?=[\[*])", "{}", re.sub(r"(?<!\w)-(?=[.\d])", "$-$", printed))

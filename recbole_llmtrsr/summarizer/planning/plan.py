@@ -1,7 +1,8 @@
 """A graph of the distinct writer calls that the summaries of many histories need.
 
 A plan holds no text. A call is its kind, the ids of the items and the numbers of the earlier calls that it reads, so
-that millions of calls fit in memory.
+that millions of calls fit in memory. A merge of all blocks (no ``merge_fan_in``) lists them all, so that the prefixes
+of one user of n events take room for n * n / block_size numbers: 60 MB for four users of 6,000 events.
 """
 
 from __future__ import annotations
