@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from common.clock import Clock
 from common.machine import versions
 from common.prompts import test_prompts
@@ -96,7 +95,7 @@ def watch(clock: Clock, trainer: Any, model: Any) -> None:
     clock.wrap(model, "calculate_loss", "answer head and loss")
     clock.wrap(model.backbone.decoder, "forward", FORWARD)
     clock.wrap(trainer.accelerator, "backward", BACKWARD)
-    clock.wrap(Accelerator, "clip_grad_norm_", STEP)
+    clock.wrap(trainer.accelerator, "clip_grad_norm_", STEP)
     clock.wrap(trainer.optimizer, "step", STEP)
     clock.wrap(trainer.optimizer, "zero_grad", STEP)
     clock.wrap(trainer.eval_collector, "eval_batch_collect", "RecBole's metrics")
