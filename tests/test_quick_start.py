@@ -405,6 +405,7 @@ def test_a_context_aware_model_of_recbole_keeps_the_settings_that_recbole_has_fo
     assert 0 < result["test_result"]["recall@10"] <= 1
 
 
+@pytest.mark.slow
 def test_a_model_that_pickles_its_data_set_can_be_saved():
     assert set(run_recbole_llmtrsr("DIN", "ml-100k", config_dict=SMALL_ML)) == KEYS
 

@@ -41,6 +41,8 @@ PROMPTED = {
 SEQUENCE = {"epochs": 12, "targets_per_prompt": 8, "train_batch_size": 80, "vector_dropout": 0.0}
 SEQUENCES = {"HLLM": {**SEQUENCE, "n_shared_negatives": 4}, "LiteLLM4Rec": {**SEQUENCE, "summary": "none"}}
 MODELS = {**SEQUENCES, "LLMTRSR": {**PROMPTED, "summary": "none"}, "TALLRec": PROMPTED}
+# TALLRec is LLMTRSR with other options.
+PARAMS = [pytest.param(name, marks=pytest.mark.slow if name == "TALLRec" else ()) for name in MODELS]
 COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 
 
@@ -83,7 +85,7 @@ def model_and_test_rows(name, **options):
     return trainer.model.eval(), next(iter(test))[0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMS)
 @pytest.mark.parametrize(("signal", "low", "high"), [(True, 0.8, 1.0), (False, 0.28, 0.48)])
 def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(name, signal, low, high):
     """Chance among 6 candidates is 0.38 MRR@5."""
@@ -95,7 +97,7 @@ def test_a_signal_is_learned_and_without_one_the_model_stays_at_chance(name, sig
     assert low <= trainer.evaluate(test, load_best_model=False)["mrr@5"] <= high
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMS)
 def test_a_checkpoint_brings_the_scores_back(name):
     trainer, train, valid, test = built(name, signal=True, epochs=1)
     trainer.fit(train, valid, show_progress=False)
@@ -117,7 +119,7 @@ def test_full_ranking_gives_the_scores_of_candidates(name):
     torch.testing.assert_close(full[torch.arange(len(rows)), rows["item_id"]], found, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMS)
 def test_a_score_depends_on_nothing_but_history_and_item(name):
     model, rows = model_and_test_rows(name)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
@@ -128,7 +130,7 @@ def test_a_score_depends_on_nothing_but_history_and_item(name):
     torch.testing.assert_close(alone, together[:12], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMS)
 def test_weights_that_nothing_reads_are_not_trained(name):
     trainer, train, _, _ = built(name)
     trainer.model.train()
@@ -215,7 +217,7 @@ def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
         built(name, backbone=tiny_bert(tmp_path / "bert", False))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMS)
 @pytest.mark.parametrize(
     "options", [{"tune": "lora"}, {"tune": "all"}, {"tune": "lora", "gradient_checkpointing": True}]
 )

@@ -55,6 +55,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>", pad_token="<pad>", chat_template=CHAT)
 
 
+@pytest.mark.slow
 def test_no_text_breaks_any_of_100_000_prompts(tokenizer: PreTrainedTokenizerFast) -> None:
     n_prompts = 0
 

@@ -52,6 +52,7 @@ def content(store: SummaryStore) -> list[tuple[bytes, str]]:
     return [(entry.key, entry.answer.text) for entry in store.records(store.keys())]
 
 
+@pytest.mark.slow
 def test_every_history_ends_with_a_summary_or_a_counted_fallback_in_whatever_order_answers_come(
     summarize_histories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

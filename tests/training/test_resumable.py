@@ -56,7 +56,7 @@ CASES = {
 }
 
 
-QUICK = ("LLMTRSR", "RecBole's, with dropout", "weights in no state_dict")
+QUICK = ("LLMTRSR", "weights in no state_dict")
 
 
 @pytest.mark.parametrize(

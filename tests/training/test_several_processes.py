@@ -53,7 +53,7 @@ def _but_for_processes(found: dict[str, Any]) -> dict[str, Any]:
         (6, {}),
         # 31 of 32 histories in a batch, of up to two to a pass: the last batch leaves one process nothing.
         pytest.param(93, {"max_tokens_per_batch": 300, "LLMTRSR.epochs": 3}, marks=pytest.mark.slow),
-        (12, {"tune": "lora", "lora_dropout": 0.4, "LLMTRSR.learning_rate": 0.02}),
+        pytest.param(12, {"tune": "lora", "lora_dropout": 0.4, "LLMTRSR.learning_rate": 0.02}, marks=pytest.mark.slow),
         pytest.param(
             6,
             {"gradient_accumulation_steps": 3, "summary": "recurrent", "attention": "plain"},
@@ -71,12 +71,13 @@ def test_two_processes_have_the_results_of_one(rows_per_batch, more, tmp_path, o
     assert _but_for_processes(found) == _but_for_processes(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         # Three batches of one history to a step: two passes of one process, one of the other.
         {"train_batch_size": 3, "gradient_accumulation_steps": 3, "max_tokens_per_batch": 300, "ablations": True},
-        pytest.param({"attention": "plain", "objective": "pointwise", "loss_on": "full"}, marks=pytest.mark.slow),
+        {"attention": "plain", "objective": "pointwise", "loss_on": "full"},
     ],
 )
 def test_divided_weights_give_the_results_of_whole_ones(more, tmp_path, options, nursery, errors, outcome):

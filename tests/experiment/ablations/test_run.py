@@ -85,6 +85,7 @@ def test_a_model_of_the_recent_items_loses_all_without_them_and_nothing_without_
         assert abs(reads_recent.lost(name)) < 0.02, name
 
 
+@pytest.mark.slow
 def test_a_model_of_the_summary_loses_all_without_it_and_little_without_the_recent_items(
     reads_summary: Ablated,
 ) -> None:
@@ -106,6 +107,7 @@ def test_every_ablation_has_a_value_and_a_rank_for_each_row_of_the_test(reads_re
         assert (rows.values["mrr@5"][within] == 1).all()
 
 
+@pytest.mark.slow
 def test_an_ablation_tells_how_many_histories_it_changed(reads_recent: Ablated, reads_summary: Ablated) -> None:
     counts = {name: rows.n_changed for name, rows in reads_recent.ablations.rows.items()}
     with_summary = counts["no summary"]
@@ -115,6 +117,7 @@ def test_an_ablation_tells_how_many_histories_it_changed(reads_recent: Ablated, 
     assert {rows.n_changed for rows in reads_summary.ablations.rows.values()} >= {120}
 
 
+@pytest.mark.slow
 def test_a_model_is_after_its_ablations_as_before(reads_recent: Ablated, reads_summary: Ablated) -> None:
     for model in (reads_recent, reads_summary):
         assert model.seen_after == model.seen_before
