@@ -23,11 +23,9 @@ class ExplainedItem:
 
 def facts(call: TracedCall) -> tuple[str, ...]:
     """The source of a call's text and its tokens, in words."""
-    answer = call.answer
-    if answer is None or not (answer.prompt_tokens or answer.new_tokens):
-        return (_SOURCES[call.source],)
-    tokens = f"{answer.prompt_tokens} tokens read, {answer.new_tokens} written"
-    return (_SOURCES[call.source], tokens, _ENDINGS[answer.finish])
+    tokens = f"{call.prompt_tokens} tokens read, {call.new_tokens} written"
+    cost = (tokens, _ENDINGS.get(call.finish, call.finish)) if call.prompt_tokens or call.new_tokens else ()
+    return (_SOURCES[call.source], *cost)
 
 
 @dataclass(frozen=True)

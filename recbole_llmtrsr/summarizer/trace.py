@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from recbole_llmtrsr.llm.generators.generation import GeneratedText
+from recbole_llmtrsr.llm.generators.generation import Finish
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.execute import Executor, Source
 from recbole_llmtrsr.summarizer.jobs import Kind
@@ -22,7 +23,7 @@ class TracedCall:
         inputs: numbers of the calls whose texts it read, oldest first.
         text: its answer, or the replacement.
         source: found in the store, written in this run, or replaced by the extractive writer.
-        answer: of the writer, which may have been replaced; None where there was none.
+        prompt_tokens, new_tokens, finish: of the writer's answer, also if it was replaced; 0, 0 and 'none' without one.
         faults: of the writer's answer.
     """
 
@@ -32,7 +33,9 @@ class TracedCall:
     inputs: tuple[int, ...]
     text: str
     source: Source
-    answer: GeneratedText | None = None
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    finish: Finish | Literal["none"] = "none"
     faults: tuple[str, ...] = ()
 
 
@@ -50,7 +53,9 @@ def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) ->
                 tuple(calls.plan.inputs_of(call)),
                 str(calls.texts[call]),
                 executor.source(call),
-                answer,
+                answer.prompt_tokens if answer else 0,
+                answer.new_tokens if answer else 0,
+                answer.finish if answer else "none",
                 executor.faults(call, answer) if answer else (),
             )
         )

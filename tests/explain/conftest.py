@@ -10,11 +10,9 @@ import pytest
 
 from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
-from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
 LINES = ("Red kettle", "Blue kettle", "Green lamp", "White lamp", "Small desk", "Large desk", "Wool rug")
-LOOP = GeneratedText("Lamps lamps lamps lamps", 22, 9, finish="length")
 EXPLANATION = Explanation(
     dataset="tiny",
     model="LLMTRSR",
@@ -24,9 +22,9 @@ EXPLANATION = Explanation(
     n_recent=2,
     block_size=2,
     calls=(
-        TracedCall(1, "block", LINES[0:2], (), "Likes kettles.", "stored", GeneratedText("Likes kettles.", 21, 4)),
-        TracedCall(2, "block", LINES[2:4], (), "Lamps lamps lamps lamps", "written", LOOP, ("cut_off",)),
-        TracedCall(3, "block", LINES[4:6], (), "", "written", GeneratedText("", 23, 1)),
+        TracedCall(1, "block", LINES[0:2], (), "Likes kettles.", "stored", 21, 4, "stop"),
+        TracedCall(2, "block", LINES[2:4], (), "Lamps lamps lamps lamps", "written", 22, 9, "length", ("cut_off",)),
+        TracedCall(3, "block", LINES[4:6], (), "", "written", 23, 1, "stop"),
         TracedCall(4, "merge", (), (1, 2, 3), "Kettles, lamps.", "replaced"),
     ),
     result=4,

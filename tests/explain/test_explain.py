@@ -15,7 +15,6 @@ from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain import candidate_scores, explain, page, text
 from recbole_llmtrsr.explain.explain import find_row
-from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_dataset, get_model, get_trainer
@@ -28,11 +27,10 @@ class Summaries:
     def calls_of(self, history_id):
         first = [f"title: {line}" for line in ('Red "Star" kettle', "Blue kettle")]
         second = [f"title: {line}" for line in ("Green lamp", "White lamp")]
-        lamps = GeneratedText("lamps", 9, 2, finish="length")
         return [
             TracedCall(12, "block", tuple(first), (), "kettles", "stored"),
-            TracedCall(4, "block", tuple(second), (), "lamps", "written", lamps, ("cut_off",)),
-            TracedCall(31, "merge", (), (12, 4), "kettles, lamps", "written", GeneratedText("kettles, lamps", 8, 3)),
+            TracedCall(4, "block", tuple(second), (), "lamps", "written", 9, 2, "length", ("cut_off",)),
+            TracedCall(31, "merge", (), (12, 4), "kettles, lamps", "written", 8, 3),
         ]
 
 

@@ -301,8 +301,12 @@ def test_the_calls_behind_a_summary_are_told(summarize_histories: Any, make_echo
     ]
     first, second, third, merge = result.calls_of(0)
     assert merge.inputs == (first.number, second.number, third.number)
-    assert (first.answer, second.answer, third.answer) == (GeneratedText("[AB]", 10, 5, 0.5), BAD["[CD]"], None)
-    assert merge.answer == GeneratedText(merge.text, 10, 5, 0.5)
+    assert [(call.prompt_tokens, call.new_tokens, call.finish) for call in (first, second, third, merge)] == [
+        (10, 5, "stop"),
+        (BAD["[CD]"].prompt_tokens, BAD["[CD]"].new_tokens, BAD["[CD]"].finish),
+        (0, 0, "none"),
+        (10, 5, "stop"),
+    ]
     assert result.calls_of(1) == ()
 
 
