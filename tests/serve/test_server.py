@@ -44,6 +44,8 @@ def test_answers_are_those_of_the_recommender(serve, recommender):
     stored = [replace(call, source="stored") for call in told.calls]
     assert answer == as_json(replace(told, options=(), calls=tuple(stored)))  # without the server's own paths
     assert answer["shown"] == {"token": "by hand #3", "line": "title: Golden lamp"}
+    fields = "number kind items inputs text source prompt_tokens new_tokens finish faults"
+    assert [*answer["calls"][0]] == fields.split()  # what clients read
 
 
 def test_health_tells_what_is_served(serve):
