@@ -30,6 +30,7 @@ from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.training import trainer
 
+pytestmark = pytest.mark.slow  # what they measure is claimed of the product, and is not the product
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ["--builtin_hidden_size=16", "--builtin_n_layers=1", "--builtin_n_heads=2", "--builtin_vocab_size=400"]
 CPU = torch.device("cpu")

@@ -400,6 +400,7 @@ def test_training_without_negatives_is_refused():
         run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**TINY, "LLMTRSR.train_neg_sample_args": None})
 
 
+@pytest.mark.slow
 def test_a_context_aware_model_of_recbole_keeps_the_settings_that_recbole_has_for_it():
     result = run_recbole_llmtrsr("FM", "ml-100k", config_dict=SMALL_ML)
     assert 0 < result["test_result"]["recall@10"] <= 1

@@ -47,6 +47,7 @@ def run(model, dataset="toy", **options):
     return result, pd.read_csv(Path(folder) / "per_history.csv").drop(columns="trims", errors="ignore")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SASRec", "GRU4Rec", "BERT4Rec", "NARM"])
 def test_without_a_share_of_the_language_model_the_retrievers_results_come_back(name):
     alone, rows = run(name)
@@ -108,6 +109,7 @@ def test_a_tuned_blend_is_the_best_on_the_validation_set():
     assert checked["test_result"] == pair["test_result"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Pop", "BPR", "ItemKNN", "EASE", "LightGCN", "LLMSeqSim"])
 def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
     alone, rows = run(name, exclude_seen="yes")

@@ -94,6 +94,7 @@ def test_of_impressions_the_history_is_that_of_the_first_click(train, home):
         assert len(recommender.history(user, whole=True)) == 9
 
 
+@pytest.mark.slow
 def test_an_adapter_on_a_pretrained_model_is_read_back(train, home):
     pretrained(home / "lm")
     run = train(backbone=str(home / "lm"), summary="none", answers=["yes", "no"], learning_rate=0.1)
@@ -197,6 +198,7 @@ def test_long_texts_are_cut_and_told(recommender):
     assert recommender.rank([{"title": "word " * 1000}] * 9, ["i2"]).is_trimmed is True
 
 
+@pytest.mark.slow
 def test_no_prompt_is_longer_than_the_run_allows(train):
     run = train(max_prompt_tokens=150, max_item_tokens=100)
     recommender = Recommender.load(run.folder)

@@ -101,6 +101,7 @@ def test_more_than_the_retriever_finds_is_refused(popular):
         popular.recommend("u3", 7)
 
 
+@pytest.mark.slow
 def test_texts_by_hand_are_read_by_the_language_model_alone(train, sasrec):
     recommender = Recommender.load(full_ranking(train, retriever=sasrec, blend=1.0)[0].folder)
     plain, mixed = recommender.recommend(["i1", "i2"], 6), recommender.recommend(["i1", LAMP, "i2"], 6)
@@ -111,6 +112,7 @@ def test_texts_by_hand_are_read_by_the_language_model_alone(train, sasrec):
         recommender.recommend([LAMP], 2)
 
 
+@pytest.mark.slow
 def test_a_retriever_that_reads_users_serves_known_users_alone(train):
     bpr = train("BPR", **{**FULL, "epochs": 1, "exclude_seen": "yes"}).result["checkpoint"]
     recommender = Recommender.load(train(**FULL, retriever=bpr, exclude_seen="yes").folder)
@@ -130,6 +132,7 @@ def test_where_all_was_chosen_nothing_is_left(popular):
     assert set(nearly.scores) == {"i21", "i22"}
 
 
+@pytest.mark.slow
 def test_a_retriever_of_the_same_comparison_is_found_again(home, tiny_options):
     options = {**tiny_options, **FULL, "retriever": "SASRec", "epochs": 1, "result_dir": str(home / "pair")}
     _, folder = compare(["SASRec", "LLMTRSR"], "toy", config_dict=options)

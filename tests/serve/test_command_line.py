@@ -117,6 +117,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_model_that_comes_to_no_end_puts_off_no_end(home, number, warm_python):
     log, seconds = home / f"endless-{number}.log", ("--answer_seconds=1", "--shutdown_seconds=1")

@@ -98,6 +98,7 @@ def test_runs_that_have_finished_are_read_and_not_made_again(
     assert json.loads((stopped / "comparison.json").read_text()) == comparison
 
 
+@pytest.mark.slow
 def test_auto_goes_on_where_the_same_options_began(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with stopped_in("LLMTRSR"):
         run(resume="auto")
@@ -163,6 +164,7 @@ def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
         run("LLMTRSR", resume="out")
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_no_checkpoint_is_resumed_too(options: dict[str, Any], outcome: Any) -> None:
     given = {**options, "checkpoint_minutes": 0}
     expected, _ = compare(["LLMTRSR"], "toy", config_dict={**given, "result_dir": "whole"}, saved=False)
@@ -174,6 +176,7 @@ def test_a_run_that_keeps_no_checkpoint_is_resumed_too(options: dict[str, Any], 
         assert found[0]["train_loss"] == expected[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(run: Run, outcome: Any) -> None:
     (first,), _ = run("LLMTRSR", result_dir="first")
     given = {"epochs": 2, "checkpoint": first["checkpoint"], "result_dir": "out", "summary_store": None}
@@ -185,6 +188,7 @@ def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(run: Ru
     assert list(outcome(Path("out"))["result.json"]["train_loss"]) == ["1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -247,6 +251,7 @@ def test_a_stop_between_the_best_checkpoint_and_its_state_changes_nothing(run: R
     assert outcome(Path("out")) == outcome(Path("whole"))
 
 
+@pytest.mark.slow
 def test_the_users_files_and_empty_folders_outlive_a_run_that_was_stopped(run: Run) -> None:
     files = [Path(name) for name in ("notes.tmp", "other/precious.tmp", "LLMTRSR/x.tmp", "training-states/mine.tmp")]
     files += [draft_name(Path("other/result.json"))]  # another command is writing it
