@@ -1,1 +1,1 @@
-"""Data: converters, item texts and the dataset."""
+"""From raw data to histories, item texts, batches and candidates."""

@@ -166,7 +166,7 @@ def run_pipeline(
             ablations, result["ablations"] = final_test.ablated(data.test)
             write_tables(folder, ranked, ablations)
             write_json(folder / "result.json", result)
-        for loss in trainer.model.prompts.losses() if has_prompts else ():
+        for loss in trainer.model.prompts.cut_texts() if has_prompts else ():
             logger.warning(loss)
         logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")

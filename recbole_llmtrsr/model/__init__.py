@@ -1,1 +1,1 @@
-"""Candidates of a history scored together: rows, attention, log-odds, and the models that train on them."""
+"""RecBole models on language models, with their losses."""

@@ -207,7 +207,7 @@ class PromptBuilder:
         self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
         self._counted = set(state["counted"])
 
-    def losses(self) -> Iterator[str]:
+    def cut_texts(self) -> Iterator[str]:
         """A message for each kind of text that most items or prompts lost, with the option that would keep it."""
         n_prompts, options = self.trims["prompts"], self._settings
         if self.trims["items_cut"] > len(self._items) / 2:

@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import Job, Kind
-from recbole_llmtrsr.summarizer.losses import Counts, check_losses, tell_losses
+from recbole_llmtrsr.summarizer.lost_texts import Counts, check_losses, tell_losses
 from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter

@@ -3,6 +3,8 @@
     hierarchical    s_k = write(block k)                                   summary = write(s_1, ..., s_K)
     recurrent       s_1 = write(block 1),  s_k = write(s_{k-1}, block k)   summary = s_K
 
+In the code a call is ``write(kind, block, inputs)``: the block, a sequence of items, and the earlier texts it reads.
+
 The paper likens the first to a convolutional, the second to a recurrent network. Both functions take any ``write``.
 One that writes texts gives the summary. One that notes each call and returns its number gives the plan of a run
 (``planning``), in which all histories share equal calls.
@@ -62,6 +64,8 @@ def recurrent(blocks: Iterable[Block], write: Write[Block, Text], summary: Text 
 
     >>> def echo(kind, block="", inputs=()):
     ...     return f"{kind}({', '.join([*inputs, *block])})"
+    >>> recurrent(blocks_of(["Heat", "Big", "Antz"], block_size=2), echo)
+    'update(block(Heat, Big), Antz)'
     >>> recurrent(["AB", "CD", "E"], echo)
     'update(update(block(A, B), C, D), E)'
     >>> recurrent(["AB"], echo), recurrent([], echo)
