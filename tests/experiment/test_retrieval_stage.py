@@ -190,6 +190,7 @@ SEEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SEEN)
 def test_a_retriever_that_may_have_seen_the_targets_is_refused(case):
     rows = [(u, (5 * u + t * (1 + u % 3)) % N_ITEMS, t) for t in range(N_EVENTS) for u in range(5 * N_ITEMS)]

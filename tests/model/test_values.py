@@ -68,6 +68,7 @@ def test_labels_are_learned_and_predicted_as_probabilities(n):
     assert found["logloss"] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3])
 def test_ratings_are_learned_on_their_own_scale(n):
     found = run(**RMSE, targets_per_prompt=n, train_batch_size=40 // n)

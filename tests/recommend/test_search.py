@@ -73,6 +73,7 @@ def popular(train):
     return Recommender.load(train(**FULL, retriever="Pop", exclude_seen="yes").folder)
 
 
+@pytest.mark.slow
 def test_another_retriever_is_refused_and_the_same_one_may_move(train, sasrec, home):
     run = train(**FULL, retriever=sasrec)
     copy = shutil.copy(sasrec, home / "moved.pth")

@@ -155,6 +155,7 @@ def test_data_that_changed_meanwhile_are_refused(run: Run, stopped: Path, file: 
         run(resume="out")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
     with stopped_at("fitted"):
         run("LLMTRSR", result_dir="out")

@@ -154,6 +154,7 @@ def test_a_memory_too_small_for_the_optimizer_ends_the_run_with_the_remedy(monke
         trainer._train_epoch(batches, 0)
 
 
+@pytest.mark.slow
 def test_a_memory_too_small_for_one_history_ends_the_run_with_the_remedy():
     trainer, batches = prepared()
     small_memory(trainer, 10)
