@@ -78,8 +78,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 return super()._valid_epoch(*args, **kwargs)
 
         def _after_step(self, epoch: int, n_batches: int, loss: Tensor) -> None:
-            if hasattr(host, "_after_step"):
-                super()._after_step(epoch, n_batches, loss)
+            super()._after_step(epoch, n_batches, loss)  # hosts that call it have one
             if self.epoch_hook is not None:
                 self.epoch_hook.after_step(epoch, n_batches, loss)
 

@@ -31,6 +31,9 @@ class Host:
         self._after_step(epoch_idx, 3, 0.5)
         return f"trained {train_data} {epoch_idx}"
 
+    def _after_step(self, epoch: int, n_batches: int, loss: float) -> None:
+        self.done.append("the host's own step")
+
     def _valid_epoch(self, valid: str) -> str:
         return f"validated {valid}"
 
@@ -67,7 +70,14 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_epochs_and_validations_are_measured_and_give_what_the_host_gives(trainer):
     assert trainer.fit() == ["trained rows 0", "validated v", "trained rows 1", "validated v"]
-    assert trainer.done == ["training begins", "trains", "training ends", "validation begins", "validation ends"] * 2
+    assert (
+        trainer.done
+        == [
+            *("training begins", "trains", "the host's own step", "training ends"),
+            *("validation begins", "validation ends"),
+        ]
+        * 2
+    )
 
 
 def test_training_at_once_is_measured_as_decision_trees_do_it(trainer):
@@ -83,6 +93,7 @@ def test_a_hook_stands_around_the_measured_epoch_may_leave_it_out_and_is_told_of
         "before 1",
         "training begins",
         "trains",
+        "the host's own step",
         "step 1 3 0.5",
         "training ends",
     ]
