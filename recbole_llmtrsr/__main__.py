@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
     )
-    known, others = parser.parse_known_args(arguments)
-    return exit_code(lambda: _main_first(lambda: _run(known, others)))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    known, others = parser.parse_known_args(given)
+    return exit_code(lambda: _main_first(lambda: _run(known, others, given)))
 
 
 def _main_first(work: Callable[[], int]) -> int:
@@ -55,7 +56,7 @@ def _main_first(work: Callable[[], int]) -> int:
         raise UserError("another process of this run ended: what it told is the reason") from error
 
 
-def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
+def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str]) -> int:
     faults = [
         f"argument '{flag}' is not understood: write options as --name=value, without spaces around ="
         for flag in others
@@ -64,7 +65,7 @@ def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     if faults:
         raise UserError(faults)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
-    from recbole_llmtrsr.config.sources import option_from_sources
+    from recbole_llmtrsr.config.sources import Command, flags, option_from_sources, typed_command
     from recbole_llmtrsr.evaluation.comparison.tables import as_printed, comparison_table
     from recbole_llmtrsr.quick_start import compared_runs
     from recbole_llmtrsr.runtime import processes
@@ -74,7 +75,9 @@ def _run(known: argparse.Namespace, others: Sequence[str]) -> int:
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     dataset = known.dataset or option_from_sources("dataset", files, {}) or "ml-100k"
     try:
-        runs, comparisons, folder = compared_runs(models, dataset, files)
+        preset = {} if known.preset is None else {"preset": known.preset}  # also of --preset <name>
+        command = Command(typed_command(sys.argv[0], given), {**flags(given), **preset})
+        runs, comparisons, folder = compared_runs(models, dataset, files, command=command)
     except processes.MainProcessError:
         return 2
     if not processes.is_main():
