@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _runs(given: str) -> list[Run]:
-    """The runs of a folder, or of ``name=folder`` under that name."""
+    """The runs of a folder, or of ``name=folder`` with that label."""
     name, equals, folder = given.partition("=")
     if not equals or not name or "/" in name or Path(given).exists():
         return load_runs(Path(given))
@@ -50,7 +50,7 @@ def _runs(given: str) -> list[Run]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recbole_llmtrsr.report",
-        description="Compare finished runs of one data set and candidate set: report.html, and its tables as"
+        description="Compare finished runs on one data set and candidate set. Writes report.html, and its tables as"
         " comparison.json, comparison.md, comparison.csv and comparison.tex.",
         allow_abbrev=False,
     )
@@ -58,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         nargs="+",
         metavar="folder",
-        help="results of runs, at any depth: each result.json with the per_history.csv beside it; name=folder gives a"
-        " model's runs another name, such as LLMTRSR@before, beside runs of the same model",
+        help="folder with finished runs at any depth: each result.json with the per_history.csv beside it;"
+        " name=folder adds a model's runs as a separate row, such as LLMTRSR@before=old/results",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files, made if missing")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the files; created if missing")
     parser.add_argument(
         "--n_resamples",
         type=_enough,
