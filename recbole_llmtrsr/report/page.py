@@ -54,7 +54,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     parts = {"candidates": others, "differences": comparison.tests, "cost": by_cost, "groups": groups}
     parts |= {"ablations": ablated}
     keys = [Series(row.label, number, ()) for number, row in enumerate(comparison.rows)]
-    return _template().render(
+    return template("page.html").render(
         c=comparison,
         metrics=metrics,
         metric=metric,
@@ -157,7 +157,8 @@ def _strip_axis(estimates: Iterable[Estimate]) -> Callable[[float], str]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of this folder, by the name of its file."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
@@ -167,4 +168,4 @@ def _template() -> Template:
     )
     environment.tests["finite"] = facts.is_number
     environment.filters["data_url"] = downloads.data_url
-    return environment.get_template("page.html")
+    return environment.get_template(name)
