@@ -20,7 +20,7 @@ PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
 TUNING = "hyperopt>=0.2.7"  # for RecBole's HyperTuning
 SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
-NOTEBOOK = ["nbclient>=0.10", "ipykernel>=6.29"]  # runs examples/first_steps.ipynb
+NOTEBOOK = ["nbclient>=0.10", "ipykernel>=6.29"]  # run examples/first_steps.ipynb
 TEST = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
@@ -81,7 +81,7 @@ setup(
         "parquet": [PARQUET],
         "serving": SERVING,
         "tuning": [TUNING],
-        "notebook": NOTEBOOK,
+        "notebook": [*NOTEBOOK, "jupyterlab>=4"],
         "test": TEST,
         "dev": [
             *TEST,

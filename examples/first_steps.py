@@ -14,9 +14,14 @@
 # that the texts tell more about a product than the purchases do.
 
 # %%
+import builtins
+
 import numpy as np
 import pandas as pd
 
+from recbole_llmtrsr import Dataset, Recommender, compare
+
+show = getattr(builtins, "display", print)  # a notebook draws, a script prints
 rng = np.random.default_rng(0)
 LINES = {
     "garden": ["spade", "hose", "seeds", "shears", "bench"],
@@ -42,15 +47,13 @@ purchases = pd.DataFrame(
         )
     ]
 )
-purchases.head()
+show(purchases.head())
 
 # %% [markdown]
 # `Dataset.from_frames` checks them and writes them as RecBole's atomic files, below the folder `dataset`. Rows that
 # cannot be used are counted.
 
 # %%
-from recbole_llmtrsr import Dataset, Recommender, compare
-
 dataset = Dataset.from_frames(
     purchases,
     products,
@@ -84,24 +87,25 @@ options = {
     "SASRec.epochs": 10,
 }
 compared = compare(["LLMTRSR", "SASRec", "Pop"], dataset, config_dict=options)
-compared
+show(compared)
 
 # %% [markdown]
 # The comparison unpacks as `results, folder`, and gives every number as a DataFrame. The report has intervals, tests
 # and more plots: open `compared.report` in a browser.
 
 # %%
-compared.to_pandas().query("metric == 'ndcg@10'")
+show(compared.to_pandas().query("metric == 'ndcg@10'"))
 
 # %%
-compared.plot("ndcg by K")
+plot = compared.plot("ndcg by K")
+plot  # a script would write it: Path("plot.svg").write_text(plot)
 
 # %% [markdown]
 # Which customers does the language model serve better than SASRec? `per_history()` has a row for every ranked history.
 
 # %%
 rows = compared.per_history().pivot_table(index="user_id", columns="model", values="ndcg@10")
-(rows["LLMTRSR"] - rows["SASRec"]).describe()
+show((rows["LLMTRSR"] - rows["SASRec"]).describe())
 
 # %% [markdown]
 # ## Rankings and recommendations
@@ -111,7 +115,7 @@ rows = compared.per_history().pivot_table(index="user_id", columns="model", valu
 
 # %%
 recommender = Recommender.load(compared.folder / "LLMTRSR")
-recommender.recommend("c7", k=5)
+show(recommender.recommend("c7", k=5))
 
 # %%
 newcomer = [{"title": "red tent", "category": "camping"}, {"title": "grey rope", "category": "camping"}]
@@ -123,7 +127,7 @@ ranking = recommender.rank(
         {"title": "black flute", "category": "music"},
     ],
 )
-ranking.to_pandas()[["rank", "text", "p_yes"]]
+show(ranking.to_pandas()[["rank", "text", "p_yes"]])
 
 # %% [markdown]
 # ## An explanation
@@ -131,4 +135,4 @@ ranking.to_pandas()[["rank", "text", "p_yes"]]
 # What the model read: the history in blocks, their summaries, and the prompt with the best candidate.
 
 # %%
-recommender.explain("c7", [one.item for one in recommender.recommend("c7", k=3).items])
+show(recommender.explain("c7", [one.item for one in recommender.recommend("c7", k=3).items]))
