@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from browser import DARK, LIGHT, browse, needs_a_browser
+from browser import CONTRAST, DARK, LIGHT, browse, needs_a_browser
 
 from recbole_llmtrsr.explain.explanation import ExplainedItem
 from recbole_llmtrsr.explain.page import page
@@ -79,6 +79,8 @@ def test_target_and_summary_are_seen(make_explanation, tmp_path, width):
     assert console == []
 
 
+LEAST_CONTRAST = """
+  found.least = Math.min(...written.map((e) => contrast(e, "color")));"""
 UNFOLDING = """\
   const item = page.querySelector("#target .clamp"), low = item.clientHeight, whole = item.scrollHeight;
   item.click();
@@ -97,6 +99,8 @@ def test_a_long_item_takes_few_lines_until_it_is_clicked(make_explanation, tmp_p
 
 
 def test_the_page_follows_the_colours_of_the_system(make_explanation, tmp_path):
-    light, dark = (browse(tmp_path, page(make_explanation()), SCRIPT, 390, colours)[0] for colours in (LIGHT, DARK))
+    made, script = page(make_explanation()), CONTRAST + SCRIPT + LEAST_CONTRAST
+    light, dark = (browse(tmp_path, made, script, 390, colours)[0] for colours in (LIGHT, DARK))
     assert (light["back"], light["ink"]) == ("rgb(246, 247, 249)", "rgb(27, 31, 36)")
     assert (dark["back"], dark["ink"]) == ("rgb(16, 20, 26)", "rgb(232, 236, 241)")
+    assert min(light["least"], dark["least"]) >= 4.5  # text, level AA

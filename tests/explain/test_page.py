@@ -130,6 +130,14 @@ def test_long_texts_are_clamped_and_whole(make_explanation):
     assert "clamp" not in page(make_explanation()).partition("</style>")[2]
 
 
+@pytest.mark.parametrize(("n_events", "early"), [(10, None), (12, "Blocks 1 to 2, events 1 to 4")])
+def test_early_blocks_are_folded_together(make_explanation, n_events, early):
+    items = tuple(ExplainedItem(f"i{n}", f"Item {n}") for n in range(n_events))
+    seen = Page(page(make_explanation(history=items, calls=(), result=None)))
+    assert re.findall(r"Blocks 1 to \d, events 1 to \d", seen.text) == ([early] if early else [])
+    assert all(f"{item.line} {item.token}" in seen.text for item in items)
+
+
 def test_the_cut_of_a_candidate_is_marked(make_explanation):
     read = "Oak chair with arms"
     cut = ExplainedCandidate("i9", f"{read} and <b>", 0.5, is_target=True, tokens_cut=7, read=read)
