@@ -45,7 +45,7 @@ setup(
     package_data={
         "recbole_llmtrsr.properties": ["*/*.yaml"],
         "recbole_llmtrsr": ["py.typed"],
-        "recbole_llmtrsr.explain": ["*.html"],
+        "recbole_llmtrsr.explain": ["*.html", "*.css"],
         "recbole_llmtrsr.report": ["*.html", "*.css"],
     },
     install_requires=[

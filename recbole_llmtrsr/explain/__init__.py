@@ -1,4 +1,4 @@
-"""How one user's ranking came about: ``explain`` collects it, ``page`` and ``text`` show it."""
+"""Explains the ranking of one user: ``explain`` collects the facts, ``page`` and ``text`` show them."""
 
 from recbole_llmtrsr.explain.explain import candidate_scores, explain, history_of
 from recbole_llmtrsr.explain.explanation import Explanation

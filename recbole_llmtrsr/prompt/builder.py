@@ -176,6 +176,10 @@ class PromptBuilder:
         over = len(self._items[item_id]) - (self._candidate_room - prefix_tokens)
         return self._items_cut.get(item_id, 0) + max(0, over)
 
+    def candidate_text(self, item_id: int, prefix_tokens: int = 0) -> str:
+        """The text of a candidate as its prompt shows it, after all cuts."""
+        return self._text(self._items[item_id][: self._candidate_room - prefix_tokens])
+
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
         """Ids of everything before the candidate; made once per history and kept while there is room.
 
@@ -298,8 +302,10 @@ class PromptBuilder:
         return _History(summary_ids, allowed, cut, recent, limit, wanted[n_left_out:], wanted[:n_left_out])
 
     def _section(self, name: str, ids: Sequence[int], **facts: Any) -> PromptSection:
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return PromptSection(name, tuple(ids), text, **facts)
+        return PromptSection(name, tuple(ids), self._text(ids), **facts)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _cut_of(self, item_ids: Sequence[int]) -> tuple[tuple[int, int], ...]:
         return tuple((i, self._items_cut[i]) for i in dict.fromkeys(item_ids) if i in self._items_cut)
