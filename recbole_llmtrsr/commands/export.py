@@ -58,7 +58,11 @@ def _run(options: argparse.Namespace) -> int:
     users = recommender.tested_users if given is None else given
     queries = _queries(recommender, users, options)
     notes = Counter[str]()
-    with atomic_write(options.out) as file, table(file) as write, tqdm(total=len(users), unit="user") as bar:
+    with (
+        atomic_write(options.out) as file,
+        table(file) as write,
+        tqdm(total=len(users), unit="user", disable=None) as bar,
+    ):
         for user, ranking in zip(users, _rankings(recommender, queries), strict=True):
             write([Row(user, rank, str(one.item), one.score, one.text) for rank, one in enumerate(ranking.items, 1)])
             notes.update(_notes(ranking, options.k))

@@ -66,8 +66,10 @@ def _known_properties(out: Path, converter: str) -> Path | None:
 def _options_of_table(out: Path) -> str:
     fields = yaml.safe_dump(_texts(atomic_paths(out, ["item"])[0]), default_flow_style=True, width=1000).strip()
     return f"""\
-domain: generic                 # Wording of the prompts: generic, news, products or movies.
-item_text_fields: {fields}      # Columns that make an item's text, in this order.
+# Wording of the prompts: generic, news, products or movies.
+domain: generic
+# Columns of the .item file that make an item's text, in this order.
+item_text_fields: {fields}
 load_col:
   inter: [user_id, item_id, timestamp]
 """
