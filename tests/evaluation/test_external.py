@@ -215,7 +215,10 @@ def test_a_folder_that_cannot_be_written_is_named(score, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"topk": "3;5"}, "argument --topk: must be whole numbers with commas between, got '3;5': write 3,5,10, say"),
+        (
+            {"topk": "3;5"},
+            "argument --topk: must be whole numbers separated by commas, got '3;5': write 3,5,10, for example",
+        ),
         ({"seed": "x"}, "argument --seed: must be a whole number, got 'x': write 0, or leave it out for that"),
     ],
 )
