@@ -1,4 +1,4 @@
-"""The command line: ``python -m recbole_llmtrsr.serve --run=<folder>``."""
+"""``recbole-llmtrsr serve``, or ``python -m recbole_llmtrsr.serve``: serves a finished run over HTTP."""
 
 from __future__ import annotations
 

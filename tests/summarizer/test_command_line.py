@@ -208,7 +208,7 @@ def test_a_file_that_is_no_store_is_a_fault(tmp_path: Path, capsys: pytest.Captu
 
 def test_an_unwritable_out_is_a_fault(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", f"--store={path}", f"--out={path}/out.jsonl"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: can not write --out={path}/out.jsonl (")
+    assert capsys.readouterr().err.startswith(f"error: cannot write --out={path}/out.jsonl (")
 
 
 @pytest.mark.parametrize(
