@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         " trial, such as --epochs=3.",
         [
             "--params_file=space.txt --model=SASRec --dataset=ml-100k --epochs=3",
-            "--params_file=space.txt --model=LLMTRSR --algo=bayes --max_evals=20",
+            "--params_file=space.txt --config_files=shop.yaml --algo=bayes --max_evals=20",
         ],
     )
     add = parser.add_argument
