@@ -178,8 +178,8 @@ def _parser() -> argparse.ArgumentParser:
         program("export", "recbole_llmtrsr.commands.export"),
         "Write the k best items of the catalogue for many users: one row per user and item, with the columns"
         f" {', '.join(Row._fields)}. Start in the folder in which the run was started, because paths of the run are"
-        " relative to it. The file appears once it is complete. Scores are the language model's; a retriever with blend may"
-        " order items otherwise.",
+        " relative to it. The file appears once it is complete. Scores are the language model's; a retriever with blend"
+        " may order items otherwise.",
         [
             "--run=results/runs/RUN --out=recommendations.csv",
             "--run=results/runs/RUN --out=next.parquet --users=users.txt --history=whole --k=20",
