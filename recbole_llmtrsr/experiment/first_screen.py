@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.experiment.run_data import RunData
 from recbole_llmtrsr.llm.loading.quantized import n_weights
+from recbole_llmtrsr.llm.make_backbone import weights_dtype
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.runtime.screen import facts
 
@@ -41,19 +42,31 @@ def summary_screen(report: Mapping[str, Any]) -> str:
     """How many summaries there are and where their texts come from; empty without any."""
     if "made" not in report:
         return facts([("summaries", f"{report['histories']:,} histories, from a file")]) if report else ""
-    texts = f"{report['histories']:,} histories, {report['calls']:,} distinct texts: {report['made']:,} written now"
-    return facts([("summaries", f"{texts}, {report['found']:,} found in the store")])
+    faults = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in report["remaining_faults"].items())
+    parts = [
+        f"{report['histories']:,} histories, {report['made'] + report['found']:,} texts",
+        f"{report['made']:,} written now",
+        f"{report['replaced']:,} replaced by extracts" if report["replaced"] else "",
+        f"kept with faults: {faults}" if faults else "",
+    ]
+    return facts([("summaries", "; ".join(filter(None, parts)))])
 
 
 def model_screen(config: Config, model: AbstractRecommender) -> str:
     """The size of the model, what of it is trained, and how and where it computes."""
-    total = sum(n_weights(weight) for weight in model.parameters())
+    device, total = str(config["device"]), sum(n_weights(weight) for weight in model.parameters())
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     share = "all trained" if total == trained else f"{_count(trained)} trained"
-    parts = [f"{_count(total)}, {share}"]
     if reads_candidates(model):
-        parts += [f"backbone {config.settings.backbone.backbone}", f"attention {model.backbone.attention}"]
-    return facts([("weights", ", ".join(parts)), ("device", str(config["device"]))])
+        options = config.settings.backbone
+        kind = str(weights_dtype(options.precision, config["device"])).removeprefix("torch.")
+        return facts(
+            [
+                ("weights", f"{_count(total)}, {share}; backbone {options.backbone}"),
+                ("device", f"{device}, {kind}, attention {model.backbone.attention}"),
+            ]
+        )
+    return facts([("weights", f"{_count(total)}, {share}" if total > 1 else ""), ("device", device)])
 
 
 def _count(number: int) -> str:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 from recbole.utils import init_logger, init_seed
+from transformers.utils import logging as transformers_logging
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.sources import Command
@@ -42,7 +44,7 @@ from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime import processes, recbole_patches
 from recbole_llmtrsr.runtime.checkpoints import trust_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
-from recbole_llmtrsr.runtime.screen import Bar, ScreenHandler, show, width
+from recbole_llmtrsr.runtime.screen import Bar, on_screen, show, width
 from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
@@ -77,6 +79,10 @@ def checked_config(
     templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
     if config.settings.summary.summary != "none":
         check_summarizer(config.settings.summary)
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise UserError(
+            'log_wandb: True needs the package wandb: pip install "recbole_llmtrsr[wandb]", or leave log_wandb out'
+        )
     checkpoint = config.settings.evaluation.checkpoint
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
@@ -113,9 +119,7 @@ def run_pipeline(
         show(data_screen(config, data))
         has_prompts = reads_candidates(config.model_class)
         if explained is not None and (stage.dry_run or not has_prompts):
-            logger.warning(
-                f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
-            )
+            logger.info(f"explain: {explained} has no effect on {config.label}, which makes no prompts here")
         if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
         elif data.has_texts:
@@ -292,18 +296,35 @@ def _logging(config: Config) -> Iterator[logging.Logger]:
         yield logger
         return
     before, output = list(logger.handlers), (sys.stdout, sys.stderr)
-    init_logger(config)
-    sys.stdout, sys.stderr = output
-    for handler in [one for one in logger.handlers if one not in before]:
-        if not isinstance(handler, logging.FileHandler):
-            logger.removeHandler(handler)
-    screen = ScreenHandler(config.settings.evaluation.verbose)
-    screen.setLevel(logger.level)
-    logger.addHandler(screen)
+    with on_screen() as screen, _without_bars_of_transformers():
+        for handler in (screen, *before):
+            logger.removeHandler(handler)  # else logging.basicConfig, which RecBole calls, would add none
+        init_logger(config)
+        sys.stdout, sys.stderr = output
+        added, logger.handlers = list(logger.handlers), [*before]
+        for handler in added:
+            if isinstance(handler, logging.FileHandler):
+                logger.addHandler(handler)
+        if screen not in logger.handlers:
+            logger.addHandler(screen)
+        screen.verbose = config.settings.evaluation.verbose
+        try:
+            with mock.patch("recbole.trainer.trainer.tqdm", Bar):
+                yield logger
+        finally:
+            screen.verbose = False
+            for handler in [one for one in added if one in logger.handlers]:
+                logger.removeHandler(handler)
+                handler.close()
+
+
+@contextmanager
+def _without_bars_of_transformers() -> Iterator[None]:
+    """Loading and saving weights has a bar of its own for every file."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
-        with mock.patch("recbole.trainer.trainer.tqdm", Bar):
-            yield logger
+        yield
     finally:
-        for handler in [h for h in logger.handlers if h not in before]:
-            logger.removeHandler(handler)
-            handler.close()
+        if was_on:
+            transformers_logging.enable_progress_bar()

@@ -7,7 +7,8 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -52,23 +53,38 @@ def _wrapped(lead: str, text: str) -> str:
 class ScreenHandler(logging.StreamHandler[Any]):
     """Writes marked messages and warnings to stderr, beside a progress bar; with ``verbose`` every message.
 
-    Args:
+    Attributes:
         verbose: whether unmarked messages are shown too.
     """
 
-    def __init__(self, verbose: bool) -> None:
+    def __init__(self, verbose: bool = False) -> None:
         super().__init__(sys.stderr)
-        self._verbose = verbose
+        self.verbose = verbose
         self.setFormatter(_Lines("%(message)s"))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown."""
-        return self._verbose or record.levelno >= logging.WARNING or getattr(record, _MARK, False)
+        return self.verbose or record.levelno >= logging.WARNING or getattr(record, _MARK, False)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record above the progress bar, if there is one."""
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
+
+
+@contextmanager
+def on_screen() -> Iterator[ScreenHandler]:
+    """Show the messages of the block; a block within another one shares its handler."""
+    logger = logging.getLogger()
+    outer = next((one for one in logger.handlers if isinstance(one, ScreenHandler)), None)
+    handler = outer or ScreenHandler()
+    if outer is None:
+        logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        if outer is None:
+            logger.removeHandler(handler)
 
 
 class _Lines(logging.Formatter):

@@ -94,7 +94,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                     " model's scores are NaN"
                 )
             is_best = score > best if self.valid_metric_bigger else score < best
-            self._show_epoch(f"; validation {metric} {score:.4f}{', the best so far' if is_best else ''}")
+            self._show_epoch(f"; validation {metric} {score:.4f}{' (best)' if is_best else ''}")
             return score, result
 
         def fit(self, *args: Any, **kwargs: Any) -> Any:

@@ -91,11 +91,11 @@ def _table(comparison: Comparison, metric: str, width: int) -> str:
 
 def _cells(row: Row, metric: str, names: Sequence[str]) -> list[str]:
     costs = [costs_of(result) for result in row.results]
-    seconds = [time for cost in costs if (time := cost[TRAINING]) is not None]
+    seconds = [spent for cost in costs if (spent := cost[TRAINING]) is not None]
     peaks = [peak for cost in costs if (peak := cost[PEAK_MEMORY]) is not None]
     means = [figure(row.metrics[name].mean) if name in row.metrics else MISSING for name in names]
-    time = f"{sum(seconds) / len(seconds):,.0f} s" if seconds else MISSING
-    return [row.label, cell(row.metrics.get(metric)), *means, time, f"{max(peaks):.1f} GiB" if peaks else MISSING]
+    mean_time = f"{sum(seconds) / len(seconds):,.0f} s" if seconds else MISSING
+    return [row.label, cell(row.metrics.get(metric)), *means, mean_time, f"{max(peaks):.1f} GiB" if peaks else MISSING]
 
 
 def _differences(comparison: Comparison, metric: str) -> list[tuple[str, str]]:
