@@ -39,9 +39,9 @@ def data_screen(config: Config, data: RunData) -> str:
 
 
 def summary_screen(report: Mapping[str, Any]) -> str:
-    """How many summaries there are and where their texts come from; empty without any."""
+    """How many summaries there are and where their texts come from."""
     if "made" not in report:
-        return facts([("summaries", f"{report['histories']:,} histories, from a file")]) if report else ""
+        return facts([("summaries", f"{report['histories']:,} histories, from a file")])
     faults = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in report["remaining_faults"].items())
     parts = [
         f"{report['histories']:,} histories, {report['made'] + report['found']:,} texts",

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -79,14 +78,22 @@ def checked_config(
     templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
     if config.settings.summary.summary != "none":
         check_summarizer(config.settings.summary)
-    if config["log_wandb"] and find_spec("wandb") is None:
-        raise UserError(
-            'log_wandb: True needs the package wandb: pip install "recbole_llmtrsr[wandb]", or leave log_wandb out'
-        )
+    if config["log_wandb"]:
+        _check_wandb()
     checkpoint = config.settings.evaluation.checkpoint
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
     return config
+
+
+def _check_wandb() -> None:
+    try:
+        importlib.import_module("wandb")
+    except ImportError as error:
+        raise UserError(
+            f"log_wandb: True needs the package wandb ({error}): pip install 'recbole_llmtrsr[wandb]', or leave"
+            " log_wandb out"
+        ) from error
 
 
 def run_pipeline(
@@ -201,7 +208,8 @@ def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord |
     with clock("summaries"):
         summaries = make_summaries(config, data.dataset, data.loaders, traced, record)
     logging.getLogger().info(f"summaries: {json.dumps(summaries.report)}")
-    show(summary_screen(summaries.report))
+    if summaries.report:
+        show(summary_screen(summaries.report))
     return summaries
 
 
@@ -295,7 +303,7 @@ def _logging(config: Config) -> Iterator[logging.Logger]:
     if not processes.is_main():
         yield logger
         return
-    before, output = list(logger.handlers), (sys.stdout, sys.stderr)
+    before, level, output = list(logger.handlers), logger.level, (sys.stdout, sys.stderr)
     with on_screen() as screen, _without_bars_of_transformers():
         for handler in (screen, *before):
             logger.removeHandler(handler)  # else logging.basicConfig, which RecBole calls, would add none
@@ -313,6 +321,7 @@ def _logging(config: Config) -> Iterator[logging.Logger]:
                 yield logger
         finally:
             screen.verbose = False
+            logger.setLevel(level)
             for handler in [one for one in added if one in logger.handlers]:
                 logger.removeHandler(handler)
                 handler.close()
