@@ -87,7 +87,7 @@ def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str])
     check_arguments(others)
     # Last, as torch and transformers take seconds.
     from recbole_llmtrsr.config.sources import Command, flags, option_from_sources, typed_command
-    from recbole_llmtrsr.evaluation.comparison.tables import as_printed, comparison_table
+    from recbole_llmtrsr.experiment.last_screen import last_screen
     from recbole_llmtrsr.quick_start import compared_runs
     from recbole_llmtrsr.runtime import processes
 
@@ -104,10 +104,7 @@ def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str])
     if not processes.is_main():
         processes.leave()
         return 0
-    costs = [f"{run.label}\n{run.result['summary_cost']}" for run in runs if "summary_cost" in run.result]
-    # The test's table last, where the reader looks.
-    tables = [comparison_table(one) for one in comparisons[1:]] + [as_printed(one) for one in comparisons[:1]]
-    print("", *costs, *tables, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
+    print("", last_screen(runs, comparisons, folder), sep="\n", flush=True)
     processes.leave()
     return 0
 

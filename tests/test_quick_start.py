@@ -321,13 +321,16 @@ def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary
 
 
 def test_the_command_line_prints_the_table_and_where_the_results_lie(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     flags = ["--model=LLMTRSR,Pop", "--dataset=toy", "--result_dir=out"]
     flags += [f"--{name}={value}" for name, value in TINY.items()]
     assert main(flags) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "results: out"
-    assert any(line.startswith("| LLMTRSR ") for line in printed)
-    assert any("recall@10" in line and "mrr@10" in line for line in printed)
+    assert any(line.startswith("LLMTRSR ") for line in printed)
+    assert any(line.startswith("model ") and "mrr@10 [95 % interval]" in line for line in printed)
+    assert "  tables       comparison.md, comparison.csv, comparison.tex, comparison.json" in printed
+    assert max(map(len, printed)) <= 80
 
 
 LLAMA_LIKE = {

@@ -459,6 +459,12 @@ class EvaluationSettings:
         names="text",
         kinds=("free",),
     )
+    verbose: bool = option(
+        False,
+        "Show on the screen what otherwise only the log file has: every option, the data set's statistics, the"
+        " structure of the model, and each step of a run.",
+        kinds=("free",),
+    )
     trust_checkpoint: bool = option(
         False,
         "Un-pickle checkpoints that this run did not write; they can run any code, so only your own.",

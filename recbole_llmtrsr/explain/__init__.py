@@ -3,6 +3,16 @@
 from recbole_llmtrsr.explain.explain import candidate_scores, explain, history_of
 from recbole_llmtrsr.explain.explanation import Explanation
 from recbole_llmtrsr.explain.page import page, page_name, write_page
-from recbole_llmtrsr.explain.text import text
+from recbole_llmtrsr.explain.text import brief, text
 
-__all__ = ["Explanation", "candidate_scores", "explain", "history_of", "page", "page_name", "text", "write_page"]
+__all__ = [
+    "Explanation",
+    "brief",
+    "candidate_scores",
+    "explain",
+    "history_of",
+    "page",
+    "page_name",
+    "text",
+    "write_page",
+]

@@ -212,21 +212,21 @@ class PromptBuilder:
         self._counted = set(state["counted"])
 
     def cut_texts(self) -> Iterator[str]:
-        """A message for each kind of text that most items or prompts lost, with the option that would keep it."""
+        """A message for each kind of text that items or prompts lost, with the option that would keep it."""
         n_prompts, options = self.trims["prompts"], self._settings
-        if self.trims["items_cut"] > len(self._items) / 2:
+        if self.trims["items_cut"]:
             yield (
-                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut at max_item_tokens:"
-                f" {options.max_item_tokens}: raise it, or name fewer item_text_fields"
+                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut to max_item_tokens:"
+                f" {options.max_item_tokens}; raise it, or name fewer item_text_fields"
             )
-        if self.trims["summaries_cut"] > n_prompts / 2:
+        if self.trims["summaries_cut"]:
             yield (
-                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary at max_summary_tokens:"
-                f" {options.max_summary_tokens}: raise it, or have shorter ones written (summarizer_max_new_tokens)"
+                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary to max_summary_tokens:"
+                f" {options.max_summary_tokens}; raise it, or have shorter ones written (summarizer_max_new_tokens)"
             )
-        if self.trims["recent_items_left_out"] > n_prompts:
+        if self.trims["recent_items_left_out"]:
             yield (
-                f"{self.trims['recent_items_left_out']:,} recent items are left out of {n_prompts:,} prompts: raise"
+                f"{self.trims['recent_items_left_out']:,} recent items are left out of {n_prompts:,} prompts; raise"
                 f" max_prompt_tokens: {options.max_prompt_tokens}, or lower n_recent_items: {options.n_recent_items}"
             )
 

@@ -11,9 +11,11 @@ from recbole_llmtrsr.config.options import EvaluationSettings
 from recbole_llmtrsr.errors import UserError, command_line
 from recbole_llmtrsr.evaluation.comparison.comparison import make_comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run, check_label, load_runs
-from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
+from recbole_llmtrsr.evaluation.comparison.screen import screen
+from recbole_llmtrsr.evaluation.comparison.tables import write_comparison
 from recbole_llmtrsr.report.page import write_report
 from recbole_llmtrsr.runtime.command_line import command_parser, program
+from recbole_llmtrsr.runtime.screen import width
 
 _N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]
 
@@ -29,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
             " folder"
         ) from error
     report = write_report(options.out, comparison)
-    print(f"{as_printed(comparison)}\nreport: {report}")
+    print(f"{screen(comparison, width())}\n\nreport: {report}")
     return 0
 
 

@@ -16,10 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime.screen import Bar
 
 _BAR_STEP = 1024  # lines between two moves of the bar, which cost more than a short line
 _LONGEST_FIELD = 2**20  # characters; a quote that is never closed would take the rest of a file
@@ -284,7 +283,7 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
     """Lines with their ends, as bytes: a text file would also end them at a lone carriage return."""
     _check_encoding(report.encoding)
     try:
-        with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
+        with path.open("rb") as file, Bar(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
             unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file  # type: ignore[type-var]
             for number, line in enumerate(iter(partial(unpacked.readline, _LONGEST_LINE + 1), b"")):
                 if number % _BAR_STEP == 0:

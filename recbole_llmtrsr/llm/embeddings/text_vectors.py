@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
@@ -20,6 +19,7 @@ from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.runtime.packing import groups
+from recbole_llmtrsr.runtime.screen import Bar
 
 Vectors = npt.NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def text_vectors(
     model = source.load_encoder(dtype).to(device).eval()  # type: ignore[arg-type]
     special = set(tokenizer.all_special_ids)
     plain_text, n_cut = PlainText(tokenizer, max_tokens), 0
-    with tqdm(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
+    with Bar(total=len(texts), initial=file.n_done, desc=f"{role} texts", disable=not show_progress) as bar:
         for part in file.missing(_TEXTS_A_PART):
             tokens = plain_text.ids([texts[i] for i in part], framed=True)
             # In the first part only, as a later one may be a single odd text.
