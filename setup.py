@@ -20,6 +20,7 @@ PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
 TUNING = "hyperopt>=0.2.7"  # for RecBole's HyperTuning
 SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.30"]
 TEST = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
@@ -79,10 +80,11 @@ setup(
         "parquet": [PARQUET],
         "serving": SERVING,
         "tuning": [TUNING],
+        "docs": DOCS,
         "test": TEST,
         "dev": [
             *TEST,
-            "mkdocs>=1.6,<2",
+            *DOCS,
             "ruff>=0.14",
             "mypy>=1.18",
             "types-PyYAML",
