@@ -19,7 +19,6 @@ the runs of a comparison by python -m recbole_llmtrsr.report.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy.typing as npt
 import torch
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import Command, flags
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
@@ -38,7 +38,7 @@ from recbole_llmtrsr.experiment.pipeline import checked_config
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.llm.make_backbone import autocast
-from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
+from recbole_llmtrsr.recommend.saved_run import SavedRun, load_saved_run
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime.clock import Clock
 
@@ -62,15 +62,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=Path, action="append", default=[])
     known, others = parser.parse_known_args()
-    sys.argv = [sys.argv[0], *others]
+    command = Command(flags=flags(others))
 
-    runs = [load_run(folder, {}, None) for folder in known.run]
+    runs = [load_saved_run(folder, {}, None) for folder in known.run]
     named = [f"{run.label} with seed {run.config['seed']}" for run in runs]
     if len(set(named)) < len(named):
         raise SystemExit(f"--run names {', '.join(named)}: give those of one name and seed apart, with --out apart")
 
     def load(model: str, train_on: str, candidates: Mapping[str, str]) -> tuple[Config, RunData]:
-        config = checked_config(model, known.data, known.config_files.split(), {"seed": SEED, "train_on": train_on})
+        config = checked_config(
+            model, known.data, known.config_files.split(), {"seed": SEED, "train_on": train_on}, command
+        )
         return config, load_run_data(config, Clock(), candidates)
 
     _, shown = load("TALLRec", "impressions", {})

@@ -52,7 +52,7 @@ def main() -> None:
         if known.candidates:
             time_by_candidates(known, run, parts)
     if known.users:
-        memory_by_users(known, sys.argv[1:])
+        memory_by_users(known, known.others)
 
 
 def arguments() -> argparse.Namespace:

@@ -8,13 +8,13 @@ Without a checkpoint, the embedded default is trained on ml-100k first.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import flags
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.quick_start import compare
@@ -27,10 +27,14 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--n_prompts", type=int, default=1000)
     known, others = parser.parse_known_args()
-    sys.argv = [sys.argv[0], *others]
-    checkpoint = load_checkpoint(known.checkpoint or compare(["LLMTRSR"], "ml-100k")[0][0]["checkpoint"])
+    options = flags(others)
+    checkpoint = load_checkpoint(
+        known.checkpoint or compare(["LLMTRSR"], "ml-100k", config_dict=options)[0][0]["checkpoint"]
+    )
     made_with = {k: v for k, v in checkpoint["config"].items() if k not in ("device", "data_path", "MODEL_TYPE")}
-    config = Config(get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with)})
+    config = Config(
+        get_model("LLMTRSR"), made_with["dataset"], [], {"checkpoint": None, **_readable(made_with), **options}
+    )
     dataset = get_dataset(get_model("LLMTRSR"))(config)
     loaders, *_ = make_loaders(config, dataset)
     make_summaries(config, dataset, loaders)

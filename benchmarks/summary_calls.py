@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import time
 
 import numpy as np
@@ -34,8 +33,7 @@ def main() -> None:
     parser.add_argument("--users", type=int)
     parser.add_argument("--events", type=int, default=50)
     known, others = parser.parse_known_args()
-    sys.argv = [sys.argv[0], *others]
-    items, begin, end = _random(known.users, known.events) if known.users else _of_dataset(known.dataset)
+    items, begin, end = _random(known.users, known.events) if known.users else _of_dataset(known.dataset, others)
     size = known.block_size
     lengths = np.bincount(begin)[np.unique(begin)] + 1
     bound = int((lengths // size).sum())
@@ -66,11 +64,12 @@ def main() -> None:
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.2f} GiB")
 
 
-def _of_dataset(name: str) -> tuple[Array, Array, Array]:
+def _of_dataset(name: str, arguments: list[str]) -> tuple[Array, Array, Array]:
     from recbole_llmtrsr.config.config import Config
+    from recbole_llmtrsr.config.sources import flags
     from recbole_llmtrsr.registry import get_dataset, get_model
 
-    config = Config(get_model("LLMTRSR"), name, [], {"max_train_targets_per_user": None})
+    config = Config(get_model("LLMTRSR"), name, [], {"max_train_targets_per_user": None, **flags(arguments)})
     dataset = get_dataset(get_model("LLMTRSR"))(config)
     dataset.build()
     ids = np.flatnonzero(dataset.histories.end > dataset.histories.begin)

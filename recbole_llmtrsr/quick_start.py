@@ -12,7 +12,8 @@ from typing import Any
 from recbole_llmtrsr.config.checks import unread_options
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.options import EvaluationSettings
-from recbole_llmtrsr.config.sources import model_options, option_from_sources
+from recbole_llmtrsr.config.sources import Command, call_text, model_options, option_from_sources
+from recbole_llmtrsr.data.frames import Dataset
 from recbole_llmtrsr.data.loaders.full_ranking import excludes_seen
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
@@ -21,6 +22,7 @@ from recbole_llmtrsr.evaluation.comparison.runs import ALSO, Run, load_run
 from recbole_llmtrsr.evaluation.comparison.shared_rows import protocol_faults
 from recbole_llmtrsr.evaluation.comparison.tables import write_comparison
 from recbole_llmtrsr.evaluation.result import versions
+from recbole_llmtrsr.experiment.compared import Compared
 from recbole_llmtrsr.experiment.evaluation_stage import folder_name
 from recbole_llmtrsr.experiment.fit import STATES, remove_states
 from recbole_llmtrsr.experiment.pipeline import checked_config, run_pipeline
@@ -35,12 +37,13 @@ from recbole_llmtrsr.summarizer.run_record import RunRecord
 
 __all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
 
+_EXAMPLES = {"model": "LLMTRSR", "dataset": "ml-100k"}
 _OF_ONE = ("device", "show_progress", "log_wandb")  # options that differ between processes
 
 
 def run_recbole_llmtrsr(
     model: str | None = None,
-    dataset: str | None = None,
+    dataset: str | Dataset | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
@@ -49,64 +52,84 @@ def run_recbole_llmtrsr(
 
     Args:
         model: model name; None takes it from the dictionary or the files.
-        dataset: dataset name; likewise.
+        dataset: name of a data set, or a `Dataset` made of DataFrames; None as for the model.
         config_file_list: property files.
-        config_dict: options by name.
+        config_dict: options by name, which are stronger than the files.
         saved: keep the best checkpoint and test with it.
 
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``, means over
-        the ``seeds``; None each with ``summarize_only`` or ``dry_run``.
+        the ``seeds`` (None each with ``summarize_only`` or ``dry_run``), and ``folder``, which holds the results (None
+        after a dry run).
 
     Raises:
         UserError: a fault in the user's input.
+
+    Example:
+        >>> found = run_recbole_llmtrsr("LLMTRSR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
+        >>> found["test_result"]["ndcg@10"], found["folder"]  # doctest: +SKIP
     """
     name = _required("model", model, config_file_list, config_dict)
-    results, _ = compare([name], dataset, config_file_list, config_dict, saved)
+    call = _call("run_recbole_llmtrsr", {"model": model}, dataset, config_file_list, config_dict, saved)
+    runs, _, folder = compared_runs([name], dataset, config_file_list, config_dict, saved, call)
+    results = [run.result for run in runs]
     scores = [result["best_valid_score"] for result in results if result.get("best_valid_score") is not None]
     return {
         "best_valid_score": fmean(scores) if scores else None,
         "valid_score_bigger": results[0].get("valid_score_bigger"),
         **{key: _mean_metrics([result.get(key) for result in results]) for key in ("best_valid_result", "test_result")},
+        "folder": folder if folder.is_dir() else None,
     }
 
 
 def compare(
     models: Sequence[str],
-    dataset: str | None = None,
+    dataset: str | Dataset | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
-) -> tuple[list[dict[str, Any]], Path]:
+) -> Compared:
     """Train and evaluate several models in turn, each with all ``seeds``, on one split and one candidate set.
 
     Args:
         models: names, or 'Model@variant' for one model under several options (``LLMTRSR@recurrent.summary``).
-        dataset: dataset name; None takes it from the dictionary or the files.
+        dataset: name of a data set, or a `Dataset` made of DataFrames; None takes the name from the dictionary or the
+            files.
         config_file_list: property files.
-        config_dict: options by name.
+        config_dict: options by name, which are stronger than the files.
         saved: keep the best checkpoints and test with them.
 
     Returns:
-        the content of every run's result.json, by model and seed, and the folder that holds them and the comparison.
-        With ``dry_run`` the results hold the ``summary_cost`` in words, and there is no folder.
+        the results, which unpack as the content of every run's result.json, by model and seed, and the folder that
+        holds them and the comparison. A notebook shows its table; ``to_pandas()`` and ``per_history()`` make
+        DataFrames. With ``dry_run`` the results hold the ``summary_cost`` in words, and there is no folder.
 
     Raises:
         UserError: a fault in the user's input; runs that ended before it keep their results.
         MainProcessError: in another one of several processes, when the main one ended with an error.
+
+    Example:
+        >>> compared = compare(["LLMTRSR", "SASRec"], "ml-100k", config_dict={"epochs": 3})  # doctest: +SKIP
+        >>> print(compared.table)  # doctest: +SKIP
+        >>> results, folder = compared  # doctest: +SKIP
     """
-    runs, _, folder = compared_runs(models, dataset, config_file_list, config_dict, saved)
-    return [run.result for run in runs], folder
+    call = _call("compare", {"models": models}, dataset, config_file_list, config_dict, saved)
+    return Compared(*compared_runs(models, dataset, config_file_list, config_dict, saved, call))
 
 
 def compared_runs(
     models: Sequence[str],
-    dataset: str | None,
+    dataset: str | Dataset | None,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
+    command: Command | None = None,
 ) -> tuple[list[Run], list[Comparison], Path]:
-    """``compare``, with what the command line prints.
+    """``compare``, as the command line calls it.
+
+    Args:
+        models, dataset, config_file_list, config_dict, saved: as in ``compare``.
+        command: the command line; its flags are stronger than ``config_dict``.
 
     Returns:
         all runs, the comparisons of those that were tested (the test's first, then those of ``also_test``), and the
@@ -115,17 +138,21 @@ def compared_runs(
     processes.join()
     if not processes.is_main():
         processes.keep_silent()
+    if isinstance(models, str):
+        raise UserError(f"models must be a list of names, such as ['{models}'], got the text '{models}'")
     if not models:
         raise UserError("no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec")
-    dataset_name = _required("dataset", dataset, config_file_list, config_dict)
-    files, options = config_file_list or (), config_dict or {}
+    files, options = list(config_file_list or ()), config_dict or {}
+    if isinstance(dataset, Dataset):
+        files, dataset = [str(dataset.properties), *files], dataset.name
+    dataset_name = _required("dataset", dataset, files, options)
     if len(set(models)) < len(models):
         raise UserError(
             f"a model is named twice in {', '.join(models)}: name each once, or give one a variant's name, such as"
             f" {models[0]},{models[0]}@recurrent, with --{models[0]}@recurrent.<option>=<value> of its own"
         )
     # Every name and every model's options are checked before the first model trains.
-    configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options)]
+    configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options, command)]
     _check_together(configs, models, saved)
     processes.run_on_main(lambda: check_folders(configs))
     settings = configs[0].settings.evaluation
@@ -226,9 +253,11 @@ def _candidate_hashes(runs: Sequence[Run]) -> dict[str, str]:
     return {split: drawn["hash"] for split, drawn in finished[0].result["candidates"].items()} if finished else {}
 
 
-def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> list[Config]:
+def _seeded_configs(
+    label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any], command: Command | None
+) -> list[Config]:
     """The options of one row of a comparison, once for every seed."""
-    config = checked_config(label, dataset, files, options)
+    config = checked_config(label, dataset, files, options, command)
     seeds = config.settings.evaluation.seeds
     if seeds is None:
         return [config]
@@ -238,7 +267,7 @@ def _seeded_configs(label: str, dataset: str, files: Sequence[str], options: Map
         raise UserError(f"seeds names one twice, got {list(seeds)}: name each once")
     data_seed = config.settings.evaluation.data_seed
     shared = {"data_seed": seeds[0] if data_seed is None else data_seed}
-    seeded = [checked_config(label, dataset, files, {**options, **shared, "seed": seed}) for seed in seeds]
+    seeded = [checked_config(label, dataset, files, {**options, **shared, "seed": seed}, command) for seed in seeds]
     if [one["seed"] for one in seeded] != list(seeds):
         raise UserError(f"seed {seeded[0]['seed']} and seeds {list(seeds)} are both set: keep one of them")
     return seeded
@@ -289,9 +318,37 @@ def _finished(runs: Sequence[Run]) -> list[Run]:
 def objective_function(
     config_dict: Mapping[str, Any] | None = None, config_file_list: Sequence[str] | None = None, saved: bool = True
 ) -> dict[str, Any]:
-    """The objective of RecBole's HyperTuning: one run with the options of a point of its search."""
+    """The objective of RecBole's HyperTuning: one run with the options of a point of its search.
+
+    Args:
+        config_dict: options by name, among them ``model`` and ``dataset`` unless the files have them.
+        config_file_list: property files, such as ``[dataset.properties]`` of a `Dataset`.
+        saved: keep the best checkpoint and test with it.
+
+    Returns:
+        what `run_recbole_llmtrsr` returns, and the ``model``.
+
+    Example:
+        >>> objective_function({"model": "SASRec", "dataset": "ml-100k", "learning_rate": 0.01})  # doctest: +SKIP
+    """
     name = _required("model", None, config_file_list, config_dict)
     return {"model": name, **run_recbole_llmtrsr(name, None, config_file_list, config_dict, saved)}
+
+
+def _call(
+    function: str,
+    models: Mapping[str, Any],
+    dataset: str | Dataset | None,
+    files: Sequence[str | Path] | None,
+    options: Mapping[str, Any] | None,
+    saved: bool,
+) -> Command:
+    """The call as the command of its runs."""
+    read = [str(dataset.properties)] if isinstance(dataset, Dataset) else []
+    listed = [*read, *map(str, files or ())]
+    name = dataset.name if isinstance(dataset, Dataset) else dataset
+    given = {"config_file_list": listed or None, "config_dict": dict(options or {}) or None, "saved": saved}
+    return Command(call_text(function, **models, dataset=name, **given))
 
 
 def _mean_metrics(results: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
@@ -299,7 +356,12 @@ def _mean_metrics(results: Sequence[Mapping[str, float] | None]) -> dict[str, fl
     return {name: fmean(result[name] for result in known) for name in known[0]} if known else None
 
 
-def _required(name: str, value: str | None, files: Sequence[str] | None, options: Mapping[str, Any] | None) -> str:
+def _required(
+    name: str, value: str | None, files: Sequence[str | Path] | None, options: Mapping[str, Any] | None
+) -> str:
+    if value is not None and not isinstance(value, str):
+        remedy = "; DataFrames become one by recbole_llmtrsr.Dataset.from_frames" if name == "dataset" else ""
+        raise UserError(f"{name} must be a name, such as '{_EXAMPLES[name]}', got a {type(value).__name__}{remedy}")
     value = value or option_from_sources(name, files or (), options or {})
     if not value:
         raise UserError(f"no {name} is named: pass --{name}=<name>, or set it in a property file or the dictionary")

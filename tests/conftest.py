@@ -127,7 +127,6 @@ def make_config(tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyP
     from recbole_llmtrsr.registry import get_model
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["x"])
 
     def make(model: str = "LLMTRSR", dataset: str = "tiny", **options: Any) -> Config:
         eval_args = {"mode": "uni2", **options.pop("eval_args", {})}

@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import flags
 from recbole_llmtrsr.data.item_text import PLACEHOLDER
 from recbole_llmtrsr.data.prepare.converters.table import convert_table
 from recbole_llmtrsr.errors import UserError
@@ -41,7 +42,6 @@ SMALL = {**toy.SMALL, "use_gpu": False, "show_progress": False, "epochs": 1, "ev
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
 
 class Door:
@@ -75,11 +75,6 @@ class Door:
 @pytest.fixture
 def door(atomic_folder: Path) -> Door:
     return Door(atomic_folder)
-
-
-def _flags(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["test", "--epochs=1", "--epochs=2"])
-    door.config()
 
 
 def _file(door: Door, text: str) -> None:
@@ -208,7 +203,7 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("options", "`SASRec.n_heads: 7`, in a comparison"): lambda door, _: door.compare(
         "Pop", "SASRec", **{"SASRec.n_heads": 7}
     ),
-    ("flags", "`--epochs=1 --epochs=2`"): _flags,
+    ("flags", "`--epochs=1 --epochs=2`"): lambda *_: flags(["--epochs=1", "--epochs=2"]),
     ("property file", "a list instead of options"): lambda door, _: _file(door, "- epochs\n- 1\n"),
     ("property file", "a tab where YAML has none"): lambda door, _: _file(door, "eval_args:\n\tmode: full\n"),
     ("model", "`LLMTRS`"): lambda door, _: door.config("LLMTRS"),

@@ -19,6 +19,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from recbole_llmtrsr.config import sources
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.data.loaders import prefetch
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
@@ -426,8 +427,7 @@ def test_beside_equal_counts_a_run_decides(model, precision, clicks_per_show, at
     }
     own = {"train_on": "impressions", "max_prompt_tokens": 400, "epochs": 1, "learning_rate": 0.02, "use_gpu": False}
     own |= {"precision": precision, "block_size": 1, "summary_store": None, "show_progress": False, "seed": 3}
-    monkeypatch.setattr("sys.argv", ["test", *SMALL])
-    compare([model], "tiny", config_dict={**shared, **own, "result_dir": "run"})
+    compare([model], "tiny", config_dict={**shared, **own, **sources.flags(SMALL), "result_dir": "run"})
     of_run = json.loads((tmp_path / "run" / "result.json").read_text())
 
     monkeypatch.setattr(clicks_per_show, "clicks", lambda candidates, *_: np.zeros(len(candidates.items)))

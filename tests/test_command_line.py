@@ -23,7 +23,6 @@ def refused(tmp_path, atomic_folder, monkeypatch, capsys):
     def run(*flags: str) -> list[str]:
         named = {flag.split("=")[0] for flag in flags}
         arguments = [*(f"{name}={value}" for name, value in usual.items() if name not in named), *flags]
-        monkeypatch.setattr("sys.argv", ["x", *arguments])
         assert main(arguments) == 2
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err

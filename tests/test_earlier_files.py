@@ -32,7 +32,6 @@ CANDIDATES = """\
 def in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FIXTURE, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
 
 def command(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str) -> None:

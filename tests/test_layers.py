@@ -42,7 +42,12 @@ FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 def imports(name: str) -> set[str]:
     """All modules that a module's text imports, at any depth of its code; relative imports are resolved."""
     found = set()
-    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    if name == NAME:  # it names its lazy exports for type checkers alone
+        tree.body = [
+            one for one in tree.body if not (isinstance(one, ast.If) and "TYPE_CHECKING" in ast.unparse(one.test))
+        ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -26,7 +26,6 @@ def write(folder, sequences):
 
 def prefixes(folder, paradigm, monkeypatch):
     """Summary and prompt prefix of every row, by (user, events before the target)."""
-    monkeypatch.setattr("sys.argv", ["test"])
     options = {"data_path": str(folder), "summary": paradigm, "max_prompt_tokens": 400, "use_gpu": False}
     options |= {"max_train_targets_per_user": None, "summary_store": None, "show_progress": False}
     config = Config(get_model("LLMTRSR"), "toy", [], options)

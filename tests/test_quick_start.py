@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from itertools import combinations, product
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,12 +15,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from recbole_llmtrsr.__main__ import main
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import load_runs
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.quick_start import compare, objective_function, run_recbole_llmtrsr
+from recbole_llmtrsr.quick_start import compare, compared_runs, objective_function, run_recbole_llmtrsr
 from recbole_llmtrsr.registry import get_dataset, get_model
 
 OF_LLMTRSR = {name for name in toy.TINY if name.startswith("builtin_")} | {"train_neg_sample_args"}
@@ -30,22 +32,22 @@ TINY = {
 }
 SMALL_ML = {**TINY, "data_path": "dataset/", "user_inter_num_interval": "[400,inf)", "eval_args": {"mode": "uni20"}}
 COMPARISON = {"comparison.json", "comparison.md", "comparison.csv", "comparison.tex", "report.html"}
-KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
+KEYS = {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result", "folder"}
 
 
 @pytest.fixture(autouse=True)
 def toy_in_empty_folder(tmp_path, monkeypatch):
     """Eight users, thirteen items with titles and kinds."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     items = [f"{title}\t{'drama' if n % 2 else 'comedy'}" for n, title in enumerate(toy.TITLES)]
     toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*range(4, 12)), items, of_items="\tkind:token")
     return tmp_path
 
 
-def test_one_model_returns_recboles_four_keys_and_writes_a_complete_result(tmp_path):
+def test_one_model_returns_recboles_keys_and_the_folder_of_a_complete_result(tmp_path):
     returned = run_recbole_llmtrsr("LLMTRSR", "toy", config_dict={**TINY, "result_dir": "out"})
     assert set(returned) == KEYS
+    assert returned["folder"] == Path("out")
     result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert result["test_result"] == returned["test_result"]
     assert result["n_test"] == 8
@@ -79,7 +81,7 @@ def test_several_models_meet_on_one_candidate_set_in_one_table(tmp_path):
     assert all((folder / name / "result.json").is_file() for name in models)
 
 
-TIMES = ("seconds", "cost", "checkpoint")  # a checkpoint is named by the time
+TIMES = ("seconds", "cost", "checkpoint", "command")  # a checkpoint is named by the time, a command names the folder
 
 
 def without_times(path):
@@ -306,10 +308,10 @@ def test_pop_counts_what_training_may_see():
     assert counted[:, 0].tolist() == dataset.popularity.tolist()
 
 
-def test_a_seed_beside_seeds_is_refused(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["x", "--seed=1", "--seeds=[1,2]"])
+def test_a_seed_beside_seeds_is_refused():
+    command = Command(flags={"seed": "1", "seeds": "[1,2]"})
     with pytest.raises(UserError, match=r"seed 1 and seeds \[1, 2\] are both set"):
-        compare(["Pop"], "toy", config_dict=TINY)
+        compared_runs(["Pop"], "toy", config_dict=TINY, command=command)
 
 
 def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary():
@@ -321,7 +323,6 @@ def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary
 def test_the_command_line_prints_the_table_and_where_the_results_lie(tmp_path, monkeypatch, capsys):
     flags = ["--model=LLMTRSR,Pop", "--dataset=toy", "--result_dir=out"]
     flags += [f"--{name}={value}" for name, value in TINY.items()]
-    monkeypatch.setattr("sys.argv", ["run_recbole_llmtrsr.py", *flags])
     assert main(flags) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "results: out"

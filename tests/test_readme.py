@@ -25,7 +25,6 @@ def test_quick_start_has_two_commands_of_one_line():
 
 @pytest.mark.parametrize("name", [path.stem for path in (properties_dir() / "presets").glob("*.yaml")])
 def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch, tmp_path):
-    monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.chdir(tmp_path)
     assert f"| `{name}` |" in text("docs/guides/pretrained.md")
     config = Config(get_model("LLMTRSR"), "ml-100k", preset_files(name), {})
@@ -34,7 +33,6 @@ def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch,
 
 
 def test_the_texts_given_by_hand_name_columns_that_the_run_reads(monkeypatch, tmp_path):
-    monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.chdir(tmp_path)
     named = set(re.findall(r'[{ ]"(\w+)": "[A-Z]', text("docs/guides/recommend.md")))
     assert (

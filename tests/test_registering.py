@@ -44,7 +44,6 @@ class Mine(SASRec):
 @pytest.fixture(autouse=True)
 def registered_for_one_test(tmp_path, monkeypatch, atomic_folder):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     for table in ("MODELS", "TRAINERS", "DATASETS"):
         monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     for names in ("OWN_MODELS", "OWN_OPTIONS"):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llmtrsr.config import sources
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.registry import get_model
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,10 +26,10 @@ def configs(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Config]:
     monkeypatch.chdir(REPOSITORY)
     flags = shlex.split(re.sub(r"<[^>]*>", "a-folder", command.removeprefix(RUN)))
     given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
-    monkeypatch.setattr("sys.argv", ["x", *flags])
+    line = Command(flags=sources.flags(flags))
     files = given.get("config_files", "").split()
     return {
-        label: Config(get_model(label.partition("@")[0]), given["dataset"], files, None, label)
+        label: Config(get_model(label.partition("@")[0]), given["dataset"], files, None, label, line)
         for label in given["model"].split(",")
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.runs import OPTIONS, load_run
+from common.runs import OPTIONS, commands, load_run
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.registry import get_model
@@ -28,7 +28,7 @@ def evaluate_made_up_users(known: argparse.Namespace, folder: Path, **options: A
         a line: users, seconds, MiB before, peak, difference; of the process, or of the tensors on a GPU.
     """
     fixed = {**OPTIONS.get(known.data, {}), **({"data_path": known.data_path} if known.data_path else {})}
-    source = Config(get_model("LLMTRSR"), known.data, [], fixed)
+    source = Config(get_model("LLMTRSR"), known.data, [], fixed, command=commands[-1])
     make_users(source, folder, known.memory_of, known.n_events)
     kept = {name: source[name] for name in ("item_text_fields", "item_text_labels", "domain", "max_item_tokens")}
     kept = {name: value for name, value in kept.items() if value is not None}

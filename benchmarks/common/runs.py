@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import torch
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import Command, flags
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset, load_dataset
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.registry import get_dataset, get_model
 
+commands = [Command()]  # the last one is that of this process
 # By data set.
 OPTIONS: dict[str, dict[str, Any]] = {
     "amazon-industrial": {"domain": "products", "item_text_fields": ["title", "brand", "description"]},
@@ -32,9 +33,10 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the flags, set the threads, and leave the options of the run in ``sys.argv``."""
+    """Parse the flags and set the threads; ``known.others`` are the options of the run, which ``load_run`` applies."""
     known, others = parser.parse_known_args()
-    sys.argv = [sys.argv[0], *others]
+    known.others = others
+    commands.append(Command(flags=flags(others)))
     torch.set_num_threads(known.threads)
     return known
 
@@ -65,7 +67,7 @@ def load_run(data: str, data_path: str | None, folder: Path, model: str = "LLMTR
     fixed: dict[str, Any] = {"candidate_dir": str(folder), "checkpoint_dir": str(folder), "summary_store": None}
     fixed |= {"state": "WARNING", "show_progress": False} | OPTIONS.get(data, {})
     fixed |= {"data_path": data_path} if data_path else {}
-    config = Config(get_model(model), data, [], fixed | options)
+    config = Config(get_model(model), data, [], fixed | options, command=commands[-1])
     dataset = load_dataset(get_dataset(get_model(model)), config)
     loaders, *_ = make_loaders(config, dataset)
     if isinstance(dataset, LLMTRSRDataset):

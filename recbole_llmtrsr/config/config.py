@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import copy
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -27,7 +26,7 @@ from recbole_llmtrsr.config.renamed_options import accepted_options, current_opt
 from recbole_llmtrsr.config.settings import OPTION_NAMES, Settings, unknown_options
 from recbole_llmtrsr.config.sources import (
     RUNNER_FLAGS,
-    flags,
+    Command,
     literal,
     option_from_sources,
     preset_files,
@@ -53,6 +52,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_file_list: property files, later ones stronger.
         config_dict: options by name.
         label: name of this row of a comparison, 'Model' or 'Model@variant'; ``<label>.<option>`` applies to it alone.
+        command: the command line, whose flags are the strongest source. ``sys.argv`` is never read.
 
     Attributes:
         settings: our options, validated.
@@ -74,14 +74,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_file_list: Sequence[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
         label: str | None = None,
+        command: Command | None = None,
     ) -> None:
         self.label: str = label or model.__name__
+        self.command = command or Command()
         self.identity: Mapping[str, str] = {}
         self.data_files: Mapping[str, str] = {}
         register_metrics()
         recbole_patches.apply()  # RecBole's Config is the first of its parts to fail on today's NumPy
-        files, options = list(config_file_list or []), accepted_options(config_dict or {})
-        preset = self._flags().get("preset") or option_from_sources("preset", files, options)
+        files, options = (
+            list(config_file_list or []),
+            accepted_options(copy.deepcopy(dict(config_dict or {}))),
+        )  # RecBole writes into it
+        preset = self.command.flags.get("preset") or option_from_sources("preset", files, options)
         if preset:
             files = [*preset_files(str(preset)), *files]
         try:
@@ -105,12 +110,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return accepted_options(read_properties(file, self.yaml_loader))
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        given = {name: value for name, value in self._flags().items() if name not in RUNNER_FLAGS}
+        given = {name: value for name, value in self.command.flags.items() if name not in RUNNER_FLAGS}
         return accepted_options(self._convert_config_dict(given))
-
-    @staticmethod
-    def _flags() -> dict[str, str]:
-        return flags(sys.argv[1:])
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {key: literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
@@ -289,11 +290,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
 
 class SavedConfig(Config):
-    """Options of a finished run: flags, which are the present command's, do not apply."""
-
-    @staticmethod
-    def _flags() -> dict[str, Any]:
-        return {}
+    """The options of a finished run."""
 
     def _asked_gpu(self) -> Any:
         return None  # the device is the present run's

@@ -5,19 +5,70 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import runpy
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
 from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.settings import OPTION_NAMES
 from recbole_llmtrsr.errors import UserError
 
 RUNNER_FLAGS = ("model", "dataset", "config_files", "preset")
+_PLAIN = re.compile(r"[\w./:=,@%+~-]+")  # no shell reads anything into these
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command line, or the call from Python, that starts a run.
+
+    Attributes:
+        text: as a user would type it; a run records it in result.json.
+        flags: options of a command line, which are stronger than files and dictionaries.
+    """
+
+    text: str | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def typed_command(program: str, arguments: Sequence[str]) -> str:
+    """A command line as a user would type it, with quotes only where a shell needs them.
+
+    Args:
+        program: path of the program, as in ``sys.argv[0]``.
+        arguments: those behind it.
+
+    >>> print(typed_command("/home/me/run_recbole_llmtrsr.py", ["--epochs=3", "--eval_args={mode: full}", "--a=b$c"]))
+    python run_recbole_llmtrsr.py --epochs=3 --eval_args="{mode: full}" --a='b$c'
+    >>> typed_command("bin/recbole-llmtrsr", ["-m", "Pop"]), typed_command("recbole_llmtrsr/__main__.py", [])
+    ('recbole-llmtrsr run -m Pop', 'python -m recbole_llmtrsr')
+    """
+    name = Path(program).name
+    short = {"__main__.py": "python -m recbole_llmtrsr", "recbole-llmtrsr": "recbole-llmtrsr run"}
+    return " ".join([short.get(name, f"python {name}"), *map(_quoted, arguments)])
+
+
+def _quoted(argument: str) -> str:
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if argument and _PLAIN.fullmatch(argument):
+        return argument
+    readable = f'"{value}"' if not re.search(r'["$`\\!]', value) else shlex.quote(value)
+    return f"{name}{equals}{readable}" if not name or _PLAIN.fullmatch(name) else shlex.quote(argument)
+
+
+def call_text(function: str, **arguments: Any) -> str:
+    """A call of a public function, without the arguments that were left out.
+
+    >>> call_text("compare", models=["LLMTRSR", "Pop"], dataset="ml-100k", config_dict={"epochs": 3}, saved=True)
+    "recbole_llmtrsr.compare(models=['LLMTRSR', 'Pop'], dataset='ml-100k', config_dict={'epochs': 3})"
+    """
+    given = {name: value for name, value in arguments.items() if value is not None and value is not True}
+    return f"recbole_llmtrsr.{function}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 def properties_dir() -> Path:
@@ -112,7 +163,11 @@ def recbole_options() -> set[str]:
     """Names of all options that RecBole or one of its models reads."""
     files = (file for file in recbole_properties().glob("**/*.yaml") if file.name != "url.yaml")
     of_files = (name for file in files for name in _names_in(file))
-    declared = (*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments)
+    # The file alone: to import recbole.utils is to import torch, and a misspelt flag should not wait for it.
+    lists = runpy.run_path(str(recbole_properties().parent / "utils" / "argument_list.py"))
+    declared = (
+        name for kind in ("general", "training", "evaluation", "dataset") for name in lists[f"{kind}_arguments"]
+    )
     return {*declared, *of_files, *options_of("undeclared")}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_logger, init_seed, set_color
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.data.location import check_dataset_files
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
@@ -47,7 +47,13 @@ _VARIANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}")
 SUMMARIES = "summaries.jsonl"  # in the result folder, with summarize_only
 
 
-def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapping[str, Any]) -> Config:
+def checked_config(
+    label: str,
+    dataset: str,
+    files: Sequence[str],
+    options: Mapping[str, Any],
+    command: Command | None = None,
+) -> Config:
     """The options of a model, named 'Model' or 'Model@variant', with every check that needs no work.
 
     Raises:
@@ -60,7 +66,7 @@ def checked_config(label: str, dataset: str, files: Sequence[str], options: Mapp
             f" {name[:80]}@recurrent"
         )
     model_class: Any = get_model(name)
-    config = Config(model_class, dataset, files, options, label)
+    config = Config(model_class, dataset, files, options, label, command)
     if hasattr(model_class, "check_config"):
         model_class.check_config(config)
     check_dataset_files(config)
@@ -155,7 +161,7 @@ def run_pipeline(
             "host_patches": list(recbole_patches.apply()),
             "versions": versions(),
             "git_commit": git_commit(),
-            "command": shlex.join(["python", *sys.argv]),
+            "command": config.command.text,
             "options": config.effective_options(),
         }
         write_json(folder / "result.json", result)  # before what may fail or take long

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+import pandas as pd
 
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate, ranking
+
+_N_SHOWN, _WIDTH = 20, 70  # items of a repr, characters of their texts
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class RankedItem:
     tokens_cut: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """Ranked items, and the history that they were ranked for.
 
@@ -43,7 +47,10 @@ class Ranking:
         is_trimmed: the prompt has no room for all of the summary, or of the recent items.
         is_replaced: the summarizer gave no answer, so an extract replaces the summary, and scores are not those of the
             run.
-        n_unread: items of the history that a retriever, which knows ids alone, could not read.
+        n_unread: items of the history that a retriever, which reads ids alone, could not read.
+
+    Example:
+        >>> recommender.rank("196", ["242", "302", "377"]).to_pandas()  # doctest: +SKIP
     """
 
     items: tuple[RankedItem, ...]
@@ -57,6 +64,34 @@ class Ranking:
     def scores(self) -> dict[str, float]:
         """Scores by id, of the items that have one."""
         return {one.item: one.score for one in self.items if one.item is not None}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for every item, best first: rank, item, text, score, p_yes, position and tokens_cut."""
+        columns = ["rank", "item", "text", "score", "p_yes", "position", "tokens_cut"]
+        return pd.DataFrame([asdict(one) for one in self.items], columns=columns).astype({"position": "Int64"})
+
+    def __repr__(self) -> str:
+        widest = max((len(one.item or "-") for one in self.items), default=0)
+        lines = [
+            f"{one.rank:>5g}  {one.item or '-':<{widest}}  {one.score:>8.4f}  {shorten(one.text, _WIDTH)}"
+            for one in self.items[:_N_SHOWN]
+        ]
+        n_hidden = len(self.items) - len(lines)
+        more = [f"  ... and {n_hidden:,} more: to_pandas() has all"] if n_hidden else []
+        return "\n".join([f"{len(self.items):,} items ranked for a history of {self.n_history:,}", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        """The items as a table in a notebook."""
+        return str(self.to_pandas()[["rank", "item", "text", "score", "p_yes"]].to_html(index=False, max_rows=_N_SHOWN))
+
+
+def shorten(text: str, n: int) -> str:
+    """The first characters of a text, with an ellipsis where some are left out.
+
+    >>> shorten("Red kettle", 6), shorten("Red", 6)
+    ('Red k…', 'Red')
+    """
+    return text if len(text) <= n else f"{text[: n - 1]}…"
 
 
 def ranks(scores: Sequence[float], resolution: float | None) -> list[tuple[int, float]]:

@@ -18,7 +18,7 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.recommend.known_users import KnownUsers
 from recbole_llmtrsr.recommend.queries import GivenItem, Query, QueryItem, QueryParser
 from recbole_llmtrsr.recommend.ranking import RankedItem, Ranking, ranks
-from recbole_llmtrsr.recommend.saved_run import SavedRun, load_run
+from recbole_llmtrsr.recommend.saved_run import SavedRun, load_saved_run
 from recbole_llmtrsr.recommend.search import MOST_PROMPTS, Found, Search
 from recbole_llmtrsr.recommend.writing import SummaryService
 
@@ -76,7 +76,7 @@ class Recommender:
             UserError: no run, one of a model that reads no candidates, no checkpoint, or data, texts or a tokenizer
                 other than the run's.
         """
-        run = load_run(Path(run_folder), options or {}, None if checkpoint is None else Path(checkpoint))
+        run = load_saved_run(Path(run_folder), options or {}, None if checkpoint is None else Path(checkpoint))
         return cls(run, most_prompts)
 
     def rank(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Ranking:
@@ -147,6 +147,11 @@ class Recommender:
         """
         numbers = self._users.whole(user) if whole else self._users.in_test(user)[1]
         return [str(self._parser.known(number).token) for number in numbers]
+
+    @property
+    def tested_users(self) -> list[str]:
+        """Ids of all users of the test."""
+        return self._users.tested
 
     def query(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Query:
         """A checked query for ``answer``; errors as ``rank``."""

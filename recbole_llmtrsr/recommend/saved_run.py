@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -26,6 +26,8 @@ from recbole_llmtrsr.data.identity import differences, identity
 from recbole_llmtrsr.data.location import changed_files, check_dataset_files, file_digests
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.retrieval_stage import make_reranking
+from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
+from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
@@ -34,6 +36,7 @@ from recbole_llmtrsr.recommend.run_options import PLACES, check_named, check_sum
 from recbole_llmtrsr.registry import MODELS, get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
+from recbole_llmtrsr.runtime.clock import Clock
 from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
 from recbole_llmtrsr.summarizer.writers.make_writer import FILE
 
@@ -63,8 +66,18 @@ class SavedRun:
     reranking: Reranking | None
 
 
-def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> SavedRun:
-    """Load a run. Nothing is un-pickled, unless ``trust_checkpoint`` says so.
+@dataclass(frozen=True)
+class _Splits:
+    """A data set, before its split and after it."""
+
+    dataset: LLMTRSRDataset
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+
+
+def load_saved_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> SavedRun:
+    """Load a run for a Recommender. Nothing is un-pickled, unless ``trust_checkpoint`` says so.
 
     Args:
         folder: holds the run's result.json.
@@ -75,25 +88,66 @@ def load_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) 
         UserError: no run, one of a model that reads no candidates, no checkpoint, or data, tokenizer or wording that
             changed since.
     """
+
+    def read(config: SavedConfig) -> _Splits:
+        init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
+        dataset = load_dataset(get_dataset(config.model_class), config)
+        splits = _Splits(dataset, *dataset.build())
+        config.describe_data(identity(dataset))
+        return splits
+
+    result = read_result(folder, _able())
+    _check_scoring(folder, result)
+    run = _loaded(folder, result, options, checkpoint, read)
+    run.model.requires_grad_(False)
+    return run
+
+
+def load_with_loaders(folder: Path, options: Mapping[str, Any], checkpoint: Path | None) -> tuple[SavedRun, RunData]:
+    """`load_saved_run`, of a model that is scored in any way, with the loaders of all splits and their summaries.
+
+    Raises:
+        UserError: as `load_saved_run`; candidates other than the run's.
+    """
+    found: list[RunData] = []
+
+    def read(config: SavedConfig) -> _Splits:
+        drawn = result.get("candidates", {})
+        data = load_run_data(config, Clock(), {split: one["hash"] for split, one in drawn.items()})
+        found.append(data)
+        return _Splits(data.dataset, *(loader._dataset for loader in (data.train, data.valid, data.test)))
+
+    result = read_result(folder)
+    run = _loaded(folder, result, options, checkpoint, read)
+    make_summaries(run.config, run.dataset, found[0].loaders)
+    return run, found[0]
+
+
+def _loaded(
+    folder: Path,
+    result: Mapping[str, Any],
+    options: Mapping[str, Any],
+    checkpoint: Path | None,
+    read: Callable[[SavedConfig], _Splits],
+) -> SavedRun:
     if others := sorted(set(options) - set(PLACES)):
         raise UserError(
             f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
             " from the run's own"
         )
-    result = _read_result(folder)
-    model_class = _model_class(folder, result)
-    file = _checkpoint_file(folder, result, checkpoint)
+    file = checkpoint_file(folder, result, checkpoint)
     with trusting_checkpoints(options.get("trust_checkpoint") is True), undisturbed_randomness():
-        return _loaded(model_class, folder, result, file, options)
+        return _restored(folder, result, file, options, read)
 
 
-def _loaded(
-    model_class: type[AbstractRecommender],
+def _restored(
     folder: Path,
     result: Mapping[str, Any],
     file: Path,
     options: Mapping[str, Any],
+    read: Callable[[SavedConfig], _Splits],
 ) -> SavedRun:
+    model_class: type[LLMTRSR] = get_model(result["model"])
     saved = load_checkpoint(file, map_location="cpu")
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
         raise UserError(
@@ -107,30 +161,37 @@ def _loaded(
     _check_same_run(file, folder, current_options(saved["config"]), result)
     config = _config(model_class, result, saved, file, options)
     check_dataset_files(config)
-    init_seed(config.data_seed, config["reproducibility"])  # of a split in random order
-    dataset = load_dataset(get_dataset(model_class), config)
-    train, valid, test = dataset.build()
-    config.describe_data(identity(dataset))
+    splits = read(config)
     if changed := differences(saved["identity"], config.identity):
         raise other_data(file, config, ", ".join(changed))
     _check_events(file, result, config)
-    model = model_class(config, train)
+    model = model_class(config, splits.train)
     _check_prompts(file, saved, model)
     model.load_state_dict(saved["state_dict"])
-    if (reranking := make_reranking(config, train, len(valid))) is not None:
+    if (reranking := make_reranking(config, splits.train, len(splits.valid))) is not None:
         _check_retriever(file, result["reranking"], reranking.retriever.report())
         reranking.blend = float(result["reranking"]["blend"])
     model.rerank_with(reranking)
-    model.to(config["device"]).eval().requires_grad_(False)
+    model.to(config["device"]).eval()
     label = str(result.get("label", result["model"]))
-    return SavedRun(label, config, dataset, _tested(config, test), model, reranking)
+    return SavedRun(label, config, splits.dataset, _tested(config, splits.test), model, reranking)
 
 
-def _read_result(folder: Path) -> dict[str, Any]:
+def read_result(folder: Path, models: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a run's result.json, with the options under their present names.
+
+    Args:
+        folder: of the run.
+        models: whose runs an error suggests in place of a folder of several runs; none are runs of every model.
+
+    Raises:
+        UserError: the folder holds no run, or one that cannot be read.
+    """
     path = folder / RESULT
     if not path.is_file():
-        below = sorted(str(found.parent) for found in folder.glob(f"**/{RESULT}"))[:5] if folder.is_dir() else []
-        remedy = f"give the folder of one run, such as {', '.join(below)}" if below else "give a run's result folder"
+        below = [str(found.parent) for found in sorted(folder.glob(f"**/{RESULT}")) if _is_run(found, models)][:5]
+        of_models = f" of {' or '.join(models)}" if models else ""
+        remedy = f"give the folder of one run{of_models}" + (f", such as {', '.join(below)}" if below else "")
         raise UserError(f"{folder} holds no {RESULT}, so it is no run: {remedy}")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -142,23 +203,40 @@ def _read_result(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _model_class(folder: Path, result: Mapping[str, Any]) -> type[LLMTRSR]:
+def _is_run(file: Path, models: Sequence[str]) -> bool:
+    """Whether a result.json is that of a run of one of the models, or of any if none are named."""
+    try:
+        return not models or json.loads(file.read_text(encoding="utf-8"))["model"] in models
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _able() -> list[str]:
+    """Names of the models that read a prompt for each candidate."""
+    return [name for name, one in MODELS.items() if reads_candidates(one)]
+
+
+def _check_scoring(folder: Path, result: Mapping[str, Any]) -> None:
+    """Refuse models that a Recommender cannot score texts by."""
     model_class: type[LLMTRSR] = get_model(result["model"])
     if not reads_candidates(model_class):
-        able = [name for name, one in MODELS.items() if reads_candidates(one)]
         raise UserError(
             f"{folder} is a run of {result['model']}, which reads no prompts with candidates: accepted are runs of"
-            f" {' and '.join(able)}"
+            f" {' and '.join(_able())}"
         )
     if any(getattr(model_class, name) is not getattr(LLMTRSR, name) for name in _SCORING):
         raise UserError(
             f"{folder} is a run of {result['model']}, which changes {' or '.join(_SCORING)}: a Recommender scores texts"
             " as LLMTRSR does, so its scores would be others than the test's"
         )
-    return model_class
 
 
-def _checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None) -> Path:
+def checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None) -> Path:
+    """The file of the weights that a run was tested with, or the one given in its place.
+
+    Raises:
+        UserError: the run saved none, or it is elsewhere.
+    """
     if given is None and not result.get("checkpoint"):
         why = "ended with its summaries" if "test_result" not in result else "was told not to save one (saved=False)"
         raise UserError(f"the run in {folder} {why}, so it has no checkpoint: train it with saved=True")

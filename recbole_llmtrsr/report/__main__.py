@@ -13,6 +13,7 @@ from recbole_llmtrsr.evaluation.comparison.comparison import make_comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run, check_label, load_runs
 from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
 from recbole_llmtrsr.report.page import write_report
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 
 _N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]
 
@@ -48,18 +49,21 @@ def _runs(given: str) -> list[Run]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.report",
-        description="Compare finished runs of one data set and candidate set: report.html, and its tables as"
+    parser = command_parser(
+        program("report", "recbole_llmtrsr.report"),
+        "Compare finished runs with the same data set and candidates. Writes report.html and its tables as"
         " comparison.json, comparison.md, comparison.csv and comparison.tex.",
-        allow_abbrev=False,
+        [
+            "results/runs/RUN results/runs/OTHER --out=results/report",
+            "results/runs/RUN LLMTRSR@before=results/runs/OLDER --out=results/report",
+        ],
     )
     parser.add_argument(
         "folders",
         nargs="+",
         metavar="folder",
-        help="results of runs, at any depth: each result.json with the per_history.csv beside it; name=folder gives a"
-        " model's runs another name, such as LLMTRSR@before, beside runs of the same model",
+        help="folder of runs, at any depth; a run is a result.json with per_history.csv beside it. name=folder adds the"
+        " runs as a separate row, such as LLMTRSR@before beside other runs of LLMTRSR",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files, made if missing")
     parser.add_argument(

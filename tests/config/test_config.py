@@ -6,9 +6,10 @@ import pytest
 import torch
 import yaml
 
+from recbole_llmtrsr.config import sources
 from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.config.settings import OPTION_NAMES
-from recbole_llmtrsr.config.sources import option_from_sources, preset_files, properties_dir
+from recbole_llmtrsr.config.sources import Command, option_from_sources, preset_files, properties_dir
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_model
 
@@ -21,15 +22,14 @@ PROTOCOL = {
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path):
     """Makes a Config from flags, a property file's text and a dictionary."""
 
     def make(model="LLMTRSR", flags=(), file=None, options=None, files=(), label=None) -> Config:
-        monkeypatch.setattr("sys.argv", ["x", *flags])
         if file is not None:
             files = [tmp_path / "own.yaml"]
             files[0].write_text(file)
-        return Config(get_model(model), "tiny", files, options, label)
+        return Config(get_model(model), "tiny", files, options, label, Command(flags=sources.flags(flags)))
 
     return make
 
@@ -337,10 +337,9 @@ def test_every_preset_makes_a_config(config, name):
     }
 
 
-def test_a_preset_may_build_on_another(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["x", "--preset=paper_mind"])
+def test_a_preset_may_build_on_another():
     assert [file.stem for file in preset_files("paper_mind")] == ["paper", "paper_mind"]
-    made = Config(get_model("LLMTRSR"), "mind", [], {})
+    made = Config(get_model("LLMTRSR"), "mind", [], {}, command=Command(flags={"preset": "paper_mind"}))
     assert made["eval_args"]["split"] == {"US": [10000, 1000, 1000]}
     assert made["eval_args"]["order"] == "TO"
     assert made["val_interval"] == {"from_impression": "[0,0]"}

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_llmtrsr.config.checks import unread_options
 from recbole_llmtrsr.config.recbole_options import INTERVAL_WORDS, is_interval
-from recbole_llmtrsr.config.sources import model_options
+from recbole_llmtrsr.config.sources import Command, model_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.pipeline import checked_config
 
@@ -74,10 +74,10 @@ REFUSED = [
 def check(tmp_path, atomic_folder, monkeypatch):
     """Checks a model's options over the data set 'tiny', as every run does before any work."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["x"])
 
-    def made(model: str, **options: Any) -> Any:
-        return checked_config(model, "tiny", [], {"data_path": str(atomic_folder), "use_gpu": False, **options})
+    def made(model: str, command: Command | None = None, **options: Any) -> Any:
+        given = {"data_path": str(atomic_folder), "use_gpu": False, **options}
+        return checked_config(model, "tiny", [], given, command)
 
     return made
 
@@ -150,9 +150,9 @@ def test_an_option_of_another_model_is_told_where_no_compared_model_reads_it(che
     ]
 
 
-def test_a_flag_for_a_model_that_is_not_compared_is_told(check, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["x", "--SASRec.n_heads=4", "--GRU4Rec.epochs=2"])
-    assert [*unread_options([check("GRU4Rec", **{"Pop.epochs": 1})], model_options())] == [
+def test_a_flag_for_a_model_that_is_not_compared_is_told(check):
+    command = Command(flags={"SASRec.n_heads": "4", "GRU4Rec.epochs": "2"})
+    assert [*unread_options([check("GRU4Rec", command, **{"Pop.epochs": 1})], model_options())] == [
         "flag --SASRec.n_heads has no effect: SASRec is not compared (GRU4Rec)"
     ]
 

@@ -7,6 +7,7 @@ import pytest
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.renamed_options import RENAMED, accepted_options
 from recbole_llmtrsr.config.settings import OPTION_NAMES, unknown_options
+from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_model
 
@@ -16,12 +17,17 @@ def test_every_new_name_is_an_option_and_no_earlier_one_is():
     assert not RENAMED.keys() & set(OPTION_NAMES)
 
 
-def test_earlier_names_in_a_file_a_dictionary_and_a_flag_set_today_s_options(tmp_path, monkeypatch, caplog):
+def test_earlier_names_in_a_file_a_dictionary_and_a_flag_set_today_s_options(tmp_path, caplog):
     file = tmp_path / "run.yaml"
     file.write_text("rank_history: no\n")
-    monkeypatch.setattr("sys.argv", ["test", "--LLMTRSR.probe=True"])
     with caplog.at_level(logging.WARNING):
-        config = Config(get_model("LLMTRSR"), "ml-100k", [file], {"keep_checkpoints": 5})
+        config = Config(
+            get_model("LLMTRSR"),
+            "ml-100k",
+            [file],
+            {"keep_checkpoints": 5},
+            command=Command(flags={"LLMTRSR.probe": "True"}),
+        )
     evaluation, resume = config.settings.evaluation, config.settings.resume
     assert (evaluation.exclude_seen, evaluation.ablations, resume.keep_states) == ("yes", True, 5)
     assert [message for message in caplog.messages if "is now called" in message] == [
@@ -59,7 +65,6 @@ def test_an_earlier_name_that_is_misspelt_is_answered_with_todays(misspelt, mean
     assert (strangers, f"did you mean '{meant}" in fault) == ([], True)
 
 
-def test_one_option_under_both_names_is_refused(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["test"])
+def test_one_option_under_both_names_is_refused():
     with pytest.raises(UserError, match="probe is the earlier name of ablations, and both are given: keep ablations"):
         Config(get_model("LLMTRSR"), "ml-100k", [], {"probe": True, "ablations": True})

@@ -53,7 +53,6 @@ def targets(inter: str | bytes, item: str | bytes = ITEMS, model: str = "TALLRec
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
 
 @pytest.mark.parametrize("model", ["TALLRec", "SASRec"])

@@ -15,7 +15,6 @@ def trained(tmp_path_factory):
     """Four epochs on the users of ml-100k with the fewest events; the model and test rows of 336 prompts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("real"))
-        patch.setattr("sys.argv", ["test"])
         options = {"user_inter_num_interval": "[20,22]", "max_train_targets_per_user": 3, "show_progress": False}
         options |= {"use_gpu": False, "state": "WARNING", "eval_batch_size": 336, "learning_rate": 0.01, "epochs": 4}
         config = Config(

@@ -21,7 +21,6 @@ N_USERS, N_EVENTS = 8, 6
 @pytest.fixture(autouse=True)
 def toy_in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*[N_EVENTS] * N_USERS))
 
 

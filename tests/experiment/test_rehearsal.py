@@ -19,7 +19,6 @@ from recbole_llmtrsr.quick_start import compare
 @pytest.fixture
 def options(tmp_path, atomic_folder, monkeypatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["x"])
     return {"data_path": str(atomic_folder), "eval_args": {"mode": "uni2"}, "use_gpu": False, "show_progress": False}
 
 

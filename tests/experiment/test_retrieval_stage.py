@@ -31,7 +31,6 @@ _numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def toy_in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     events = [f"u{u}\ti{(5 * u + t * (1 + u % 3)) % N_ITEMS}\t{t}" for u in range(N_USERS) for t in range(N_EVENTS)]
     write("toy", events)
 

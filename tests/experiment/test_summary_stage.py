@@ -24,7 +24,6 @@ OPTIONS = {**toy.TINY, "eval_args": {"mode": "uni2"}, "block_size": 2, "summary_
 def run(tmp_path: Path, atomic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs LLMTRSR on 'tiny' with options; gives the result and its folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
     def run(**options: Any) -> tuple[dict[str, Any], Path]:
         results, folder = compare(["LLMTRSR"], "tiny", config_dict={**OPTIONS, **options})
@@ -204,7 +203,6 @@ def test_the_command_line_prints_the_cost_and_no_table(
         *("--model=LLMTRSR,Pop", "--dataset=tiny", f"--data_path={atomic_folder}", "--use_gpu=False", "--dry_run=True"),
         *("--eval_args={'mode': 'uni2'}", "--candidate_exclusion=target", "--max_prompt_tokens=400"),
     ]
-    monkeypatch.setattr("sys.argv", ["x", *flags])
     assert main(flags) == 0
     printed = capsys.readouterr().out
     assert "LLMTRSR\nhistories " in printed

@@ -49,7 +49,6 @@ COLOURS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey"]
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
 
 def write_walks(folder, signal, n_users=120):

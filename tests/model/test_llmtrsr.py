@@ -19,7 +19,6 @@ del TINY["train_neg_sample_args"]
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
 
 
 def built(folder, **options):

@@ -9,7 +9,7 @@ import toy
 import yaml
 
 from recbole_llmtrsr.config.config import Config
-from recbole_llmtrsr.config.sources import properties_dir
+from recbole_llmtrsr.config.sources import Command, flags, properties_dir
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
@@ -26,9 +26,14 @@ def make_config(tmp_path, atomic_folder, monkeypatch):
     """Makes a Config of a model class over the data set 'tiny'; flags may be given."""
     monkeypatch.chdir(tmp_path)
 
-    def make(model_class, flags=(), **options):
-        monkeypatch.setattr("sys.argv", ["test", *flags])
-        return Config(model_class, "tiny", [], {**TINY, "data_path": str(atomic_folder), **options})
+    def make(model_class, given=(), **options):
+        return Config(
+            model_class,
+            "tiny",
+            [],
+            {**TINY, "data_path": str(atomic_folder), **options},
+            command=Command(flags=flags(given)),
+        )
 
     return make
 

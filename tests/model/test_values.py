@@ -42,7 +42,6 @@ RMSE = {"metrics": ["RMSE", "MAE"], "valid_metric": "RMSE", "LABEL_FIELD": "rati
 def rated_by_colour(tmp_path, monkeypatch):
     """Red items are rated 5, blue ones 2, whoever rates them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     rng = np.random.default_rng(0)
     write(
         f"u{user}\ti{item}\t{time}\t{5 if item % 2 else 2}"

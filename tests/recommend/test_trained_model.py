@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
+import toy
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
 from transformers import BertConfig, BertModel
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import train_tokenizer
-from recbole_llmtrsr.quick_start import compare, load_data_and_model
+from recbole_llmtrsr.quick_start import compare
+from recbole_llmtrsr.recommend import load_data_and_model, load_run
 from recbole_llmtrsr.registry import get_trainer
+from recbole_llmtrsr.training.run_trainer import run_trainer
 
 _numbers = itertools.count()
 SMALL = {"epochs": 1, "embedding_size": 16, "hidden_size": 16, "inner_size": 16, "n_layers": 1}
@@ -26,8 +30,8 @@ def train(make_config):
 
     def run(model, **options):
         fixed_here = {**fixed, **SMALL, "data_path": "data", "result_dir": f"out/{next(_numbers)}", **options}
-        (result,), _ = compare([model], "tiny", config_dict=fixed_here)
-        return result
+        (result,), folder = compare([model], "tiny", config_dict=fixed_here)
+        return {**result, "folder": folder}
 
     return run
 
@@ -115,8 +119,42 @@ def test_what_is_no_checkpoint_of_such_a_model_is_refused(train, tmp_path):
         load_data_and_model(tmp_path / "bare.pth")
     torch.save({**saved, "config": {**saved["config"], "model": "LLMTRSR"}}, tmp_path / "llm.pth")
     with pytest.raises(
-        UserError, match=r"is of a LLMTRSR, which holds a language model: .* recbole_llmtrsr\.Recommender"
+        UserError, match=r"is of a LLMTRSR, which reads summaries and prompts: .* recbole_llmtrsr\.load_run"
     ):
         load_data_and_model(tmp_path / "llm.pth")
     with pytest.raises(UserError, match="cannot be read"):
         load_data_and_model(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("SASRec", {}),
+        ("LLMSeqSim", {}),
+        ("LLMTRSR", {"summary": "recurrent"}),
+        ("LLMTRSR", {"retriever": "Pop", "rerank_top_k": 3, "exclude_seen": "yes", "eval_args": {"mode": "full"}}),
+        pytest.param("TALLRec", {}, marks=pytest.mark.slow),
+        pytest.param("HLLM", {}, marks=pytest.mark.slow),
+        ("LiteLLM4Rec", {}),
+    ],
+)
+def test_a_loaded_run_of_any_model_has_the_result_of_its_test(train, model, options):
+    options = {**toy.SMALL, "block_size": 2, "summary_store": "store.sqlite", "eval_args": {"mode": "uni2"}, **options}
+    result = train(model, **options)
+    config, loaded, dataset, train_data, valid, test = load_run(result["folder"])
+    assert not loaded.training
+    assert (len(valid._dataset), len(test._dataset)) == (result["n_valid"], result["n_test"])
+    assert next(iter(train_data)) is not None
+    assert dataset.item_num == result["n_items"] + 1
+    trainer = run_trainer(get_trainer(config.model_class))(config, loaded, lambda stage: nullcontext())
+    assert trainer.evaluate(test, load_best_model=False) == pytest.approx(result["test_result"], abs=1e-6)
+
+
+def test_what_is_no_finished_run_is_not_loaded(train, tmp_path):
+    with pytest.raises(UserError, match=r"holds no result\.json, so it is no run"):
+        load_run(tmp_path / "nothing")
+    folder = train("Pop", eval_args={"mode": "uni2"})["folder"]
+    with pytest.raises(UserError, match="options epochs are the run's"):
+        load_run(folder, options={"epochs": 3})
+    with pytest.raises(UserError, match=r"checkpoint elsewhere\.pth of the run in .* does not exist"):
+        load_run(folder, checkpoint="elsewhere.pth")

@@ -304,8 +304,7 @@ def test_recboles_sequential_models_leave_anomaly_detection_on_and_the_patch_tur
     assert shown.stdout.split() == ["True", "False", "True"]  # what the user turns on later stays on
 
 
-def test_recboles_search_tries_every_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["x"])
+def test_recboles_search_tries_every_point() -> None:
     recbole_patches.apply()
     tried = []
 

@@ -29,7 +29,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy.write_atomic(home / "data" / "toy", toy.toy_events(*[6] * 8), items)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        patch.setattr("sys.argv", ["test"])
         compare(["LLMTRSR"], "toy", config_dict=TINY)
     return home
 

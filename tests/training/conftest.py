@@ -34,7 +34,7 @@ _OPTIONS: dict[str, Any] = {
     "learning_rate": 0.01,
 }
 # Times, and names that hold the time or chance.
-_TIMES = ("seconds", "cost", "checkpoint")
+_TIMES = ("seconds", "cost", "checkpoint", "command")  # the command names the folder
 _FREE = ("result_dir", "resume", "checkpoint_minutes", "keep_states", "summary_store", "checkpoint_dir")
 
 # One of the processes of a run. It is killed the given seconds after it has saved so many states of a model, or (0) at
@@ -45,7 +45,6 @@ from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.training.state_folder import StateFolder
 
 models, options, kill = json.loads(sys.argv[1])
-sys.argv = ["test"]
 saved = []
 def met(folder, state):
     if not kill or kill["model"] not in str(folder._folder):
@@ -111,7 +110,6 @@ def nursery(tmp_path: Path, warm_python: str) -> Callable[..., list[int]]:
 def toy_in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight users, thirteen items with titles."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*[7] * 8))
 
 

@@ -21,7 +21,6 @@ TINY = {**toy.TINY, "summary": "none", "train_neg_sample_args": NEGATIVE, "train
 @pytest.fixture(autouse=True)
 def toy_in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["test"])
     toy.write_atomic(tmp_path / "data" / "toy", toy.toy_events(*[5] * 8))
 
 

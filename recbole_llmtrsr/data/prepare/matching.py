@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from logging import getLogger
 from pathlib import Path
 
+from recbole_llmtrsr.data.prepare.frame_table import FrameTable
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
 
@@ -23,13 +24,19 @@ _CAUSES: dict[str, Callable[[str], str]] = {
 
 
 def check_match(
-    events: Path, items: Path, n: int, n_unknown: int, used: AbstractSet[str], known: AbstractSet[str], report: Report
+    events: Path | FrameTable,
+    items: Path | FrameTable,
+    n: int,
+    n_unknown: int,
+    used: AbstractSet[str],
+    known: AbstractSet[str],
+    report: Report,
 ) -> None:
     """Refuse events of which most items have no row; warn of fewer.
 
     Args:
-        events: file of the events.
-        items: file of the items.
+        events: table of the events.
+        items: table of the items.
         n: number of events.
         n_unknown: number of events of items without a row.
         used: ids of the events' items.

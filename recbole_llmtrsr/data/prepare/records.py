@@ -9,11 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
+from recbole_llmtrsr.data.prepare.frame_table import FrameTable
 from recbole_llmtrsr.data.prepare.raw import read_csv, read_json_lines, require_files
 from recbole_llmtrsr.data.prepare.report import Report
-from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.errors import UserError, did_you_mean
 
 FORMS = (
     ".csv (quoting as in RFC 4180), .tsv (no quoting), .jsonl, .ndjson or .json (one object per line), each also with"
@@ -23,16 +26,16 @@ _JSON = (".jsonl", ".ndjson", ".json")
 
 
 def read_records(
-    path: Path, columns: Sequence[str], report: Report, ids: Sequence[str] = ()
+    path: Path | FrameTable, columns: Sequence[str], report: Report, ids: Sequence[str] = ()
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number (in Parquet: row number), from 1, and the texts of the wanted columns.
+    """Yield line number (in Parquet and DataFrames: row number), from 1, and the texts of the wanted columns.
 
     A missing value is the empty text, a list its elements joined with commas. In JSON lines the column ``tags.name``
     joins the ``name`` of all objects of the list ``tags``; a column of ids, ``items.id``, gives one row for every
     object of the list ``items``, with its ``id``, and other columns repeat.
 
     Args:
-        path: the file; its suffix gives the form.
+        path: the file, whose suffix gives the form, or a DataFrame.
         columns: names, in the order wanted.
         report: has the encoding, and counts the rows and those that are skipped.
         ids: columns that hold ids; a list, an object or a truth value there becomes the empty text.
@@ -41,6 +44,8 @@ def read_records(
         UserError: no such file, an unknown form, a column it does not have, too many malformed rows, or pyarrow
             missing.
     """
+    if isinstance(path, FrameTable):
+        return _frame_records(path, columns, ids, report)
     require_files(path.parent, [path.name], "check the file's name")
     form = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     remedy = f"wanted are {', '.join(columns)}, as the options name them"
@@ -62,7 +67,7 @@ def as_text(value: object, separator: str = ", ") -> str:
     >>> as_text(None), as_text(7), as_text(["a", None, 2.5]), as_text(float("nan"))
     ('', '7', 'a, 2.5', '')
     """
-    if value is None or value != value:
+    if value is None or value is pd.NA or value != value:
         return ""
     if isinstance(value, str):
         return value
@@ -108,3 +113,33 @@ def _parquet_records(
     except (OSError, importlib.import_module("pyarrow").ArrowException) as fault:
         raise UserError(f"can not read {path} ({fault}): write or download it again") from fault
     report.check_lost(path)
+
+
+def _frame_records(
+    table: FrameTable, columns: Sequence[str], ids: Sequence[str], report: Report
+) -> Iterator[tuple[int, list[str]]]:
+    names = list(table.frame.columns)
+    for column in columns:
+        if names.count(column) != 1:
+            raise UserError(f"{table} must have the column '{column}' once, {_what_it_has(table.frame, column)}")
+    values = [_whole_numbers(table.frame[column]) if column in ids else table.frame[column] for column in columns]
+    for number, row in enumerate(zip(*values), start=1):
+        report.row(table.name, list(row))
+        # Lists of texts, such as genres, may be arrays, as in a frame that was read from Parquet.
+        plain = (value.tolist() if isinstance(value, np.ndarray) else value for value in row)
+        yield number, _texts(dict(zip(columns, plain)), columns, ids)
+    report.check_lost(table)
+
+
+def _what_it_has(frame: pd.DataFrame, column: str) -> str:
+    if column in frame.index.names:
+        return f"and has '{column}' as its index: call reset_index() on it"
+    known = list(map(str, frame.columns))
+    return f"it has {', '.join(known) or 'none'}{did_you_mean(column, known)}"
+
+
+def _whole_numbers(ids: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids that pandas made floats of, because one of them is missing, as whole numbers again."""
+    known = ids.dropna()
+    is_whole = pd.api.types.is_float_dtype(ids) and bool((np.isfinite(known) & (known % 1 == 0)).all())
+    return ids.astype("Int64") if is_whole else ids

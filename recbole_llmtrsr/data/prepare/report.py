@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recbole_llmtrsr.data.prepare.frame_table import FrameTable
 from recbole_llmtrsr.errors import UserError
 
 LINES_SHOWN = 10  # of a kind, in the text; `Report.fault_lines` has all
@@ -93,18 +94,20 @@ class Report:
             tally.n_lost += 1
             tally.first_lost = tally.first_lost or f"line {line:,}, {wrong}: {_beginning(tally.row)}"
 
-    def check_lost(self, path: Path) -> None:
+    def check_lost(self, path: Path | FrameTable) -> None:
         """Refuse a file that has no row, or of which too much is lost; called when all of it was read."""
         tallies = {unit: tally for (file, unit), tally in self.tallies.items() if file == path.name}
         if not any(tally.n for tally in tallies.values()):
             raise UserError(f"{path} has no row: it is empty, or ends after its header")
         for unit, tally in tallies.items():
+            flag = "--max_lost" if isinstance(path, Path) else "max_lost"
             is_nothing_left = unit == "rows" and tally.n_lost == tally.n
             if tally.n_lost > self.max_lost * tally.n or is_nothing_left:
                 raise UserError(
                     f"{path}: {tally.n_lost:,} of {tally.n:,} {unit} are malformed and would be lost, more than"
-                    f" --max_lost={self.max_lost:g} of them. The first is {tally.first_lost}. Mend the file"
-                    + ("" if is_nothing_left else ", or accept the loss with a greater --max_lost")
+                    f" {flag}={self.max_lost:g} of them. The first is {tally.first_lost}. Mend the"
+                    f" {'file' if isinstance(path, Path) else 'DataFrame'}"
+                    + ("" if is_nothing_left else f", or accept the loss with a greater {flag}")
                 )
 
     def fault_text(self) -> list[str]:

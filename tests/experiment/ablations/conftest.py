@@ -31,7 +31,6 @@ OPTIONS = {
 def prepare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[LLMTRSRTrainer, Any, Any]]]:
     """Makes a trainer, its training and its test loader, from walks of users through the colours."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["test"])
 
         def made(
             walks: Mapping[str, list[int]],

@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pandas as pd
+
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.data.prepare.atomic import BAD_ID, AtomicFile, atomic_files, atomic_paths, is_number, is_token
+from recbole_llmtrsr.data.prepare.frame_table import FrameTable
 from recbole_llmtrsr.data.prepare.matching import check_match
 from recbole_llmtrsr.data.prepare.records import read_records
 from recbole_llmtrsr.data.prepare.report import MAX_LOST, Report
@@ -32,8 +35,8 @@ def convert_table(
     source: Path,
     out: Path,
     *,
-    interactions: str,
-    items: str,
+    interactions: str | pd.DataFrame,
+    items: str | pd.DataFrame,
     user: str,
     item: str,
     text: Sequence[str],
@@ -45,22 +48,28 @@ def convert_table(
 ) -> Report:
     """Write ``<out>/<name of out>.inter`` and ``.item``, and return counts; ``CONVERTERS`` explains the options.
 
+    Both tables are names of files in the source folder, or DataFrames.
+
     Raises:
         UserError: a missing file or column, too many malformed rows, items without a text, events of other items, or
             an out folder that can not be written.
     """
     columns = {
         "inter": ("user_id:token", "item_id:token", *(["rating:float"] if rating else []), "timestamp:float"),
-        "item": ("item_id:token", *(f"{name}:token_seq" for name in _header_names(text))),
+        "item": ("item_id:token", *(f"{name}:token_seq" for name in header_names(text))),
     }
     report = Report("table: " + ", ".join(map(str, atomic_paths(out, columns))), encoding=encoding, max_lost=max_lost)
+    of_events, of_items = (
+        source / table if isinstance(table, str) else FrameTable(name, table)
+        for name, table in (("interactions", interactions), ("items", items))
+    )
     with atomic_files(out, columns) as (files, _):
-        known, n_empty = _convert_items(source / items, items_id or item, text, files["item"], report)
+        known, n_empty = _convert_items(of_items, items_id or item, text, files["item"], report)
         wanted = [user, item, *filter(None, (rating, time))]
         per_user, chosen, n_unknown = _convert_events(
-            source / interactions, wanted, time is not None, known, files["inter"], report
+            of_events, wanted, time is not None, known, files["inter"], report
         )
-        check_match(source / interactions, source / items, per_user.total(), n_unknown, chosen, known, report)
+        check_match(of_events, of_items, per_user.total(), n_unknown, chosen, known, report)
     report.counts = {
         "users": len(per_user),
         "items with an event": len(chosen),
@@ -111,6 +120,8 @@ class _Times:
 
     def read(self, text: str) -> tuple[str, str]:
         """The time as it is written, and its fault; one of the two is empty."""
+        if not text:
+            return "", "missing"
         form, time = next(((form, time) for form in self._forms if (time := form(text)) is not None), (None, ""))
         if form is None:
             return "", "no time of the first row's form" if len(self._forms) == 1 else "no number or time of ISO 8601"
@@ -123,7 +134,7 @@ class _Times:
 
 
 def _convert_items(
-    path: Path, id_column: str, text: Sequence[str], file: AtomicFile, report: Report
+    path: Path | FrameTable, id_column: str, text: Sequence[str], file: AtomicFile, report: Report
 ) -> tuple[set[str], int]:
     """Write one row per item; return the ids, and how many have no text."""
     known: set[str] = set()
@@ -144,7 +155,7 @@ def _convert_items(
 
 
 def _convert_events(
-    path: Path, columns: Sequence[str], is_timed: bool, known: set[str], file: AtomicFile, report: Report
+    path: Path | FrameTable, columns: Sequence[str], is_timed: bool, known: set[str], file: AtomicFile, report: Report
 ) -> tuple[Counter[str], set[str], int]:
     """Write one row per event; return events by user, the items, and how many events are of items without a row."""
     per_user, chosen = Counter[str](), set[str]()
@@ -167,7 +178,7 @@ def _convert_events(
     return per_user, chosen, n_unknown
 
 
-def _header_names(columns: Sequence[str]) -> list[str]:
+def header_names(columns: Sequence[str]) -> list[str]:
     """Names that RecBole's headers, ``name:type``, can hold."""
     names = [re.sub(r"[\s:]+", "_", column) for column in columns]
     if not names or len({*names, "item_id"}) != len(names) + 1:

@@ -154,7 +154,7 @@ def test_a_time_of_another_unit_is_skipped_and_negative_ones_are_counted(tmp_pat
         ("5,null,i1,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
         ("5,u1,i\x001,4,A", f"who or what is {BAD_ID}: 1 (row skipped); line 5"),
         ("5,u1,i1,four,A", "stars is no number: 1 (row skipped); line 5"),
-        (",u1,i1,4,A", "when is no time of the first row's form: 1 (row skipped); line 5"),
+        (",u1,i1,4,A", "when is missing: 1 (row skipped); line 5"),
         ("5,u1,i1,4", "not 5 columns: 1 (line skipped); line 5"),
     ],
 )
