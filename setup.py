@@ -62,8 +62,8 @@ setup(
     package_data={
         "recbole_llmtrsr.properties": ["*/*.yaml"],
         "recbole_llmtrsr": ["py.typed"],
-        "recbole_llmtrsr.explain": ["page.html"],
-        "recbole_llmtrsr.report": ["page.html", "plot.html", "page.css"],
+        "recbole_llmtrsr.explain": ["*.html"],
+        "recbole_llmtrsr.report": ["*.html", "*.css"],
     },
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",

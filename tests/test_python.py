@@ -63,6 +63,13 @@ def test_a_data_set_of_frames_goes_in_the_place_of_a_name(dataset):
     assert results[0]["n_items"] == toy.N_ITEMS
     ranking = Recommender.load(folder).rank("u3", ["i1", "i2"])
     assert {one.text for one in ranking.items} == {"title: The title of 1", "title: The title of 2"}
+    assert ranking.to_pandas()["item"].tolist() == [one.item for one in ranking.items]
+    assert repr(ranking).splitlines()[0] == "2 items ranked for a history of 6"
+    assert repr(ranking).splitlines()[1].split()[:2] == ["1", ranking.items[0].item]
+    assert "<td>title: The title of 1</td>" in ranking._repr_html_()
+    explanation = Recommender.load(folder).explain("u3", ["i1", "i2"])
+    assert explanation._repr_html_().startswith("<iframe srcdoc=")
+    assert "The title of 1" in str(explanation)
     given = {**OPTIONS, "model": "Pop"}
     assert objective_function(given, [str(dataset.properties)])["test_result"] is not None
     with pytest.raises(UserError, match=r"option 'epocs' does not exist; did you mean 'epochs'\?"):
@@ -101,6 +108,11 @@ def test_a_comparison_is_a_table_and_unpacks(dataset):
     assert "random ranking" in repr(compared)
     assert repr(compared).endswith(f"results: {folder}")
     assert compared._repr_html_().startswith("<table")
+    assert compared.plot().startswith("<svg")
+    assert "mrr@10 by history length" in compared.plot("mrr@10 by history length")
+    assert compared.plot()._repr_html_().startswith("<img ")
+    with pytest.raises(UserError, match=r"there is no plot 'hit by K': there are recall by K, "):
+        compared.plot("hit by K")
 
 
 def test_a_dry_run_has_costs_and_no_table(dataset):

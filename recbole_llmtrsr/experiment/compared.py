@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, metrics_of
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.report.page import REPORT, main_metric
+from recbole_llmtrsr.report.svg import SVG, plots
 
 _DIGITS = 4
 
@@ -31,6 +33,7 @@ class Compared(tuple[list[dict[str, Any]], Path]):
     Example:
         >>> compared = compare(["LLMTRSR", "SASRec"], "ml-100k")  # doctest: +SKIP
         >>> compared.table.loc["LLMTRSR", "ndcg@10"]  # doctest: +SKIP
+        >>> compared.plot("ndcg by K")  # doctest: +SKIP
     """
 
     runs: Sequence[Run]
@@ -67,8 +70,7 @@ class Compared(tuple[list[dict[str, Any]], Path]):
         if not self.comparisons:
             return pd.DataFrame(index=pd.Index([run.label for run in self.runs], name="model"))
         one = self.comparisons[0]
-        known = metrics_of(one)
-        names = sorted(known, key=lambda name: name != main_metric(one, known)) if known else []
+        names = sorted(metrics_of(one), key=lambda name: name != main_metric(one))
         rows = {row.label: {name: estimate.mean for name, estimate in row.metrics.items()} for row in one.rows}
         if one.random is not None:
             rows[RANDOM] = one.random
@@ -104,6 +106,21 @@ class Compared(tuple[list[dict[str, Any]], Path]):
             return pd.DataFrame(columns=["model", "seed"])
         made = pd.concat(tables, ignore_index=True)
         return made[["model", "seed", *(name for name in made.columns if name not in ("model", "seed"))]]
+
+    def plot(self, title: str | None = None) -> SVG:
+        """A plot of the report as the text of an SVG file, which a notebook draws.
+
+        Args:
+            title: of the plot, such as 'recall by K' or 'ndcg@10 by history length'; None takes the first.
+
+        Raises:
+            UserError: no such plot.
+        """
+        found = plots(self.comparisons[0]) if self.comparisons else {}
+        chosen = next(iter(found), "") if title is None else title
+        if chosen not in found:
+            raise UserError(f"there is no plot '{chosen}': there are {', '.join(found) or 'none'}")
+        return found[chosen]
 
     def __repr__(self) -> str:
         costs = [f"{run.label}\n{run.result['summary_cost']}" for run in self.runs if "summary_cost" in run.result]

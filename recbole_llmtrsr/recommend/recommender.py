@@ -20,6 +20,7 @@ from recbole_llmtrsr.recommend.queries import GivenItem, Query, QueryItem, Query
 from recbole_llmtrsr.recommend.ranking import RankedItem, Ranking, ranks
 from recbole_llmtrsr.recommend.saved_run import SavedRun, load_saved_run
 from recbole_llmtrsr.recommend.search import MOST_PROMPTS, Found, Search
+from recbole_llmtrsr.recommend.shown_explanation import ShownExplanation, shown_explanation
 from recbole_llmtrsr.recommend.writing import SummaryService
 
 
@@ -119,7 +120,7 @@ class Recommender:
 
     def explain(
         self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem], *, shown: int | None = None
-    ) -> Explanation:
+    ) -> ShownExplanation:
         """Explain a ranking: blocks, summary, prompt and scores.
 
         Args:
@@ -127,13 +128,14 @@ class Recommender:
             shown: position of the candidate whose prompt is shown, from 0; None shows that of the best one.
 
         Returns:
-            for ``recbole_llmtrsr.explain.text``, ``page`` and ``write_page``.
+            an explanation that a notebook shows as a page and ``print`` as text; ``recbole_llmtrsr.explain.write_page``
+            writes it to a file.
 
         Raises:
             UserError: as ``rank``.
             IndexError: no such candidate.
         """
-        return self.explanation(self.query(history, candidates), shown)
+        return shown_explanation(self.explanation(self.query(history, candidates), shown))
 
     def history(self, user: str, *, whole: bool = False) -> list[str]:
         """Ids of the items in a user's history, oldest first.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole.config import Config as RecBoleConfig
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -22,6 +24,7 @@ from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.recommend.run_options import check_named, read_options
 from recbole_llmtrsr.recommend.saved_run import checkpoint_file, load_with_loaders, other_data, read_result
 from recbole_llmtrsr.registry import get_model
+from recbole_llmtrsr.runtime import recbole_patches
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, trusting_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
 from recbole_llmtrsr.runtime.random_state import undisturbed_randomness
@@ -52,7 +55,7 @@ class LoadedRun(NamedTuple):
         test_data: loader of the test split, with the run's candidates.
     """
 
-    config: SavedConfig
+    config: RecBoleConfig
     model: AbstractRecommender
     dataset: Dataset
     train_data: AbstractDataLoader
@@ -98,7 +101,8 @@ def load_run(
 def load_data_and_model(model_file: str | Path, options: Mapping[str, Any] | None = None) -> LoadedRun:
     """Load a model of RecBole's that was trained here, with its data, from its checkpoint; `load_run` takes a folder.
 
-    RecBole's function of this name un-pickles the whole Config, which checkpoints written here do not hold.
+    Checkpoints of RecBole's own runs hold a pickled Config, which can run code: they are loaded if this process wrote
+    them, or with ``{"trust_checkpoint": True}``.
 
     Args:
         model_file: the .pth file.
@@ -127,6 +131,9 @@ def _check_options(given: Mapping[str, Any]) -> None:
 
 def _loaded(file: Path, given: Mapping[str, Any]) -> LoadedRun:
     saved = load_checkpoint(file, map_location="cpu")
+    if isinstance(saved, dict) and isinstance(saved.get("config"), RecBoleConfig):  # of a run of RecBole's own
+        recbole_patches.apply()
+        return LoadedRun(*import_module("recbole.quick_start").load_data_and_model(str(file)))
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
         raise UserError(f"checkpoint {file} does not tell its options and data: give one that a run here has saved")
     config = _config(file, saved, given)

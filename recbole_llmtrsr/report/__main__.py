@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _runs(given: str) -> list[Run]:
-    """The runs of a folder, or of ``name=folder`` under that name."""
+    """The runs of a folder, or of ``name=folder`` with that label."""
     name, equals, folder = given.partition("=")
     if not equals or not name or "/" in name or Path(given).exists():
         return load_runs(Path(given))
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of runs, at any depth; a run is a result.json with per_history.csv beside it. name=folder adds the"
         " runs as a separate row, such as LLMTRSR@before beside other runs of LLMTRSR",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files, made if missing")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the files; created if missing")
     parser.add_argument(
         "--n_resamples",
         type=_enough,

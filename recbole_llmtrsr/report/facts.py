@@ -20,7 +20,7 @@ from recbole_llmtrsr.config.options import (
 from recbole_llmtrsr.evaluation.comparison.cells import MISSING, figure
 from recbole_llmtrsr.evaluation.comparison.comparison import Row
 
-# RecBole's models have these options too, at their defaults, and read none of them.
+# The runs of RecBole's models list these options too, at their defaults; the models read none of them.
 _OF_LANGUAGE_MODELS = {
     option.name
     for group in (
@@ -43,7 +43,7 @@ class Facts:
         differing: (name, value of each row), where at least two rows report one and the values differ.
         partial: (name, value, labels), where some rows report none and the others agree.
         common: (name, value), the same in all rows.
-        silent: labels of rows that report nothing at all and are left out of the above.
+        silent: labels of rows that report none of the facts; the other fields leave them out.
     """
 
     differing: tuple[tuple[str, tuple[str, ...]], ...]
@@ -55,7 +55,7 @@ class Facts:
 def facts(rows: Sequence[Row], of_result: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Facts:
     """Compare the rows by ``of_result``, which maps the content of a result.json to facts by name.
 
-    Where the seeds of a row differ, its value lists those of all seeds.
+    Where the seeds of a row differ, its value lists the values of all seeds.
     """
     found = [[of_result(result) for result in row.results] for row in rows]
     silent = tuple(row.label for row, seeds in zip(rows, found) if not any(seeds))
@@ -74,7 +74,7 @@ def facts(rows: Sequence[Row], of_result: Callable[[Mapping[str, Any]], Mapping[
 
 
 def look_up(result: Mapping[str, Any], *path: str) -> Any:
-    """A nested value of a result.json; None where it is missing: other programs report less than our runs."""
+    """A nested value of a result.json; None where it is missing, as in results of other programs."""
     found: Any = result
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -102,7 +102,7 @@ def software(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def hardware(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The device as a run saw it."""
+    """The device, and how it was measured."""
     peak = look_up(result, "cost", "measured_peak_flops_per_second")
     named = {
         "device": look_up(result, "cost", "device"),

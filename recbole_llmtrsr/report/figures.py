@@ -10,7 +10,7 @@ from recbole_llmtrsr.report.axis import Axis, category_axis, linear_axis, log_ax
 from recbole_llmtrsr.report.facts import is_number, look_up
 from recbole_llmtrsr.report.plot import Plot, Point, Series, beside
 
-_GROUPS = ("history length", "target popularity", "target text")  # not by prompt: models trim different prompts
+_GROUPS = ("history length", "target popularity", "target text")  # without 'prompt': models trim different prompts
 _LEAST_SECONDS = 0.001  # the resolution of the times, and above 0 for the logarithm
 
 

@@ -1,4 +1,4 @@
-"""Tests of the same models among other candidates, to which the page of a comparison links."""
+"""Tests of the same models on other candidate sets, to which the page of a comparison links."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import cells
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Estimate, Row
-from recbole_llmtrsr.report import facts, meanings, plot
+from recbole_llmtrsr.report import commands, downloads, facts, meanings, plot
 from recbole_llmtrsr.report.axis import linear_axis
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
 from recbole_llmtrsr.report.further import Further, columns, further_tests
@@ -20,10 +20,21 @@ from recbole_llmtrsr.report.table import LEVEL, costs, find_test, group_tables, 
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 REPORT = "report.html"
+_TITLES = {
+    "results": "Results",
+    "candidates": "Other candidate sets",
+    "differences": "Differences between models",
+    "cost": "Quality against time and cost",
+    "groups": "Results by group",
+    "ablations": "Does the model use its prompt?",
+    "setup": "Commands, options and versions",
+}
 
 
 def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     """The page of a comparison, with links to ``further`` tests; self-contained, without script, all texts escaped.
+
+    The primary metric comes first everywhere. Plots and tables can be downloaded from data URLs.
 
     Raises:
         UserError: no row has metrics.
@@ -31,24 +42,33 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     metrics = cells.metrics_of(comparison)
     if not metrics:
         raise UserError("report: no run has test metrics: give the split a test part (eval_args.split)")
-    metric = main_metric(comparison, metrics)
+    metric = main_metric(comparison)
+    metrics = [metric, *(other for other in metrics if other != metric)]
     placed = zip(comparison.rows, cells.places([row.metrics for row in comparison.rows], metric))
     ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
     pairs = (find_test(comparison.tests, ranked[0].label, other.label, metric) for other in ranked[1:])
     tests = [test for test in pairs if test is not None]
     others = columns(comparison, further, metric)
-    return _template().render(
+    by_cost, groups = plots_by_cost(comparison, metric), group_tables(comparison, metrics)
+    ablated = [(row, _ablation_reports(row)) for row in comparison.rows if row.ablations]
+    parts = {"candidates": others, "differences": comparison.tests, "cost": by_cost, "groups": groups}
+    parts |= {"ablations": ablated}
+    keys = [Series(row.label, number, ()) for number, row in enumerate(comparison.rows)]
+    return template("page.html").render(
         c=comparison,
         metrics=metrics,
         metric=metric,
+        is_chosen=metric in cells.chosen_by(comparison),
+        contents={name: title for name, title in _TITLES.items() if parts.get(name, True)},
+        csv=downloads.tables(comparison, further),
         ranked=ranked,
         first_test=tests[0] if tests and tests[0].second == ranked[1].label else None,
         lines=main_lines(comparison, metrics),
         plots_by_k=plots_by_k(comparison, metrics),
         plots_by_group=plots_by_group(comparison, metric),
-        plots_by_cost=plots_by_cost(comparison, metric),
+        plots_by_cost=by_cost,
         tests=tests,
-        groups=group_tables(comparison, metrics),
+        groups=groups,
         costs=costs(comparison),
         facts=[
             ("Options", facts.facts(comparison.rows, facts.options)),
@@ -56,8 +76,9 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
             ("Versions", facts.facts(comparison.rows, facts.software)),
             ("Hardware", facts.facts(comparison.rows, facts.hardware)),
         ],
-        commands=list(dict.fromkeys(r["command"] for row in comparison.rows for r in row.results if r.get("command"))),
-        keys=[Series(row.label, number, ()) for number, row in enumerate(comparison.rows)],
+        commands=commands.all_typed(result.get("command") for row in comparison.rows for result in row.results),
+        keys=keys,
+        legend=[*keys, *([Series(cells.RANDOM, None, ())] if comparison.random else [])],
         mode=meanings.of_mode(meanings.mode_of_test(comparison)),
         meanings={**meanings.of_models(comparison), **meanings.of_metrics(metrics)},
         ablation_meanings=meanings.of_ablations(ablation.name for row in comparison.rows for ablation in row.ablations),
@@ -65,8 +86,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         further_meanings={one.mode: one.meaning for one in others if one.meaning},
         chips=_chips(comparison),
         has_spread=any(estimate.spread is not None for row in comparison.rows for estimate in row.metrics.values()),
-        ablated=[(row, _ablation_reports(row)) for row in comparison.rows if row.ablations],
-        others_last=[metric, *(other for other in metrics if other != metric)],
+        ablated=ablated,
         main_changes=lambda row: [ablation.metrics[metric] for ablation in row.ablations if metric in ablation.metrics],
         strip_axis=_strip_axis,
         level=LEVEL,
@@ -75,10 +95,9 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     )
 
 
-def main_metric(comparison: Comparison, metrics: Sequence[str]) -> str:
-    """The metric that the runs were selected by, or the first; the page's plots of groups and costs show it."""
-    chosen = (facts.look_up(result, "options", "valid_metric") for row in comparison.rows for result in row.results)
-    return next((name.lower() for name in chosen if isinstance(name, str) and name.lower() in metrics), metrics[0])
+def main_metric(comparison: Comparison) -> str:
+    """The primary metric: the one that chose the epochs, or the first where no row reports it."""
+    return [*cells.chosen_by(comparison), *cells.metrics_of(comparison)][0]
 
 
 def write_report(folder: Path, comparison: Comparison) -> Path:
@@ -138,7 +157,8 @@ def _strip_axis(estimates: Iterable[Estimate]) -> Callable[[float], str]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of this folder, by the name of its file."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
@@ -147,4 +167,5 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.tests["finite"] = facts.is_number
-    return environment.get_template("page.html")
+    environment.filters["data_url"] = downloads.data_url
+    return environment.get_template(name)

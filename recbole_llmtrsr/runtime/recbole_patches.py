@@ -1,7 +1,7 @@
 """RecBole 1.2.1 on today's NumPy, pandas, SciPy and torch: small patches, each gone where it is not needed.
 
-Call `apply` before the first RecBole `Config` is built; it makes each patch once. Nothing here imports ray, which only
-`recbole.quick_start` needs.
+Call `apply` before the first RecBole `Config` is built; it makes each patch once. A Config of this package calls it.
+No patch imports ray.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from recbole.config import Config as RecBoleConfig
 from scipy.sparse import dok_matrix
 
+import recbole_llmtrsr
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, save_checkpoint
 
-_REMOVED_NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+_REMOVED_NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "bool8": np.bool_}
 
 _SINE = "recbole.model.sequential_recommender.sine"
 
@@ -39,9 +41,20 @@ class _Overlay:
         return getattr(self._module, name)
 
 
+class _Later:
+    """A module that is imported when its first attribute is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
 def restore_numpy_names() -> bool:
     """NumPy >= 2: give back `float_`, `complex_` and `unicode_`, which `Config.compatibility_settings` reads.
 
+    Likewise `bool8`, which ray 2.6 reads, the latest that RecBole accepts.
     Every other removed name that RecBole uses (`np.float`, `np.bool`, `np.long`, ...) is set by that method itself.
     """
     missing = [name for name in _REMOVED_NUMPY_NAMES if not hasattr(np, name)]
@@ -223,6 +236,52 @@ def keep_ids_as_long_as_they_are() -> bool:
     return True
 
 
+def import_quick_start_without_ray() -> bool:
+    """All versions: import `recbole.quick_start` without ray, which only its `objective_function` uses.
+
+    ray 2.6, the latest that RecBole accepts, needs a setuptools below 81 and takes seconds to import. It is imported
+    when that function reports to it.
+    """
+    if "recbole.quick_start" in sys.modules:
+        return False
+    ray = ModuleType("ray")
+    ray.tune = _Later("ray.tune")  # type: ignore[attr-defined]
+    before = sys.modules.get("ray")
+    sys.modules["ray"] = ray
+    try:
+        importlib.import_module("recbole.quick_start")
+    finally:
+        del sys.modules["ray"]
+        if before is not None:
+            sys.modules["ray"] = before
+    return True
+
+
+def load_checkpoints_of_both_kinds() -> bool:
+    """All versions: let `recbole.quick_start.load_data_and_model` load checkpoints of RecBole's runs and of those here.
+
+    It calls `torch.load`, which refuses RecBole's checkpoints from version 2.6 on. A file that another process wrote
+    needs trust: `recbole_llmtrsr.load_data_and_model(file, {"trust_checkpoint": True})`.
+    """
+    module = importlib.import_module("recbole.quick_start.quick_start")
+    load_as_recbole = module.load_data_and_model
+
+    def load_data_and_model(model_file: str) -> Any:
+        checkpoint = load_checkpoint(model_file)
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), RecBoleConfig):
+            return recbole_llmtrsr.load_data_and_model(model_file)
+        load = torch.load
+        torch.load = lambda *_, **__: checkpoint
+        try:
+            return load_as_recbole(model_file)
+        finally:
+            torch.load = load
+
+    for place in (module, sys.modules["recbole.quick_start"]):
+        place.load_data_and_model = load_data_and_model  # type: ignore[attr-defined]
+    return True
+
+
 PATCHES: tuple[Callable[[], bool], ...] = (
     restore_numpy_names,
     restore_dok_update,
@@ -234,6 +293,8 @@ PATCHES: tuple[Callable[[], bool], ...] = (
     count_every_event_in_pop,
     draw_with_a_generator,
     keep_ids_as_long_as_they_are,
+    import_quick_start_without_ray,
+    load_checkpoints_of_both_kinds,
 )
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser, on a phone's width and on a desk's."""
+"""The report in a real browser, in widths from a phone's to a desk's."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ SCRIPT = """\
     texts: written.length,
     least: Math.min(...written.map((e) => contrast(e, e.closest("svg") ? "fill" : "color"))),
     outline: contrast(page.querySelector(".mark"), "stroke"),
+    legend: page.querySelector(".legend").scrollHeight <= page.querySelector(".legend").clientHeight,
+    first: (() => {
+      const table = page.querySelector("table"), [, primary] = table.querySelectorAll("thead th");
+      table.parentElement.scrollLeft = 0;
+      const box = primary.getBoundingClientRect(), frame = table.parentElement.getBoundingClientRect();
+      return primary.innerText + (box.left >= frame.left && box.right <= frame.right ? " in sight" : " hidden");
+    })(),
     small: Math.min(...written.map((e) => e.closest("svg.plot")
       ? parseFloat(view.getComputedStyle(e).fontSize) * e.closest("svg").getBoundingClientRect().width / 360
       : parseFloat(view.getComputedStyle(e).fontSize))),
@@ -67,20 +74,21 @@ SCRIPT = """\
   };"""
 
 
-@pytest.mark.parametrize(("width", "colours"), [(1280, LIGHT), (1280, DARK), (390, LIGHT), (390, DARK)])
+@pytest.mark.parametrize(("width", "colours"), [(1280, LIGHT), (1280, DARK), (768, LIGHT), (390, DARK), (360, LIGHT)])
 def test_the_report_can_be_read(comparison, tmp_path, width, colours):
     found, console = browse(tmp_path, page(comparison), SCRIPT, width, colours)
     assert (found["width"], found["beyond"]) == (width, [])
     assert found["scrollWidth"] <= width
     assert (found["scripts"], found["loaded"], console) == (0, 0, [])
     assert found["texts"] > 200
+    assert (found["first"], found["legend"]) == ("mrr@2 in sight", True)
     assert found["least"] >= 4.5  # text, level AA
     assert found["outline"] >= 3  # graphical objects
     assert found["small"] >= 9.5
     assert found["back"] == ("rgb(246, 247, 249)" if colours is LIGHT else "rgb(16, 20, 26)")
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("width", [320, 768, 1280])
 def test_every_plot_is_seen_whole(comparison, tmp_path, width):
     found, _ = browse(tmp_path, page(comparison), SCRIPT, width)
     assert len(found["plots"]) == 6

@@ -31,12 +31,12 @@ def test_the_page_shows_both_and_links_to_the_other(comparison, among_popular, t
     write_json(tmp_path / "also" / "pop20" / "comparison.json", asdict(among_popular))
     write_report(tmp_path / "also" / "pop20", among_popular)
     made = write_report(tmp_path, comparison).read_text(encoding="utf-8")
-    assert "The same models among other candidates" in made
-    assert made.count("href=") == 1
+    assert ">Other candidate sets</h2>" in made
+    assert made.count('href="also') == 1
     assert '<a href="also/pop20/report.html">pop20</a><small>77 targets</small>' in made
     assert "<dt>pop20</dt><dd>20 items drawn in proportion to their number of events." in made
     other = (tmp_path / "also" / "pop20" / "report.html").read_text(encoding="utf-8")
-    assert "other candidates" not in other
+    assert "Other candidate sets" not in other
 
 
 def test_columns_have_the_rows_in_the_order_of_the_page(comparison, among_popular, tmp_path):

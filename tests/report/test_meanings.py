@@ -26,8 +26,8 @@ def test_every_metric_of_ours_and_of_recbole_has_a_sentence():
 
 def test_the_cut_offs_of_a_metric_share_a_sentence():
     assert of_metrics(["mrr@5", "mrr@10", "gauc", "unheard@3"]) == {
-        "mrr@K": "1 / rank of the first target, 0 where none is among the best K",
-        "gauc": "share of pairs of a target and a negative that are in order; histories count by their targets",
+        "mrr@K": "1 / rank of the first target, 0 where none is among the top K",
+        "gauc": "share of pairs of a target and a negative that are in order; histories are weighted by their targets",
     }
 
 
@@ -38,10 +38,10 @@ def test_the_cut_offs_of_a_metric_share_a_sentence():
         ("pop5", "5 items drawn in proportion"),
         ("match20", "20 items with as many training events"),
         ("cat100", "100 items of the target's category"),
-        ("impressions", "what the user was shown"),
-        ("file:a/b c2.npz", "those that a candidate file names"),
+        ("impressions", "the items that the user was shown"),
+        ("file:a/b c2.npz", "the items that a candidate file lists"),
         ("full", "all other items"),
-        ("labeled", "none; events"),
+        ("labeled", "none; each labelled event"),
     ],
 )
 def test_every_mode_has_a_sentence(mode, begins):

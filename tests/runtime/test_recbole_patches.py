@@ -19,6 +19,8 @@ import scipy
 import torch
 from recbole.trainer import HyperTuning
 
+import recbole_llmtrsr
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import recbole_patches
 
 
@@ -42,6 +44,8 @@ SERVED = {
     "count_every_event_in_pop": True,
     "draw_with_a_generator": True,
     "keep_ids_as_long_as_they_are": True,
+    "import_quick_start_without_ray": True,
+    "load_checkpoints_of_both_kinds": True,
 }
 
 SHOW_THE_HOST = r"""
@@ -319,3 +323,50 @@ def test_recboles_search_tries_every_point() -> None:
     search.run()
     assert sorted(tried) == [0.1, 0.2, 0.3]
     assert search.best_params == {"learning_rate": 0.3}
+
+
+RECBOLE_LOADS_ITS_RUN = """
+import logging, sys
+from recbole_llmtrsr.runtime import recbole_patches
+recbole_patches.apply()
+assert "ray" not in sys.modules
+from recbole.quick_start import load_data_and_model, run_recbole
+sys.argv = sys.argv[:1]
+options = {"data_path": "data", "use_gpu": False, "state": "ERROR", "show_progress": False, "epochs": 1,
+           "embedding_size": 4, "eval_args": {"mode": "uni2"}, "checkpoint_dir": "saved",
+           "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+result = run_recbole("BPR", "tiny", config_dict=options)
+import glob
+(file,) = glob.glob("saved/*.pth")
+config, model, dataset, train, valid, test = load_data_and_model(file)
+from recbole.utils import get_trainer
+found = get_trainer(config["MODEL_TYPE"], config["model"])(config, model).evaluate(test, load_best_model=False)
+print(type(model).__name__, dataset.item_num, len(train._dataset) > 0, sorted(found) == sorted(result["test_result"]))
+"""
+
+
+def test_recbole_loads_the_data_and_model_of_its_own_run_and_of_runs_here(
+    atomic_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = subprocess.run(
+        [sys.executable, "-c", RECBOLE_LOADS_ITS_RUN],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert shown.stdout.splitlines()[-1:] == ["BPR 10 True True"], shown.stderr
+    (file,) = (tmp_path / "saved").glob("*.pth")
+    recbole_patches.apply()
+    from recbole.quick_start import load_data_and_model
+
+    with pytest.raises(UserError, match="was not written by this run .* set trust_checkpoint: True"):
+        load_data_and_model(str(file))
+    monkeypatch.setattr(sys, "argv", ["test"])
+    loaded = recbole_llmtrsr.load_data_and_model(file, {"trust_checkpoint": True})
+    assert type(loaded.model).__name__ == "BPR"
+
+    options = {"data_path": str(atomic_folder), "use_gpu": False, "eval_args": {"mode": "uni2"}, "embedding_size": 4}
+    ((result,), _) = recbole_llmtrsr.compare(["BPR"], "tiny", config_dict={**options, "epochs": 1})
+    _, model, dataset, *_ = load_data_and_model(result["checkpoint"])
+    assert (type(model).__name__, dataset.item_num) == ("BPR", 10)

@@ -90,7 +90,7 @@ def _lines_of(row: Row) -> Iterator[dict[str, object]]:
         yield {"label": row.label, "n": n, **_mean(metric, estimate)}
     for seed, result in zip(row.seeds, row.results):
         of_seed = {"label": row.label, "seed": seed}
-        for metric, mean in (result["test_result"] or {}).items():
+        for metric, mean in (result.get("test_result") or {}).items():
             yield {**of_seed, "metric": metric, "mean": mean, "n": result.get("n_test")}
         for what, cost in costs_of(result).items():
             if cost is not None:
