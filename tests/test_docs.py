@@ -40,7 +40,11 @@ def first(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Path:
 
 
 def follow(tutorial: Path, folder: Path, warm: Path) -> None:
-    path = f"{warm}{os.pathsep}{os.environ['PATH']}"
+    installed = folder / "bin" / "recbole-llmtrsr"  # as the package installs it
+    installed.parent.mkdir()
+    installed.write_text('#!/bin/sh\nexec python -m recbole_llmtrsr.commands.dispatch "$@"\n', encoding="utf-8")
+    installed.chmod(0o755)
+    path = f"{installed.parent}{os.pathsep}{warm}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for kind, title, text in BLOCK.findall(tutorial.read_text(encoding="utf-8")):
         if title:

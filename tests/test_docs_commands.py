@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llmtrsr.commands.dispatch import COMMANDS
 from recbole_llmtrsr.config.checks import unread_options
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.settings import OPTION_NAMES
@@ -24,7 +25,6 @@ BLOCK = re.compile(r"^( *)```(\w+)(?: title=\"([\w.]+)\")?\n(.*?)^\1```$", flags
 # Programs whose flags are not ours.
 OTHERS = {"cat", "cd", "curl", "docker", "git", "head", "jupyter", "source", "vllm"}
 OTHER_MODULES = {"build", "pytest", "venv", "jupyter"}
-SUBCOMMANDS = {"prepare": "data.prepare", "summaries": "summarizer", "candidates": "data.candidates"}
 
 
 def blocks(kinds: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
@@ -81,17 +81,20 @@ def check_run(arguments: list[str]) -> None:
     assert {name.rpartition(".")[0] for name in options} <= {"", *labels}
 
 
-def check_module(module: str, arguments: list[str]) -> None:
-    parser = importlib.import_module(f"recbole_llmtrsr.{module}.__main__")._parser()
-    parser.parse_args(arguments)
+def check_command(name: str, arguments: list[str]) -> None:
+    if name == "run":
+        check_run(arguments)
+    elif name != "--version":
+        others = importlib.import_module(COMMANDS[name].module)._parser().parse_known_args(arguments)[1]
+        assert name == "tune" or not others, others
 
 
 def check(words: list[str], files: Path) -> None:
     program, *rest = words
     if program.endswith("python") or program.endswith("python3"):
         if rest[0] == "-m" and rest[1].partition(".")[0] == "recbole_llmtrsr":
-            module = rest[1].partition(".")[2]
-            check_module(module, rest[2:]) if module else check_run(rest[2:])
+            (name,) = (name for name, one in COMMANDS.items() if one.module in (rest[1], f"{rest[1]}.__main__"))
+            check_command(name, rest[2:])
         elif rest[0] == "-m":
             assert rest[1] in OTHER_MODULES, rest
         elif rest[0] == "run_recbole_llmtrsr.py":
@@ -99,7 +102,7 @@ def check(words: list[str], files: Path) -> None:
         else:
             assert (files / rest[0]).is_file() or (ROOT / rest[0]).is_file(), rest[0]
     elif program == "recbole-llmtrsr":
-        check_run(rest[1:]) if rest[0] == "run" else check_module(SUBCOMMANDS.get(rest[0], rest[0]), rest[1:])
+        check_command(rest[0], rest[1:])
     elif program.endswith("pip"):
         extras = {name for found in re.findall(r"\[([\w,]+)\]", " ".join(rest)) for name in found.split(",")}
         setup = (ROOT / "setup.py").read_text(encoding="utf-8")
