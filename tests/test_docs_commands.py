@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shell_block import run_block
 
 from recbole_llmtrsr.commands.dispatch import COMMANDS
 from recbole_llmtrsr.config.checks import unread_options
@@ -147,3 +148,20 @@ def _attribute(function: ast.expr, names: dict[str, object]) -> object:
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in names:
         return getattr(names[function.value.id], function.attr)
     return None
+
+
+# Pages whose commands and programs run one after another; here with fewer users and targets, to be done in minutes.
+RUN = ["full_ranking", "recommend", "report"]
+SMALLER = ' --user_inter_num_interval="[36,41]" --max_train_targets_per_user=1 --epochs=1 --use_gpu=False'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_the_commands_and_programs_of_a_guide_run(page, tmp_path, warm):
+    for _, kind, _, text in BLOCK.findall((ROOT / "docs" / "guides" / f"{page}.md").read_text(encoding="utf-8")):
+        if kind == "python":
+            (tmp_path / "program.py").write_text(text, encoding="utf-8")
+            run_block("python program.py", tmp_path, warm)
+        elif kind == "sh" and not text.startswith(("recbole-llmtrsr serve", "curl")):
+            smaller = re.sub(r"^(recbole-llmtrsr run .*)$", rf"\1{SMALLER}", text, flags=re.MULTILINE)
+            run_block(smaller.replace(" --epochs=2", ""), tmp_path, warm)

@@ -42,8 +42,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return pages
 
 
-def _root_pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_root_pages", ROOT / "docs" / "_root_pages.py")
+def _hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_hooks", ROOT / "docs" / "_hooks.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -60,8 +60,8 @@ def _address(page: str) -> str:
 def sources(site: dict[str, str]) -> dict[str, str]:
     """Markdown by the path of its page."""
     written = {path.relative_to(ROOT / "docs").as_posix(): path.read_text() for path in (ROOT / "docs").rglob("*.md")}
-    root_pages = _root_pages()
-    added = {address: root_pages.page_text(source) for source, address in root_pages.sources().items()}
+    hooks = _hooks()
+    added = {address: hooks.page_text(source) for source, address in hooks.sources().items()}
     return {_address(name): text for name, text in {**written, **added}.items()}
 
 
@@ -110,7 +110,7 @@ def test_every_link_of_the_readme_leads_to_a_file_and_to_an_anchor_in_its_page(s
     for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\((?!https?:)([^)\s]+)", readme)):
         assert not target or (ROOT / target).exists(), target
         if anchor and target:
-            page = _root_pages().sources().get(target, target.removeprefix("docs/"))
+            page = _hooks().sources().get(target, target.removeprefix("docs/"))
             assert anchor in _ids(site[_address(page)]), f"{target}#{anchor}"
         elif anchor:
             assert anchor in headings, anchor

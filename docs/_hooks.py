@@ -1,4 +1,4 @@
-"""MkDocs hook: Markdown files outside of docs/ become pages, and their links lead to pages."""
+"""MkDocs hooks: Markdown files outside of docs/ become pages, and lines of code break between flags, not in them."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,13 @@ from posixpath import join, normpath, relpath
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
+
+CODE = re.compile(r"<code[^>]*>.*?</code>", flags=re.DOTALL)
+FLAG = re.compile(r"(?<![\w-])--[\w.@-]+")
 
 
 def sources() -> dict[str, str]:
@@ -39,3 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, address in sources().items():
         files.append(File.generated(config, address, content=page_text(source)))
     return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep the hyphens of a flag together with its name."""
+    return CODE.sub(lambda code: FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
