@@ -1,4 +1,4 @@
-"""The command line: ``python -m recbole_llmtrsr`` and ``python run_recbole_llmtrsr.py``."""
+"""``recbole-llmtrsr run``, ``python -m recbole_llmtrsr`` or ``python run_recbole_llmtrsr.py``: trains and evaluates."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from recbole_llmtrsr.config.settings import unknown_options
@@ -19,9 +19,7 @@ _CONFIG = "recbole_llmtrsr.config.config"
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Check the form and the names of options ``--name=value`` before torch is imported.
-
-    Values, and what remains of the names, are checked by Config, once it knows the property files.
+    """Check the form and the names of options ``--name=value`` before torch is imported; Config checks values.
 
     Raises:
         UserError: arguments of another form, or misspelt names, with the nearest real ones.
@@ -31,9 +29,20 @@ def check_arguments(arguments: Sequence[str]) -> None:
         for argument in arguments
         if not re.fullmatch(r"--[\w.@-]+=.*", argument, flags=re.DOTALL)
     ]
-    if not faults and _CONFIG not in sys.modules:  # once imported, it also has the options of registered models
-        names = {name.rpartition(".")[-1]: None for name in flags(arguments)}
-        faults, _ = unknown_options(names, recbole_options() | {*RUNNER_FLAGS})
+    if faults:
+        raise UserError(faults)
+    check_names(flags(arguments))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check names of options, also of those for one model, such as SASRec.epochs.
+
+    Raises:
+        UserError: misspelt names, with the nearest real ones.
+    """
+    registered = getattr(sys.modules.get(_CONFIG), "OWN_OPTIONS", set[str]())  # nothing is, before it is imported
+    known = recbole_options() | registered | {*RUNNER_FLAGS}
+    faults, _ = unknown_options({name.rpartition(".")[-1]: None for name in names}, known)
     if faults:
         raise UserError(faults)
 

@@ -42,7 +42,7 @@ _VERSIONS_OF = ("recbole", "torch", "transformers")
 _HELP = """\
 usage: recbole-llmtrsr <command> [options]
 
-LLM-TRSR for RecBole: compare large language models with sequential recommenders.
+LLM-TRSR for RecBole: compare language models with sequential recommenders.
 
 commands:
 {commands}

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recbole_llmtrsr.commands.arguments import check_arguments, check_writable, config_files, count
+from recbole_llmtrsr.commands.arguments import check_arguments, check_names, check_writable, config_files, count
 from recbole_llmtrsr.config.sources import flags, literal
 from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.runtime.command_line import command_parser, program
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, others: Sequence[str]) -> int:
     check_arguments(others)
     space = read_space(options.params_file)
+    searched = {name for names in space.values() for name in names}
+    check_names(searched)
     if options.algo == "exhaustive" and set(space) - {"choice"}:
         raise UserError(
             f"--algo=exhaustive tries every value, and {options.params_file} holds ranges ({', '.join(space)}): write"
@@ -44,7 +46,7 @@ def _run(options: argparse.Namespace, others: Sequence[str]) -> int:
     check_writable(options.out)
     files = config_files(options.config_files)
     fixed = _fixed_options(options, others)
-    if doubled := sorted(fixed.keys() & {name for names in space.values() for name in names}):
+    if doubled := sorted(fixed.keys() & searched):
         raise UserError(
             f"{', '.join(doubled)}: set on the command line, and searched in {options.params_file}: remove one of them"
         )
@@ -151,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         " trial, such as --epochs=3.",
         [
             "--params_file=space.txt --model=SASRec --dataset=ml-100k --epochs=3",
-            "--params_file=space.txt --model=LLMTRSR --algo=bayes --max_evals=20",
+            "--params_file=space.txt --config_files=shop.yaml --algo=bayes --max_evals=20",
         ],
     )
     add = parser.add_argument

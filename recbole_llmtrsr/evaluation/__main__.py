@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.evaluation score``, which evaluates another program's scores."""
+"""``recbole-llmtrsr evaluate``, or ``python -m recbole_llmtrsr.evaluation``: evaluates another program's scores."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number, got '{text}': write 0, or leave it out for that"
-        ) from None
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}': write --seed=0, or omit it") from None
 
 
 main = command_line(_parser, _run)

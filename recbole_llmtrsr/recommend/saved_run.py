@@ -96,6 +96,7 @@ def load_saved_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | 
         config.describe_data(identity(dataset))
         return splits
 
+    _check_places(options)
     result = read_result(folder, _able())
     _check_scoring(folder, result)
     run = _loaded(folder, result, options, checkpoint, read)
@@ -117,10 +118,20 @@ def load_with_loaders(folder: Path, options: Mapping[str, Any], checkpoint: Path
         found.append(data)
         return _Splits(data.dataset, *(loader._dataset for loader in (data.train, data.valid, data.test)))
 
+    _check_places(options)
     result = read_result(folder)
     run = _loaded(folder, result, options, checkpoint, read)
     make_summaries(run.config, run.dataset, found[0].loaders)
     return run, found[0]
+
+
+def _check_places(options: Mapping[str, Any]) -> None:
+    """Refuse options that would change what scores mean."""
+    if others := sorted(set(options) - set(PLACES)):
+        raise UserError(
+            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
+            " from the run's own"
+        )
 
 
 def _loaded(
@@ -130,11 +141,6 @@ def _loaded(
     checkpoint: Path | None,
     read: Callable[[SavedConfig], _Splits],
 ) -> SavedRun:
-    if others := sorted(set(options) - set(PLACES)):
-        raise UserError(
-            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
-            " from the run's own"
-        )
     file = checkpoint_file(folder, result, checkpoint)
     with trusting_checkpoints(options.get("trust_checkpoint") is True), undisturbed_randomness():
         return _restored(folder, result, file, options, read)

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.report <folders of results> --out=<folder>``."""
+"""``recbole-llmtrsr report``, or ``python -m recbole_llmtrsr.report``: compares finished runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m recbole_llmtrsr.serve --run=<folder>``."""
+"""``recbole-llmtrsr serve``, or ``python -m recbole_llmtrsr.serve``: serves a finished run over HTTP."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         " Bearer <token>'; without it, /health returns the status only. Behind a proxy, set a token on 127.0.0.1 too."
         " One process serves one run with one model; terminate TLS in front of it. The thread of the model also writes"
         " missing summaries, and all requests wait meanwhile.",
-        ["--run=results/runs/RUN", "--run=results/runs/RUN --port=8080 --option use_gpu=False"],
+        ["--run=results/runs/RUN", "--run=results/runs/RUN --port=8080 --option=use_gpu=False"],
     )
     add = parser.add_argument
     count, seconds = _at_least(1, int), _at_least(0.1, float)

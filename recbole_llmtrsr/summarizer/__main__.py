@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.summarizer count --store=saved/summaries.sqlite``."""
+"""``recbole-llmtrsr summaries``, or ``python -m recbole_llmtrsr.summarizer``: inspects a summary store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _export(store: SummaryStore, out: Path) -> None:
             with atomic_write(out) as file:
                 written = export_store(store, file)
         except OSError as fault:
-            raise UserError(f"can not write --out={out} ({fault}): choose a writable file with enough space") from fault
+            raise UserError(f"cannot write --out={out} ({fault}): choose a writable file with enough space") from fault
     print(f"{out}: {written[0]:,} summaries, {written[1]:,} damaged ones omitted", file=sys.stderr)
 
 

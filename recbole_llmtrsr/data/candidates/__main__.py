@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.data.candidates show --source=saved/candidates/<name>.npz``."""
+"""``recbole-llmtrsr candidates``, or ``python -m recbole_llmtrsr.data.candidates``: candidate files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.data.prepare mind --source=<raw folder> --out=dataset/mind``."""
+"""``recbole-llmtrsr prepare``, or ``python -m recbole_llmtrsr.data.prepare``: converts a raw data set."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def read_columns(
         fallback: encoding of lines that the report's cannot decode; None counts them as malformed.
 
     Raises:
-        UserError: the file can not be read, or too many of its lines are malformed.
+        UserError: the file cannot be read, or too many of its lines are malformed.
     """
     for number, raw in enumerate(_lines(path, report), start=1):
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
@@ -99,7 +99,7 @@ def read_csv(
         quoted: fields may be quoted as in RFC 4180, and then hold line ends.
 
     Raises:
-        UserError: the file can not be read, does not have each of the columns once, has a quote that no other
+        UserError: the file cannot be read, does not have each of the columns once, has a quote that no other
             closes, or too many of its lines are malformed.
     """
     csv.field_size_limit(_LONGEST_FIELD)
@@ -166,7 +166,7 @@ def read_json_lines(
             empty yields nothing and is counted in the report's notes.
 
     Raises:
-        UserError: the file can not be read, is one JSON array, lacks a column, or too many of its lines are malformed.
+        UserError: the file cannot be read, is one JSON array, lacks a column, or too many of its lines are malformed.
     """
     outer = next((column.split(".")[0] for column in ids if "." in column), None)
     lists = {column.split(".")[0] for column in columns if "." in column} - {outer}
@@ -300,7 +300,7 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
             bar.update(file.tell() - bar.n)
     except (OSError, EOFError, zlib.error) as fault:
         raise UserError(
-            f"can not read {path} ({fault}): check its permissions and the disk, or download it again"
+            f"cannot read {path} ({fault}): check its permissions and the disk, or download it again"
         ) from fault
 
 

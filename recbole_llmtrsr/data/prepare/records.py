@@ -111,7 +111,7 @@ def _parquet_records(
                     yield number, _texts(row, columns, ids)
                 bar.update(batch.num_rows)
     except (OSError, importlib.import_module("pyarrow").ArrowException) as fault:
-        raise UserError(f"can not read {path} ({fault}): write or download it again") from fault
+        raise UserError(f"cannot read {path} ({fault}): write or download it again") from fault
     report.check_lost(path)
 
 

@@ -35,13 +35,13 @@ def write_starter(out: Path, converter: str) -> str:
     """
     file = atomic_paths(out, ["yaml"])[0]
     if file.exists():
-        told = f"options: {file} exists and was not changed; delete it to have it written anew"
+        file_line = f"options: {file} exists and was not changed; delete it to have it written anew"
     else:
         with atomic_write(file) as stream:
             stream.write(_content(out, converter).encode())
-        told = f"options: {file}, to be edited as you like"
+        file_line = f"options: {file}, to be edited as you like"
     command = f"{program('run', 'recbole_llmtrsr')} --model=LLMTRSR --config_files={shlex.quote(str(file))}"
-    return f"{told}\nnext: {command}"
+    return f"{file_line}\nnext: {command}"
 
 
 def _content(out: Path, converter: str) -> str:
