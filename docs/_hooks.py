@@ -22,7 +22,7 @@ def sources() -> dict[str, str]:
         "CHANGELOG.md": "changelog.md",
         "CONTRIBUTING.md": "contributing.md",
         **results,
-        "results/README.md": "results/index.md",
+        "results/README.md": "results/single_runs.md",
     }
 
 
