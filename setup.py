@@ -18,6 +18,7 @@ VERSION = next(
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
 PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.30"]
 TUNING = "hyperopt>=0.2.7"  # for recbole-llmtrsr tune, which is RecBole's HyperTuning
 SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # for recbole-llmtrsr serve
 WANDB = "wandb>=0.17"  # for log_wandb: True
@@ -94,13 +95,14 @@ setup(
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
         "serving": SERVING,
+        "docs": DOCS,
         "tune": [TUNING],
         "tuning": [TUNING],  # its earlier name
         "wandb": [WANDB],
         "test": TEST,
         "dev": [
             *TEST,
-            "mkdocs>=1.6,<2",
+            *DOCS,
             "ruff>=0.14",
             "mypy>=1.18",
             "types-PyYAML",

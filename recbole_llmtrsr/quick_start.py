@@ -67,7 +67,7 @@ def run_recbole_llmtrsr(
     Raises:
         UserError: a fault in the user's input.
 
-    Example:
+    Examples:
         >>> found = run_recbole_llmtrsr("LLMTRSR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
         >>> found["test_result"]["ndcg@10"], found["folder"]  # doctest: +SKIP
     """
@@ -110,7 +110,7 @@ def compare(
         UserError: a fault in the user's input; runs that ended before it keep their results.
         MainProcessError: in another one of several processes, when the main one ended with an error.
 
-    Example:
+    Examples:
         >>> compared = compare(["LLMTRSR", "SASRec"], "ml-100k", config_dict={"epochs": 3})  # doctest: +SKIP
         >>> print(compared.table)  # doctest: +SKIP
         >>> results, folder = compared  # doctest: +SKIP
@@ -334,7 +334,7 @@ def objective_function(
     Returns:
         what `run_recbole_llmtrsr` returns, and the ``model``.
 
-    Example:
+    Examples:
         >>> objective_function({"model": "SASRec", "dataset": "ml-100k", "learning_rate": 0.01})  # doctest: +SKIP
     """
     name = _required("model", None, config_file_list, config_dict)
