@@ -17,6 +17,7 @@ from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.runtime.screen import facts
 
 _SPLITS = {"LS": "leave one out", "RS": "split by ratio", "US": "split by user"}
+_MOST = 60  # characters of an option
 _MODES = {"full": "the whole catalogue", "labeled": "the labels of the data"}
 
 
@@ -32,7 +33,7 @@ def data_screen(config: Config, data: RunData) -> str:
         ("data", f"{users:,} users, {items:,} items, {events:,} events"),
         ("split", f"{_SPLITS.get(kind, kind)}: {targets}"),
         ("candidates", among),
-        ("options", ", ".join(f"{name}={_short(value)}" for name, value in config.set_options().items())),
+        ("options", ", ".join(_short(f"{name}={value}") for name, value in config.set_options().items())),
         ("log", _log_file()),
     ]
     return f"\n{config.label} on {config['dataset']}, seed {config['seed']}\n{facts(pairs)}"
@@ -81,9 +82,10 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _short(value: object) -> str:
-    text = str(value).replace(" ", "")
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _short(text: str) -> str:
+    """A set option without blanks, cut where it would not fit into a line."""
+    text = text.replace(" ", "")
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
 
 
 def _log_file() -> str:

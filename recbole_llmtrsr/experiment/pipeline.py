@@ -78,22 +78,10 @@ def checked_config(
     templates_for(config.settings.prompt.domain, config.settings.prompt.prompt_templates)
     if config.settings.summary.summary != "none":
         check_summarizer(config.settings.summary)
-    if config["log_wandb"]:
-        _check_wandb()
     checkpoint = config.settings.evaluation.checkpoint
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist: give the .pth file that a run saved")
     return config
-
-
-def _check_wandb() -> None:
-    try:
-        importlib.import_module("wandb")
-    except ImportError as error:
-        raise UserError(
-            f"log_wandb: True needs the package wandb ({error}): pip install 'recbole_llmtrsr[wandb]', or leave"
-            " log_wandb out"
-        ) from error
 
 
 def run_pipeline(

@@ -14,7 +14,6 @@ import toy
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.cost import cost_line
-from recbole_llmtrsr.experiment.pipeline import checked_config
 from recbole_llmtrsr.quick_start import compare
 
 TINY = {**toy.TINY, "epochs": 2, "summary": "none", "state": "INFO", "result_dir": "out"}
@@ -127,12 +126,6 @@ def test_a_run_of_weights_and_biases_that_was_there_before_stays(wandb):
     assert {event[0] for event in wandb.sent} == {"begins", "is told"}
 
 
-def test_weights_and_biases_that_are_missing_are_named_before_any_work(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"log_wandb: True needs the package wandb .*pip install"):
-        checked_config("Pop", "toy", (), {**POP, "log_wandb": True})
-
-
 def test_a_run_shows_its_data_and_epochs_and_its_log_file_has_all_the_rest(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     compare(["LLMTRSR"], "toy", config_dict={**TINY, "state": "INFO", "epochs": 2})
@@ -145,7 +138,6 @@ def test_a_run_shows_its_data_and_epochs_and_its_log_file_has_all_the_rest(monke
         "candidates",
         "options",
         "log",
-        "summaries",
         "weights",
         "device",
         "epoch",
