@@ -99,7 +99,7 @@ DURING_LOADING = {
     ),
     "no times": ("--load_col={'inter': ['user_id', 'item_id']}", "the order of events is unknown: column 'timestamp'"),
     "too few items": ("--eval_args={'mode': 'uni20'}", "leaves 4 items to draw from, 20 candidates were asked for"),
-    "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' ranks a target against nothing"),
+    "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' has no negatives to rank the target against"),
 }
 FILES = {
     "no item file": ("tiny.item", None, "no item file"),

@@ -115,7 +115,7 @@ def test_values_span_the_ratings():
         ({"objective": "regression", "eval_args": {"mode": "uni2"}}, "predicts labels, metrics"),
         ({**RMSE, "eval_args": {"mode": "uni2"}}, "under eval_args mode uni2 rows are targets and negatives"),
         ({**AUC, "eval_args": {"mode": {"valid": "labeled", "test": "uni2"}}}, "set eval_args: {mode: labeled}"),
-        ({**RMSE, "loss_on": "full"}, "knows yes and no alone: set objective: pointwise"),
+        ({**RMSE, "loss_on": "full"}, "cannot predict ratings: set objective: pointwise"),
     ],
 )
 def test_what_has_no_labels_to_learn_is_refused(options, part):

@@ -65,5 +65,5 @@ def test_deepspeed_is_refused(monkeypatch):
 def test_one_process_has_nothing_to_divide_among(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(UserError, match="there is one: launch more, or launch without it"):
+    with pytest.raises(UserError, match="there is only one: launch more, or launch without FSDP"):
         processes.join()
