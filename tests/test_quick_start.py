@@ -188,7 +188,7 @@ def test_an_impression_is_as_known_as_its_most_clicked_target(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"also_test": ["full"]}, "also_test names 'full', but only modes with candidates"),
+        ({"also_test": ["full"]}, "also_test names 'full', which has no candidate set"),
         ({"also_test": ["uni3"]}, "also_test names 'uni3', which is already the mode of the test"),
         ({"also_test": ["uni03"]}, "also_test names 'uni3', which is already the mode of the test"),
         ({"also_test": ["pop2", "pop02"]}, "also_test names 'pop2' twice"),

@@ -32,14 +32,14 @@ def _run(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recbole_llmtrsr.data.candidates",
-        description="Look into a candidate file, or carry one to and from lines of JSON.",
+        description="Show a candidate file, or convert it to and from JSON lines.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for command, text in {
-        "show": "check a file; print its counts and its hash",
-        "export": "write a .npz file as .jsonl: user, n_events, positives and negatives of a row on each line",
-        "import": "write such lines as .npz, checked; use it with --eval_args={mode: 'file:<path>'}",
+        "show": "validate a file and print its counts and hash",
+        "export": "convert .npz to .jsonl, which has user, n_events, positives and negatives of one row per line",
+        "import": "validate a .jsonl file and convert it to .npz, for use with --eval_args={mode: 'file:<path>'}",
     }.items():
         made = commands.add_parser(command, help=text, allow_abbrev=False)
         made.add_argument("--source", type=Path, required=True, help="candidate file to read")
