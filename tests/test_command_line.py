@@ -94,7 +94,7 @@ def test_options_are_refused_before_anything_is_made(refused, tmp_path, flags, m
 DURING_LOADING = {
     "text column": (
         "--item_text_fields=['titel']",
-        "has no column 'titel', it has title, maker, price; did you mean 'title'?",
+        "has no column 'titel'; its columns are title, maker, price; did you mean 'title'?",
     ),
     "filters": (
         "--user_inter_num_interval=[50,inf)",

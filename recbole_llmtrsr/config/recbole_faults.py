@@ -37,7 +37,7 @@ def setting_up(config: Config, part: str) -> Iterator[None]:
         words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # of a bare assert
         raise UserError(
             f"RecBole cannot set up {part} of {config.label} on dataset '{config['dataset']}':"
-            f" {type(error).__name__}: {words}; {_told_options(config)} (state: DEBUG shows the traceback)"
+            f" {type(error).__name__}: {words}; {_options_in_words(config)} (state: DEBUG shows the traceback)"
         ) from error
 
 
@@ -49,8 +49,8 @@ def _is_of_host(error: BaseException) -> bool:
     return packages[::-1].index("recbole") < packages[::-1].index(_OURS) if "recbole" in packages else False
 
 
-def _told_options(config: Config) -> str:
+def _options_in_words(config: Config) -> str:
     free = options_of("free")
-    told = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in free}
-    given = ", ".join(f"{name}: {value}" for name, value in sorted(told.items())) or "none, so the defaults do not fit"
+    shown = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in free}
+    given = ", ".join(f"{name}: {value}" for name, value in sorted(shown.items())) or "none, so the defaults do not fit"
     return f"correct the value that it names; options that were set: {given}"

@@ -47,9 +47,9 @@ def sort_by_exact_time(dataset: Dataset) -> None:
     )
     if n_tied == 0:
         return
-    told = f"{n_tied:,} of {len(events):,} events have the timestamp of the user's previous event"
+    ties = f"{n_tied:,} of {len(events):,} events have the timestamp of the user's previous event"
     if is_drawn:
-        dataset.logger.info(f"{told}; they are shuffled with data_seed {dataset.config.data_seed}")
+        dataset.logger.info(f"{ties}; they are shuffled with data_seed {dataset.config.data_seed}")
         if dataset.config.settings.summary.summarizer.startswith("file:"):
             dataset.logger.warning(
                 "the file of summaries must have been written with the same tied_events and data_seed; summaries for"
@@ -57,16 +57,16 @@ def sort_by_exact_time(dataset: Dataset) -> None:
             )
     elif len(rises) >= _FEW and (share := max(rises.mean(), 1 - rises.mean())) > _SORTED:
         dataset.logger.warning(
-            f"{told}, and {share:.0%} of those with two different items are sorted by item: ID-based models can learn"
+            f"{ties}, and {share:.0%} of those with two different items are sorted by item: ID-based models can learn"
             " this order, which item texts do not reveal; set tied_events: random"
         )
     elif n_tied > _NO_ORDER * (len(events) - events[dataset.uid_field].nunique()):
         dataset.logger.warning(
-            f"{told}, so {dataset.time_field} hardly orders events, and histories are in file order: set TIME_FIELD to"
+            f"{ties}, so {dataset.time_field} hardly orders events, and histories are in file order: set TIME_FIELD to"
             " a column of timestamps, or tied_events: random"
         )
     else:
-        dataset.logger.info(f"{told}; they remain in file order")
+        dataset.logger.info(f"{ties}; they remain in file order")
 
 
 def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, npt.NDArray[np.bool_]]:

@@ -115,11 +115,11 @@ class _Rows:
         n_lost = n - len(self.inter_feat)
         if n_lost == 0 or self.config["val_interval"]:  # which may filter users and items on purpose
             return
-        told = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
+        message = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
         remedy = "complete the file, remove it from load_col, or set filter_inter_by_user_or_item: False"
         if n - n_lost < LEAST_SHARE * n:
-            raise UserError(f"{told}: {remedy}")
-        self.logger.warning(f"{told} and are left out: {remedy}")
+            raise UserError(f"{message}: {remedy}")
+        self.logger.warning(f"{message} and are left out: {remedy}")
 
     def _change_feat_format(self: Any) -> None:
         sort_by_exact_time(self)

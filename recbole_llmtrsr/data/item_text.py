@@ -88,17 +88,17 @@ def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str]
     if not tokens or len(tokens) - len(without) >= LEAST_SHARE * len(tokens):
         return
     known = len(tokens) - len(without)
-    told = f"{known:,} of {len(tokens):,} items have {what}"
+    message = f"{known:,} of {len(tokens):,} items have {what}"
     if sum(token in text.items for token in tokens) > known:
         raise UserError(
-            f"{told}: the columns of {option} are empty in the .item file; choose other columns, or fill them"
+            f"{message}: the columns of {option} are empty in the .item file; choose other columns, or fill them"
         )
     named = set(tokens)
     other = next((token for token in text.items if token not in named), None)
     if other is None:
-        raise UserError(f"{told}: the .item file has rows of {len(text.items):,} items; complete it")
+        raise UserError(f"{message}: the .item file has rows of {len(text.items):,} items; complete it")
     raise UserError(
-        f"{told}, because the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
+        f"{message}, because the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
         f" '{other}'): write them alike; pandas may have read a column as numbers, which drops leading zeros or adds"
         " '.0'"
     )

@@ -14,7 +14,7 @@ _REMEDIES = {
 }
 
 
-def is_asked_for() -> bool:
+def is_requested() -> bool:
     """Whether the environment enables FSDP.
 
     Raises:

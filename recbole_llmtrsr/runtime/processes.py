@@ -50,7 +50,7 @@ def join() -> None:
         UserError: the launcher is configured for an unsupported way of sharding weights, or for a single process.
     """
     global _group, _divides_weights
-    if fsdp.is_asked_for():
+    if fsdp.is_requested():
         if launched() == 1:
             raise UserError("FSDP needs several processes, but there is only one: launch more, or launch without FSDP")
         fsdp.hide_from_accelerate()

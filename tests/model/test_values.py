@@ -127,5 +127,5 @@ def test_what_has_no_labels_to_learn_is_refused(options, part):
 def test_ratings_that_are_all_the_same_are_refused():
     file = Path("data/toy/toy.inter")
     file.write_text(file.read_text().replace("\t5\n", "\t2\n"))
-    with pytest.raises(UserError, match="all 300 labels of the training split are 2: .* LABEL_FIELD: rating"):
+    with pytest.raises(UserError, match=r"all 300 labels of the training split are 2: .* LABEL_FIELD \(now rating\)"):
         run(**RMSE)

@@ -50,8 +50,8 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
         _save(path, file)
     counts = {"negatives_from_history": _from_history(file, rows), **counts}
     made = CandidateSet(file, rows.history_ids, rows.item_ids(file.tokens), mode.text, path, counts)
-    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
-    getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{told and ': '}{told}")
+    found = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
+    getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{found and ': '}{found}")
     return made
 
 
