@@ -31,7 +31,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-<<<<<<< HEAD
     parser = command_parser(
         program("candidates", "recbole_llmtrsr.data.candidates"),
         "Show a candidate file, or convert one to and from JSON lines.",
@@ -45,18 +44,6 @@ def _parser() -> argparse.ArgumentParser:
         "show": "check a file and print its counts and hash",
         "export": "convert .npz to .jsonl, with user, n_events, positives and negatives of one row per line",
         "import": "check .jsonl and convert it to .npz, for --eval_args={mode: 'file:<path>'}",
-=======
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.data.candidates",
-        description="Show a candidate file, or convert it to and from JSON lines.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command, text in {
-        "show": "validate a file and print its counts and hash",
-        "export": "convert .npz to .jsonl, which has user, n_events, positives and negatives of one row per line",
-        "import": "validate a .jsonl file and convert it to .npz, for use with --eval_args={mode: 'file:<path>'}",
->>>>>>> prose1
     }.items():
         made = commands.add_parser(command, help=text, allow_abbrev=False)
         made.add_argument("--source", type=Path, required=True, help="candidate file to read")
