@@ -24,8 +24,9 @@ audit:  # known vulnerabilities of what is installed
 	$(PYTHON) -m pip install --quiet pip-audit
 	$(PYTHON) -m pip_audit --skip-editable
 
-docs:
-	$(PYTHON) -m mkdocs build --strict
+docs:  # the site, and its code blocks, links and entries
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	$(PYTHON) -m pytest -q tests/test_docs_site.py tests/test_docs_commands.py
 
 bench:
 	@for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done

@@ -1,8 +1,8 @@
 """Install: pip install .
 
-RecBole asks for ray<=2.6.3, which no Python above 3.11 can install, though only its hyper-parameter tuning uses it.
-There, install RecBole apart, without its dependencies: pip install --no-deps recbole==1.2.1. What RecBole's data,
-model and trainer modules import is listed here for both cases.
+RecBole requires ray<=2.6.3, which cannot be installed on Python 3.12 or newer, and of which this package uses nothing.
+There, install RecBole first, without its requirements: pip install --no-deps recbole==1.2.1. The requirements below
+list what RecBole's data, model and trainer modules import, for both cases.
 """
 
 from pathlib import Path
@@ -18,9 +18,11 @@ VERSION = next(
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
 PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
-TUNING = "hyperopt>=0.2.7"  # for RecBole's HyperTuning
-SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # python -m recbole_llmtrsr.serve
 NOTEBOOK = ["nbclient>=0.10", "ipykernel>=6.29"]  # run examples/first_steps.ipynb
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.30"]
+TUNING = "hyperopt>=0.2.7"  # for recbole-llmtrsr tune, which is RecBole's HyperTuning
+SERVING = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus-client>=0.20"]  # for recbole-llmtrsr serve
+WANDB = "wandb>=0.17"  # for log_wandb: True
 TEST = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
@@ -32,7 +34,7 @@ TEST = [
     TUNING,
     *SERVING,
     *NOTEBOOK,
-]  # these also run that client against a real `transformers serve`
+]  # the tests also run the client against a real `transformers serve`
 
 setup(
     name="recbole_llmtrsr",
@@ -41,13 +43,28 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    author="The recbole_llmtrsr authors",
+    keywords="recommender systems, sequential recommendation, large language models, LoRA, RecBole",
+    project_urls={"RecBole": "https://recbole.io", "Paper": "https://doi.org/10.1145/3589334.3645358"},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    entry_points={"console_scripts": ["recbole-llmtrsr = recbole_llmtrsr.commands.dispatch:main"]},
     python_requires=">=3.10",
     packages=[*find_packages(include=["recbole_llmtrsr", "recbole_llmtrsr.*"]), "recbole_llmtrsr.properties"],
     package_dir={"recbole_llmtrsr.properties": "properties"},
     package_data={
         "recbole_llmtrsr.properties": ["*/*.yaml"],
         "recbole_llmtrsr": ["py.typed"],
-        "recbole_llmtrsr.explain": ["*.html"],
+        "recbole_llmtrsr.explain": ["*.html", "*.css"],
         "recbole_llmtrsr.report": ["*.html", "*.css"],
     },
     install_requires=[
@@ -61,7 +78,7 @@ setup(
         "filelock>=3.12",
         "safetensors>=0.4",
         "jinja2>=3.1",
-        # What recbole brings, spelled out for Pythons on which its own requirements cannot be met.
+        # What recbole requires too, listed for Python versions on which its requirements cannot be met.
         "scipy>=1.11",
         "pandas>=2.1",
         "tqdm>=4.48",
@@ -80,12 +97,15 @@ setup(
         "quantized": [QUANTIZED],
         "parquet": [PARQUET],
         "serving": SERVING,
-        "tuning": [TUNING],
+        "docs": DOCS,
         "notebook": [*NOTEBOOK, "jupyterlab>=4"],
+        "tune": [TUNING],
+        "tuning": [TUNING],  # its earlier name
+        "wandb": [WANDB],
         "test": TEST,
         "dev": [
             *TEST,
-            "mkdocs>=1.6,<2",
+            *DOCS,
             "ruff>=0.14",
             "mypy>=1.18",
             "types-PyYAML",

@@ -3,6 +3,7 @@
 Every public name is imported when it is first used, since torch and transformers take seconds.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ _MODULES = {
     "register_writer": "summarizer.writers.make_writer",
     "run_recbole_llmtrsr": "quick_start",
 }
+
+# bitsandbytes, which peft imports, warns on every import that an optional kernel for 4-bit weights is not installed.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit_forward" not in record.msg)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m recbole_llmtrsr`` and ``python run_recbole_llmtrsr.py``."""
+"""``recbole-llmtrsr run``, ``python -m recbole_llmtrsr`` or ``python run_recbole_llmtrsr.py``: trains and evaluates."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, exit_code
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 
 _SECONDS_TO_TELL = 10.0
 _OTHER_ENDED = re.compile("Connection (closed|reset) by peer|Socket closed|Broken pipe")  # gloo's words
@@ -21,22 +23,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         exit code: 0, or 2 for a fault in the user's input.
     """
-    parser = argparse.ArgumentParser(
-        prog="run_recbole_llmtrsr.py",
-        description="Train and evaluate LLMTRSR or any model of RecBole; several are compared in one table.",
-        allow_abbrev=False,  # else --data=x would be --dataset here and another option to Config
-        epilog="Every option of RecBole and of this plugin is a flag --option=value; --SASRec.epochs=5 speaks to one"
-        " model of a comparison. docs/options.md lists ours.",
-    )
-    parser.add_argument("--model", "-m", default=None, help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop")
-    parser.add_argument("--dataset", "-d", default=None, help="folder name under data_path; ml-100k needs no download")
-    parser.add_argument("--config_files", default=None, help="property files, separated by spaces or commas")
-    parser.add_argument(
-        "--preset", default=None, help="whole settings by name: pretrained, paper, paper_mind, paper_amazon_m2"
-    )
     given = sys.argv[1:] if arguments is None else list(arguments)
-    known, others = parser.parse_known_args(given)
+    known, others = _parser(with_options=not {"-h", "--help"}.isdisjoint(given)).parse_known_args(given)
+    if known.version:
+        from recbole_llmtrsr.commands.dispatch import version_line
+
+        print(version_line())
+        return 0
     return exit_code(lambda: _main_first(lambda: _run(known, others, given)))
+
+
+def _parser(with_options: bool) -> argparse.ArgumentParser:
+    """The parser of what is needed before any Config.
+
+    Args:
+        with_options: add the most used options for the help, which they are there for: Config reads their values.
+    """
+    parser = command_parser(
+        _program(),
+        "Train and evaluate LLMTRSR or any model of RecBole. Several models are compared in one table.",
+        ["--model=LLMTRSR --dataset=ml-100k", "--model=LLMTRSR,SASRec,Pop --report=True"],
+    )
+    parser.usage = "%(prog)s [--option=value ...]"
+    add = parser.add_argument
+    add("--model", "-m", help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop (LLMTRSR)")
+    add("--dataset", "-d", help="name of a folder below data_path (ml-100k, which comes with RecBole)")
+    add("--config_files", help="property files of options, separated by commas or spaces")
+    add("--preset", help="a named set of options: pretrained, paper, paper_mind or paper_amazon_m2")
+    add("--version", action="store_true", help="print the versions of the package, of its host and of Python")
+    if with_options:
+        from recbole_llmtrsr.commands.run_help import add_most_used
+
+        add_most_used(parser)
+    return parser
+
+
+def _program() -> str:
+    script = Path(sys.argv[0]).name
+    return f"python {script}" if script == "run_recbole_llmtrsr.py" else program("run", "recbole_llmtrsr")
 
 
 def _main_first(work: Callable[[], int]) -> int:
@@ -53,24 +77,21 @@ def _main_first(work: Callable[[], int]) -> int:
     except RuntimeError as error:
         if not _OTHER_ENDED.search(str(error)):
             raise
-        raise UserError("another process of this run ended: what it told is the reason") from error
+        raise UserError("another process of this run ended; the reason is in its message") from error
 
 
 def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str]) -> int:
-    faults = [
-        f"argument '{flag}' is not understood: write options as --name=value, without spaces around ="
-        for flag in others
-        if not re.fullmatch(r"--[\w.@-]+=.*", flag, flags=re.DOTALL)
-    ]
-    if faults:
-        raise UserError(faults)
-    # Imported late: --help and a mistyped flag should not wait for torch and transformers.
+    # Imported late, as --help and a misspelt option should not wait for it.
+    from recbole_llmtrsr.commands.arguments import check_arguments, config_files
+
+    check_arguments(others)
+    # Last, as torch and transformers take seconds.
     from recbole_llmtrsr.config.sources import Command, flags, option_from_sources, typed_command
-    from recbole_llmtrsr.evaluation.comparison.tables import as_printed, comparison_table
+    from recbole_llmtrsr.experiment.last_screen import last_screen
     from recbole_llmtrsr.quick_start import compared_runs
     from recbole_llmtrsr.runtime import processes
 
-    files = re.split(r"[\s,]+", known.config_files.strip()) if known.config_files else []
+    files = config_files(known.config_files)
     model = known.model or option_from_sources("model", files, {}) or "LLMTRSR"
     models = model if isinstance(model, list) else [name.strip() for name in str(model).split(",") if name.strip()]
     dataset = known.dataset or option_from_sources("dataset", files, {}) or "ml-100k"
@@ -83,10 +104,7 @@ def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str])
     if not processes.is_main():
         processes.leave()
         return 0
-    costs = [f"{run.label}\n{run.result['summary_cost']}" for run in runs if "summary_cost" in run.result]
-    # The test's table last, where the reader looks.
-    tables = [comparison_table(one) for one in comparisons[1:]] + [as_printed(one) for one in comparisons[:1]]
-    print("", *costs, *tables, *([f"results: {folder}"] if folder.is_dir() else []), sep="\n", flush=True)
+    print("", last_screen(runs, comparisons, folder), sep="\n", flush=True)
     processes.leave()
     return 0
 

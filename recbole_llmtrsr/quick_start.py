@@ -30,9 +30,11 @@ from recbole_llmtrsr.experiment.rehearsal import rehearse
 from recbole_llmtrsr.experiment.result_folder import MadeFolders, check_folders, remove_unfinished, result_folder
 from recbole_llmtrsr.experiment.retrieval_stage import faults_of_retrievers, with_retriever
 from recbole_llmtrsr.experiment.run_file import RunFile
+from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.recommend import load_data_and_model
 from recbole_llmtrsr.report import write_report
 from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.runtime.screen import on_screen
 from recbole_llmtrsr.summarizer.run_record import RunRecord
 
 __all__ = ["compare", "compared_runs", "load_data_and_model", "objective_function", "run_recbole_llmtrsr"]
@@ -65,7 +67,7 @@ def run_recbole_llmtrsr(
     Raises:
         UserError: a fault in the user's input.
 
-    Example:
+    Examples:
         >>> found = run_recbole_llmtrsr("LLMTRSR", "ml-100k", config_dict={"epochs": 1})  # doctest: +SKIP
         >>> found["test_result"]["ndcg@10"], found["folder"]  # doctest: +SKIP
     """
@@ -108,7 +110,7 @@ def compare(
         UserError: a fault in the user's input; runs that ended before it keep their results.
         MainProcessError: in another one of several processes, when the main one ended with an error.
 
-    Example:
+    Examples:
         >>> compared = compare(["LLMTRSR", "SASRec"], "ml-100k", config_dict={"epochs": 3})  # doctest: +SKIP
         >>> print(compared.table)  # doctest: +SKIP
         >>> results, folder = compared  # doctest: +SKIP
@@ -117,6 +119,7 @@ def compare(
     return Compared(*compared_runs(models, dataset, config_file_list, config_dict, saved, call))
 
 
+@on_screen()
 def compared_runs(
     models: Sequence[str],
     dataset: str | Dataset | None,
@@ -308,6 +311,9 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
         raise UserError(list(dict.fromkeys(faults)))
     for told in unread_options(configs, model_options()):
         getLogger().warning(told)
+    user = configs[0].settings.evaluation.explain
+    if user is not None and not any(reads_candidates(config.model_class) for config in configs):
+        getLogger().warning(f"explain: {user} has no effect: only LLMTRSR and TALLRec have prompts to explain")
 
 
 def _finished(runs: Sequence[Run]) -> list[Run]:
@@ -328,7 +334,7 @@ def objective_function(
     Returns:
         what `run_recbole_llmtrsr` returns, and the ``model``.
 
-    Example:
+    Examples:
         >>> objective_function({"model": "SASRec", "dataset": "ml-100k", "learning_rate": 0.01})  # doctest: +SKIP
     """
     name = _required("model", None, config_file_list, config_dict)

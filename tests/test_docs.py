@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from shell_block import run_block
 
 from recbole_llmtrsr.config.options_page import options_page
 
@@ -40,16 +39,11 @@ def first(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Path:
 
 
 def follow(tutorial: Path, folder: Path, warm: Path) -> None:
-    path = f"{warm}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for kind, title, text in BLOCK.findall(tutorial.read_text(encoding="utf-8")):
         if title:
             (folder / title).write_text(text, encoding="utf-8")
         elif kind == "sh" and not text.startswith(ELSEWHERE):
-            done = subprocess.run(
-                ["bash", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-            )
-            assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+            run_block(text, folder, warm)
 
 
 def test_the_first_tutorial_leads_to_a_comparison_and_a_page(first):

@@ -190,9 +190,9 @@ def test_an_impression_is_as_known_as_its_most_clicked_target(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"also_test": ["full"]}, "also_test names 'full', but only modes with candidates"),
-        ({"also_test": ["uni3"]}, "also_test names 'uni3', which is the mode of the test itself"),
-        ({"also_test": ["uni03"]}, "also_test names 'uni3', which is the mode of the test itself"),
+        ({"also_test": ["full"]}, "also_test names 'full', which has no candidate set"),
+        ({"also_test": ["uni3"]}, "also_test names 'uni3', which is already the mode of the test"),
+        ({"also_test": ["uni03"]}, "also_test names 'uni3', which is already the mode of the test"),
         ({"also_test": ["pop2", "pop02"]}, "also_test names 'pop2' twice"),
         ({"also_test": ["impressions"]}, "impressions .* need a split by user"),
         ({"also_test": ["unix"]}, "eval_args mode must be uni<n>"),
@@ -321,13 +321,16 @@ def test_the_hyper_tuning_objective_reads_model_and_data_set_from_its_dictionary
 
 
 def test_the_command_line_prints_the_table_and_where_the_results_lie(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     flags = ["--model=LLMTRSR,Pop", "--dataset=toy", "--result_dir=out"]
     flags += [f"--{name}={value}" for name, value in TINY.items()]
     assert main(flags) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "results: out"
-    assert any(line.startswith("| LLMTRSR ") for line in printed)
-    assert any("recall@10" in line and "mrr@10" in line for line in printed)
+    assert any(line.startswith("LLMTRSR ") for line in printed)
+    assert any(line.startswith("model ") and "mrr@10 [95 % interval]" in line for line in printed)
+    assert "  tables       comparison.md, comparison.csv, comparison.tex, comparison.json" in printed
+    assert max(map(len, printed)) <= 80
 
 
 LLAMA_LIKE = {

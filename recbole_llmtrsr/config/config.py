@@ -283,6 +283,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             "data_files": dict(self.data_files),
         }
 
+    def set_options(self) -> dict[str, Any]:
+        """The options that files, dictionary and flags set to other values than the defaults."""
+        defaults = {**Settings.from_options({}).flat(), **self.internal_config_dict}
+        return {
+            name: value for name, value in sorted(self._given.items()) if _plain(value) != _plain(defaults.get(name))
+        }
+
     def effective_options(self) -> dict[str, Any]:
         """Every option that RecBole or we read, with its value, as plain JSON types."""
         own = {**self.final_config_dict, **self.settings.flat()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import runpy
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
 from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.settings import OPTION_NAMES
@@ -163,7 +163,11 @@ def recbole_options() -> set[str]:
     """Names of all options that RecBole or one of its models reads."""
     files = (file for file in recbole_properties().glob("**/*.yaml") if file.name != "url.yaml")
     of_files = (name for file in files for name in _names_in(file))
-    declared = (*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments)
+    # The file alone: to import recbole.utils is to import torch, and a misspelt flag should not wait for it.
+    lists = runpy.run_path(str(recbole_properties().parent / "utils" / "argument_list.py"))
+    declared = (
+        name for kind in ("general", "training", "evaluation", "dataset") for name in lists[f"{kind}_arguments"]
+    )
     return {*declared, *of_files, *options_of("undeclared")}
 
 

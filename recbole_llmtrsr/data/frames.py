@@ -31,7 +31,7 @@ class Dataset:
         folder: that holds the data set's folder; RecBole's ``data_path``.
         report: counts of users, items and events, and every malformed row; shown by ``print(dataset)``.
 
-    Example:
+    Examples:
         >>> dataset = Dataset.from_frames(clicks, products, name="shop", time="at", text=["title"])  # doctest: +SKIP
         >>> results, folder = compare(["LLMTRSR", "SASRec"], dataset)  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.evaluation score``, which evaluates another program's scores."""
+"""``recbole-llmtrsr evaluate``, or ``python -m recbole_llmtrsr.evaluation``: evaluates another program's scores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recbole_llmtrsr.evaluation.comparison.runs import check_label
 from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.evaluation.given_scores import COLUMNS, align_scores, read_scores
 from recbole_llmtrsr.evaluation.metrics import EXPECTED
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 
 _METRICS, _TOPK = ("recall", "mrr", "ndcg"), (3, 5, 10)
 
@@ -29,13 +30,19 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.evaluation",
-        description="Measure another program's scores on the candidates of a comparison.",
-        allow_abbrev=False,
+    parser = command_parser(
+        program("evaluate", "recbole_llmtrsr.evaluation"),
+        "Evaluate the scores that another program gave to the candidates of a comparison. 'recbole-llmtrsr report'"
+        " compares the result with other runs.",
+        [
+            "score --candidates=saved/candidates/NAME.npz --scores=scores.csv --name=Other --dataset=ml-100k"
+            " --out=results/other"
+        ],
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    score = commands.add_parser("score", help="per_history.csv and result.json of scores", allow_abbrev=False)
+    score = commands.add_parser(
+        "score", help="write per_history.csv and result.json for a file of scores", allow_abbrev=False
+    )
     score.add_argument("--candidates", type=Path, required=True, help="candidate file, .npz or .jsonl")
     score.add_argument(
         "--scores",
@@ -45,10 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--name", required=True, help="the program's name in a comparison")
     score.add_argument("--out", type=Path, required=True, help="folder for the results, made if missing")
-    score.add_argument("--metrics", type=_names, default=_METRICS, help=f"of {','.join(EXPECTED)} (recall,mrr,ndcg)")
-    score.add_argument("--topk", type=_numbers, default=_TOPK, help="numbers of best items (3,5,10)")
-    score.add_argument("--dataset", required=True, help="its name, as the runs to compare with have it")
-    score.add_argument("--seed", type=_number, default=0, help="of the program's run, to tell several apart (0)")
+    score.add_argument(
+        "--metrics", type=_names, default=_METRICS, help=f"some of {','.join(EXPECTED)} (recall,mrr,ndcg)"
+    )
+    score.add_argument("--topk", type=_numbers, default=_TOPK, help="cut-offs of the metrics (3,5,10)")
+    score.add_argument("--dataset", required=True, help="name of the data set, as in the runs to compare with")
+    score.add_argument(
+        "--seed", type=_number, default=0, help="random seed of the program's run, which distinguishes several runs (0)"
+    )
     return parser
 
 
@@ -61,7 +72,7 @@ def _numbers(text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas between, got '{text}': write {','.join(map(str, _TOPK))}, say"
+            f"must be whole numbers separated by commas, got '{text}': write {','.join(map(str, _TOPK))}, for example"
         ) from None
 
 
@@ -69,9 +80,7 @@ def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number, got '{text}': write 0, or leave it out for that"
-        ) from None
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}': write --seed=0, or omit it") from None
 
 
 main = command_line(_parser, _run)

@@ -122,9 +122,17 @@ class StageCosts:
             "number_format": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
             "measured_peak_flops_per_second": self.peak,
             "operations_not_counted": not_counted,
+            "peak_disturbed": self._is_peak_disturbed(),
             "peak_memory_of": self._memory_of,
             **{name: stage_cost(stage, n_users.get(name), self.peak) for name, stage in self.stages.items()},
         }
+
+    def _is_peak_disturbed(self) -> bool | None:
+        """Whether a stage computed faster than the measured peak: other programs ran beside the measurement."""
+        if self.peak is None:
+            return None
+        speeds = [_ratio(stage.counted.get("operations"), stage.seconds) for stage in self.stages.values()]
+        return any(speed > self.peak for speed in speeds if speed is not None)
 
 
 def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def stage_cost(stage: Stage, n_users: int | None, peak: float | None) -> dict[st
         "tokens_per_second": _ratio(tokens, stage.seconds),
         "operations": operations,
         "flops_per_second": flops,
-        "share_of_peak": _ratio(flops, peak),
+        "share_of_peak": share if (share := _ratio(flops, peak)) is not None and share <= 1 else None,
         "peak_memory_gib": None if stage.peak_memory is None else stage.peak_memory / GIB,
     }
 
@@ -161,6 +169,8 @@ def cost_line(cost: Mapping[str, Any]) -> str:
     if cost["measured_peak_flops_per_second"] is not None:
         peak = cost["measured_peak_flops_per_second"] / 1e9
         parts.append(f"matrix products reach {peak:,.0f} GFLOP/s in {cost['number_format']} on {cost['device']}")
+    if cost.get("peak_disturbed"):
+        parts.append("other programs disturbed the measurement of that peak, so no share of it is given")
     return "; ".join(parts)
 
 

@@ -30,7 +30,7 @@ class Compared(tuple[list[dict[str, Any]], Path]):
         runs: as given.
         comparisons: as given; without any run that was tested, empty.
 
-    Example:
+    Examples:
         >>> compared = compare(["LLMTRSR", "SASRec"], "ml-100k")  # doctest: +SKIP
         >>> compared.table.loc["LLMTRSR", "ndcg@10"]  # doctest: +SKIP
         >>> compared.plot("ndcg by K")  # doctest: +SKIP

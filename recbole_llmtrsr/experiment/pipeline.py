@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import re
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
-from recbole.utils import init_logger, init_seed, set_color
+from recbole.utils import init_logger, init_seed
+from transformers.utils import logging as transformers_logging
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.sources import Command
@@ -25,11 +28,12 @@ from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
 from recbole_llmtrsr.evaluation.result import git_commit, versions, write_json
 from recbole_llmtrsr.experiment.evaluation_stage import FinalTest, write_tables
+from recbole_llmtrsr.experiment.first_screen import data_screen, model_screen, summary_screen
 from recbole_llmtrsr.experiment.fit import fit, make_trainer
 from recbole_llmtrsr.experiment.retrieval_stage import finish_reranking, make_reranking, retrieve_negatives
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.experiment.summary_stage import make_summaries, save_summaries, summary_cost
-from recbole_llmtrsr.explain import candidate_scores, explain, history_of, page_name, text, write_page
+from recbole_llmtrsr.explain import brief, candidate_scores, explain, history_of, page_name, text, write_page
 from recbole_llmtrsr.llm.loading.quantized import n_weights
 from recbole_llmtrsr.llm.make_backbone import check_backbone, weights_dtype
 from recbole_llmtrsr.model.assembly import check_prompts
@@ -39,6 +43,7 @@ from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime import processes, recbole_patches
 from recbole_llmtrsr.runtime.checkpoints import trust_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.runtime.screen import Bar, on_screen, show, width
 from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
@@ -106,11 +111,10 @@ def run_pipeline(
     with _logging(config) as logger, _wandb_run(config):
         logger.info(config)
         data = load_run_data(config, clock, candidate_hashes or {})
+        show(data_screen(config, data))
         has_prompts = reads_candidates(config.model_class)
         if explained is not None and (stage.dry_run or not has_prompts):
-            logger.warning(
-                f"explain: {explained} is left undone: only runs of LLMTRSR that are not dry can be explained"
-            )
+            logger.info(f"explain: {explained} has no effect on {config.label}, which makes no prompts here")
         if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
         elif data.has_texts:
@@ -136,6 +140,7 @@ def run_pipeline(
         costs = StageCosts(config["device"], counted)
         with clock("model"):
             trainer = make_trainer(config, data, costs, reranking)
+        show(model_screen(config, trainer.model))
         fitted, summaries = fit(config, trainer, data, summaries, costs, saved, folder, clock)
         reranked = {}
         if reranking is not None:
@@ -172,10 +177,10 @@ def run_pipeline(
             ablations, result["ablations"] = final_test.ablated(data.test)
             write_tables(folder, ranked, ablations)
             write_json(folder / "result.json", result)
-        for loss in trainer.model.prompts.cut_texts() if has_prompts else ():
+        for loss in trainer.model.prompts.cut_prompts() if has_prompts else ():
             logger.warning(loss)
-        logger.info(set_color("cost", "yellow") + f": {cost_line(result['cost'])}")
-        logger.info(set_color("test result", "yellow") + f": {test_result}")
+        logger.info(f"cost: {cost_line(result['cost'])}")
+        logger.info(f"test result: {json.dumps(result['test_result'])}")
         logger.info(f"result: {folder / 'result.json'}")
         if explained is not None and has_prompts:
             _explain(logger, folder, explained, data.test, summaries, trainer)
@@ -190,7 +195,9 @@ def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord |
     traced = [] if explained is None else [history_of(explained, data.test._dataset)]
     with clock("summaries"):
         summaries = make_summaries(config, data.dataset, data.loaders, traced, record)
-    logging.getLogger().info(f"summaries: {summaries.report}")
+    logging.getLogger().info(f"summaries: {json.dumps(summaries.report)}")
+    if summaries.report:
+        show(summary_screen(summaries.report))
     return summaries
 
 
@@ -215,7 +222,8 @@ def _explain(
     )
     path = folder / page_name(user)
     write_page(path, explanation)
-    logger.info(f"explanation of user {user}: {path}\n{text(explanation)}")
+    logger.info(text(explanation))
+    show(f"\n{brief(explanation, width())}\n  page: {path}")
 
 
 def _names(config: Config) -> dict[str, Any]:
@@ -275,20 +283,45 @@ def _wandb_run(config: Config) -> Iterator[None]:
 
 @contextmanager
 def _logging(config: Config) -> Iterator[logging.Logger]:
-    """RecBole's log of this run, in the main process; its handlers are removed afterwards, as every run has its file.
+    """RecBole's log file of this run, in the main process, and the screen; both are removed afterwards.
 
-    So is the layer for colours around the output: every run would add one, until Python's recursion ends.
+    RecBole's layer for colours around the output is not kept: every run would add one, until Python's recursion ends.
     """
     logger = logging.getLogger()
     if not processes.is_main():
         yield logger
         return
-    before, output = list(logger.handlers), (sys.stdout, sys.stderr)
-    init_logger(config)
-    try:
-        yield logger
-    finally:
+    before, level, output = list(logger.handlers), logger.level, (sys.stdout, sys.stderr)
+    with on_screen() as screen, _without_bars_of_transformers():
+        for handler in (screen, *before):
+            logger.removeHandler(handler)  # else logging.basicConfig, which RecBole calls, would add none
+        init_logger(config)
         sys.stdout, sys.stderr = output
-        for handler in [h for h in logger.handlers if h not in before]:
-            logger.removeHandler(handler)
-            handler.close()
+        added, logger.handlers = list(logger.handlers), [*before]
+        for handler in added:
+            if isinstance(handler, logging.FileHandler):
+                logger.addHandler(handler)
+        if screen not in logger.handlers:
+            logger.addHandler(screen)
+        screen.verbose = config.settings.evaluation.verbose
+        try:
+            with mock.patch("recbole.trainer.trainer.tqdm", Bar):
+                yield logger
+        finally:
+            screen.verbose = False
+            logger.setLevel(level)
+            for handler in [one for one in added if one in logger.handlers]:
+                logger.removeHandler(handler)
+                handler.close()
+
+
+@contextmanager
+def _without_bars_of_transformers() -> Iterator[None]:
+    """Loading and saving weights has a bar of its own for every file."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()

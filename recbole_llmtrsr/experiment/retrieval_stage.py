@@ -14,7 +14,6 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.trainer import Trainer
-from tqdm import tqdm
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.full_ranking import MOST_SCORES, excludes_seen, history_places
@@ -27,6 +26,7 @@ from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.retrieval.reranking import PopularityRetriever, Reranking, Retriever
 from recbole_llmtrsr.retrieval.trained import TrainedRetriever, faults_of_model, faults_of_rule, trained_retriever
 from recbole_llmtrsr.runtime.packing import groups
+from recbole_llmtrsr.runtime.screen import Bar
 
 _RULES = ("Pop", "text")
 SHARES = tuple(i / 10 for i in range(11))  # that are tried
@@ -85,7 +85,7 @@ def retrieve_negatives(config: Config, train: TargetTrainDataLoader, reranking: 
         return
     rows = train.prompted
     found, batches = [], list(groups(range(len(rows)), max(1, MOST_SCORES // rows.item_num)))
-    for places in tqdm(batches, desc="retrieved negatives", disable=not config["show_progress"]):
+    for places in Bar(batches, desc="retrieved negatives", disable=not config["show_progress"]):
         batch = train.transform(rows, rows[np.array(places)])
         found.append(reranking.top(batch)[1].cpu().numpy())
     train.set_retrieved(np.concatenate(found), share)

@@ -33,6 +33,7 @@ class RunData:
         candidates: the candidate set of each split that has one.
         also: further loaders of the test, by candidate mode.
         files: digests of the files that were read, by name.
+        size: numbers of users, items and events, after the filters.
     """
 
     dataset: Dataset
@@ -42,6 +43,7 @@ class RunData:
     candidates: Mapping[str, CandidateSet]
     also: Mapping[str, CandidateEvalDataLoader]
     files: Mapping[str, str]
+    size: tuple[int, int, int]
 
     @property
     def has_texts(self) -> bool:
@@ -77,6 +79,7 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
         with setting_up(config, "the data"):
             dataset = load_dataset(get_dataset(config.model_class), config)
             getLogger().info(dataset)
+            size = (dataset.user_num - 1, dataset.item_num - 1, len(dataset))
             (train, valid, test), candidates, also = make_loaders(config, dataset)
         config.describe_data(identity(dataset), files)
     for split, digest in candidate_hashes.items():
@@ -87,4 +90,4 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
                 f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
             )
     check_full_sort_cost(config, {"valid": valid, "test": test})
-    return RunData(dataset, train, valid, test, candidates, also, files)
+    return RunData(dataset, train, valid, test, candidates, also, files, size)

@@ -20,7 +20,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation
+from recbole_llmtrsr.explain.explanation import ExplainedItem, ExplainedSection, Explanation, as_read
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
 from recbole_llmtrsr.prompt.builder import PromptBuilder, PromptSection
 from recbole_llmtrsr.summarizer.trace import TracedCall
@@ -29,7 +29,7 @@ _N_NAMED = 5
 
 
 class Summaries(Protocol):
-    """The summary writer's calls."""
+    """The calls of a summary writer."""
 
     def calls_of(self, history_id: int) -> Sequence[TracedCall]:
         """The calls behind a history's summary, inputs first and the result last."""
@@ -58,7 +58,7 @@ def explain(
         dataset: of the split, with its summaries.
         summaries: None where summaries are off.
         prompts: the model's; None without a model.
-        scores: log-odds of the candidates, by item id (see ``candidate_scores``).
+        scores: log-odds of the candidates, by item id, as ``candidate_scores`` returns them.
         no_scores: the reason for missing scores.
 
     Raises:
@@ -98,12 +98,12 @@ def explain_history(
     """Explain the ranking of candidates after any history.
 
     Args:
-        config: our Config.
+        config: of the run.
         item: token and text of an item id.
         history: item ids, oldest first.
         shown: the candidate whose prompt is shown.
         summary: the preference summary; None where summaries are off.
-        calls: the writer's, inputs first.
+        calls: of the summary writer, inputs first.
         prompts: the model's; None without a model.
         scores: log-odds of the candidates, by item id.
         no_scores: the reason for missing scores.
@@ -133,9 +133,7 @@ def explain_history(
             for section in sections
         ),
         prompt_limit=settings.prompt.max_prompt_tokens,
-        candidates=tuple(
-            ExplainedCandidate(item(i).token, item(i).line, float(score)) for i, score in (scores or {}).items()
-        ),
+        candidates=_candidates(item, scores or {}, prompts, sections),
         no_candidates="" if scores else no_scores or "the candidates were not scored",
         options=_options(settings),
     )
@@ -202,6 +200,22 @@ def candidate_scores(trainer: Trained, loader: AbstractDataLoader, user: str) ->
     return dict(zip(items.tolist(), scores.float().cpu().tolist(), strict=True))
 
 
+def _candidates(
+    item: Callable[[int], ExplainedItem],
+    scores: Mapping[int, float],
+    prompts: PromptBuilder | None,
+    sections: Sequence[PromptSection],
+) -> tuple[ExplainedCandidate, ...]:
+    """The scored items, each with what its prompt shows of it."""
+    n_prefix = sum(len(section.ids) for section in sections if section.name not in ("candidate", "answer slot"))
+    found = []
+    for i, score in scores.items():
+        n_cut = 0 if prompts is None else prompts.tokens_cut(i, n_prefix)
+        read = as_read(prompts.candidate_text(i, n_prefix)) if prompts is not None and n_cut else ""
+        found.append(ExplainedCandidate(item(i).token, item(i).line, float(score), tokens_cut=n_cut, read=read))
+    return tuple(found)
+
+
 def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
     """The calls, numbered from 1: the numbers of a plan count the calls of all users."""
     numbers = {call.number: number for number, call in enumerate(calls, start=1)}
@@ -212,16 +226,16 @@ def _numbered(calls: Sequence[TracedCall]) -> tuple[TracedCall, ...]:
 
 
 def _note(section: PromptSection, item: Callable[[int], ExplainedItem]) -> str:
-    """Describes what was trimmed of a section; '' where nothing was."""
+    """Describes what was cut from a section; '' where nothing was."""
     notes, n = [], len(section.ids)
     if section.tokens_cut:
         notes.append(f"cut from {n + section.tokens_cut} to {n} tokens")
     if section.items_left_out:
         names = ", ".join(item(i).token for i in section.items_left_out)
-        notes.append(f"no room for {len(section.items_left_out)} older recent items: {names}")
+        notes.append(f"older recent items left out for lack of room: {names}")
     if section.items_cut:
-        names = ", ".join(f"{item(i).token} (by {n_cut} tokens)" for i, n_cut in section.items_cut)
-        notes.append(f"item texts cut at max_item_tokens: {names}")
+        names = ", ".join(f"{item(i).token} ({n_cut})" for i, n_cut in section.items_cut)
+        notes.append(f"item texts cut at max_item_tokens (number of tokens cut): {names}")
     return "; ".join(notes)
 
 

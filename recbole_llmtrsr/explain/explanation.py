@@ -1,4 +1,4 @@
-"""The explanation of one user's ranking, and the facts derived from it."""
+"""The explanation of one user's ranking, and what follows from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ranking
+from recbole_llmtrsr.explain.ranking import ExplainedCandidate, Ranked, ScoreRange, ranking, score_range
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
 _SOURCES = {"stored": "found in the store", "written": "written now", "replaced": "replaced by the extractive writer"}
@@ -21,8 +21,13 @@ class ExplainedItem:
     line: str
 
 
+def as_read(decoded: str) -> str:
+    """Decoded tokens without the space around them and without a character that was cut in the middle."""
+    return decoded.rstrip("\ufffd").strip()
+
+
 def facts(call: TracedCall) -> tuple[str, ...]:
-    """The source of a call's text and its tokens, in words."""
+    """The source of a call's text and its numbers of tokens, as texts."""
     tokens = f"{call.prompt_tokens} tokens read, {call.new_tokens} written"
     cost = (tokens, _ENDINGS.get(call.finish, call.finish)) if call.prompt_tokens or call.new_tokens else ()
     return (_SOURCES[call.source], *cost)
@@ -35,7 +40,7 @@ class ExplainedBlock:
     Attributes:
         first: number of its first event, from 1.
         items: its items, oldest first.
-        call: the call that read them; None without one.
+        call: the call that summarized them; None without one.
     """
 
     first: int
@@ -55,9 +60,9 @@ class ExplainedSection:
     Attributes:
         name: what it holds.
         text: its tokens as text.
-        tokens: their number.
+        tokens: number of its tokens.
         limit: maximum number of tokens; None for sections that are never cut.
-        note: describes what was trimmed; '' where nothing was.
+        note: describes what was cut; '' where nothing was.
     """
 
     name: str
@@ -69,7 +74,7 @@ class ExplainedSection:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a user's ranking came about.
+    """Everything that led to a user's ranking.
 
     Attributes:
         dataset: name of the data set.
@@ -77,7 +82,7 @@ class Explanation:
         user: token of the user; '' where a history was given by hand.
         target: the item that the user chose next; None where it is unknown.
         history: the items before it, oldest first.
-        n_recent: number of the last items that the prompt shows one by one.
+        n_recent: number of the last items, which the prompt lists.
         block_size: items per block; None where summaries are off.
         calls: of the summary writer, inputs first.
         result: number of the call that gave the preference summary; None without one.
@@ -143,9 +148,20 @@ class Explanation:
         """The target among the candidates; None where nothing was scored."""
         return next((ranked for ranked in self.ranking if ranked.candidate.is_target), None)
 
+    @cached_property
+    def score_range(self) -> ScoreRange | None:
+        """The range of the candidates' scores; None where nothing was scored."""
+        return score_range(self.candidates)
+
+    @cached_property
+    def summary_read(self) -> str | None:
+        """The beginning of the summary that the prompt shows; None where the prompt shows something else."""
+        read = next((as_read(section.text) for section in self.sections if section.name == "summary"), None)
+        return read if read and self.summary and self.summary.startswith(read) else None
+
     @property
     def subject(self) -> str:
-        """Whose ranking it is."""
+        """The user or the history that was ranked."""
         return f"user {self.user}" if self.user else "a history given by hand"
 
     @property

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.explain.explanation import Explanation, facts
-from recbole_llmtrsr.explain.ranking import best
+from recbole_llmtrsr.explain.ranking import best, unread
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 N_SHOWN = 200  # candidates; full ranking has thousands
@@ -18,11 +18,12 @@ _N_OPEN_BLOCKS = 4
 
 
 def page(explanation: Explanation) -> str:
-    """The page, without script; texts of users and models are escaped."""
+    """The page, without script and with all texts escaped; long ones are clamped, and a click unfolds them."""
     ranked = best(explanation.ranking, N_SHOWN)
     return _template().render(
         e=explanation,
         facts=facts,
+        unread=unread,
         ranked=ranked,
         n_hidden=len(explanation.ranking) - len(ranked),
         n_open=_N_OPEN_BLOCKS,
@@ -57,5 +58,11 @@ def write_page(path: Path, explanation: Explanation) -> None:
 
 @cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")

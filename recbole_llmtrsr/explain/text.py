@@ -20,6 +20,34 @@ def text(explanation: Explanation) -> str:
     return "\n".join(line for part in parts for line in part(explanation)) + "\n"
 
 
+def brief(e: Explanation, width: int) -> str:
+    """The explanation in at most nine lines of `width` columns: target, history, summary, prompt, best candidates."""
+    target, n_recent = e.ranked_target, min(e.n_recent, len(e.history))
+    rank = f", rank {target.rank_text} of {len(e.ranking)}" if target else ""
+    of_target = "" if e.target is None else f": the target is {e.target.line}{rank}"
+    limit = f" of at most {e.prompt_limit}" if e.prompt_limit else ""
+    lines = [
+        ("", f"explanation of {e.subject}{of_target}"),
+        ("  history: ", f"{len(e.history)} events, of which the prompt shows the last {n_recent} one by one"),
+        ("  summary: ", e.summary or "none"),
+        ("  prompt:  ", f"{e.prompt_tokens} tokens{limit}" if e.sections else "none"),
+        *((f"  {r.rank_text:>5}  P(yes) {r.candidate.p_yes:.4f}  ", r.candidate.line) for r in best(e.ranking, 5)),
+    ]
+    return "\n".join(clipped(f"{lead}{one_line(content)}", width) for lead, content in lines)
+
+
+def clipped(content: str, width: int) -> str:
+    """A text cut to a number of columns, the cut marked.
+
+    >>> clipped("Heat (1995)", 20), clipped("Heat (1995)", 8)
+    ('Heat (1995)', 'Heat ...')
+    """
+    if columns(content) <= width:
+        return content
+    kept = next(n for n in range(len(content), -1, -1) if columns(content[:n]) + 3 <= width)
+    return f"{content[:kept]}..."
+
+
 def _head(e: Explanation) -> Iterator[str]:
     yield from _title(f"How the ranking for {e.subject} came about", "=")
     target, pairs = e.ranked_target, {}

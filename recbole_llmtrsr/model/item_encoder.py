@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recbole_llmtrsr.engine.rows import pad_right
 from recbole_llmtrsr.engine.token_batches import token_batches
@@ -19,6 +18,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.embeddings.vector_file import VectorFile
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.runtime.packing import groups
+from recbole_llmtrsr.runtime.screen import Bar
 
 _ITEMS_AT_ONCE = 10_000
 _ITEMS_A_PART = 4096
@@ -96,7 +96,7 @@ class ItemEncoder(nn.Module):
         device = self.backbone.device
         vectors = torch.zeros(0 if file else n, self.width, device=device)
         done = 0 if file is None else file.n_done
-        with tqdm(total=n, initial=done, desc="item texts", disable=not show_progress) as bar:
+        with Bar(total=n, initial=done, desc="item texts", disable=not show_progress) as bar:
             for begin in range(done, n, _ITEMS_A_PART):
                 items = range(begin, min(begin + _ITEMS_A_PART, n))
                 part = torch.zeros(len(items), self.width, device=device)

@@ -176,6 +176,10 @@ class PromptBuilder:
         over = len(self._items[item_id]) - (self._candidate_room - prefix_tokens)
         return self._items_cut.get(item_id, 0) + max(0, over)
 
+    def candidate_text(self, item_id: int, prefix_tokens: int = 0) -> str:
+        """The text of a candidate as its prompt shows it, after all cuts."""
+        return self._text(self._items[item_id][: self._candidate_room - prefix_tokens])
+
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
         """Ids of everything before the candidate; made once per history and kept while there is room.
 
@@ -207,22 +211,25 @@ class PromptBuilder:
         self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
         self._counted = set(state["counted"])
 
-    def cut_texts(self) -> Iterator[str]:
-        """A message for each kind of text that most items or prompts lost, with the option that would keep it."""
+    def cut_items(self) -> Iterator[str]:
+        """A message if item texts are cut, with the option that would keep them whole."""
+        if self.trims["items_cut"]:
+            yield (
+                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut to max_item_tokens:"
+                f" {self._settings.max_item_tokens}; raise it, or name fewer item_text_fields"
+            )
+
+    def cut_prompts(self) -> Iterator[str]:
+        """A message for each kind of text that the prompts so far lost, with the option that would keep it."""
         n_prompts, options = self.trims["prompts"], self._settings
-        if self.trims["items_cut"] > len(self._items) / 2:
+        if self.trims["summaries_cut"]:
             yield (
-                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut at max_item_tokens:"
-                f" {options.max_item_tokens}: raise it, or name fewer item_text_fields"
+                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary to max_summary_tokens:"
+                f" {options.max_summary_tokens}; raise it, or have shorter ones written (summarizer_max_new_tokens)"
             )
-        if self.trims["summaries_cut"] > n_prompts / 2:
+        if self.trims["recent_items_left_out"]:
             yield (
-                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary at max_summary_tokens:"
-                f" {options.max_summary_tokens}: raise it, or have shorter ones written (summarizer_max_new_tokens)"
-            )
-        if self.trims["recent_items_left_out"] > n_prompts:
-            yield (
-                f"{self.trims['recent_items_left_out']:,} recent items are left out of {n_prompts:,} prompts: raise"
+                f"{self.trims['recent_items_left_out']:,} recent items are left out of {n_prompts:,} prompts; raise"
                 f" max_prompt_tokens: {options.max_prompt_tokens}, or lower n_recent_items: {options.n_recent_items}"
             )
 
@@ -298,8 +305,10 @@ class PromptBuilder:
         return _History(summary_ids, allowed, cut, recent, limit, wanted[n_left_out:], wanted[:n_left_out])
 
     def _section(self, name: str, ids: Sequence[int], **facts: Any) -> PromptSection:
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return PromptSection(name, tuple(ids), text, **facts)
+        return PromptSection(name, tuple(ids), self._text(ids), **facts)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _cut_of(self, item_ids: Sequence[int]) -> tuple[tuple[int, int], ...]:
         return tuple((i, self._items_cut[i]) for i in dict.fromkeys(item_ids) if i in self._items_cut)

@@ -26,6 +26,11 @@ class KnownUsers:
         self._last = _latest_rows(dataset.inter_feat, dataset.uid_field)
         self._rows = _latest_rows(test.inter_feat, dataset.uid_field)
 
+    @property
+    def tested(self) -> list[str]:
+        """Ids of the users that have a target in the test split, in the order of the data set."""
+        return [token for token, number in self._numbers.items() if number in self._rows]
+
     def in_test(self, user: str) -> tuple[int, list[int]]:
         """The row of a user's latest target in the test split, and the items before it.
 

@@ -49,7 +49,7 @@ class Ranking:
             run.
         n_unread: items of the history that a retriever, which reads ids alone, could not read.
 
-    Example:
+    Examples:
         >>> recommender.rank("196", ["242", "302", "377"]).to_pandas()  # doctest: +SKIP
     """
 

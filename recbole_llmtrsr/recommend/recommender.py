@@ -150,6 +150,11 @@ class Recommender:
         numbers = self._users.whole(user) if whole else self._users.in_test(user)[1]
         return [str(self._parser.known(number).token) for number in numbers]
 
+    @property
+    def tested_users(self) -> list[str]:
+        """Ids of all users of the test."""
+        return self._users.tested
+
     def query(self, history: str | Sequence[GivenItem], candidates: Sequence[GivenItem]) -> Query:
         """A checked query for ``answer``; errors as ``rank``."""
         return self._parser.ranking(history, candidates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -96,7 +96,8 @@ def load_saved_run(folder: Path, options: Mapping[str, Any], checkpoint: Path | 
         config.describe_data(identity(dataset))
         return splits
 
-    result = read_result(folder)
+    _check_places(options)
+    result = read_result(folder, _able())
     _check_scoring(folder, result)
     run = _loaded(folder, result, options, checkpoint, read)
     run.model.requires_grad_(False)
@@ -117,10 +118,20 @@ def load_with_loaders(folder: Path, options: Mapping[str, Any], checkpoint: Path
         found.append(data)
         return _Splits(data.dataset, *(loader._dataset for loader in (data.train, data.valid, data.test)))
 
+    _check_places(options)
     result = read_result(folder)
     run = _loaded(folder, result, options, checkpoint, read)
     make_summaries(run.config, run.dataset, found[0].loaders)
     return run, found[0]
+
+
+def _check_places(options: Mapping[str, Any]) -> None:
+    """Refuse options that would change what scores mean."""
+    if others := sorted(set(options) - set(PLACES)):
+        raise UserError(
+            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
+            " from the run's own"
+        )
 
 
 def _loaded(
@@ -130,11 +141,6 @@ def _loaded(
     checkpoint: Path | None,
     read: Callable[[SavedConfig], _Splits],
 ) -> SavedRun:
-    if others := sorted(set(options) - set(PLACES)):
-        raise UserError(
-            f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
-            " from the run's own"
-        )
     file = checkpoint_file(folder, result, checkpoint)
     with trusting_checkpoints(options.get("trust_checkpoint") is True), undisturbed_randomness():
         return _restored(folder, result, file, options, read)
@@ -177,16 +183,21 @@ def _restored(
     return SavedRun(label, config, splits.dataset, _tested(config, splits.test), model, reranking)
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_result(folder: Path, models: Sequence[str] = ()) -> dict[str, Any]:
     """The content of a run's result.json, with the options under their present names.
+
+    Args:
+        folder: of the run.
+        models: whose runs an error suggests in place of a folder of several runs; none are runs of every model.
 
     Raises:
         UserError: the folder holds no run, or one that cannot be read.
     """
     path = folder / RESULT
     if not path.is_file():
-        below = sorted(str(found.parent) for found in folder.glob(f"**/{RESULT}"))[:5] if folder.is_dir() else []
-        remedy = f"give the folder of one run, such as {', '.join(below)}" if below else "give a run's result folder"
+        below = [str(found.parent) for found in sorted(folder.glob(f"**/{RESULT}")) if _is_run(found, models)][:5]
+        of_models = f" of {' or '.join(models)}" if models else ""
+        remedy = f"give the folder of one run{of_models}" + (f", such as {', '.join(below)}" if below else "")
         raise UserError(f"{folder} holds no {RESULT}, so it is no run: {remedy}")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -198,14 +209,26 @@ def read_result(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def _is_run(file: Path, models: Sequence[str]) -> bool:
+    """Whether a result.json is that of a run of one of the models, or of any if none are named."""
+    try:
+        return not models or json.loads(file.read_text(encoding="utf-8"))["model"] in models
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _able() -> list[str]:
+    """Names of the models that read a prompt for each candidate."""
+    return [name for name, one in MODELS.items() if reads_candidates(one)]
+
+
 def _check_scoring(folder: Path, result: Mapping[str, Any]) -> None:
     """Refuse models that a Recommender cannot score texts by."""
     model_class: type[LLMTRSR] = get_model(result["model"])
     if not reads_candidates(model_class):
-        able = [name for name, one in MODELS.items() if reads_candidates(one)]
         raise UserError(
             f"{folder} is a run of {result['model']}, which reads no prompts with candidates: accepted are runs of"
-            f" {' and '.join(able)}"
+            f" {' and '.join(_able())}"
         )
     if any(getattr(model_class, name) is not getattr(LLMTRSR, name) for name in _SCORING):
         raise UserError(

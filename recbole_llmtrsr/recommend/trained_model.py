@@ -83,7 +83,7 @@ def load_run(
     Raises:
         UserError: no run, no checkpoint, or data, texts or a tokenizer other than the run's.
 
-    Example:
+    Examples:
         >>> found = run_recbole_llmtrsr("SASRec", "ml-100k")  # doctest: +SKIP
         >>> config, model, dataset, train_data, valid_data, test_data = load_run(found["folder"])  # doctest: +SKIP
     """
@@ -115,7 +115,7 @@ def load_data_and_model(model_file: str | Path, options: Mapping[str, Any] | Non
     Raises:
         UserError: no checkpoint of such a model, other data than it was trained on, or an option that may not differ.
 
-    Example:
+    Examples:
         >>> config, model, *_ = load_data_and_model("saved/SASRec-seed-2020-1a2b3c4d.pth")  # doctest: +SKIP
     """
     file, given = Path(model_file), accepted_options(options or {})

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.report <folders of results> --out=<folder>``."""
+"""``recbole-llmtrsr report``, or ``python -m recbole_llmtrsr.report``: compares finished runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from recbole_llmtrsr.config.options import EvaluationSettings
 from recbole_llmtrsr.errors import UserError, command_line
 from recbole_llmtrsr.evaluation.comparison.comparison import make_comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run, check_label, load_runs
-from recbole_llmtrsr.evaluation.comparison.tables import as_printed, write_comparison
+from recbole_llmtrsr.evaluation.comparison.screen import screen
+from recbole_llmtrsr.evaluation.comparison.tables import write_comparison
 from recbole_llmtrsr.report.page import write_report
+from recbole_llmtrsr.runtime.command_line import command_parser, program
+from recbole_llmtrsr.runtime.screen import width
 
 _N_RESAMPLES = {option.name: option for option in fields(EvaluationSettings)}["n_resamples"]
 
@@ -28,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
             " folder"
         ) from error
     report = write_report(options.out, comparison)
-    print(f"{as_printed(comparison)}\nreport: {report}")
+    print(f"{screen(comparison, width())}\n\nreport: {report}")
     return 0
 
 
@@ -48,18 +51,21 @@ def _runs(given: str) -> list[Run]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.report",
-        description="Compare finished runs on one data set and candidate set. Writes report.html, and its tables as"
+    parser = command_parser(
+        program("report", "recbole_llmtrsr.report"),
+        "Compare finished runs with the same data set and candidates. Writes report.html and its tables as"
         " comparison.json, comparison.md, comparison.csv and comparison.tex.",
-        allow_abbrev=False,
+        [
+            "results/runs/RUN results/runs/OTHER --out=results/report",
+            "results/runs/RUN LLMTRSR@before=results/runs/OLDER --out=results/report",
+        ],
     )
     parser.add_argument(
         "folders",
         nargs="+",
         metavar="folder",
-        help="folder with finished runs at any depth: each result.json with the per_history.csv beside it;"
-        " name=folder adds a model's runs as a separate row, such as LLMTRSR@before=old/results",
+        help="folder of runs, at any depth; a run is a result.json with per_history.csv beside it. name=folder adds the"
+        " runs as a separate row, such as LLMTRSR@before beside other runs of LLMTRSR",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the files; created if missing")
     parser.add_argument(

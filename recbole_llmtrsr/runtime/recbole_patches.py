@@ -300,6 +300,8 @@ PATCHES: tuple[Callable[[], bool], ...] = (
 
 def apply() -> tuple[str, ...]:
     """Apply the patches that the installed versions need, once; returns the names of all in force, by `PATCHES`."""
+    # Its trainers name torch's scaler of gradients by an earlier place, of which torch warns at every epoch.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.cuda\.amp", module=r"recbole\.trainer")
     for patch in PATCHES:
         if patch.__name__ not in _applied and patch():
             _applied.add(patch.__name__)

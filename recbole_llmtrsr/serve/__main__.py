@@ -1,4 +1,4 @@
-"""The command line: ``python -m recbole_llmtrsr.serve --run=<folder>``."""
+"""``recbole-llmtrsr serve``, or ``python -m recbole_llmtrsr.serve``: serves a finished run over HTTP."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from recbole_llmtrsr.errors import UserError, command_line
+from recbole_llmtrsr.runtime.command_line import command_parser, named_value, program
 
 TOKEN_VARIABLE = "RECOMMENDER_TOKEN"
 _MIN_TOKEN = 16  # characters
@@ -30,7 +31,7 @@ def _serve(options: argparse.Namespace) -> int:
     from recbole_llmtrsr.serve.patience import impatient
 
     token = _token(options, is_loopback(options.host))
-    places = dict(_option(one) for one in options.option)
+    places = dict(named_value(one) for one in options.option)
     recommender = Recommender.load(
         options.run, options=places, checkpoint=options.checkpoint, most_prompts=options.most_prompts
     )
@@ -83,18 +84,6 @@ def _token(options: argparse.Namespace, loopback: bool) -> str | None:
     return token
 
 
-def _option(text: str) -> tuple[str, object]:
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UserError(f"--option must be name=value, such as data_path=dataset, got '{text}'")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--option {name}: the value is no YAML ({error})") from error
-
-
 def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
     def checked(text: str) -> float:
         with suppress(ValueError):
@@ -106,30 +95,34 @@ def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], flo
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.serve",
-        description="Serve a finished run over HTTP: POST /rank, /recommend, /explain; GET /health, /metrics,"
-        " /openapi.json. Start it where the run was started, as the run names its files from there.",
-        epilog=f"Where the environment variable {TOKEN_VARIABLE} holds a token, every request must send it as"
-        " 'Authorization: Bearer <token>'; without it, /health tells the status alone. Behind a proxy, set the token"
-        " on 127.0.0.1 too. One process serves one run with one model; put TLS in front of it. Missing summaries are"
-        " written on the model's thread: while one is written, every question waits.",
-        allow_abbrev=False,
+    parser = command_parser(
+        program("serve", "recbole_llmtrsr.serve"),
+        "Serve a finished run over HTTP: POST /rank, /recommend, /explain; GET /health, /metrics, /openapi.json. Start"
+        " the server in the folder in which the run was started, because paths of the run are relative to it.\n\n"
+        f"If the environment variable {TOKEN_VARIABLE} holds a token, every request must send it as 'Authorization:"
+        " Bearer <token>'; without it, /health returns the status only. Behind a proxy, set a token on 127.0.0.1 too."
+        " One process serves one run with one model; terminate TLS in front of it. The thread of the model also writes"
+        " missing summaries, and all requests wait meanwhile.",
+        ["--run=results/runs/RUN", "--run=results/runs/RUN --port=8080 --option=use_gpu=False"],
     )
     add = parser.add_argument
     count, seconds = _at_least(1, int), _at_least(0.1, float)
     add("--run", required=True, metavar="FOLDER", help="result folder of a run of LLMTRSR or TALLRec")
-    add("--checkpoint", metavar="FILE", help="the run's .pth file, where it was moved")
+    add("--checkpoint", metavar="FILE", help="the run's .pth file, if it was moved")
     add(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option in which this machine differs from the run's, such as data_path=dataset, use_gpu=False or"
-        " summary_store=~; may be given several times; options that decide scores are refused",
+        help="an option whose value differs on this machine, such as data_path=dataset, use_gpu=False or"
+        " summary_store=~; may be repeated; options that would change scores are refused",
     )
-    add("--host", default="127.0.0.1", help="address to bind to (127.0.0.1); any that is no loopback needs a token")
-    add("--port", type=_at_least(0, int), default=8000, help="port to bind to (8000); 0 takes a free one")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to bind to (127.0.0.1); any other than a loopback address needs a token",
+    )
+    add("--port", type=_at_least(0, int), default=8000, help="port to bind to (8000); 0 picks a free port")
     add(
         "--token_variable",
         default=TOKEN_VARIABLE,
@@ -140,43 +133,48 @@ def _parser() -> argparse.ArgumentParser:
         "--max_waiting",
         type=count,
         default=64,
-        help="requests that may wait for the model (64); more are answered 503 with Retry-After, and connections are"
-        " bounded by four times as many and 64",
+        help="requests that may wait for the model (64); further ones get 503 with Retry-After; at most four times as"
+        " many connections plus 64 are open",
     )
     add(
         "--max_batch_prompts",
         type=count,
         default=256,
-        help="prompts of waiting requests that are scored together (256); a single request may have more",
+        help="prompts of waiting requests that are scored in one batch (256); a single request may have more",
     )
-    add("--max_body_bytes", type=count, default=2**18, help="of a request (262144); larger ones are answered 413")
+    add(
+        "--max_body_bytes",
+        type=count,
+        default=2**18,
+        help="largest body of a request in bytes (262144); larger ones get 413",
+    )
     add(
         "--body_seconds",
         type=seconds,
         default=10.0,
-        help="for a request's header to arrive, and for an answer to be read (10), then the connection is closed; and"
-        " as many for its body, then 408",
+        help="seconds for the header of a request to arrive, and for a response to be read (10), after which the"
+        " connection is closed; the body has as many, then 408",
     )
     add(
         "--answer_seconds",
         type=seconds,
         default=60.0,
-        help="for a question to be answered, its time in line and its summary included (60); then 504. What still waits"
-        " is dropped, what the model works on finishes, and its result is discarded",
+        help="seconds for a response, including waiting and the summary (60), then 504; waiting requests are"
+        " dropped, and the result of the one in progress is discarded",
     )
     add(
         "--most_prompts",
         type=count,
         default=1000,
-        help="largest catalogue that /recommend searches without a retriever, a prompt for each item (1000)",
+        help="largest catalogue that /recommend searches without a retriever, with one prompt per item (1000)",
     )
     add(
         "--shutdown_seconds",
         type=count,
         default=30,
-        help="for requests under way, after the signal to end (30); what the model works on then has as long again",
+        help="seconds for open requests after the signal to stop (30); a batch in progress has as many again",
     )
-    add("--access_log", action="store_true", help="log a line for every request")
+    add("--access_log", action="store_true", help="log one line per request")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.summarizer count --store=saved/summaries.sqlite``."""
+"""``recbole-llmtrsr summaries``, or ``python -m recbole_llmtrsr.summarizer``: inspects a summary store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError, command_line
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 from recbole_llmtrsr.summarizer.store import view
 from recbole_llmtrsr.summarizer.store.exchange import export_store, import_store
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
@@ -33,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
             _export(store, options.out)
         else:
             counts = import_store(store, options.source, options.replace)
-            done = "replaced" if options.replace else "kept as it is in the store; --replace takes the file's"
+            done = "replaced" if options.replace else "unchanged in the store; --replace takes the text of the file"
             print(
                 f"{options.store}: {counts.new:,} new, {counts.equal:,} already there, {counts.conflicting:,} with"
                 f" another text ({done})"
@@ -49,36 +50,43 @@ def _export(store: SummaryStore, out: Path) -> None:
             with atomic_write(out) as file:
                 written = export_store(store, file)
         except OSError as fault:
-            raise UserError(f"can not write --out={out} ({fault}): choose a writable file with enough space") from fault
-    print(f"{out}: {written[0]:,} summaries, {written[1]:,} damaged ones left out", file=sys.stderr)
+            raise UserError(f"cannot write --out={out} ({fault}): choose a writable file with enough space") from fault
+    print(f"{out}: {written[0]:,} summaries, {written[1]:,} damaged ones omitted", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.summarizer",
-        description="Look into a summary store, check it, or carry its summaries to and from a file.",
-        allow_abbrev=False,
+    parser = command_parser(
+        program("summaries", "recbole_llmtrsr.summarizer"),
+        "Show or check a summary store, or copy its summaries to and from a file.",
+        [
+            "show --store=saved/summaries.sqlite",
+            "export --store=saved/summaries.sqlite --out=summaries.jsonl",
+        ],
     )
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
-        "show": "one summary with all that it was made from, or the latest ones",
-        "count": "calls, tokens, seconds and finish by writer and kind",
-        "verify": "check the file and every summary; exit code 1 if anything is damaged",
-        "export": "write every sound summary as one line of JSON",
-        "import": "take such lines into a store, which is made if missing",
+        "show": "show one summary with its inputs, or the latest summaries",
+        "count": "count calls, tokens, seconds and reasons to finish by writer and kind",
+        "verify": "check the file and every summary; the exit code is 1 if anything is damaged",
+        "export": "write every undamaged summary as one JSON line",
+        "import": "read such lines into a store, which is created if missing",
     }
     made = {name: commands.add_parser(name, help=text, allow_abbrev=False) for name, text in helps.items()}
     for command in made.values():
         command.add_argument(
-            "--store", type=Path, required=True, help="the store's file, such as saved/summaries.sqlite"
+            "--store", type=Path, required=True, help="file of the store, such as saved/summaries.sqlite"
         )
     made["show"].add_argument(
         "key", nargs="?", help="first digits of a summary's key; without it, the latest are shown"
     )
-    made["show"].add_argument("--latest", type=_whole, default=_LATEST, help=f"how many of them ({_LATEST})")
-    made["export"].add_argument("--out", type=Path, required=True, help="file for the lines, replaced; - for stdout")
-    made["import"].add_argument("--source", type=Path, required=True, help="file of lines, as written by export")
-    made["import"].add_argument("--replace", action="store_true", help="let the file's texts replace other ones")
+    made["show"].add_argument("--latest", type=_whole, default=_LATEST, help=f"number of latest summaries ({_LATEST})")
+    made["export"].add_argument(
+        "--out", type=Path, required=True, help="file for the lines, which is replaced; - for stdout"
+    )
+    made["import"].add_argument("--source", type=Path, required=True, help="file of lines, as export writes it")
+    made["import"].add_argument(
+        "--replace", action="store_true", help="replace texts of the store that differ from the file's"
+    )
     return parser
 
 

@@ -10,9 +10,8 @@ from itertools import islice
 from logging import getLogger
 from typing import Literal
 
-from tqdm import tqdm  # type: ignore[import-untyped]
-
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.runtime.screen import Bar
 from recbole_llmtrsr.summarizer.calls import Calls
 from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.lost_texts import Counts, check_losses, tell_losses
@@ -79,7 +78,7 @@ class Executor:
         self._fallback: SummaryWriter | None = None
         self._writer_id = cache(lambda *which: store.writer_id(writer.name, writer.settings(*which)))
         self._written: set[bytes] = set()  # keys
-        self._bar = tqdm(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
+        self._bar = Bar(total=len(calls.plan), desc="Summaries", unit="call", disable=not show_progress)
         self._start = time.perf_counter()
 
     def run(self) -> None:

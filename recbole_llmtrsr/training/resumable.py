@@ -21,6 +21,7 @@ from recbole_llmtrsr.runtime.random_state import (
     restore_data_randomness,
     restore_model_randomness,
 )
+from recbole_llmtrsr.runtime.screen import show
 from recbole_llmtrsr.training.state_file import check_state
 from recbole_llmtrsr.training.state_folder import StateFolder
 
@@ -123,7 +124,7 @@ class ResumableTraining:
                 " without resume, in another result_dir"
             )
         self._restore(state)
-        getLogger().info(f"resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")
+        show(f"  resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")
         return True
 
     def begin(self, **facts: object) -> None:

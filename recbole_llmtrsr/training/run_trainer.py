@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -15,8 +16,10 @@ from recbole.trainer import AbstractTrainer
 from torch import Tensor
 
 from recbole_llmtrsr.config.config import Config
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.collector import ExpectedEvaluator, RankingCollector
 from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.runtime.screen import show
 
 
 class EpochHook(Protocol):
@@ -47,6 +50,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
 
         epoch_hook: EpochHook | None = None
         saved_model_file: str
+        _epoch_line = ""  # of an epoch that is not shown yet, since its validation follows
 
         def __init__(
             self, config: Config, model: AbstractRecommender, measured: Callable[[str], AbstractContextManager[None]]
@@ -67,7 +71,13 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 with self._measured("training"):
                     return super(RunTrainer, self)._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
-            return run() if self.epoch_hook is None else self.epoch_hook.train_epoch(epoch_idx, run)
+            self._show_epoch()
+            began = time.perf_counter()
+            losses = run() if self.epoch_hook is None else self.epoch_hook.train_epoch(epoch_idx, run)
+            shown = " + ".join(f"{loss:.4f}" for loss in (losses if isinstance(losses, tuple) else (losses,)))
+            seconds = time.perf_counter() - began
+            self._epoch_line = f"  epoch {epoch_idx + 1} of {self.epochs}: loss {shown}, {seconds:.0f} s"
+            return losses
 
         def _train_at_once(self, *args: object) -> Any:  # what decision trees have instead
             with self._measured("training"):
@@ -75,7 +85,28 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
 
         def _valid_epoch(self, *args: object, **kwargs: object) -> Any:
             with self._measured("validation"):
-                return super()._valid_epoch(*args, **kwargs)
+                score, result = super()._valid_epoch(*args, **kwargs)
+            metric, best = str(self.config["valid_metric"]).lower(), self.best_valid_score
+            if score != score:
+                raise UserError(
+                    f"the validation metric {metric} is NaN, so no epoch can be chosen by it: set valid_metric to one"
+                    f" that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if the"
+                    " model's scores are NaN"
+                )
+            is_best = score > best if self.valid_metric_bigger else score < best
+            self._show_epoch(f"; validation {metric} {score:.4f}{' (best)' if is_best else ''}")
+            return score, result
+
+        def fit(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().fit(*args, **kwargs)
+            finally:
+                self._show_epoch()
+
+        def _show_epoch(self, validation: str = "") -> None:
+            if self._epoch_line:
+                show(f"{self._epoch_line}{validation}")
+            self._epoch_line = ""
 
         def _after_step(self, epoch: int, n_batches: int, loss: Tensor) -> None:
             super()._after_step(epoch, n_batches, loss)  # hosts that call it have one

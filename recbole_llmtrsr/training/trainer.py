@@ -23,7 +23,6 @@ from recbole.utils import set_color
 from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 from transformers import get_scheduler
 
 from recbole_llmtrsr.config.config import Config
@@ -35,6 +34,7 @@ from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, unwritable, write_checkpoint
 from recbole_llmtrsr.runtime.packing import groups
+from recbole_llmtrsr.runtime.screen import Bar
 from recbole_llmtrsr.training.gradient_sum import GradientSum, own_randomness
 
 _Parts = list[tuple[Interaction, float]]  # of batches, with their shares in the loss
@@ -111,12 +111,11 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         scheduler = self._schedule(-(-n_batches // size))
         (n_done, total), self._begin_at = self._begin_at or (0, torch.zeros(())), None
         total = total.to(self.device)
-        bar = tqdm(
+        bar = Bar(
             self._batches(train_data, n_done),
             total=n_batches,
             initial=n_done,
-            ncols=100,
-            desc=set_color(f"Train {epoch_idx:>5}", "pink"),
+            desc=f"epoch {epoch_idx + 1}",
             disable=not show_progress,
         )
         for group in groups(bar, size):  # the last group may be short

@@ -77,6 +77,24 @@ def test_a_stage_that_never_ran_divides_nothing_by_nothing(n_users):
     assert found["seconds_per_1000_users"] is found["tokens_per_second"] is found["share_of_peak"] is None
 
 
+def test_a_share_above_one_is_not_given_and_the_peak_is_called_disturbed(measure):
+    assert (
+        stage_cost(Stage(passes=1, seconds=1.0, counted={"operations": 12}), None, peak=10.0)["share_of_peak"] is None
+    )
+    measure(ticks=[0.0, 1.0], peaks=[GIB])
+    counts = Counted(tokens=0, operations=0)
+    costs = StageCosts(CPU, torch.bfloat16)
+    costs.watch(counts)
+    with costs("training"):
+        counts.counts["operations"] = 2 * 10**10  # twice the peak
+    found = costs.report({})
+    assert found["peak_disturbed"] is True
+    assert found["training"]["share_of_peak"] is None
+    assert cost_line(found).endswith(
+        "other programs disturbed the measurement of that peak, so no share of it is given"
+    )
+
+
 def test_epochs_validations_and_the_test_are_told_apart(measure):
     resets = measure(
         ticks=[0.0, 10.0, 20.0, 21.0, 30.0, 42.0, 50.0, 51.5, 60.0, 64.0], peaks=[GIB, 5, 3 * GIB, 4, None]
@@ -110,6 +128,7 @@ def test_the_report_names_the_device_its_peak_and_the_number_format(measure):
         "number_format": "bfloat16",
         "measured_peak_flops_per_second": 1e10,
         "operations_not_counted": None,
+        "peak_disturbed": False,
         "peak_memory_of": "whole process",
     }
     assert found["training"] == stage_cost(Stage(), None, 1e10)

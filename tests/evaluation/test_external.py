@@ -215,8 +215,11 @@ def test_a_folder_that_cannot_be_written_is_named(score, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"topk": "3;5"}, "argument --topk: must be whole numbers with commas between, got '3;5': write 3,5,10, say"),
-        ({"seed": "x"}, "argument --seed: must be a whole number, got 'x': write 0, or leave it out for that"),
+        (
+            {"topk": "3;5"},
+            "argument --topk: must be whole numbers separated by commas, got '3;5': write 3,5,10, for example",
+        ),
+        ({"seed": "x"}, "argument --seed: must be a whole number, got 'x': write --seed=0, or omit it"),
     ],
 )
 def test_what_is_no_number_is_told_with_a_remedy(score, capsys, option, said):

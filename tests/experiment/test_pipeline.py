@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import toy
 
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.cost import cost_line
 from recbole_llmtrsr.quick_start import compare
 
@@ -122,3 +124,37 @@ def test_a_run_of_weights_and_biases_that_was_there_before_stays(wandb):
     compare(["Pop"], "toy", config_dict={**POP, "log_wandb": True})
     assert wandb.run.name == "sweep"
     assert {event[0] for event in wandb.sent} == {"begins", "is told"}
+
+
+def test_a_run_shows_its_data_and_epochs_and_its_log_file_has_all_the_rest(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    compare(["LLMTRSR"], "toy", config_dict={**TINY, "state": "INFO", "epochs": 2})
+    shown = capsys.readouterr().err.splitlines()
+    (log,) = Path("log/LLMTRSR").iterdir()
+    names = [line.split()[0] for line in shown if line.startswith("  ") and line[2] != " "]
+    assert names == [
+        "data",
+        "split",
+        "candidates",
+        "options",
+        "log",
+        "weights",
+        "device",
+        "epoch",
+        "epoch",
+    ]
+    assert shown[1] == "LLMTRSR on toy, seed 2020"
+    assert f"  log          {log}" in shown
+    assert max(map(len, shown)) <= 80
+    assert len(shown) < 30
+    kept = log.read_text(encoding="utf-8")
+    assert "General Hyper Parameters" in kept
+    assert "(lm): " in kept
+    assert "\x1b" not in kept
+    assert "OrderedDict" not in kept
+
+
+def test_a_validation_metric_that_is_not_a_number_is_named(monkeypatch):
+    monkeypatch.setattr("recbole.trainer.Trainer._valid_epoch", lambda *_, **__: (float("nan"), {}))
+    with pytest.raises(UserError, match=r"the validation metric mrr@\d+ is NaN, so no epoch can be chosen by it"):
+        compare(["Pop"], "toy", config_dict=POP)

@@ -180,7 +180,7 @@ def test_a_file_is_explained_without_blocks_and_calls(run: Any) -> None:
     _, folder = run(summarize_only=True)
     _, folder = run(summarizer=f"file:{folder / 'summaries.jsonl'}", summarize_only=True, explain="six")
     page = (folder / "explain-six.html").read_text(encoding="utf-8")
-    assert "In no summary" not in page
+    assert "No summary covers" not in page
     assert "No call was needed" not in page
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a phone's width and on a desk's."""
+"""The page in a real browser, in widths from a phone's to a desk's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from browser import DARK, LIGHT, browse, needs_a_browser
+from browser import CONTRAST, DARK, LIGHT, browse, needs_a_browser
 
 from recbole_llmtrsr.explain.explanation import ExplainedItem
 from recbole_llmtrsr.explain.page import page
@@ -51,31 +51,56 @@ def wide(make_explanation):
         calls=tuple(replace(call, text=long, faults=(long,)) for call in made.calls),
         summary=long,
         sections=tuple(replace(section, text=long, note=long) for section in made.sections),
-        candidates=(ExplainedCandidate(long, item.line, 1.5, is_target=True), *made.candidates[:1]),
+        candidates=(ExplainedCandidate(long, item.line, 1.5, True, 9, long), *made.candidates[:1]),
         options=((long[:40], long),),
     )
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(wide, tmp_path):
-    found, console = browse(tmp_path, page(wide), SCRIPT, 390)
-    assert found["width"] == 390
-    assert found["scrollWidth"] <= 390
+@pytest.mark.parametrize("width", [360, 768])
+def test_nothing_is_wider_than_the_screen(wide, tmp_path, width):
+    found, console = browse(tmp_path, page(wide), SCRIPT, width)
+    assert found["width"] == width
+    assert found["scrollWidth"] <= width
     assert found["beyond"] == []
     assert (found["scripts"], console) == (0, [])
 
 
-@pytest.mark.parametrize("width", [320, 390, 1200])
+@pytest.mark.parametrize("width", [320, 360, 1200])
 def test_target_and_summary_are_seen(make_explanation, tmp_path, width):
     found, console = browse(tmp_path, page(make_explanation()), SCRIPT, width)
     assert found["scrollWidth"] <= width
     assert found["target"] == {"text": "Oak chair i9", "visible": True}
-    assert found["summary"] == {"text": "Kettles, lamps.", "visible": True}
+    assert found["summary"] == {
+        "text": "Kettles, la cut heremps.\n\nThe model did not read the grey part.",
+        "visible": True,
+    }
     assert found["row"]["visible"]
     assert re.sub(r"\s+", " ", found["row"]["text"]) == "2.5 = target Oak chair i9 0.5000 +0.000"
     assert console == []
 
 
+LEAST_CONTRAST = """
+  found.least = Math.min(...written.map((e) => contrast(e, "color")));"""
+UNFOLDING = """\
+  const item = page.querySelector("#target .clamp"), low = item.clientHeight, whole = item.scrollHeight;
+  item.click();
+  const found = { low, whole, unfolded: item.clientHeight, text: item.textContent,
+    bars: [...page.querySelectorAll(".bar span")].map((e) =>
+      Math.round(100 * e.getBoundingClientRect().width / e.parentElement.getBoundingClientRect().width)) };"""
+
+
+def test_a_long_item_takes_few_lines_until_it_is_clicked(make_explanation, tmp_path):
+    long = " ".join(f"word{n}" for n in range(200))
+    made = make_explanation(target=ExplainedItem("i9", long))
+    found, _ = browse(tmp_path, page(made), UNFOLDING, 768)
+    assert found["low"] * 5 < found["whole"] == found["unfolded"]
+    assert found["text"] == long
+    assert found["bars"] == [100, 0, 0]
+
+
 def test_the_page_follows_the_colours_of_the_system(make_explanation, tmp_path):
-    light, dark = (browse(tmp_path, page(make_explanation()), SCRIPT, 390, colours)[0] for colours in (LIGHT, DARK))
+    made, script = page(make_explanation()), CONTRAST + SCRIPT + LEAST_CONTRAST
+    light, dark = (browse(tmp_path, made, script, 390, colours)[0] for colours in (LIGHT, DARK))
     assert (light["back"], light["ink"]) == ("rgb(246, 247, 249)", "rgb(27, 31, 36)")
     assert (dark["back"], dark["ink"]) == ("rgb(16, 20, 26)", "rgb(232, 236, 241)")
+    assert min(light["least"], dark["least"]) >= 4.5  # text, level AA

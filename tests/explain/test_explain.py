@@ -75,18 +75,19 @@ def test_an_explanation_in_full(splits):
     assert made.calls[1].faults == ("cut_off",)
     assert (made.result, made.summary, made.block_size) == (3, "kettles, lamps", 2)
     assert [block.call and block.call.number for block in made.blocks] == [1, 2, None]
-    assert [(c.token, c.line, c.log_odds, c.is_target) for c in made.candidates] == [
-        ("i9", "title: Oak chair", -1.5, False),
-        ("i6", "title: Large desk", 0.5, True),
+    assert [(c.token, c.line, c.log_odds, c.is_target, c.tokens_cut, c.read) for c in made.candidates] == [
+        ("i9", "title: Oak chair", -1.5, False, 0, ""),
+        ("i6", "title: Large desk", 0.5, True, 1, "title: Large des"),
     ]
+    assert made.summary_read == "kettles,"
     assert [(s.name, s.text, s.note) for s in made.sections[2:5]] == [
         ("summary", "kettles, ", "cut from 14 to 9 tokens"),
         ("recent header", "\nLast items, oldest first:\n", ""),
         (
             "recent items",
             "title: White lam\ntitle: Small des\n",
-            "no room for 1 older recent items: i3; item texts cut at max_item_tokens: i4 (by 1 tokens), i5 (by 1"
-            " tokens)",
+            "older recent items left out for lack of room: i3; item texts cut at max_item_tokens (number of tokens"
+            " cut): i4 (1), i5 (1)",
         ),
     ]
     assert made.n_recent == 2

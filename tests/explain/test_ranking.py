@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from recbole_llmtrsr.explain.ranking import ExplainedCandidate, best, ranking
+from recbole_llmtrsr.explain.ranking import ExplainedCandidate, ScoreRange, best, ranking, score_range
 
 
 def ranks(*scores):
@@ -46,3 +46,16 @@ def test_the_target_is_among_the_best_wherever_it_stands():
     made = ranking([ExplainedCandidate(f"c{n}", "", -n, is_target=n == 3) for n in range(6)])
     assert [ranked.candidate.token for ranked in best(made, 2)] == ["c0", "c1", "c3"]
     assert [ranked.candidate.token for ranked in best(made, 4)] == ["c0", "c1", "c2", "c3"]
+
+
+def test_the_range_of_scores_is_that_of_all_finite_ones():
+    scored = [ExplainedCandidate("c", "", score) for score in (math.nan, -1.0, 3.0, math.inf)]
+    assert score_range(scored) == ScoreRange(-1.0, 3.0)
+    assert score_range(scored[:1]) is None
+    made = ScoreRange(-1.0, 3.0)
+    assert [made.share(score) for score in (-1.0, 0.0, 3.0, math.inf, -math.inf, math.nan)] == [0, 0.25, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("high", "is_narrow"), [(1.0, True), (1.22, True), (1.23, False), (5000.0, False)])
+def test_a_range_is_narrow_below_an_odds_ratio_of_a_quarter_more(high, is_narrow):
+    assert ScoreRange(1.0, high).is_narrow is is_narrow  # log(1.25) = 0.223

@@ -16,6 +16,28 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 needs_a_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 LIGHT, DARK = "--blink-settings=preferredColorScheme=1", "--blink-settings=preferredColorScheme=0"
 
+# Functions of a script: the contrast of an element's colour with its background as WCAG 2 defines it, (L1 + .05) /
+# (L2 + .05) of the relative luminances; and all elements with a text.
+CONTRAST = """\
+  const colour = (text) => text.match(/[\\d.]+/g).map(Number);
+  const luminance = (text) => {
+    const [r, g, b] = colour(text).map((c) => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const back = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = view.getComputedStyle(e).backgroundColor;
+      if (!(colour(c)[3] === 0)) return c;
+    }
+  };
+  const contrast = (e, name) => {
+    const [a, b] = [luminance(view.getComputedStyle(e)[name]), luminance(back(e))].sort((x, y) => y - x);
+    return (a + .05) / (b + .05);
+  };
+  const written = [...page.querySelectorAll("body *")].filter((e) => !["title", "desc"].includes(e.localName) &&
+    [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()));
+"""
+
 # A browser's window may have a least width above that of a phone, so the page lies in a frame.
 _HARNESS = """<!DOCTYPE html>
 <iframe id="frame" src="page.html" style="width:WIDTHpx; height:800px; border:0"></iframe>

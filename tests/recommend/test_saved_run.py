@@ -40,11 +40,16 @@ def with_checkpoint(trained, folder, planted=None, **parts):
     return folder
 
 
-def test_a_folder_without_a_run_is_told_and_the_runs_below_it(trained, tmp_path):
-    assert refusal(tmp_path) == f"{tmp_path} holds no result.json, so it is no run: give a run's result folder"
+def test_a_folder_without_a_run_is_told_and_the_runs_below_it_that_can_be_loaded(trained, tmp_path):
+    remedy = "give the folder of one run of LLMTRSR or TALLRec"
+    assert refusal(tmp_path) == f"{tmp_path} holds no result.json, so it is no run: {remedy}"
     assert refusal(tmp_path / "none").startswith(f"{tmp_path / 'none'} holds no result.json")
     below = changed(trained, tmp_path / "LLMTRSR" / "seed-1")
-    assert refusal(tmp_path).endswith(f"give the folder of one run, such as {below}")
+    for model in ("HLLM", "SASRec"):
+        changed(trained, tmp_path / model, model=model)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "result.json").write_text("{")
+    assert refusal(tmp_path).endswith(f"{remedy}, such as {below}")
     Recommender.load(below)
 
 
@@ -88,7 +93,7 @@ def test_nothing_is_unpickled(trained, tmp_path):
 
 def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
-    assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
+    assert "damaged, truncated or not a checkpoint" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
     assert "does not tell its options and data" in refusal(old)
 

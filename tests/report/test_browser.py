@@ -5,33 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from browser import DARK, LIGHT, browse, needs_a_browser
+from browser import CONTRAST, DARK, LIGHT, browse, needs_a_browser
 
 from recbole_llmtrsr.report.page import page
 
 pytestmark = needs_a_browser
 
-# Contrast is that of WCAG 2: (L1 + .05) / (L2 + .05) of the relative luminances. What lies in a table that scrolls, or
-# in a picture that clips, widens nothing.
+# What lies in a table that scrolls, or in a picture that clips, widens nothing.
 SCRIPT = """\
   page.querySelectorAll("details").forEach((e) => e.open = true);
-  const colour = (text) => text.match(/[\\d.]+/g).map(Number);
-  const luminance = (text) => {
-    const [r, g, b] = colour(text).map((c) => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const back = (e) => {
-    for (; e; e = e.parentElement) {
-      const c = view.getComputedStyle(e).backgroundColor;
-      if (!(colour(c)[3] === 0)) return c;
-    }
-  };
-  const contrast = (e, name) => {
-    const [a, b] = [luminance(view.getComputedStyle(e)[name]), luminance(back(e))].sort((x, y) => y - x);
-    return (a + .05) / (b + .05);
-  };
-  const written = [...page.querySelectorAll("body *")].filter((e) => !["title", "desc"].includes(e.localName) &&
-    [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()));
   const beyond = [...page.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > wide + .5
     && !e.closest(".scroll table") && !e.ownerSVGElement);
   const tables = [...page.querySelectorAll(".scroll")];
@@ -76,7 +58,7 @@ SCRIPT = """\
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, LIGHT), (1280, DARK), (768, LIGHT), (390, DARK), (360, LIGHT)])
 def test_the_report_can_be_read(comparison, tmp_path, width, colours):
-    found, console = browse(tmp_path, page(comparison), SCRIPT, width, colours)
+    found, console = browse(tmp_path, page(comparison), CONTRAST + SCRIPT, width, colours)
     assert (found["width"], found["beyond"]) == (width, [])
     assert found["scrollWidth"] <= width
     assert (found["scripts"], found["loaded"], console) == (0, 0, [])
@@ -90,7 +72,7 @@ def test_the_report_can_be_read(comparison, tmp_path, width, colours):
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
 def test_every_plot_is_seen_whole(comparison, tmp_path, width):
-    found, _ = browse(tmp_path, page(comparison), SCRIPT, width)
+    found, _ = browse(tmp_path, page(comparison), CONTRAST + SCRIPT, width)
     assert len(found["plots"]) == 6
     for plot in found["plots"]:
         assert plot["width"] > 220
@@ -105,7 +87,7 @@ def test_wide_tables_scroll_by_themselves_and_keep_their_names_in_sight(comparis
         replace(row, metrics={**row.metrics, **dict.fromkeys(many, row.metrics["recall@1"])}) for row in comparison.rows
     )
     for width in (390, 1280):
-        found, _ = browse(tmp_path, page(replace(comparison, rows=rows)), SCRIPT, width)
+        found, _ = browse(tmp_path, page(replace(comparison, rows=rows)), CONTRAST + SCRIPT, width)
         assert found["scrolled"] >= 1
         assert found["pinned"]
         assert found["scrollWidth"] <= width
@@ -114,7 +96,7 @@ def test_wide_tables_scroll_by_themselves_and_keep_their_names_in_sight(comparis
 
 def test_long_names_stay_within_the_screen_and_run_no_code(comparison, renamed, tmp_path):
     long = "<script>console.error('ran')</script>" + "Donaudampfschifffahrtsgesellschaft" * 9 + "\u6599" * 99
-    found, console = browse(tmp_path, page(renamed(comparison, long)), SCRIPT, 390)
+    found, console = browse(tmp_path, page(renamed(comparison, long)), CONTRAST + SCRIPT, 390)
     assert found["scrollWidth"] <= 390
     assert found["beyond"] == []
     assert (found["scripts"], console) == (0, [])

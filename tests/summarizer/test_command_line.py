@@ -160,9 +160,9 @@ def test_verify_lists_what_is_damaged_with_code_1(path: Path, capsys: pytest.Cap
 def test_an_export_to_a_file_is_imported_into_a_new_store(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, new, again = path.with_name("out.jsonl"), path.with_name("new.sqlite"), path.with_name("again.jsonl")
     assert main(["export", f"--store={path}", f"--out={out}"]) == 0
-    assert capsys.readouterr().err == f"{out}: 4 summaries, 0 damaged ones left out\n"
+    assert capsys.readouterr().err == f"{out}: 4 summaries, 0 damaged ones omitted\n"
     assert main(["import", f"--store={new}", f"--source={out}"]) == 0
-    assert capsys.readouterr().out.startswith(f"{new}: 4 new, 0 already there, 0 with another text (kept")
+    assert capsys.readouterr().out.startswith(f"{new}: 4 new, 0 already there, 0 with another text (unchanged")
     assert main(["export", f"--store={new}", f"--out={again}"]) == 0
     assert again.read_bytes() == out.read_bytes()
     assert sorted(file.name for file in path.parent.iterdir()) == ["again.jsonl", "new.sqlite", "out.jsonl", "s.sqlite"]
@@ -173,9 +173,7 @@ def test_import_replaces_other_texts_when_told(path: Path, capsys: pytest.Captur
     main(["export", f"--store={path}", f"--out={out}"])
     out.write_text(out.read_text().replace("Likes B.", "Hates B."))
     assert main(["import", f"--store={path}", f"--source={out}"]) == 0
-    assert "0 new, 3 already there, 1 with another text (kept as it is in the store; --replace" in (
-        capsys.readouterr().out
-    )
+    assert "0 new, 3 already there, 1 with another text (unchanged in the store; --replace" in (capsys.readouterr().out)
     assert main(["import", f"--store={path}", f"--source={out}", "--replace"]) == 0
     assert capsys.readouterr().out == f"{path}: 0 new, 3 already there, 1 with another text (replaced)\n"
     with SummaryStore(path) as store:
@@ -187,7 +185,7 @@ def test_export_writes_lines_alone_to_stdout_and_counts_what_is_damaged_on_stder
     command = [sys.executable, "-m", "recbole_llmtrsr.summarizer", "export", f"--store={path}", "--out=-"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line[:42] for line in done.stdout.splitlines()] == [f'{{"key": "{key}"' for key in ("0" * 32, A, C)]
-    assert done.stderr == "-: 3 summaries, 1 damaged ones left out\n"
+    assert done.stderr == "-: 3 summaries, 1 damaged ones omitted\n"
 
 
 @pytest.mark.parametrize("command", [["show"], ["count"], ["verify"], ["export", "--out=-"]])
@@ -210,7 +208,7 @@ def test_a_file_that_is_no_store_is_a_fault(tmp_path: Path, capsys: pytest.Captu
 
 def test_an_unwritable_out_is_a_fault(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", f"--store={path}", f"--out={path}/out.jsonl"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: can not write --out={path}/out.jsonl (")
+    assert capsys.readouterr().err.startswith(f"error: cannot write --out={path}/out.jsonl (")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.data.candidates show --source=saved/candidates/<name>.npz``."""
+"""``recbole-llmtrsr candidates``, or ``python -m recbole_llmtrsr.data.candidates``: candidate files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_llmtrsr.data.candidates.candidate_file import read_candidate_file, write_candidate_file
 from recbole_llmtrsr.errors import UserError, command_line
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 
 _FORMS = {"export": (".npz", ".jsonl"), "import": (".jsonl", ".npz")}
 
@@ -30,22 +31,25 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.data.candidates",
-        description="Look into a candidate file, or carry one to and from lines of JSON.",
-        allow_abbrev=False,
+    parser = command_parser(
+        program("candidates", "recbole_llmtrsr.data.candidates"),
+        "Show a candidate file, or convert one to and from JSON lines.",
+        [
+            "show --source=saved/candidates/NAME.npz",
+            "export --source=saved/candidates/NAME.npz --out=candidates.jsonl",
+        ],
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for command, text in {
-        "show": "check a file; print its counts and its hash",
-        "export": "write a .npz file as .jsonl: user, n_events, positives and negatives of a row on each line",
-        "import": "write such lines as .npz, checked; use it with --eval_args={mode: 'file:<path>'}",
+        "show": "check a file and print its counts and hash",
+        "export": "convert .npz to .jsonl, with user, n_events, positives and negatives of one row per line",
+        "import": "check .jsonl and convert it to .npz, for --eval_args={mode: 'file:<path>'}",
     }.items():
         made = commands.add_parser(command, help=text, allow_abbrev=False)
         made.add_argument("--source", type=Path, required=True, help="candidate file to read")
         if command != "show":
             made.add_argument(
-                "--out", type=Path, required=True, help="candidate file to write; an older one is replaced"
+                "--out", type=Path, required=True, help="candidate file to write; an existing file is replaced"
             )
     return parser
 

@@ -70,11 +70,11 @@ class Converter:
 
 
 _OF_ALL = (
-    Option("encoding", "of the source's text files, such as latin-1 or cp1252; utf-8 where not given"),
+    Option("encoding", "encoding of the source's text files, such as latin-1 or cp1252 (utf-8)"),
     Option(
         "max_lost",
-        f"greatest share of a file's rows that may be malformed and left out, {MAX_LOST:g} where not given, and, above"
-        " 0.5, of events whose items have no row",
+        f"largest share of a file's rows that may be malformed and skipped ({MAX_LOST:g}); above 0.5, it also allows"
+        " as many events of items without a row",
         _share,
     ),
 )
@@ -90,18 +90,16 @@ CONVERTERS: dict[str, Converter] = {
     "amazon-m2": Converter(
         "products_train.csv and sessions_train.csv, as in the KDD Cup 2023",
         convert_amazon_m2,
-        (Option("locale", "locales to take, such as UK or DE,UK; all where it is not given", _names), *_OF_ALL),
-        published="sessions and products 3,606,249 and 1,551,057, one counted in every locale that has it: UK 1,182,181"
-        " and 500,180, DE 1,111,416 and 518,327, JP 979,119 and 395,009 (Jin et al., NeurIPS 2023)",
+        (Option("locale", "locales to convert, such as UK or DE,UK (all)", _names), *_OF_ALL),
+        published="3,606,249 sessions and 1,551,057 products, each counted once per locale: UK 1,182,181 and 500,180,"
+        " DE 1,111,416 and 518,327, JP 979,119 and 395,009 (Jin et al., NeurIPS 2023)",
     ),
     "amazon-reviews": Converter(
         "the reviews and the metadata (meta_...) of a category, as collected in 2014, 2018 or 2023, also with .gz",
         convert_amazon_reviews,
         (
-            Option("category", "file name of the reviews up to .json, where there are several"),
-            Option(
-                "k_core", "least number of reviews of every user and product, 5 where not given; ~ keeps all", _core
-            ),
+            Option("category", "file name of the reviews up to .json, if the folder holds several"),
+            Option("k_core", "minimum number of reviews of every user and product (5); ~ keeps all", _core),
             *_OF_ALL,
         ),
     ),
@@ -109,12 +107,12 @@ CONVERTERS: dict[str, Converter] = {
         "ratings and movies of an official archive: 100k, 1M, 10M, 25M, 32M or latest",
         convert_movielens,
         (
-            Option("plots", "table of plots (.csv, .tsv, .jsonl, .parquet), which become the column overview", Path),
-            Option("plot_id", "its column of ids: movieId (where not given), imdbId, imdb_id, tmdbId or tmdb_id"),
-            Option("plot_text", "its column of texts, overview where not given"),
+            Option("plots", "table of plots (.csv, .tsv, .jsonl, .parquet), which fill the column overview", Path),
+            Option("plot_id", "id column of the plots: imdbId, imdb_id, tmdbId, tmdb_id or movieId (movieId)"),
+            Option("plot_text", "text column of the plots (overview)"),
             *_OF_ALL,
         ),
-        published="users, rated movies and ratings 943, 1,682, 100,000 (100k), 6,040, 3,706, 1,000,209 (1M), 162,541,"
+        published="users, rated movies and ratings: 943, 1,682, 100,000 (100k), 6,040, 3,706, 1,000,209 (1M), 162,541,"
         " 59,047, 25,000,095 (25M), 610, 9,724, 100,836 (latest-small of 2018) (GroupLens)",
     ),
     "table": Converter(
@@ -123,12 +121,15 @@ CONVERTERS: dict[str, Converter] = {
         (
             Option("interactions", "file name of the events", is_required=True),
             Option("items", "file name of the items", is_required=True),
-            Option("user", "the events' column of users", is_required=True),
-            Option("item", "the events' column of items", is_required=True),
-            Option("text", "the items' columns of texts, such as title,brand", _names, is_required=True),
-            Option("time", "the events' column of times, numbers or ISO 8601; without it the order of the rows counts"),
-            Option("rating", "the events' column of a number to keep as rating"),
-            Option("items_id", "the items' column of ids, that of the events where not given"),
+            Option("user", "user column of the events", is_required=True),
+            Option("item", "item column of the events", is_required=True),
+            Option("text", "text columns of the items, such as title,brand", _names, is_required=True),
+            Option(
+                "time",
+                "time column of the events, numbers or ISO 8601; if omitted, events are in the order of the rows",
+            ),
+            Option("rating", "numeric column of the events to keep as rating"),
+            Option("items_id", "id column of the items (the item column of the events)"),
             *_OF_ALL,
         ),
     ),

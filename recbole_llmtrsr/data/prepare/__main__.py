@@ -1,4 +1,4 @@
-"""Command line: ``python -m recbole_llmtrsr.data.prepare mind --source=<raw folder> --out=dataset/mind``."""
+"""``recbole-llmtrsr prepare``, or ``python -m recbole_llmtrsr.data.prepare``: converts a raw data set."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from pathlib import Path
 from recbole_llmtrsr.data.prepare import CONVERTERS
 from recbole_llmtrsr.data.prepare.atomic import atomic_paths
 from recbole_llmtrsr.data.prepare.report import Report
+from recbole_llmtrsr.data.prepare.starter import write_starter
 from recbole_llmtrsr.errors import UserError, did_you_mean, exit_code
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
+from recbole_llmtrsr.runtime.command_line import command_parser, program
 
+_EXAMPLES = (
+    "table --source=exports --interactions=events.csv --items=items.csv --user=customer --item=product --time=time"
+    " --text=title,brand --out=dataset/shop",
+    "mind --source=MINDsmall_train --out=dataset/mind",
+)
 MALFORMED = "malformed.tsv"  # after the name of the data set
 
 
@@ -45,11 +52,12 @@ def _run(arguments: Sequence[str]) -> int:
     _list_malformed(atomic_paths(options.out, [MALFORMED])[0], report)
     if chosen.published:
         print(f"published: {chosen.published}")
+    print(write_starter(options.out, options.converter))
     return 0
 
 
 def _list_malformed(path: Path, report: Report) -> None:
-    """Write all malformed lines where the report leaves some out; else remove the list of an earlier conversion."""
+    """Write all malformed lines if the report leaves some out; else remove the list of an earlier conversion."""
     if not report.is_cut:
         path.unlink(missing_ok=True)
         return
@@ -59,22 +67,26 @@ def _list_malformed(path: Path, report: Report) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recbole_llmtrsr.data.prepare",
-        description="Convert a raw data set to RecBole's atomic files and print the counts to compare.",
-        allow_abbrev=False,
+    parser = command_parser(
+        program("prepare", "recbole_llmtrsr.data.prepare"),
+        "Convert a raw data set to RecBole's atomic files, print its counts to compare with published ones, and write a"
+        " property file for the first run. '<converter> --help' lists the options of a converter.",
+        _EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="converter", required=True, metavar="{" + ",".join(CONVERTERS) + "}")
+    commands = parser.add_subparsers(dest="converter", required=True, metavar="converter")
     for name, entry in CONVERTERS.items():
-        command = commands.add_parser(name, help=f"source: {entry.source}", allow_abbrev=False)
+        command = commands.add_parser(
+            name,
+            help=f"source: {entry.source}",
+            allow_abbrev=False,
+        )
         command.add_argument("--source", type=Path, required=True, help=f"folder with {entry.source}")
         command.add_argument(
             "--out",
             type=Path,
             required=True,
-            help=f"folder for the atomic files, made if missing; its last part names the dataset: dataset/{name} gets"
-            f" {name}.inter and {name}.item, replacing older ones; a name without a file"
-            " properties/dataset/<name>.yaml needs --domain and --item_text_fields in every run",
+            help=f"folder for the atomic files, made if missing; its last part names the data set: dataset/{name} gets"
+            f" {name}.inter and {name}.item, which replace older ones, and {name}.yaml, which does not",
         )
         for option in entry.options:
             command.add_argument(f"--{option.name}", required=option.is_required, help=option.help)

@@ -60,7 +60,7 @@ def atomic_files(
         others: suffixes of files that are no tables.
 
     Raises:
-        UserError: the folder has no name or can not be written.
+        UserError: the folder has no name or cannot be written.
     """
     paths = dict(zip([*columns, *others], atomic_paths(out, [*columns, *others]), strict=True))
     drafts = {suffix: draft_name(path) for suffix, path in paths.items()}
@@ -78,9 +78,7 @@ def atomic_files(
         for suffix, draft in drafts.items():
             draft.replace(paths[suffix])
     except OSError as fault:
-        raise UserError(
-            f"can not write to --out={out} ({fault}): choose a writable folder with enough space"
-        ) from fault
+        raise UserError(f"cannot write to --out={out} ({fault}): choose a writable folder with enough space") from fault
     finally:
         for draft in drafts.values():
             with suppress(OSError):  # what prevented the writing may prevent this too, and is the fault to be shown

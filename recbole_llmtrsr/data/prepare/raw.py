@@ -16,10 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.runtime.screen import Bar
 
 _BAR_STEP = 1024  # lines between two moves of the bar, which cost more than a short line
 _LONGEST_FIELD = 2**20  # characters; a quote that is never closed would take the rest of a file
@@ -65,7 +64,7 @@ def read_columns(
         fallback: encoding of lines that the report's cannot decode; None counts them as malformed.
 
     Raises:
-        UserError: the file can not be read, or too many of its lines are malformed.
+        UserError: the file cannot be read, or too many of its lines are malformed.
     """
     for number, raw in enumerate(_lines(path, report), start=1):
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
@@ -99,7 +98,7 @@ def read_csv(
         quoted: fields may be quoted as in RFC 4180, and then hold line ends.
 
     Raises:
-        UserError: the file can not be read, does not have each of the columns once, has a quote that no other
+        UserError: the file cannot be read, does not have each of the columns once, has a quote that no other
             closes, or too many of its lines are malformed.
     """
     csv.field_size_limit(_LONGEST_FIELD)
@@ -166,7 +165,7 @@ def read_json_lines(
             empty yields nothing and is counted in the report's notes.
 
     Raises:
-        UserError: the file can not be read, is one JSON array, lacks a column, or too many of its lines are malformed.
+        UserError: the file cannot be read, is one JSON array, lacks a column, or too many of its lines are malformed.
     """
     outer = next((column.split(".")[0] for column in ids if "." in column), None)
     lists = {column.split(".")[0] for column in columns if "." in column} - {outer}
@@ -284,7 +283,7 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
     """Lines with their ends, as bytes: a text file would also end them at a lone carriage return."""
     _check_encoding(report.encoding)
     try:
-        with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
+        with path.open("rb") as file, Bar(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
             unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file  # type: ignore[type-var]
             for number, line in enumerate(iter(partial(unpacked.readline, _LONGEST_LINE + 1), b"")):
                 if number % _BAR_STEP == 0:
@@ -300,7 +299,7 @@ def _lines(path: Path, report: Report) -> Iterator[bytes]:
             bar.update(file.tell() - bar.n)
     except (OSError, EOFError, zlib.error) as fault:
         raise UserError(
-            f"can not read {path} ({fault}): check its permissions and the disk, or download it again"
+            f"cannot read {path} ({fault}): check its permissions and the disk, or download it again"
         ) from fault
 
 

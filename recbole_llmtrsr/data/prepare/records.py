@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from recbole_llmtrsr.data.prepare.frame_table import FrameTable
 from recbole_llmtrsr.data.prepare.raw import read_csv, read_json_lines, require_files
 from recbole_llmtrsr.data.prepare.report import Report
 from recbole_llmtrsr.errors import UserError, did_you_mean
+from recbole_llmtrsr.runtime.screen import Bar
 
 FORMS = (
     ".csv (quoting as in RFC 4180), .tsv (no quoting), .jsonl, .ndjson or .json (one object per line), each also with"
@@ -98,7 +98,7 @@ def _parquet_records(
             f"reading {path} needs pyarrow ({fault}): pip install pyarrow, or save the table as .csv"
         ) from fault
     try:
-        with parquet.ParquetFile(path) as file, tqdm(total=file.metadata.num_rows, desc=path.name, unit="rows") as bar:
+        with parquet.ParquetFile(path) as file, Bar(total=file.metadata.num_rows, desc=path.name, unit="rows") as bar:
             names = file.schema_arrow.names
             wrong = [column for column in columns if names.count(column) != 1]
             if wrong:
@@ -111,7 +111,7 @@ def _parquet_records(
                     yield number, _texts(row, columns, ids)
                 bar.update(batch.num_rows)
     except (OSError, importlib.import_module("pyarrow").ArrowException) as fault:
-        raise UserError(f"can not read {path} ({fault}): write or download it again") from fault
+        raise UserError(f"cannot read {path} ({fault}): write or download it again") from fault
     report.check_lost(path)
 
 

@@ -72,12 +72,6 @@ def as_latex(comparison: Comparison) -> str:
     return "\n".join([marked_metrics(comparison), *(table.latex(note) for table, note in further if table.lines)])
 
 
-def as_printed(comparison: Comparison) -> str:
-    """Differences and ablations, then the comparison itself, which the terminal shows last."""
-    parts = [difference_table(comparison).captioned(), ablation_table(comparison).captioned()]
-    return "\n".join(part for part in [*parts, comparison_table(comparison)] if part)
-
-
 def comparison_table(comparison: Comparison) -> str:
     """Test metrics of all rows side by side, with their costs and the hash of their candidates."""
     metrics = metrics_of(comparison)
@@ -86,12 +80,12 @@ def comparison_table(comparison: Comparison) -> str:
         chance = [figure(comparison.random.get(name)) for name in metrics]
         lines.append([RANDOM, *chance, *[MISSING] * 4, _candidates(comparison.rows[0])])
     header = ["model", *metrics, *_COSTS]
-    return TextTable(_caption(comparison), header, lines, n_names=1, is_last_text=True).captioned()
+    return TextTable(caption(comparison), header, lines, n_names=1, is_last_text=True).captioned()
 
 
 def difference_table(comparison: Comparison) -> TextTable:
     """The best row, by the metric that chose the epochs, minus every other; all pairs are in comparison.csv."""
-    best = _best(comparison)
+    best = best_label(comparison)
     tests: dict[str, dict[str, str]] = {}
     for test in comparison.tests:
         if best in (test.first, test.second):
@@ -138,13 +132,15 @@ def group_tables(comparison: Comparison) -> list[TextTable]:
     return tables
 
 
-def _caption(comparison: Comparison) -> str:
+def caption(comparison: Comparison, has_legend: bool = True) -> str:
+    """What was tested: data set, targets, candidates and seeds; then what the cells of the table hold."""
     first, seeds = comparison.rows[0], seeds_text(comparison.rows)
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     spread = " ± standard deviation over seeds" if several else ""
     legend = spread + (" [95 % interval over users]" if comparison.random is not None else "")
     tested = f"{comparison.dataset}, test, {first.results[0].get('n_test', MISSING)} targets, {_mode(comparison)}"
-    return ("; " if ";" in seeds else ", ").join(filter(None, (tested, seeds, legend and f"mean{legend}")))
+    parts = (tested, seeds, f"mean{legend}" if has_legend and legend else "")
+    return ("; " if ";" in seeds else ", ").join(filter(None, parts))
 
 
 def _mode(comparison: Comparison) -> str:
@@ -174,7 +170,8 @@ def _mean(values: Iterable[Any], text: Callable[[float], str]) -> str:
     return text(fmean(known)) if known else MISSING
 
 
-def _best(comparison: Comparison) -> str:
+def best_label(comparison: Comparison) -> str:
+    """The row with the best value of the metric that chose the epochs."""
     metrics = metrics_of(comparison)
     metric = next(iter([*chosen_by(comparison), *metrics]), "")
     placed = places([row.metrics for row in comparison.rows], metric)

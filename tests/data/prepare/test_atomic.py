@@ -42,7 +42,7 @@ def test_a_file_in_place_of_the_folder_is_an_error_with_the_remedy(tmp_path: Pat
     (tmp_path / "taken").write_text("")
     out = tmp_path / "taken" / "tiny"
     with (
-        pytest.raises(UserError, match="can not write to --out=.*choose a writable folder"),
+        pytest.raises(UserError, match="cannot write to --out=.*choose a writable folder"),
         atomic_files(out, COLUMNS),
     ):
         pass
@@ -111,6 +111,6 @@ def test_a_set_of_files_appears_at_once_whoever_writes_them(tmp_path: Path) -> N
 
 
 def test_a_set_with_a_file_that_was_not_written_is_not_taken(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="can not write"), atomic_files(tmp_path / "tiny", COLUMNS, ["extra.bin"]):
+    with pytest.raises(UserError, match="cannot write"), atomic_files(tmp_path / "tiny", COLUMNS, ["extra.bin"]):
         pass
     assert not (tmp_path / "tiny").exists()

@@ -150,7 +150,7 @@ def test_a_full_disk_is_an_error_of_the_user_s(source: Source, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(AtomicFile, "write", full)
-    with pytest.raises(UserError, match="can not write to --out=.*No space left.*choose a writable folder"):
+    with pytest.raises(UserError, match="cannot write to --out=.*No space left.*choose a writable folder"):
         source.convert()
     assert source.contents() == {}
 

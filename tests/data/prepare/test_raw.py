@@ -157,7 +157,7 @@ def test_a_packed_file_is_read_like_the_plain_one(tmp_path: Path) -> None:
 )
 def test_a_damaged_packed_file_is_an_error_and_not_a_short_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tsv.gz").write_bytes(content)
-    with pytest.raises(UserError, match=r"can not read .*a\.tsv\.gz .* download it again"):
+    with pytest.raises(UserError, match=r"cannot read .*a\.tsv\.gz .* download it again"):
         list(read_columns(tmp_path / "a.tsv.gz", 1, Report("", max_lost=1)))
 
 

@@ -44,7 +44,7 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no column titel, it has id, title, n"):
         list(read_records(tmp_path / "t.parquet", ["titel"], Report("")))
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(UserError, match="can not read .*t.parquet"):
+    with pytest.raises(UserError, match="cannot read .*t.parquet"):
         list(read_records(tmp_path / "t.parquet", ["id"], Report("")))
 
 

@@ -48,7 +48,7 @@ def convert_amazon_m2(
 
     Raises:
         UserError: a missing file or column, too many malformed rows, a locale without a session, sessions of other
-            products, or an out folder that can not be written.
+            products, or an out folder that cannot be written.
     """
     products_path, sessions_path = require_files(source, ["products_train.csv", "sessions_train.csv"], _REMEDY)
     paths = ", ".join(map(str, atomic_paths(out, COLUMNS)))

@@ -77,7 +77,7 @@ def convert_amazon_reviews(
 
     Raises:
         UserError: no or several pairs of files, a file of another form, too many malformed lines, nothing left, reviews
-            of other products, or an out folder that can not be written.
+            of other products, or an out folder that cannot be written.
     """
     reviews_path, meta_path = find_files(source, category)
     layout = layout_of(reviews_path, encoding)

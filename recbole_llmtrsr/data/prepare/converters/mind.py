@@ -92,7 +92,7 @@ def convert_mind(source: Path, out: Path, encoding: str = "utf-8", max_lost: flo
         from histories and impressions.
 
     Raises:
-        UserError: a missing file, too many malformed lines, events of other news, or an out folder that can not be
+        UserError: a missing file, too many malformed lines, events of other news, or an out folder that cannot be
             written.
     """
     behaviors_path, news_path = require_files(source, ["behaviors.tsv", "news.tsv"], _REMEDY)

@@ -50,7 +50,7 @@ def convert_movielens(
 
     Raises:
         UserError: a missing file or column, too many malformed lines, ratings or plots of other movies, or an out
-            folder that can not be written.
+            folder that cannot be written.
     """
     require_files(source, [], REMEDY)
     names = next((names for names in LAYOUTS if (source / names[0]).is_file()), LAYOUTS[0])

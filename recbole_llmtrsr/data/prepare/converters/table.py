@@ -52,7 +52,7 @@ def convert_table(
 
     Raises:
         UserError: a missing file or column, too many malformed rows, items without a text, events of other items, or
-            an out folder that can not be written.
+            an out folder that cannot be written.
     """
     columns = {
         "inter": ("user_id:token", "item_id:token", *(["rating:float"] if rating else []), "timestamp:float"),
