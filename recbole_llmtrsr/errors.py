@@ -1,4 +1,4 @@
-"""The exception for faults that the user can mend, its wording, and how command lines report it."""
+"""The exception for errors that the user can correct, and how command lines report it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAPS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class UserError(ValueError):
-    """A fault in the user's input; its text names the value, what is accepted and the remedy.
+    """An error in the user's input; its message names the value, the accepted values and the remedy.
 
     The command line prints the text alone, without a traceback, and exits with code 2.
 
@@ -31,14 +31,14 @@ class UserError(ValueError):
 def did_you_mean(
     name: str, known: Iterable[str], *, cutoff: float = 0.6, any_case: bool = False, form: str = "; {}"
 ) -> str:
-    """The question by which an error proposes an accepted name that is near to what the user wrote; '' without one.
+    """Suggest the accepted name that is closest to a misspelt one; '' if none is similar.
 
     Args:
         name: what the user wrote.
         known: accepted names.
-        cutoff: how alike two names must be, from 0 to 1.
-        any_case: whether a name that differs in capitals alone is always near.
-        form: how the question joins the sentence before it.
+        cutoff: minimum similarity of two names, from 0 to 1.
+        any_case: always suggest a name that differs only in upper and lower case.
+        form: format of the suggestion, which follows a sentence.
 
     >>> did_you_mean("epocs", ["epochs", "topk"]), did_you_mean("x", ["epochs"])
     ("; did you mean 'epochs'?", '')
@@ -52,7 +52,7 @@ def did_you_mean(
 
 
 def one_line(text: str) -> str:
-    """Text with every run of white space and control characters as one space.
+    """Replace every run of white space and control characters by one space.
 
     >>> one_line("a\\u2028b \\x00 c\\n")
     'a b c'
@@ -61,9 +61,9 @@ def one_line(text: str) -> str:
 
 
 def exit_code(work: Callable[[], int]) -> int:
-    """The exit code of a command line: that of its work, or 2 for a fault that the user can mend, printed on stderr.
+    """Run a command and return its exit code; 2, with a message on stderr, for an error that the user can correct.
 
-    Such faults are a `UserError`, and a disk that is full or cannot be written.
+    Such errors are a `UserError`, and a disk that is full or read-only.
     """
     try:
         return work()
@@ -75,18 +75,23 @@ def exit_code(work: Callable[[], int]) -> int:
         if error.errno not in DISK_FAULTS:
             raise
         print(
-            f"error: {error.strerror}: {error.filename or 'a file'}: make room or choose another folder; what was"
-            " finished before is kept, and a run goes on with --resume=<its result folder>",
+            f"error: {error.strerror}: {error.filename or 'a file'}: make room or choose another folder; finished"
+            " results are kept, and --resume=<result folder> resumes the run",
             file=sys.stderr,
         )
         return 2
 
 
 def command_line(parser: Callable[[], ArgumentParser], run: Callable[[Namespace], int]) -> Callable[..., int]:
-    """The ``main`` of a command, from what makes the parser of its flags and what does the work.
+    """Build the ``main`` function of a command.
+
+    Args:
+        parser: makes the argument parser.
+        run: does the work with the parsed arguments.
 
     Returns:
-        a function of the command line without the program's name (None: the process's own), which returns `exit_code`.
+        a function that takes the command line without the program's name (None reads the arguments of the process) and
+        returns an `exit_code`.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:

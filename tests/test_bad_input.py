@@ -289,7 +289,7 @@ def _stranger(door: Door, caplog: Any) -> None:
 
 def _no_effect(door: Door, caplog: Any) -> None:
     door.config(save_dataset=True)
-    assert "save_dataset: True has no effect here: atomic files are read anew by every run" in caplog.text
+    assert "save_dataset: True has no effect here: every run reads the atomic files again" in caplog.text
 
 
 def _unread(door: Door, caplog: Any) -> None:

@@ -67,7 +67,10 @@ BEFORE_ANY_WORK = {
     ),
     "candidate folder is a file": (["--candidate_dir=data/tiny/tiny.item"], "is a file, but candidate_dir wants"),
     "result folder below a file": (["--result_dir=data/tiny/tiny.inter/r"], "cannot be written: Not a directory"),
-    "pickled data": (["--dataset_save_path=x.pth"], "dataset_save_path: saved data sets are pickles and are not read"),
+    "pickled data": (
+        ["--dataset_save_path=x.pth"],
+        "dataset_save_path: saved datasets are pickles, which are not loaded",
+    ),
     "two pre-split files": (
         ["--benchmark_filename=['train','test']"],
         "benchmark_filename must be a list of three, such as [train, valid, test], got ['train', 'test']",
@@ -90,20 +93,20 @@ def test_options_are_refused_before_anything_is_made(refused, tmp_path, flags, m
 DURING_LOADING = {
     "text column": (
         "--item_text_fields=['titel']",
-        "has no column 'titel', it has title, maker, price; did you mean 'title'?",
+        "has no column 'titel'; its columns are title, maker, price; did you mean 'title'?",
     ),
     "filters": (
         "--user_inter_num_interval=[50,inf)",
         "'tiny' is empty after filtering by {'user_inter_num_interval': '[50,inf)'}: loosen",
     ),
-    "no times": ("--load_col={'inter': ['user_id', 'item_id']}", "the order of events is unknown: column 'timestamp'"),
-    "too few items": ("--eval_args={'mode': 'uni20'}", "leaves 4 items to draw from, 20 candidates were asked for"),
-    "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' ranks a target against nothing"),
+    "no times": ("--load_col={'inter': ['user_id', 'item_id']}", "events cannot be ordered: column 'timestamp'"),
+    "too few items": ("--eval_args={'mode': 'uni20'}", "only 4 items remain to draw negatives from"),
+    "no candidate": ("--eval_args={'mode': 'uni0'}", "mode 'uni0' has no negatives to rank the target against"),
 }
 FILES = {
     "no item file": ("tiny.item", None, "no item file"),
-    "no line": ("tiny.inter", "user_id:token\titem_id:token\ttimestamp:float\n", "its .inter file has no usable line"),
-    "bad header": ("tiny.inter", "user\titem\n1\t2\n", "its first line must tell name:type of every column"),
+    "no line": ("tiny.inter", "user_id:token\titem_id:token\ttimestamp:float\n", "the .inter file has no usable line"),
+    "bad header": ("tiny.inter", "user\titem\n1\t2\n", "its first line must give name:type for every column"),
 }
 
 
@@ -128,7 +131,7 @@ def test_a_changed_candidate_set_is_refused(refused, tmp_path):
     saved = sorted((tmp_path / "saved" / "candidates").iterdir())
     assert [path.name.rsplit("-", 1)[0] for path in saved] == ["tiny-test-uni2", "tiny-valid-uni2"]
     saved[1].write_bytes(b"changed")
-    assert "delete it to draw it again" in refused(*flags)[0]
+    assert "delete it to draw the candidates again" in refused(*flags)[0]
 
 
 def test_a_budget_too_small_for_the_templates_is_refused(refused, tmp_path):

@@ -190,9 +190,9 @@ def test_an_impression_is_as_known_as_its_most_clicked_target(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"also_test": ["full"]}, "also_test names 'full', but only modes with candidates"),
-        ({"also_test": ["uni3"]}, "also_test names 'uni3', which is the mode of the test itself"),
-        ({"also_test": ["uni03"]}, "also_test names 'uni3', which is the mode of the test itself"),
+        ({"also_test": ["full"]}, "also_test names 'full', which has no candidate set"),
+        ({"also_test": ["uni3"]}, "also_test names 'uni3', which is already the mode of the test"),
+        ({"also_test": ["uni03"]}, "also_test names 'uni3', which is already the mode of the test"),
         ({"also_test": ["pop2", "pop02"]}, "also_test names 'pop2' twice"),
         ({"also_test": ["impressions"]}, "impressions .* need a split by user"),
         ({"also_test": ["unix"]}, "eval_args mode must be uni<n>"),

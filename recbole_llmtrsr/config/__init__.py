@@ -1,1 +1,1 @@
-"""What a user may say: options, settings and the rules between them."""
+"""Options of a run: their declaration, defaults and checks."""

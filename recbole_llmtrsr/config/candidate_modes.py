@@ -1,4 +1,4 @@
-"""Where candidates come from: the values of ``eval_args: {mode: ...}``."""
+"""Sources of candidates: the values of ``eval_args: {mode: ...}``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class CandidateMode:
     """A source of candidates.
 
     Attributes:
-        text: its name, the same for all spellings of its number.
-        kind: 'uniform', 'popularity', 'matched' (in popularity) or 'category', which are drawn, or 'impressions' or
+        text: normalized name ('uni20' for 'uni020').
+        kind: 'uniform', 'popularity', 'matched' (in popularity) or 'category', which are sampled, or 'impressions' or
             'file', which are read.
-        n: number of negatives of a history, where they are drawn.
+        n: number of negatives per history, for sampled modes.
         path: the candidate file of kind 'file'.
     """
 
@@ -38,10 +38,10 @@ class CandidateMode:
 
 
 def candidate_mode(text: str) -> CandidateMode | None:
-    """The mode of that name; None for full and labeled, which have no candidate sets.
+    """Parse the name of a mode; None for full and labeled, which have no candidate sets.
 
     Raises:
-        UserError: no such mode, or one that ranks a target against nothing.
+        UserError: the mode does not exist, or has no negatives.
 
     >>> candidate_mode("uni020")
     CandidateMode(text='uni20', kind='uniform', n=20, path=None)
@@ -63,26 +63,26 @@ def candidate_mode(text: str) -> CandidateMode | None:
         )
     kind, n = match[1], int(match[2])
     if n < 1:
-        raise UserError(f"eval_args mode '{text}' ranks a target against nothing: ask for at least {kind}1")
+        raise UserError(f"eval_args mode '{text}' has no negatives to rank the target against: use at least {kind}1")
     return CandidateMode(f"{kind}{n}", _DRAWN[kind], n)
 
 
 def impression_faults(split: Mapping[str, Any], modes: Iterable[str], is_presplit: bool = False) -> list[str]:
-    """Why impressions cannot be ranked or trained on after this split; empty where they can.
+    """Messages if impressions cannot be used with this split; empty if they can.
 
-    An impression may hold several clicks, each a target of its user. Unless whole users are split off, its candidates
-    would therefore label targets of the test in training or validation.
+    An impression may hold several clicks, each a target of its user. Unless the split is by user, the candidates of
+    one impression would reveal test targets in training or validation.
 
     Args:
         split: ``eval_args: {split: ...}``.
         modes: of validation and test, those of ``also_test``, and the value of ``train_on``.
-        is_presplit: ``benchmark_filename`` gives the splits, so that ``split`` has no effect.
+        is_presplit: ``benchmark_filename`` defines the splits, so that ``split`` has no effect.
     """
     if "impressions" not in modes or (US in split and not is_presplit):
         return []
     found = "the files of benchmark_filename" if is_presplit else f"the split {dict(split)}"
     return [
-        "impressions (in eval_args mode, also_test or train_on) need a split by user, since other clicks of an"
-        f" impression are other targets of its user, got {found}: set eval_args: {{split: {{US: [0.8, 0.1, 0.1]}}}}"
-        f"{' and no benchmark_filename' if is_presplit else ''}"
+        "impressions (in eval_args mode, also_test or train_on) need a split by user, because the clicks of one"
+        f" impression are several targets of its user, got {found}: set eval_args: {{split: {{US: [0.8, 0.1, 0.1]}}}}"
+        f"{' and remove benchmark_filename' if is_presplit else ''}"
     ]

@@ -1,4 +1,4 @@
-"""What is wrong with a run's options beyond single values: names, and settings that do not go together."""
+"""Checks of a run's options beyond single values: names, and combinations that are not possible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def faults_of_prefixes(names: Collection[str], models: Collection[str]) -> Itera
         prefix = prefix.partition("@")[0]
         if dot and prefix not in models:
             hint = did_you_mean(prefix, sorted(models), any_case=True)
-            yield f"option '{name}' speaks to a model '{prefix}' that does not exist{hint}"
+            yield f"option '{name}' names the model '{prefix}', which does not exist{hint}"
 
 
 def faults_of_keys(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -34,11 +34,11 @@ def faults_of_keys(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for name, value in source.items():
             accepted = _KEYS.get(name.rpartition(".")[-1], ())
             unknown = [key for key in value if key not in accepted] if accepted and isinstance(value, dict) else []
-            yield from (f"{name} has no key '{key}', it has {', '.join(accepted)}" for key in unknown)
+            yield from (f"{name} has no key '{key}'; its keys are {', '.join(accepted)}" for key in unknown)
 
 
 def faults_of_evaluation(options: Mapping[str, Any]) -> Iterator[str]:
-    """A split that does not exist, or metrics that the mode does not give."""
+    """Splits that do not exist, and metrics that the mode does not compute."""
     split = options["eval_args"]["split"]
     if not (isinstance(split, dict) and len(split) == 1 and set(split) <= {"LS", "RS", "TS", "US"}):
         yield (
@@ -54,32 +54,32 @@ def faults_of_evaluation(options: Mapping[str, Any]) -> Iterator[str]:
             )
         if "labeled" in options["eval_args"]["mode"].values():
             yield (
-                f"eval_args mode 'labeled' has no ranking, metrics {options['metrics']} need one: set mode: uni20,"
-                " or metrics: [AUC, LogLoss]"
+                f"eval_args mode 'labeled' does not rank items, but metrics {options['metrics']} need a ranking: set"
+                " mode: uni20, or metrics: [AUC, LogLoss]"
             )
 
 
 def faults_of_candidates(options: Mapping[str, Any], also_test: Sequence[str]) -> Iterator[str]:
-    """Candidates that the split does not allow, or modes of ``also_test`` that do not go with those of the test."""
+    """Candidate modes that the split does not allow, and modes of ``also_test`` that conflict with the test's mode."""
     arguments = options["eval_args"]
     is_presplit = options["benchmark_filename"] is not None
     yield from impression_faults(arguments["split"], [*arguments["mode"].values(), *also_test], is_presplit)
     for mode in also_test:
         if candidate_mode(mode) is None:
-            yield f"also_test names '{mode}', but only modes with candidates of their own can be tested beside another"
+            yield f"also_test names '{mode}', which has no candidate set: use modes such as pop20, match20, file:<path>"
     names = [made.text for mode in also_test if (made := candidate_mode(mode)) is not None]
     yield from (f"also_test names '{name}' twice: leave one out" for name in {*names} if names.count(name) > 1)
     if also_test and options["eval_type"] != EvaluatorType.RANKING:
-        yield f"also_test: {list(also_test)} ranks candidates, metrics {options['metrics']} do not: leave one out"
+        yield f"also_test: {list(also_test)} ranks candidates, but metrics {options['metrics']} do not: leave one out"
     tested = candidate_mode(arguments["mode"]["test"])
     if tested is not None and tested.text in names:
-        yield f"also_test names '{tested.text}', which is the mode of the test itself: leave it out"
+        yield f"also_test names '{tested.text}', which is already the mode of the test: leave it out"
 
 
 def unread_options(configs: Sequence[Any], of_models: Collection[str]) -> Iterator[str]:
-    """Options of single models (``of_models``) that none of the compared models reads, such as n_heads for GRU4Rec."""
+    """Model options (``of_models``) that none of the compared models reads, such as n_heads for GRU4Rec."""
     if any(config.model_class.__module__.partition(".")[0] not in ("recbole", "recbole_llmtrsr") for config in configs):
-        return  # no property file lists what a registered model reads
+        return  # no property file lists the options of a registered model
     given = {name for config in configs for name in config.given} & {*of_models} - {*options_of("unlisted")}
     read = {name for config in configs for name in config.internal_config_dict}
     if any(config["transform"] for config in configs):

@@ -1,6 +1,6 @@
-"""Metrics of impressions made known to RecBole, whose Config refuses names that it has not registered.
+"""Registers impression metrics with RecBole, whose Config refuses unregistered names.
 
-How they are computed stands in `recbole_llmtrsr.evaluation.metrics`.
+`recbole_llmtrsr.evaluation.metrics` computes them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from recbole.utils import EvaluatorType
 
 
 class _OfOneRow(AbstractMetric):  # type: ignore[misc]
-    """A metric that is the plain mean of a number per row."""
+    """A metric that is the mean of one number per row."""
 
     metric_type = EvaluatorType.RANKING
     metric_need = ("rec.values",)
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:
-        """Left to our evaluator, since RecBole's own collects no numbers by row."""
+        """Not implemented: `ExpectedEvaluator` computes it, since RecBole's evaluator collects no numbers by row."""
         raise NotImplementedError(f"{type(self).__name__} needs trainer.evaluator = ExpectedEvaluator(config)")
 
 
 class ImpressionAUC(_OfOneRow):
-    """Share of a row's (positive, negative) pairs that are in order; GAUC weights rows by their positives."""
+    """Share of a row's (positive, negative) pairs in the right order; GAUC weights rows by their positives."""
 
 
 class ImpressionMRR(_OfOneRow):
-    """Mean of 1/rank over all positives of a row, without cut-off; RecBole's MRR looks at the first one alone."""
+    """Mean of 1/rank over all positives of a row, without cut-off; RecBole's MRR uses the first positive only."""
 
 
 _NEW = {metric.__name__.lower(): metric for metric in (ImpressionAUC, ImpressionMRR)}
@@ -37,7 +37,7 @@ _WITHOUT_K = {"gauc", *_NEW}
 
 
 def register_metrics() -> None:
-    """Make the names known to RecBole, before its Config reads `metrics`; calling it again changes nothing."""
+    """Register the names, before RecBole's Config reads `metrics`; further calls change nothing."""
     for name, metric in _NEW.items():
         metrics_dict[name] = metric
         metric_types[name] = metric.metric_type
@@ -45,7 +45,7 @@ def register_metrics() -> None:
 
 
 def result_names(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
-    """Names of the results, in their order, such as recall@3, recall@10, gauc, for metrics written in any case."""
+    """Names of the results, in order, such as recall@3, recall@10, gauc; metrics may be in upper or lower case."""
     names: list[str] = []
     for metric in map(str.lower, metrics):
         whole = metric in _WITHOUT_K or metric_types.get(metric) == EvaluatorType.VALUE

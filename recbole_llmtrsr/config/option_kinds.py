@@ -1,4 +1,4 @@
-"""Options by kind: ours declare theirs in ``options``, those of RecBole's are listed here."""
+"""Options by kind. The package's options declare their kinds in ``options``; those of RecBole are listed here."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from recbole_llmtrsr.config.settings import all_options
 
 _OF_RECBOLE: Mapping[str, tuple[str, ...]] = {
-    # As of ours: see ``options.Kind``.
+    # See ``options.Kind``.
     "free": ("checkpoint_dir", "data_path", "gpu_id", "show_progress", "state"),
     "seed": (
         *("seed", "use_gpu", "device", "worker", "eval_batch_size", "log_wandb", "wandb_project", "metrics", "topk"),
     ),
     "place": ("data_path", "use_gpu", "gpu_id"),
-    # By which a run writes files or sends data to a server.
+    # Options that make a run write files or send data to a server.
     "writes": (
         *("checkpoint_dir", "dataloaders_save_path", "dataset_save_path", "log_wandb"),
         *("save_dataloaders", "save_dataset"),
     ),
-    # In which models of a comparison may differ: what they read of a user or an item, names of columns that RecBole
-    # makes, how many rows are scored at once, what is measured, what chooses the epochs.
+    # Options in which the models of a comparison may differ: columns of users and items, names of columns that RecBole
+    # makes, rows per scoring batch, metrics, and the choice of the best epoch.
     "model": (
         *("load_col", "unload_col", "unused_col", "additional_feat_suffix", "preload_weight", "seq_len"),
         *("NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "MAX_ITEM_LIST_LENGTH", "POSITION_FIELD"),
@@ -27,13 +27,13 @@ _OF_RECBOLE: Mapping[str, tuple[str, ...]] = {
         *("alias_of_entity_id", "alias_of_relation_id"),
         *("eval_batch_size", "metrics", "topk", "valid_metric", "valid_metric_bigger", "metric_decimal_place"),
     ),
-    # Of models of ratings, not in a ranking.
+    # Options of rating prediction, without effect in a ranking.
     "labels": ("threshold", "LABEL_FIELD", "RATING_FIELD", "normalize_field", "normalize_all"),
-    # What follows from the kind of model.
+    # Options that the type of the model determines.
     "model type": ("repeatable",),
-    # Unread by RecBole's TRADITIONAL models (Pop, ItemKNN, EASE), which go through the data once without a gradient.
+    # Without effect on RecBole's TRADITIONAL models (Pop, ItemKNN, EASE), which are fitted in one pass.
     "gradients": ("epochs", "stopping_step", "learner", "learning_rate", "weight_decay", "clip_grad_norm"),
-    # Read, though none of RecBole's lists has them.
+    # Options that RecBole reads but does not list.
     "undeclared": (
         *("encoding", "nproc", "ip", "port", "world_size", "offset", "local_rank", "save_step", "eta", "ft_ratio"),
     ),
@@ -41,12 +41,12 @@ _OF_RECBOLE: Mapping[str, tuple[str, ...]] = {
     "unlisted": ("tau", "reg_weight"),
     # Read by a transform.
     "transform": ("mask_ratio", "ft_ratio", "eta", "beta"),
-    # Whose value names columns: a list of them, a mapping by them, or one.
+    # Options whose value names columns: a list, the keys of a mapping, or one name.
     "columns": (
         *("val_interval", "threshold", "normalize_field", "numerical_features", "discretization"),
         *("alias_of_user_id", "alias_of_item_id"),
     ),
-    "columns of models": ("selected_features", "item_attribute"),  # which others of a comparison may not read
+    "columns of models": ("selected_features", "item_attribute"),  # other models of a comparison may not read them
     "columns of numbers": ("threshold", "numerical_features", "discretization"),
 }
 

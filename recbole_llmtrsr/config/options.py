@@ -1,7 +1,7 @@
-"""Every option of the plugin, documented where it is declared.
+"""Every option of the plugin, with its documentation.
 
-The options are flat in property files and flags (``--block_size=5``); here they are grouped by the stage that reads
-them. RecBole's own options (``epochs``, ``learning_rate``, ``eval_args`` ...) stay RecBole's and are not repeated.
+Property files and flags set the options by name alone (``--block_size=5``); here they are grouped by the stage that
+reads them. The options that RecBole defines (``epochs``, ``learning_rate``, ``eval_args`` ...) are not repeated.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["free", "seed", "place"]
-"""Where an option may differ: a 'free' one between runs of equal results (where files lie, time-outs, what is shown or
-kept); one of 'seed', like a free one, between the seeds of one model; a 'place' between a run and a later load of it
-(where things are and how fast they go)."""
+"""Where the value of an option may differ. 'free': between runs with the same results (locations of files, time-outs,
+output). 'seed': between the seeds of one model, as for 'free'. 'place': between a run and a later load of it (locations
+and speed)."""
 
 
 def option(
@@ -29,12 +29,13 @@ def option(
 
     Args:
         default: value when the user sets none.
-        doc: one line with unit, effect and, where it comes from the paper, the section.
-        choices: accepted strings; empty means any.
+        doc: one or two sentences: effect, unit, when to change it, and its value in the paper.
+        choices: accepted strings; empty accepts any.
         minimum: smallest accepted number.
-        is_id: a name from the user's files, where digits are text.
-        names: what free text names, which a run folder from elsewhere may not decide: a model (a folder, or a name on
-            the hub or of a server), a file or folder that is read or written, or nothing of the kind ('text').
+        is_id: the value is an id from the user's files, so that digits are read as text.
+        names: what a string without choices refers to: a 'model' (a folder, or a name on the hub or a server), a file
+            or folder that is 'read' or 'written', or none of these ('text'). Loading a run folder from elsewhere must
+            not set models and paths without the user's consent.
         kinds: see ``Kind``.
     """
     metadata = {"doc": doc, "choices": choices, "minimum": minimum, "is_id": is_id, "names": names, "kinds": kinds}
@@ -45,111 +46,146 @@ def option(
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is read from the atomic files."""
+    """Which parts of RecBole's atomic files are used."""
 
     item_text_fields: tuple[str, ...] | None = option(
         None,
-        "Columns of the .item file that make an item's text, in this order; ~ takes every column but floats.",
+        "Columns of the .item file that form an item's text, in this order; ~ takes every column except the id and"
+        " float columns.",
         names="text",
     )
-    item_text_labels: bool = option(True, "Write 'column: value' (paper) or the bare values, which are fewer tokens.")
+    item_text_labels: bool = option(
+        True,
+        "True writes each value as 'column: value', as in the paper; False writes the bare values, which saves tokens.",
+    )
     max_train_targets_per_user: int | None = option(
-        None, "Latest training targets kept per user, which bounds training time; ~ keeps all.", minimum=1
+        None,
+        "Number of latest training targets to keep per user; lower it to shorten training. ~ keeps all of them.",
+        minimum=1,
     )
     tied_events: str = option(
         "file",
-        "Order of a user's events at one and the same time: that of the .inter file, as in RecBole, or random, drawn"
-        " with data_seed; in a file that is sorted by item the former tells models of ids which event is next.",
+        "Order of a user's events that have the same timestamp: file keeps the order of the .inter file, as RecBole"
+        " does; random shuffles them with data_seed. Set random when the file is sorted by item, because its order"
+        " then reveals the next item to sequential models.",
         choices=("file", "random"),
     )
 
 
 @dataclass(frozen=True)
 class SummarySettings:
-    """How a history becomes a preference summary (paper: hierarchical and recurrent summarization)."""
+    """How a user's history is condensed into a preference summary (paper: hierarchical and recurrent paradigms)."""
 
     summary: str = option(
         "hierarchical",
-        "Paradigm: each block then a merge, each block updates the summary, or no summary at all.",
+        "How blocks become a summary (paper, both paradigms): hierarchical summarizes every block and merges the"
+        " results, recurrent updates one summary block by block, none leaves the summary out of the prompt.",
         choices=("hierarchical", "recurrent", "none"),
     )
-    block_size: int = option(5, "Items per block, counted from the user's first event (paper: 5).", minimum=1)
+    block_size: int = option(
+        5, "Number of items in a block, counted from the user's first event (paper: 5).", minimum=1
+    )
     max_blocks: int | None = option(
         None,
-        "Most recent blocks that are summarized (paper: 5); ~ takes all. Recurrent: histories beyond it share little.",
+        "Number of most recent blocks to summarize (paper: 5); ~ summarizes all. Set it to bound the cost of long"
+        " histories, but note that recurrent summaries of histories beyond the limit can hardly be reused.",
         minimum=1,
     )
     summarize_remainder: str = option(
         "auto",
-        "Summarize the unfinished last block too (paper), at block_size times the calls, or leave it to the recent"
-        " items, which must cover it; auto: yes for the extractive writer, which costs little, else no.",
+        "Whether to summarize the unfinished last block too. yes follows the paper and costs up to block_size times"
+        " the calls; no leaves those events to the recent items (n_recent_items >= block_size - 1); auto means yes"
+        " for the extractive summarizer and no for a language model.",
         choices=("auto", "yes", "no"),
     )
     merge_fan_in: int | None = option(
-        None, "Hierarchical: most texts per merge, which makes a tree; ~ merges all at once (paper).", minimum=2
+        None,
+        "Hierarchical summaries: largest number of texts that one call merges, so that long histories become a tree"
+        " of merges; ~ merges all blocks in one call, as in the paper.",
+        minimum=2,
     )
     max_depth: int | None = option(
-        None, "Hierarchical: most levels, the blocks' included; the topmost merge takes all that is left.", minimum=2
+        None,
+        "Hierarchical summaries: largest number of levels, counting the blocks as one; the topmost merge takes all"
+        " remaining texts. ~ sets no limit.",
+        minimum=2,
     )
     summarizer: str = option(
         "extractive",
-        "Who writes: extractive (no model), a transformers model name or folder, openai:<model>@<base url> (any"
-        " OpenAI-compatible server, such as vLLM's), or file:<path> (summaries written elsewhere).",
+        "What writes the summaries: extractive (titles and value counts, no model), the name or folder of a"
+        " transformers model, openai:<model>@<base url> for an OpenAI-compatible server such as vLLM, or file:<path>"
+        " for summaries written elsewhere.",
         names="model",
         kinds=("place",),
     )
-    summarizer_max_new_tokens: int = option(160, "Longest text, in tokens, of one call of an LLM writer.", minimum=1)
+    summarizer_max_new_tokens: int = option(
+        160, "Maximum number of tokens that a language model generates per summary call.", minimum=1
+    )
     summarizer_batch_size: int = option(
-        16, "Prompts per generate call of a local LLM; halved when memory runs out.", minimum=1, kinds=("seed", "place")
+        16,
+        "Number of prompts per generate call of a local language model; it is halved automatically when memory runs"
+        " out.",
+        minimum=1,
+        kinds=("seed", "place"),
     )
     summarizer_concurrency: int = option(
-        16, "Requests to a server at the same time.", minimum=1, kinds=("free", "place")
+        16,
+        "Number of requests that are sent to a summarizer server at the same time.",
+        minimum=1,
+        kinds=("free", "place"),
     )
     summarizer_timeout: float = option(
-        120.0, "Seconds that a server has for one answer.", minimum=0.1, kinds=("free", "place")
+        120.0, "Seconds to wait for one answer of a summarizer server.", minimum=0.1, kinds=("free", "place")
     )
     summarizer_retries: int = option(
         5,
-        "Further attempts after a time-out, a lost connection, garbage or the status 429 or 5xx.",
+        "Number of further attempts after a time-out, a lost connection, an unreadable answer, or the HTTP status"
+        " 429 or 5xx.",
         minimum=0,
         kinds=("free", "place"),
     )
     summarizer_context: int | None = option(
         None,
-        "Tokens that a server has for prompt and answer together; ~ is 4096. It is part of the store's keys, so it is"
-        " not asked of the server, but checked against what that says.",
+        "Context length of the served model in tokens, for prompt and answer together; ~ means 4096. Because stored"
+        " summaries depend on it, it is set here rather than read from the server; a length that the server states"
+        " is checked against it.",
         minimum=64,
     )
     summarizer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory
         {},
-        "Further fields of every request to a server, part of the store's keys, such as {chat_template_kwargs:"
-        " {enable_thinking: false}}, which keeps Qwen 3 on vLLM or SGLang from thinking.",
+        "Additional fields of every request to a server, for example {chat_template_kwargs: {enable_thinking:"
+        " false}}, which turns off thinking in Qwen 3 on vLLM or SGLang. Stored summaries are reused only with the"
+        " same fields.",
     )
     summarizer_api_key_variable: str = option(
         "SUMMARIZER_API_KEY",
-        "Environment variable that holds the key for a server, which is sent there and kept nowhere.",
+        "Name of the environment variable that holds the server's API key; the key is sent to the server and never"
+        " saved.",
         names="text",
         kinds=("free", "place"),
     )
     faulty_summaries: str = option(
         "keep",
-        "LLM texts that are empty, mere thoughts, cut off, repetitive, an echo, in another script or a refusal: keep,"
-        " retry (ask once more), or fallback (to the extractive text, as what stays empty or thoughts always does);"
-        " always counted, and more than half of the texts replaced is an error.",
+        "What to do with generated texts that are cut off, repetitive, copied from the prompt, in another script or"
+        " a refusal: keep them, retry once, or fallback to an extractive text. Empty texts and bare reasoning are"
+        " always replaced; faults are counted, and a run in which more than half of the texts are replaced fails.",
         choices=("keep", "retry", "fallback"),
     )
     summary_store: str | None = option(
         "saved/summaries.sqlite",
-        "File that keeps every text ever written, for all runs; ~ keeps them for the runs of one command.",
+        "SQLite file that stores every generated text, so that later runs reuse it; ~ keeps the texts only until"
+        " the command ends.",
         names="written",
         kinds=("free", "place"),
     )
-    summarize_only: bool = option(False, "Write the summaries, save them as summaries.jsonl, and stop.")
-    dry_run: bool = option(False, "Tell how many calls, tokens and hours the summaries would take, and stop.")
+    summarize_only: bool = option(False, "Write the summaries to summaries.jsonl and stop before training.")
+    dry_run: bool = option(
+        False, "Estimate the calls, tokens and hours that the summaries would take, and stop without generating any."
+    )
 
     @property
     def with_remainder(self) -> bool:
-        """Whether the unfinished last block is summarized too."""
+        """Whether the unfinished last block is summarized."""
         if self.summarize_remainder == "auto":
             return self.summarizer == "extractive"
         return self.summarize_remainder == "yes"
@@ -157,216 +193,268 @@ class SummarySettings:
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """How summary, recent items and candidate become token ids."""
+    """How the summary, the recent items and a candidate are written into a prompt."""
 
-    domain: str = option("generic", "Wording of all prompts.", choices=("generic", "news", "products", "movies"))
+    domain: str = option(
+        "generic", "Which built-in wording of the prompts to use.", choices=("generic", "news", "products", "movies")
+    )
     prompt_templates: dict[str, str] = option(  # noqa: RUF009 - it becomes a default_factory
-        {}, "Own wording by template name, over the domain's.", names="text"
+        {},
+        "Custom wording: a mapping from template names (see Wording below) to texts, which replace those of `domain`.",
+        names="text",
     )
-    n_recent_items: int = option(10, "Last items of the history shown one by one (paper's code: 5).", minimum=0)
+    n_recent_items: int = option(
+        10, "Number of most recent items that the prompt lists one by one (the paper's code uses 5).", minimum=0
+    )
     max_prompt_tokens: int = option(
-        1024, "Longest prompt in tokens; recent items and summary are trimmed to it, nothing else.", minimum=16
+        1024,
+        "Maximum length of a prompt in tokens. Longer prompts lose the oldest recent items and the end of the"
+        " summary, never the candidate or the instruction.",
+        minimum=16,
     )
-    max_item_tokens: int = option(128, "Longest item text in tokens; longer ones are cut and counted.", minimum=1)
-    max_summary_tokens: int = option(256, "Longest preference summary in tokens; longer ones are cut.", minimum=1)
+    max_item_tokens: int = option(
+        128,
+        "Maximum length of an item text in tokens; longer texts are cut, and the cuts are counted in result.json.",
+        minimum=1,
+    )
+    max_summary_tokens: int = option(
+        256, "Maximum length of a preference summary in the prompt, in tokens; longer summaries are cut.", minimum=1
+    )
     answers: tuple[str, ...] = option(
-        ("yes", "no"), "The two answers; each must be one token after the answer slot.", names="text"
+        ("yes", "no"),
+        "The positive and the negative answer; the tokenizer must encode each as a single token at the answer's"
+        " position.",
+        names="text",
     )
     chat_template: str = option(
-        "auto", "Use the tokenizer's chat template when it has one, or never.", choices=("auto", "never")
+        "auto",
+        "auto formats prompts with the tokenizer's chat template if it has one; never uses plain text.",
+        choices=("auto", "never"),
     )
 
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """The causal LM that reads the prompt, and which of its weights are tuned."""
+    """The causal language model that reads the prompt, and which of its weights are trained."""
 
     backbone: str = option(
         "builtin",
-        "'builtin' (a small LM trained on the spot, no download) or a transformers model name or folder.",
+        "The causal language model that ranks candidates: builtin (a small model that is trained from scratch, no"
+        " download), or the name or folder of a transformers model.",
         names="model",
         kinds=("place",),
     )
-    builtin_hidden_size: int = option(128, "Width of the builtin LM.", minimum=8)
-    builtin_n_layers: int = option(3, "Layers of the builtin LM.", minimum=1)
-    builtin_n_heads: int = option(4, "Attention heads of the builtin LM.", minimum=1)
-    builtin_vocab_size: int = option(3000, "Byte-level BPE tokens learned from the item texts.", minimum=300)
+    builtin_hidden_size: int = option(
+        128, "Hidden size of the built-in model; a multiple of 2 x builtin_n_heads.", minimum=8
+    )
+    builtin_n_layers: int = option(3, "Number of layers of the built-in model.", minimum=1)
+    builtin_n_heads: int = option(4, "Number of attention heads of the built-in model.", minimum=1)
+    builtin_vocab_size: int = option(
+        3000,
+        "Vocabulary size of the built-in model's byte-level BPE tokenizer, which is trained on the item texts and"
+        " the summaries of the training split.",
+        minimum=300,
+    )
     builtin_tokenizer: str | None = option(
         None,
-        "tokenizer.json of an earlier run (beside its checkpoint) for the builtin LM; ~ learns one from the item texts"
-        " and the summaries of training.",
+        "Path to the tokenizer.json of an earlier run (beside its checkpoint), which the built-in model then uses;"
+        " ~ trains a tokenizer on the item texts and the summaries of the training split.",
         names="read",
     )
     tune: str = option(
-        "auto", "Weights to train; auto: all of builtin, LoRA on any other backbone.", choices=("auto", "lora", "all")
+        "auto",
+        "Which weights are trained: all, LoRA adapters only (lora, as in the paper), or auto, which means all for"
+        " the built-in model and lora for any other backbone.",
+        choices=("auto", "lora", "all"),
     )
-    lora_rank: int = option(8, "LoRA rank (paper: 8).", minimum=1)
-    lora_alpha: int = option(16, "LoRA scale (paper: 16).", minimum=1)
-    lora_dropout: float = option(0.05, "Dropout in front of the LoRA matrices (paper: 0.05).", minimum=0)
+    lora_rank: int = option(8, "Rank of the LoRA matrices (paper: 8).", minimum=1)
+    lora_alpha: int = option(16, "LoRA scaling factor alpha (paper: 16).", minimum=1)
+    lora_dropout: float = option(0.05, "Dropout rate on the input of the LoRA matrices (paper: 0.05).", minimum=0)
     lora_target_modules: tuple[str, ...] | None = option(
         None,
-        "Linear modules that get LoRA; ~ takes the attention projections, or all linear ones if unknown.",
+        "Names of the linear modules that receive LoRA matrices; ~ selects the attention projections, or all linear"
+        " modules if the architecture is unknown.",
         names="text",
     )
     attention: str = option(
         "auto",
-        "How candidates share the prefix of their history: fused kernels (flash on a CPU, flex elsewhere), split (plain"
-        " tensor operations), cached_prefix (not in training), plain (not at all); auto: the first that the check at"
-        " load finds exact.",
+        "How the candidates of a history share the computation of their common prompt prefix: flash (fused kernel,"
+        " CPU), flex (FlexAttention), split (plain tensor operations), cached_prefix (inference only) or plain (no"
+        " sharing). auto takes the first of them whose scores equal those of plain when the model is loaded.",
         choices=("auto", "flash", "flex", "split", "cached_prefix", "plain"),
         kinds=("seed", "place"),
     )
     max_tokens_per_batch: int | None = option(
         None,
-        "Tokens per forward pass, in training and evaluation; only a single history in training, or a candidate with"
-        " its prefix, may have more; ~ is 4,096 on a CPU and 32,768 elsewhere; halved when memory runs out.",
+        "Maximum number of tokens per forward pass, in training and evaluation; lower it if memory runs out (it is"
+        " also halved automatically). ~ means 4,096 on a CPU and 32,768 elsewhere. A single history in training, or"
+        " a single candidate with its prefix, may exceed it.",
         minimum=1,
         kinds=("seed", "place"),
     )
     precision: str = option(
         "auto",
-        "Number format of frozen weights and autocast; auto: bf16 on a GPU that has it, else fp32.",
+        "Number format of frozen weights and of autocast; auto means bf16 on a GPU that supports it, and fp32"
+        " otherwise.",
         choices=("auto", "fp32", "bf16"),
     )
     load_in: str | None = option(
         None,
-        "8bit or 4bit keeps the frozen weights of a pretrained backbone in so many bits (bitsandbytes), with LoRA on"
-        " top; activations, embeddings and output head stay in `precision`.",
+        "Load the frozen weights of a pretrained backbone in 8-bit or 4-bit precision (bitsandbytes) and train LoRA"
+        " on top, to save memory. Activations, embeddings and output head stay in `precision`.",
         choices=("8bit", "4bit"),
     )
-    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
+    gradient_checkpointing: bool = option(
+        False, "Recompute activations in the backward pass, which saves memory and costs time."
+    )
     trust_remote_code: bool = option(
-        False, "Let transformers run code that comes with a model.", kinds=("seed", "place")
+        False,
+        "Allow transformers to run Python code that comes with a model; set it only for models whose origin you trust.",
+        kinds=("seed", "place"),
     )
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What the trainer adds to RecBole's own options."""
+    """Training options in addition to RecBole's (``epochs``, ``learning_rate``, ``train_batch_size`` ...)."""
 
     train_on: str = option(
         "targets",
-        "Learn from every target of training, beside sampled negatives, or from the impressions of training alone, with"
-        " what was shown and not clicked as negatives.",
+        "targets trains on every training target with sampled negatives; impressions trains on the training users'"
+        " impressions, with the items that were shown and not clicked as negatives.",
         choices=("targets", "impressions"),
     )
     targets_per_prompt: int = option(
         1,
-        "Targets that a training prompt is asked about: one (paper, RecBole), or so many in a row after the history of"
-        " the first, which they share; of an impression, so many of its clicks.",
+        "Number of consecutive targets that share one training prompt, which ends before the first of them (1 in"
+        " the paper and in RecBole); for impressions, the number of clicks. Larger values shorten an epoch.",
         minimum=1,
     )
     loss_on: str = option(
         "answer",
-        "Loss on the answer alone, or on every token of prompt and answer (paper).",
+        "answer computes the loss on the answer token only; full computes the next-token loss on every token of"
+        " prompt and answer, as in the paper, and needs objective: pointwise.",
         choices=("answer", "full"),
     )
     objective: str = option(
         "listwise",
-        "Softmax over a history's candidates, or each candidate on its own (paper); regression: P(yes), stretched over"
-        " the range of training's ratings, is the rating (LABEL_FIELD; eval_args: {mode: labeled}).",
+        "listwise applies a softmax over the candidates of a history; pointwise classifies each candidate"
+        " separately, as in the paper; regression predicts a rating (LABEL_FIELD, with eval_args: {mode: labeled})"
+        " as P(yes), scaled to the range of the training ratings.",
         choices=("listwise", "pointwise", "regression"),
     )
-    gradient_accumulation_steps: int = option(1, "Batches per optimizer step (paper: 8).", minimum=1)
+    gradient_accumulation_steps: int = option(1, "Number of batches per optimizer step (paper: 8).", minimum=1)
     gradient_shards: int | None = option(
         None,
-        "LLMTRSR, TALLRec: shares of a batch whose gradients are summed; ~ is the number of processes. One process that"
-        " is given 2 ends with the same weights as two.",
+        "Number of shards into which LLMTRSR and TALLRec split each batch before summing the gradients; ~ means one"
+        " per process. To reproduce a run of two processes with one process, set 2.",
         minimum=1,
         kinds=("seed",),
     )
     lr_scheduler: str = option(
-        "cosine", "Learning rate over all epochs, after the warm-up.", choices=("cosine", "linear", "constant")
+        "cosine", "Learning rate schedule after the warm-up, over all epochs.", choices=("cosine", "linear", "constant")
     )
-    warmup_ratio: float = option(0.05, "Share of all steps in which the learning rate rises from zero.", minimum=0)
+    warmup_ratio: float = option(
+        0.05, "Fraction of all optimizer steps during which the learning rate rises linearly from zero.", minimum=0
+    )
     adam_betas: tuple[float, ...] = option((0.9, 0.95), "Betas of Adam and AdamW (paper: 0.9 and 0.95).")
 
 
 @dataclass(frozen=True)
 class TextVectorSettings:
-    """Item texts as vectors, for models that do not read them as prompts."""
+    """Text embeddings of items, for models that do not read item texts in a prompt."""
 
     text_encoder: str = option(
         "tfidf",
-        "Who makes vectors of item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (reduced word counts,"
-        " no download) or a transformers name or folder (mean of its last hidden states).",
+        "What embeds item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (TF-IDF with reduced"
+        " dimensions, no download), or the name or folder of a transformers model (mean of its last hidden states).",
         names="model",
         kinds=("place",),
     )
     text_init: str | None = option(
         None,
-        "Let the item embeddings of a model of ids (SASRec, GRU4Rec, BERT4Rec ...) begin with text vectors: an encoder"
-        " as in text_encoder; ~ leaves them random.",
+        "Initialize the item embeddings of an ID-based model (SASRec, GRU4Rec, BERT4Rec ...) with text embeddings"
+        " from this encoder, which accepts the values of text_encoder; ~ initializes them randomly.",
         names="model",
     )
     text_init_frozen: bool = option(
-        False, "Do not train the item embeddings of text_init, those of items without text neither."
+        False, "Freeze all item embeddings when text_init is set, including those of items without text."
     )
     vector_dir: str = option(
-        "saved/vectors", "Folder that keeps vectors made by a model.", names="written", kinds=("free", "place")
+        "saved/vectors",
+        "Folder in which text embeddings from a transformers model are cached.",
+        names="written",
+        kinds=("free", "place"),
     )
 
 
 @dataclass(frozen=True)
 class ItemModelSettings:
-    """Models that read an item as one vector (HLLM, LiteLLM4Rec)."""
+    """Models that represent each item by one vector (HLLM, LiteLLM4Rec)."""
 
     vector_dropout: float = option(
-        0.2, "Share of the elements of items' vectors that HLLM and LiteLLM4Rec miss in training.", minimum=0
+        0.2, "Dropout rate on item vectors in HLLM and LiteLLM4Rec during training.", minimum=0
     )
-    tune_items: bool = option(True, "Tune HLLM's item model too; False keeps the vectors of a pretrained backbone.")
+    tune_items: bool = option(
+        True, "Whether HLLM trains its item encoder too; False freezes the item vectors of a pretrained backbone."
+    )
     n_shared_negatives: int = option(
-        256, "Items drawn for a batch that all its targets are told from in HLLM, beside each other.", minimum=1
+        256,
+        "HLLM: number of items sampled per batch that serve as negatives for all of its targets, in addition to the"
+        " other targets of the batch.",
+        minimum=1,
     )
 
 
 @dataclass(frozen=True)
 class RetrievalSettings:
-    """Full ranking by a retriever, whose best items the language model ranks anew."""
+    """Full ranking in two stages: a retriever ranks the catalogue, and the language model re-ranks its top items."""
 
     retriever: str | None = option(
         None,
-        "Who orders the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (as LLMSeqSim), the"
-        " checkpoint (.pth) of a model of RecBole's that was trained here, or the name of one that is compared before;"
-        " ~ lets the language model score every item.",
+        "Model that ranks the whole catalogue in full ranking (eval_args: {mode: full}): Pop, text (item text"
+        " similarity, as in LLMSeqSim), the checkpoint (.pth) of a RecBole model trained with this package, or the"
+        " name of a model listed earlier in the same comparison. ~ lets the language model score every item.",
         names="read",
         kinds=("place",),
     )
-    rerank_top_k: int = option(50, "The retriever's best items, which the language model ranks anew.", minimum=1)
+    rerank_top_k: int = option(50, "Number of the retriever's top items that the language model re-ranks.", minimum=1)
     hard_negative_ratio: float = option(
         0.0,
-        "Share of training's negatives that are the retriever's best items instead of items by chance, where training"
-        " is on targets.",
+        "Fraction, from 0 to 1, of training negatives that are drawn from the retriever's top items instead of"
+        " uniformly; applies to train_on: targets.",
         minimum=0,
     )
     blend: float | None = option(
         1.0,
-        "Share of the language model in the order of these items, the rest being the retriever's, both standardized;"
-        " 0 is the retriever's order; ~ tunes it on the validation set.",
+        "Weight of the language model's score, from 0 to 1, in the order of the re-ranked items; the remainder is"
+        " the weight of the retriever's score, and both are standardized. 0 keeps the retriever's order; ~ tunes"
+        " the weight on the validation set.",
         minimum=0,
     )
 
 
 @dataclass(frozen=True)
 class ResumeSettings:
-    """How a run that was stopped goes on; read for every model, RecBole's own too."""
+    """How a stopped run resumes. These options apply to every model, including RecBole's."""
 
     resume: str | None = option(
         None,
-        "Go on with a run that was stopped: its result folder, or auto (the one in result_dir, else the latest of"
-        " results/runs, that the same options began; a new run if there is none).",
+        "Resume a stopped run: either its result folder, or auto, which takes result_dir if set and otherwise the"
+        " latest stopped run in results/runs with the same options, and starts a new run if there is none.",
         names="written",
         kinds=("free",),
     )
     checkpoint_minutes: float | None = option(
         10.0,
-        "Minutes of training between two saved states, from which a run is resumed; 0: as often as can be, ~: never.",
+        "Minutes of training between two saved training states, from which a stopped run resumes; 0 saves as often"
+        " as possible, ~ saves none.",
         minimum=0,
         kinds=("free",),
     )
     keep_states: int = option(
         2,
-        "Latest states of training that are kept while a run trains; removed when it has finished.",
+        "Number of latest training states to keep during training; all are removed when the run finishes.",
         minimum=1,
         kinds=("free",),
     )
@@ -374,87 +462,97 @@ class ResumeSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Candidates, limits and where results go; read for every model, RecBole's own too."""
+    """Candidates, limits and output. These options apply to every model, including RecBole's."""
 
     data_seed: int | None = option(
         None,
-        "Seed of the split by users and of the candidates; ~ takes `seed`, or the first of `seeds`, so that all seeds"
-        " meet on one set.",
+        "Seed of the split by users and of the candidate sets; ~ takes `seed`, or the first of `seeds`, so that all"
+        " seeds are evaluated on the same candidates.",
         minimum=0,
         kinds=("seed",),
     )
     catalogue: str = option(
         "interactions",
-        "Items that exist: those of the .inter file, or all of the .item file too (candidates that nobody ever chose).",
+        "Which items exist: interactions takes those of the .inter file; items adds all of the .item file, so that"
+        " items without any interaction can be candidates.",
         choices=("interactions", "items"),
     )
     candidate_category: str = option(
         "category",
-        "Column of the .item file that tells an item's category, for the candidate mode cat<n>.",
+        "Column of the .item file that holds an item's category, for candidates of the same category as the target"
+        " (mode cat<n>).",
         names="text",
     )
     candidate_exclusion: str = option(
         "history",
-        "Sampled candidates avoid the target and the history, or the target alone (paper, RecBole).",
+        "Which items sampled candidates exclude: history excludes the target and the user's history; target"
+        " excludes the target only, as in the paper and RecBole.",
         choices=("history", "target"),
     )
     also_test: tuple[str, ...] = option(
         (),
-        "Further candidate modes (pop20, match20, cat20, impressions, file:<path>) in which the trained model is tested"
-        " too, each with a comparison of its own in the folder also/.",
+        "Additional candidate modes on which to test the trained model (for example pop20, match20, cat20,"
+        " impressions, file:<path>); each gets a separate comparison in the folder also/.",
         names="read",
         kinds=("seed",),
     )
     candidate_dir: str = option(
-        "saved/candidates", "Folder that keeps the candidate sets.", names="written", kinds=("free",)
+        "saved/candidates",
+        "Folder in which candidate sets are saved and from which later runs reuse them.",
+        names="written",
+        kinds=("free",),
     )
     seeds: tuple[int, ...] | None = option(
         None,
-        "Train and test once with each seed (1,2,3): means, spreads and intervals over all; ~ is `seed` alone.",
+        "Seeds to train and test with, for example 1,2,3; results are means with standard deviations and intervals"
+        " over all of them. ~ uses `seed` only.",
         kinds=("seed",),
     )
     n_resamples: int = option(
         2_000,
-        "Bootstrap resamples of users behind every interval, and the least random sign flips behind every p value"
-        " (1,000 for each pair of models where that is more).",
+        "Number of bootstrap resamples of users for confidence intervals, and minimum number of random sign flips"
+        " for p-values (which use at least 1,000 per pair of models).",
         minimum=100,
         kinds=("free",),
     )
     ablations: bool = option(
         False,
-        "Test the trained LLM again with parts of its prompts taken away or changed, and tell what each is worth.",
+        "Test the trained language model again with parts of the prompt removed or changed, and report how much"
+        " each change costs.",
         kinds=("seed",),
     )
     report: bool = option(
         False,
-        "Write report.html, a page with plots, beside the tables (comparison.md, .csv, .tex) that several runs get"
-        " anyway.",
+        "Write report.html, a page with plots, in addition to the tables that comparisons always write"
+        " (comparison.md, .csv, .tex).",
         kinds=("free",),
     )
     exclude_seen: str = option(
         "auto",
-        "Whether full ranking leaves out the items of the user's history: auto is RecBole's rule, no for sequential"
-        " models and yes for all others, which cannot be compared then.",
+        "Whether full ranking excludes the items of the user's history. auto follows RecBole, which excludes them"
+        " for general but not for sequential models; set yes or no to compare both kinds of models.",
         choices=("auto", "yes", "no"),
     )
     max_full_sort_scores: int = option(
         5_000_000,
-        "Most scores (histories x items) that full ranking may cost in one evaluation.",
+        "Maximum number of scores (histories x items) that full ranking with a language model may compute in one"
+        " evaluation; a run that exceeds it is refused before it starts.",
         minimum=1,
         kinds=("free",),
     )
     result_dir: str | None = option(
         None,
-        "Folder of this run's results; ~ makes results/runs/<time>-<model>-<dataset>.",
+        "Folder for the results of this run; ~ creates results/runs/<time>-<model>-<dataset>.",
         names="written",
         kinds=("free",),
     )
     checkpoint: str | None = option(
-        None, "Checkpoint to continue from; when all its epochs are done, it is only evaluated.", names="read"
+        None, "Checkpoint to load; training continues from it, or is skipped if all its epochs are done.", names="read"
     )
     explain: str | None = option(
         None,
-        "User id whose ranking is shown as explain-<id>.html in the result folder: blocks, calls, prompt, scores.",
+        "Token of the user whose ranking is explained in explain-<id>.html in the result folder, with blocks,"
+        " summary calls, prompt and scores.",
         is_id=True,
         names="text",
         kinds=("free",),
@@ -467,6 +565,7 @@ class EvaluationSettings:
     )
     trust_checkpoint: bool = option(
         False,
-        "Un-pickle checkpoints that this run did not write; they can run any code, so only your own.",
+        "Allow unpickling of checkpoints that this run did not write. A pickle can run any code, so set it only for"
+        " files whose origin you trust.",
         kinds=("free", "place"),
     )

@@ -1,4 +1,4 @@
-"""The page of all options in docs/: python -m recbole_llmtrsr.config.options_page > docs/options.md"""
+"""Prints the documentation page of all options: python -m recbole_llmtrsr.config.options_page > docs/options.md"""
 
 from __future__ import annotations
 
@@ -11,27 +11,40 @@ from recbole_llmtrsr.config.settings import Settings, all_options, choice_names,
 _BEFORE = """\
 # Options
 
-RecBole's options keep their names and meaning ([its documentation](https://recbole.io/docs/user_guide/config_settings.html)).
-Two things differ: `eval_args` is merged key by key over the protocol in `properties/quick_start_config/protocol.yaml`
-(leave-one-out, 20 uniform negatives), and an option that is nearly one of them is an error. `train_batch_size` and
-`eval_batch_size` count rows, as in RecBole: histories times candidates. `train_neg_sample_args: {sample_num: 8}` sets
-the negatives of LLMTRSR.
+Set an option on the command line (`--block_size=10`), in a property file (`block_size: 10`, passed with
+`--config_files`), or in Python (`config_dict={"block_size": 10}`). In a comparison, a prefix restricts an option to one
+model: `--SASRec.epochs=20`.
 
-Here are the plugin's own, with the defaults of the code; `properties/model/<name>.yaml` and
-`properties/dataset/<name>.yaml` set others.
+This page lists the options that the package adds to RecBole. The default column shows the default in the code; the
+files `properties/model/<name>.yaml` and `properties/dataset/<name>.yaml` override it for some models and data sets.
+`~` is YAML's empty value. A *target* is an event (interaction) to be predicted, and its *history* the user's events
+before it. "Paper" refers to LLM-TRSR (Zheng et al., WWW 2024).
+
+RecBole's options keep their names and meaning
+([RecBole's documentation](https://recbole.io/docs/user_guide/config_settings.html)), with two differences:
+
+- `eval_args` may be given in part. The missing keys come from `properties/quick_start_config/protocol.yaml`
+  (leave-one-out split, 20 uniformly sampled negatives).
+- A misspelt option is an error, with the nearest existing name.
+
+Three of RecBole's options matter most for a language model. `train_batch_size` and `eval_batch_size` count rows, that
+is, histories times candidates. `train_neg_sample_args: {sample_num: 8}` sets the number of negatives per training
+target.
 """
 _BEHIND = """
 ## Wording
 
-Templates that `prompt_templates` can replace: `instruction`, `instruction_without_summary`, `paraphrase` and
-`paraphrase_without_summary` (for the ablation), `summary_header`, `recent_header`, `candidate_header`, `answer_slot`,
-`none`, and for an LLM summarizer `block` (`{items}`), `update` (`{summary}`, `{items}`), `merge` (`{summaries}`),
-`retry`.
+`prompt_templates` can replace these templates:
+
+- of the ranking prompt: `instruction`, `instruction_without_summary`, `paraphrase` and `paraphrase_without_summary`
+  (for the ablation), `summary_header`, `recent_header`, `candidate_header`, `answer_slot`, `none`;
+- of the prompts for a language model that summarizes, with their placeholders: `block` (`{items}`), `update`
+  (`{summary}`, `{items}`), `merge` (`{summaries}`), `retry`.
 """
 
 
 def options_page() -> str:
-    """Every option with type, default and meaning, by the stage that reads it, as Markdown."""
+    """The Markdown page: every option with type, default and meaning, grouped by the stage that reads it."""
     hints = get_type_hints(Settings)
     parts = [_BEFORE]
     for group, options in groupby(all_options(), key=lambda option: option[0]):
@@ -45,7 +58,8 @@ def options_page() -> str:
 def _row(spec: dataclasses.Field[Any], kind: object) -> str:
     accepts = " \\| ".join(choice_names(spec, kind)) or type_name(kind)
     if spec.metadata["minimum"] is not None:
-        accepts += f" >= {spec.metadata['minimum']}"
+        kind_name, is_optional, _ = accepts.partition(" or ~")
+        accepts = f"{kind_name} >= {spec.metadata['minimum']}{is_optional}"
     return f"| `{spec.name}` | {accepts} | `{_default(spec)}` | {spec.metadata['doc']} |"
 
 

@@ -1,4 +1,4 @@
-"""Errors of RecBole while it sets up a run, turned into one that names the options which were set."""
+"""Turns errors that RecBole raises while it sets up a run into a UserError that names the options of the run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OURS = __name__.partition(".")[0]
 def setting_up(config: Config, part: str) -> Iterator[None]:
     """Turn errors of RecBole in this block, which sets up a part such as 'the model', into `UserError`s.
 
-    An error of our own code passes as it is, since its traceback is needed. So does that of a full disk.
+    Errors of this package are not changed, since their traceback is needed; nor is that of a full disk.
 
     Raises:
-        UserError: with RecBole's words and the options that were set; with ``state: DEBUG`` the error passes as it is.
+        UserError: with RecBole's message and the options that were set, unless ``state: DEBUG``.
     """
     try:
         yield
@@ -37,20 +37,20 @@ def setting_up(config: Config, part: str) -> Iterator[None]:
         words = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # of a bare assert
         raise UserError(
             f"RecBole cannot set up {part} of {config.label} on dataset '{config['dataset']}':"
-            f" {type(error).__name__}: {words}; {_told_options(config)} (state: DEBUG shows the traceback)"
+            f" {type(error).__name__}: {words}; {_options_in_words(config)} (state: DEBUG shows the traceback)"
         ) from error
 
 
 def _is_of_host(error: BaseException) -> bool:
-    """Whether RecBole, or a library that it called, raised the error, rather than our code that it called."""
+    """Whether RecBole, or a library that it called, raised the error, rather than code of this package."""
     packages = [
         str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
     return packages[::-1].index("recbole") < packages[::-1].index(_OURS) if "recbole" in packages else False
 
 
-def _told_options(config: Config) -> str:
+def _options_in_words(config: Config) -> str:
     free = options_of("free")
-    told = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in free}
-    given = ", ".join(f"{name}: {value}" for name, value in sorted(told.items())) or "none, so its defaults do not fit"
-    return f"correct what it names; options that were set: {given}"
+    shown = {name: repr(value)[:_LONGEST] for name, value in config.given.items() if name not in free}
+    given = ", ".join(f"{name}: {value}" for name, value in sorted(shown.items())) or "none, so the defaults do not fit"
+    return f"correct the value that it names; options that were set: {given}"

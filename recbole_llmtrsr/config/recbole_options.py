@@ -1,7 +1,7 @@
-"""What RecBole's own options accept, checked before any work: RecBole itself finds out late, by a traceback, or never.
+"""Checks the values of RecBole's options before any work. RecBole reports wrong values late, by a traceback, or never.
 
-A misspelt interval filters nothing, an unknown optimizer becomes Adam, `rm_dup_inter: False` removes every repeated
-event. Values that only a model knows are checked by building it (`rehearsal`).
+Without these checks a misspelt interval filters nothing, an unknown optimizer becomes Adam, and `rm_dup_inter: False`
+removes every repeated event. Values that depend on the model are checked by building it (`rehearsal`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CLIP_KEYS = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 
 
 def is_interval(value: object) -> bool:
-    """Whether RecBole reads the value, which it makes a text of, as intervals of numbers.
+    """Whether RecBole, which converts the value to a string, can parse it as intervals of numbers.
 
     >>> [is_interval(value) for value in ("[5,inf)", "(0, 1];[3,4)", [5, 9], "[5,inf", "[5;inf)", "[4,3]", 5)]
     [True, True, True, False, False, False, False]
@@ -80,7 +80,7 @@ def _is_mapping(value: object, of: Callable[[object], bool]) -> bool:
 
 
 _FLAG = _Accepted(lambda value: isinstance(value, bool) or value in (0, 1), "True or False")
-_TEXT = _Accepted(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+_TEXT = _Accepted(lambda value: isinstance(value, str) and value != "", "a non-empty string")
 _PATH = _Accepted(lambda value: isinstance(value, os.PathLike) or _TEXT.test(value), "a path")
 _NAMES = _Accepted(_is_names, "a list of columns, such as [title, brand]")
 _COLUMNS = _Accepted(
@@ -94,7 +94,7 @@ _CLIPPING = _Accepted(
 )
 _FILTERS = _Accepted(
     lambda value: _is_mapping(value, lambda one: is_interval(one) or isinstance(one, list | tuple)),
-    f"a mapping of columns to {INTERVAL_WORDS}, such as {{rating: '[3,inf)'}}; of a column of tokens to a list of them",
+    f"a mapping of columns to {INTERVAL_WORDS}, such as {{rating: '[3,inf)'}}; a token column maps to a list of tokens",
 )
 _THRESHOLD = _Accepted(
     lambda value: _is_mapping(value, _is_number) and len(value) == 1,
@@ -152,30 +152,30 @@ _BY_KIND = {
 }
 _ACCEPTED: Mapping[str, _Accepted] = {name: accepted for accepted, names in _BY_KIND.items() for name in names}
 
-# What a transform reads, which no property file of RecBole's sets for a model that has none.
+# Options that a transform needs and that no property file of RecBole sets for a model without a transform.
 _TRANSFORM_NEEDS = {"mask_itemseq": "mask_ratio", "crop_itemseq": "eta", "reorder_itemseq": "beta"}
 
-# Options that RecBole's own runner reads and this one does not: what to do in their place.
+# Options that RecBole's runner reads and this one does not, with the reason or the alternative.
 WITHOUT_EFFECT: Mapping[str, str] = {
-    "save_dataset": "atomic files are read anew by every run",
-    "save_dataloaders": "candidates are saved in candidate_dir, and splits follow from data_seed",
+    "save_dataset": "every run reads the atomic files again",
+    "save_dataloaders": "candidates are saved in candidate_dir, and data_seed determines the splits",
     **dict.fromkeys(
         ("nproc", "world_size", "offset", "ip", "port"), "start several processes with accelerate launch or torchrun"
     ),
-    "metric_decimal_place": "result.json holds every digit",
-    "valid_metric_bigger": "RecBole tells it by the metric",
+    "metric_decimal_place": "result.json holds all digits",
+    "valid_metric_bigger": "RecBole derives it from the metric",
 }
 
 
 def faults_of_recbole_options(
     options: Mapping[str, Any], given: Mapping[str, Any], has_input_type: bool
 ) -> Iterator[str]:
-    """Values of RecBole's options that it would refuse late, replace by a default, or leave without effect.
+    """Values that RecBole would refuse late, replace by a default, or ignore.
 
     Args:
-        options: all of RecBole's, by name, before its Config completes them.
+        options: all options of RecBole, by name, before its Config completes them.
         given: those that the user set.
-        has_input_type: whether the model class itself says what it is trained on; else ``loss_type`` does.
+        has_input_type: whether the model class defines its input type; otherwise ``loss_type`` does.
     """
     for name, accepted in _ACCEPTED.items():
         if name in options and not accepted.test(options[name]):
@@ -189,24 +189,24 @@ def faults_of_recbole_options(
     if options.get("log_wandb") and not _is_installed("wandb"):
         yield "log_wandb: True needs the package wandb: pip install wandb, or leave it out"
     if "local_rank" in given:
-        yield "local_rank is the launcher's: leave it out, and start with accelerate launch or torchrun"
+        yield "the launcher sets local_rank: leave it out, and start with accelerate launch or torchrun"
     if isinstance(options.get("eval_args"), Mapping):
         yield from _faults_of_protocol(options["eval_args"])
     yield from _faults_of_negatives(options.get("train_neg_sample_args"))
 
 
 def faults_of_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    """Options that the user gave a value of another kind than their default in RecBole's files: a word for a number."""
+    """Options whose value has another type than the default in RecBole's files, such as a word for a number."""
     for name, value in given.items():
         default = defaults.get(name)
         if name in _ACCEPTED or name == "reranker_CAN_NUM" or default is None:  # one number, or several in a text
             continue
         if isinstance(default, bool):
             if not _FLAG.test(value):
-                yield f"{name} must be {_FLAG.words}, as its default {default}, got {value!r}"
+                yield f"{name} must be {_FLAG.words}, like its default {default}, got {value!r}"
         elif isinstance(default, Real) and not (_is_number(value) or value is None):
             kind = "a whole number" if isinstance(default, Integral) else "a number"
-            yield f"{name} must be {kind}, as its default {default}, got {value!r}"
+            yield f"{name} must be {kind}, like its default {default}, got {value!r}"
         elif isinstance(default, Integral) and name.endswith("_size") and value is not None and value < 1:
             yield f"{name} must be >= 1, got {value!r}"  # with 0 RecBole trains a model without weights
 

@@ -1,4 +1,4 @@
-"""Options that had other names in the version before; both names are read, the earlier one with a warning."""
+"""Options that had other names in the previous version; both names are read, the earlier one with a warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RENAMED = {
 
 
 def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an earlier run under the names of today.
+    """The options of an earlier run under their current names.
 
     >>> current_options({"epochs": 2, "rank_history": "yes", "SASRec.keep_checkpoints": 3})
     {'epochs': 2, 'exclude_seen': 'no', 'SASRec.keep_states': 3}
@@ -27,10 +27,10 @@ def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a user gave them, under the names of today; earlier names are warned of.
+    """Options as a user gave them, under their current names; earlier names cause a warning.
 
     Raises:
-        UserError: an option is given under both names, or an option that is now its opposite has an unknown value.
+        UserError: an option is given under both names, or one whose meaning is now reversed has an unknown value.
     """
     current = current_options(options)
     for name, value in options.items():
@@ -39,7 +39,7 @@ def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if _is_turned(name) and not (isinstance(value, str | bool) and value in _OPPOSITE):
             raise UserError(
-                f"{name} must be auto, yes or no, got {value!r}; it is now called {new}, whose yes is the no of {name}"
+                f"{name} must be auto, yes or no, got {value!r}; it is now called {new}, which reverses yes and no"
             )
         if new in options:
             raise UserError(f"{name} is the earlier name of {new}, and both are given: keep {new}")
@@ -50,9 +50,9 @@ def accepted_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(name: str, value: Any) -> tuple[str, Any]:
-    prefix, dot, own = name.rpartition(".")
+    prefix, dot, bare = name.rpartition(".")
     turned = _OPPOSITE.get(value, value) if _is_turned(name) and isinstance(value, str | bool) else value
-    return f"{prefix}{dot}{RENAMED.get(own, own)}", turned
+    return f"{prefix}{dot}{RENAMED.get(bare, bare)}", turned
 
 
 def _is_turned(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Settings: every option, typed and validated in one place, before anything heavy is loaded."""
+"""Settings: every option, typed and validated in one place, before models or data are loaded."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ from recbole_llmtrsr.config.options import (
 from recbole_llmtrsr.config.renamed_options import RENAMED
 from recbole_llmtrsr.errors import UserError, did_you_mean
 
-# Fields of a request that the plugin fills in, and what sets them.
+# Fields of a request that the package fills in, and the option that sets each.
 _FILLED_IN = {
-    "model": "it is named in summarizer: openai:<model>@<base url>",
-    "messages": "prompts are worded by prompt_templates",
-    **dict.fromkeys(
-        ("max_tokens", "max_completion_tokens", "max_new_tokens"), "the longest answer is summarizer_max_new_tokens"
-    ),
+    "model": "summarizer: openai:<model>@<base url> names it",
+    "messages": "prompt_templates sets the wording of prompts",
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_new_tokens"), "set summarizer_max_new_tokens instead"),
     **dict.fromkeys(("temperature", "seed"), "answers are greedy, so that one prompt has one answer"),
-    **dict.fromkeys(("n", "stream"), "one whole answer is read"),
+    **dict.fromkeys(("n", "stream"), "the summarizer reads one complete answer"),
 }
 
 
@@ -53,10 +51,10 @@ class Settings:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Settings:
-        """Read and check all options at once; names that are not ours are ignored (see ``unknown_options``).
+        """Read and check all options at once; other names are ignored (see ``unknown_options``).
 
         Raises:
-            UserError: with every fault found, each with its value, what is accepted and the remedy.
+            UserError: with every error found, each with its value, the accepted values and the remedy.
         """
         faults: list[str] = []
         groups = {}
@@ -89,10 +87,10 @@ OPTION_NAMES: tuple[str, ...] = tuple(spec.name for _, spec, _ in all_options())
 
 
 def unknown_options(names: Mapping[str, Any], known: set[str]) -> tuple[list[str], list[str]]:
-    """Find names that neither we nor the host (``known``) read.
+    """Find names that neither this package nor RecBole (``known``) reads.
 
     Returns:
-        faults (a near miss of a real option, with that option) and names that resemble nothing.
+        messages for misspelt options, with the nearest existing name, and the names that resemble no option.
     """
     faults, strangers = [], []
     candidates = [*OPTION_NAMES, *RENAMED, *sorted(known)]
@@ -126,14 +124,14 @@ def _checked(spec: dataclasses.Field[Any], kind: object, value: object, faults: 
 
 
 def _as_type(kind: object, value: object) -> Any:
-    """The value as the type, also from what YAML and flags write in its place (one string for a list, 1 for 1.0)."""
+    """Convert a value to the type, also from other forms in YAML and flags (one string for a list, 1 for 1.0)."""
     arguments = get_args(kind)
     if type(None) in arguments:
         if value is None or value == "None":
             return None
         return _as_type(next(a for a in arguments if a is not type(None)), value)
     if get_origin(kind) is tuple:
-        # A flag's title,brand is a list; a name with a comma in it takes a list in brackets.
+        # A flag such as title,brand is a list; a name that contains a comma needs a list in brackets.
         sequence = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
         if not isinstance(sequence, list | tuple):
             raise TypeError
@@ -144,7 +142,7 @@ def _as_type(kind: object, value: object) -> Any:
         if not isinstance(value, dict):
             raise TypeError
         return {_as_type(str, k): _as_type(arguments[1], v) for k, v in value.items()}
-    if kind is Any:  # of what JSON has
+    if kind is Any:  # any value that JSON can represent
         try:
             return json.loads(json.dumps(value, allow_nan=False))
         except ValueError as error:
@@ -164,13 +162,13 @@ def _as_type(kind: object, value: object) -> Any:
 
 
 def choice_names(spec: dataclasses.Field[Any], kind: object) -> tuple[str, ...]:
-    """The accepted words of an option that has some, ~ included where it may be left empty."""
+    """The accepted values of an option with choices, including ~ if it is optional; empty for other options."""
     choices: tuple[str, ...] = spec.metadata["choices"]
     return (*choices, "~") if choices and type(None) in get_args(kind) else choices
 
 
 def type_name(kind: object) -> str:
-    """The type in words, as messages and the options table print it."""
+    """The type in words, for messages and the table of options."""
     arguments = get_args(kind)
     if type(None) in arguments:
         return f"{type_name(next(a for a in arguments if a is not type(None)))} or ~"
@@ -188,7 +186,7 @@ def _request_faults(summary: SummarySettings) -> Iterator[str]:
             yield f"summarizer_request cannot set {name}: {_FILLED_IN[name]}"
     if summary.summarizer_request and not summary.summarizer.startswith("openai:"):
         yield (
-            f"summarizer_request {summary.summarizer_request} is read by a server alone: leave it out, or set"
+            f"summarizer_request {summary.summarizer_request} applies to a server only: leave it out, or set"
             " summarizer: openai:<model>@<base url>"
         )
 
@@ -209,13 +207,13 @@ def _combined_faults(settings: Settings) -> Iterator[str]:
             f" got {backbone.builtin_hidden_size}"
         )
     if training.loss_on == "full" and training.objective == "listwise":
-        yield "loss_on: full is a next-token loss and has no candidates to compare: set objective: pointwise with it"
+        yield "loss_on: full is a next-token loss, which does not compare candidates: set objective: pointwise with it"
     if training.loss_on == "full" and training.objective == "regression":
-        yield "loss_on: full is a next-token loss and knows yes and no alone: set objective: pointwise with it"
+        yield "loss_on: full is a next-token loss, which cannot predict ratings: set objective: pointwise with it"
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
         yield (
             "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
-            " SUMMARIZER_API_KEY; what was given is not shown, as it may be a key"
+            " SUMMARIZER_API_KEY; the given value is not shown, because it may be a key"
         )
     yield from _request_faults(summary)
     planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
@@ -232,4 +230,4 @@ def _combined_faults(settings: Settings) -> Iterator[str]:
     if settings.items.vector_dropout >= 1:
         yield f"vector_dropout must be below 1, got {settings.items.vector_dropout}"
     if summary.summary == "none" and prompt.n_recent_items == 0:
-        yield "summary: none with n_recent_items: 0 leaves nothing of the user: set one of them"
+        yield "summary: none with n_recent_items: 0 leaves no history in the prompt: change one of them"

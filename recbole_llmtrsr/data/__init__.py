@@ -1,1 +1,1 @@
-"""From raw data to histories, item texts, batches and candidates."""
+"""Data: preparation of atomic files, histories, item texts, candidate sets and data loaders."""

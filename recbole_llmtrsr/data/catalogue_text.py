@@ -1,4 +1,4 @@
-"""Item texts of the columns that the options name, for any model, even one of ids."""
+"""Item texts from the columns that the options name, for all models, including those that use ids only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def item_file(config: Config) -> Path:
 
 
 def read_catalogue(config: Config, labels: bool = False) -> ItemText:
-    """Texts by item token, of the columns ``item_text_fields``; with labels, each value follows its column's name.
+    """Item texts by token, from the columns ``item_text_fields``; with labels, each value follows its column's name.
 
     Raises:
-        UserError: no .item file, or a text column it does not have.
+        UserError: the .item file is missing, or lacks one of the columns.
     """
     return read_item_text(
         item_file(config),
@@ -32,10 +32,10 @@ def read_catalogue(config: Config, labels: bool = False) -> ItemText:
 
 
 def catalogue_texts(config: Config, dataset: Dataset) -> list[str]:
-    """Bare values of the text columns, by RecBole's item id; empty for the padding and items without text.
+    """Item texts without column names, by RecBole's item id; empty for the padding and for items without text.
 
     Raises:
-        UserError: no .item file, a text column it does not have, or texts of nearly no item.
+        UserError: the .item file is missing, lacks one of the columns, or has texts for hardly any item.
     """
     text = read_catalogue(config)
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]

@@ -1,7 +1,7 @@
-"""Checks that the columns named by options exist in the atomic files, are loaded, and hold numbers where they must.
+"""Checks that the columns named by options exist in the atomic files, are loaded, and have the right type.
 
-RecBole leaves out a column of `load_col` that no file has, and raises a KeyError where a model reads one that was not
-loaded.
+RecBole silently skips a column of `load_col` that does not exist, and raises a KeyError if a model reads a column that
+was not loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS = ("float", "float_seq")
 
 
 def faults_of_columns(config: Config) -> Iterator[str]:
-    """Columns that an option names and that are missing, not loaded, or of another type.
+    """Columns that an option names but that are missing, not loaded, or of the wrong type.
 
     The .inter files must have a valid header (`header_fault`).
     """
@@ -41,7 +41,7 @@ def faults_of_columns(config: Config) -> Iterator[str]:
     everywhere = {name for columns in files.values() for name in columns}
     for name in _named(config["seq_len"]):
         if name not in everywhere:
-            yield f"seq_len names the column '{name}', which no file has; there are {', '.join(sorted(everywhere))}"
+            yield f"seq_len names the column '{name}', which no file has; columns are {', '.join(sorted(everywhere))}"
     for name, values in (config["val_interval"] or {}).items():
         kind = loaded.get(name)
         if kind in _NUMBERS and not is_interval(values):
@@ -49,11 +49,11 @@ def faults_of_columns(config: Config) -> Iterator[str]:
         elif kind == "token" and not isinstance(values, list | tuple):
             yield f"val_interval: the column '{name}' holds tokens, so it takes a list of them, got {values!r}"
         elif kind == "token_seq":
-            yield f"val_interval: the column '{name}' holds sequences of tokens, by which RecBole cannot filter"
+            yield f"val_interval: the column '{name}' holds sequences of tokens, which RecBole cannot filter"
 
 
 def _headers(config: Config) -> dict[str, dict[str, str]]:
-    """Types by column, of every atomic file of the data set, by suffix."""
+    """Column types of every atomic file of the data set, by suffix and column."""
     folder, name = Path(config["data_path"]), config["dataset"]
     parts = config["benchmark_filename"]
     paths = {path.name.removeprefix(f"{name}."): path for path in sorted(folder.glob(f"{name}.*")) if path.is_file()}
@@ -65,7 +65,7 @@ def _headers(config: Config) -> dict[str, dict[str, str]]:
             with path.open(encoding=config["encoding"], newline="\n") as file:
                 names = file.readline(65_536).rstrip("\r\n").split(config["field_separator"])
             headers[suffix] = dict(name.split(":") for name in names)
-        except (ValueError, OSError):  # no atomic file, which its reader reports
+        except (ValueError, OSError):  # not an atomic file: RecBole's reader reports it
             continue
     return headers
 
@@ -81,13 +81,13 @@ def _faults_of_load_col(config: Config, files: Mapping[str, Mapping[str, str]]) 
         for file, columns in (config.given.get(option) or {}).items():
             if file not in files:
                 yield (
-                    f"{option} names the file {config['dataset']}.{file}, which is not in {config['data_path']}: there"
-                    f" are {', '.join(files)}"
+                    f"{option} names the file {config['dataset']}.{file}, which is not in {config['data_path']}:"
+                    f" the files there are {', '.join(files)}"
                 )
             elif columns != "*":
                 yield from (
                     f"{option} names the column '{name}', which {config['dataset']}.{file} does not have"
-                    f"{did_you_mean(name, files[file])}; it has {', '.join(files[file])}"
+                    f"{did_you_mean(name, files[file])}; its columns are {', '.join(files[file])}"
                     for name in columns
                     if name not in files[file]
                 )

@@ -15,15 +15,15 @@ from recbole_llmtrsr.errors import UserError
 
 
 class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
-    """RecBole's rows, each with a ``history_id`` that identifies its history and summary.
+    """RecBole's sequential dataset, whose rows have a ``history_id`` that identifies history and summary.
 
     Attributes:
-        histories: item ids before each target, beyond ``MAX_ITEM_LIST_LENGTH`` too.
+        histories: item ids before each target, not limited to ``MAX_ITEM_LIST_LENGTH``.
         item_text: texts by item token.
-        label_span: lowest and highest label of training, where there are labels; set by ``build``.
+        label_span: lowest and highest training label, if there are labels; set by ``build``.
 
     Raises:
-        UserError: no .item file, a text column it does not have, or nothing left after filtering.
+        UserError: the .item file is missing or lacks a text column, or filters leave no events.
     """
 
     histories: Histories
@@ -40,14 +40,14 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         if self.items_without_text:
             self.logger.warning(
                 f"{len(self.items_without_text)} of {len(tokens)} items have no text in the .item file and get a"
-                f" placeholder, among them {', '.join(self.items_without_text[:5])}"
+                f" placeholder, for example {', '.join(self.items_without_text[:5])}"
             )
         for lines, fault in (
             (
                 self.item_text.ragged_lines,
                 "have more columns than its header; the surplus was joined to the last column",
             ),
-            (self.item_text.repeated_lines, "repeat the id of an earlier line, which counts"),
+            (self.item_text.repeated_lines, "repeat the id of an earlier line and are ignored"),
         ):
             if lines:
                 self.logger.warning(f"{len(lines)} lines of the .item file {fault}: lines {list(lines[:10])}")
@@ -55,7 +55,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
     def build(self) -> list[Any]:
         """RecBole's splits; the training split keeps the latest ``max_train_targets_per_user`` rows of each user.
 
-        Where impressions are trained on, their loader applies the limit.
+        With ``train_on: impressions``, the loader of impressions applies the limit.
         """
         datasets = super().build()
         label = self.config["LABEL_FIELD"]
@@ -81,7 +81,7 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
 
     @property
     def item_tokens(self) -> list[str]:
-        """Names of all items in the user's files, by RecBole's internal id; 0 is RecBole's padding."""
+        """Item tokens of the user's files, by RecBole's internal id; 0 is RecBole's padding."""
         return [str(token) for token in self.field2id_token[self.iid_field]]
 
     def set_summaries(self, summaries: Mapping[int, str]) -> None:
@@ -91,11 +91,11 @@ class LLMTRSRDataset(SequentialRows, SequentialDataset):  # type: ignore[misc]
         self._summaries.update(summaries)
 
     def summary(self, history_id: int) -> str:
-        """The preference summary of a history; empty when summaries are off. A missing one is a KeyError."""
+        """The preference summary of a history, empty with ``summary: none``; raises a KeyError if it is missing."""
         if self.config.settings.summary.summary == "none":
             return ""
         if history_id not in self._summaries:
-            raise KeyError(f"history {history_id} has no summary: make_summaries gives them, before prompts are read")
+            raise KeyError(f"history {history_id} has no summary: call make_summaries before building prompts")
         return self._summaries[history_id]
 
     def summary_sample(self, n: int = 20_000) -> list[str]:
@@ -108,7 +108,7 @@ def load_dataset(dataset_class: type[Dataset], config: Config) -> Dataset:
     """Read and filter a data set.
 
     Raises:
-        UserError: what RecBole refuses in the atomic files, and a data set that its filters leave empty.
+        UserError: RecBole cannot read the atomic files, or filters leave no events.
     """
     try:
         dataset = dataset_class(config)
@@ -131,5 +131,5 @@ def _empty(config: Config) -> UserError:
     filters = {name: config[name] for name in names if config[name] not in (None, "[0,inf)")}
     return UserError(
         f"dataset '{config['dataset']}' is empty after filtering"
-        + (f" by {filters}: loosen these filters" if filters else ": its .inter file has no usable line")
+        + (f" by {filters}: loosen these filters" if filters else ": the .inter file has no usable line")
     )

@@ -1,4 +1,4 @@
-"""The order of events, including those at one time."""
+"""The order of events, including events with equal timestamps."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from recbole.data.dataset import Dataset
 from recbole_llmtrsr.data.tokens import Ids
 
 _FEW = 50  # pairs of events, too few to infer an order from
-_NO_ORDER = 0.95  # share of neighbours at one time
-_SORTED = 0.9  # share of pairs; by chance it is one half
+_NO_ORDER = 0.95  # share of consecutive events with equal timestamps
+_SORTED = 0.9  # share of pairs in item order; one half is expected by chance
 
 
 def sort_by_exact_time(dataset: Dataset) -> None:
     """Sort the events while their times are still exact; every later sort is stable.
 
-    Events of a user at one time have no known order. ``tied_events`` keeps the file's order or draws one with
-    ``data_seed``, the same for every model. In a file sorted by item, a model of ids can learn that the next tied event
-    has the next higher id, which no text tells; a warning says so.
+    The order of a user's events with equal timestamps is unknown. ``tied_events`` keeps the file's order or shuffles
+    them with ``data_seed``, equally for every model. If the file is sorted by item, an ID-based model can learn that
+    the next tied event has the next higher id, which item texts do not reveal; this causes a warning.
 
     Args:
-        dataset: before RecBole turns its pandas tables into tensors.
+        dataset: before RecBole converts its pandas tables into tensors.
 
     Deviation:
-        RecBole sorts times as float32, in which all unix seconds of a minute are equal, so that a history may hold
-        events later than its target; and it always leaves ties in file order, which is the default here too.
+        RecBole sorts times as float32, in which all Unix seconds of a minute are equal, so that a history may hold
+        events later than its target. It always keeps ties in file order, which is the default here, too.
     """
     is_drawn = dataset.config.settings.data.tied_events == "random"
     if dataset.config["benchmark_filename"] is not None or dataset.time_field not in dataset.inter_feat:
         if is_drawn:
-            dataset.logger.info("tied_events: random has nothing to draw in files that are split, or have no times")
+            dataset.logger.info("tied_events: random has no effect on pre-split files and on files without timestamps")
         return
     events: pd.DataFrame = dataset.inter_feat
     if is_drawn:
@@ -47,31 +47,30 @@ def sort_by_exact_time(dataset: Dataset) -> None:
     )
     if n_tied == 0:
         return
-    told = f"{n_tied:,} of {len(events):,} events have the time of their user's event before them"
+    ties = f"{n_tied:,} of {len(events):,} events have the timestamp of the user's previous event"
     if is_drawn:
-        dataset.logger.info(f"{told}; their order is drawn with data_seed {dataset.config.data_seed}")
+        dataset.logger.info(f"{ties}; they are shuffled with data_seed {dataset.config.data_seed}")
         if dataset.config.settings.summary.summarizer.startswith("file:"):
             dataset.logger.warning(
-                "the file of summaries must have been written for the same order: with this tied_events and data_seed;"
-                " those of another may tell the target"
+                "the file of summaries must have been written with the same tied_events and data_seed; summaries for"
+                " another order may reveal the target"
             )
     elif len(rises) >= _FEW and (share := max(rises.mean(), 1 - rises.mean())) > _SORTED:
         dataset.logger.warning(
-            f"{told}, and {share:.0%} of those of two items are sorted by item: models of ids can learn this"
-            " order, which texts do not tell; set tied_events: random"
+            f"{ties}, and {share:.0%} of those with two different items are sorted by item: ID-based models can learn"
+            " this order, which item texts do not reveal; set tied_events: random"
         )
     elif n_tied > _NO_ORDER * (len(events) - events[dataset.uid_field].nunique()):
         dataset.logger.warning(
-            f"{told}, so {dataset.time_field} tells nearly no order, and histories are in file order: set TIME_FIELD to"
-            " a column of times, or tied_events: random"
+            f"{ties}, so {dataset.time_field} hardly orders events, and histories are in file order: set TIME_FIELD to"
+            " a column of timestamps, or tied_events: random"
         )
     else:
-        dataset.logger.info(f"{told}; they stay in file order")
+        dataset.logger.info(f"{ties}; they remain in file order")
 
 
 def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Tied events, of events sorted by time: the number at the time of their user's event before; and, where the two
-    items differ, whether their ranks rise.
+    """Count events with the timestamp of the user's previous event; for those of two items, whether the ranks rise.
 
     >>> _tied(np.array([1, 2, 1, 1, 2, 2]), np.array([5, 5, 5, 6, 6, 6]), np.array([3, 1, 7, 2, 9, 9]))
     (2, array([ True]))
@@ -83,7 +82,7 @@ def _tied(users: Ids, times: npt.NDArray[np.float64], ranks: Ids) -> tuple[int, 
 
 
 def _ranks(tokens: npt.NDArray[Any]) -> Ids:
-    """The rank of every name of an item; that of numbers is by their value.
+    """The rank of every item token; tokens that are all numbers are ranked by value.
 
     >>> _ranks(np.array(["[PAD]", "10", "9"])).tolist(), _ranks(np.array(["[PAD]", "B10", "B9"])).tolist()
     ([0, 2, 1], [2, 0, 1])

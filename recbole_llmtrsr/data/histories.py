@@ -1,8 +1,8 @@
 """Histories: the events before each target, shared by all models.
 
-A history, not a user, is the unit: RecBole makes one row per target, and a summary, a prompt prefix and a candidate
-set belong to (user, events before the target). Every row carries a ``history_id``, the same number for the same
-target in every model's view of the data set, so that all models share one split and one candidate set.
+The unit is a history, not a user: RecBole makes one row per target, and a summary, a prompt prefix and a candidate set
+belong to (user, events before the target). Every row has a ``history_id``, which is the same for the same target in
+the datasets of all models, so that all models share one split and one candidate set.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Histories:
 
     Attributes:
         items: item ids of all events, by user and time. [n_events]
-        begin: where a history begins in ``items``, by history id. [n_histories]
-        end: where it ends; the target itself lies at or after it. [n_histories]
-        events: item ids of all events, each once, by which popularity is counted. [n_events]
+        begin: position in ``items`` at which a history begins, by history id. [n_histories]
+        end: position at which it ends; the target lies at or after it. [n_histories]
+        events: item ids of all events, each once, for counting popularity. [n_events]
     """
 
     items: Ids
@@ -58,7 +58,7 @@ class Histories:
 
 
 class _Rows:
-    """What the views of sequential and of other models share.
+    """Common part of the datasets of sequential and of other models.
 
     Attributes:
         histories: of all rows.
@@ -85,10 +85,10 @@ class _Rows:
         return frame
 
     def _filter_nan_user_or_item(self: Any) -> None:
-        """Leave out rows without a user or an item; a warning lists their lines.
+        """Drop rows without a user or an item; a warning lists their lines.
 
         Deviation:
-            RecBole uses row labels as positions: where users and items are missing, it removes other rows.
+            RecBole uses row labels as positions, so that it may drop other rows than those with missing values.
         """
         for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
             for table in (name, "inter_feat"):
@@ -102,24 +102,24 @@ class _Rows:
                     setattr(self, table, feat[~gone])
 
     def _filter_inter_by_user_or_item(self: Any) -> None:
-        """Leave out events of users and items without a row in their file, where one is loaded, and warn of them.
+        """Drop events of users and items that have no row in the loaded .user or .item file, with a warning.
 
         Raises:
-            UserError: they are nearly all events.
+            UserError: hardly any event remains.
 
         Deviation:
-            RecBole does not report them.
+            RecBole drops them silently.
         """
         n = len(self.inter_feat)
         super()._filter_inter_by_user_or_item()  # type: ignore[misc]
         n_lost = n - len(self.inter_feat)
         if n_lost == 0 or self.config["val_interval"]:  # which may filter users and items on purpose
             return
-        told = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
-        remedy = "complete it, take it out of load_col, or set filter_inter_by_user_or_item: False"
+        message = f"{n_lost:,} of {n:,} events are of users or items without a row in the .user or .item file"
+        remedy = "complete the file, remove it from load_col, or set filter_inter_by_user_or_item: False"
         if n - n_lost < LEAST_SHARE * n:
-            raise UserError(f"{told}: {remedy}")
-        self.logger.warning(f"{told} and are left out: {remedy}")
+            raise UserError(f"{message}: {remedy}")
+        self.logger.warning(f"{message} and are left out: {remedy}")
 
     def _change_feat_format(self: Any) -> None:
         sort_by_exact_time(self)
@@ -137,11 +137,13 @@ class _Rows:
         users, tokens = self.inter_feat[self.uid_field].numpy(), self.field2id_token[self.uid_field]
         parts, n_unused = split_by_user(users, tokens, split[US], self.config.data_seed)
         n_users = ", ".join(f"{len(np.unique(users[part])):,}" for part in parts)
-        self.logger.info(f"split by user: {n_users} users train, validate and test; {n_unused:,} do neither")
+        self.logger.info(
+            f"split by user: {n_users} users for training, validation and test; {n_unused:,} users are not used"
+        )
         return [self.copy(self.inter_feat[part]) for part in parts]
 
     def _describe_split(self: Any, datasets: Sequence[Any]) -> None:
-        """Set popularity, counted over the events of training (targets and first events, as in Pop), and held_out."""
+        """Set held_out and popularity, which counts training events (targets and first events, as in Pop)."""
         train, *held_out = [dataset.inter_feat[HISTORY_ID].numpy() for dataset in datasets]
         if self.config["benchmark_filename"] is not None:
             seen = datasets[0].inter_feat[self.iid_field].numpy()
@@ -158,7 +160,7 @@ class _Rows:
 
 
 class SequentialRows(_Rows):
-    """For sequential models: a history id on every augmented row, and the whole history behind it."""
+    """Mixin for sequential models: adds a history id to every augmented row, and the complete histories."""
 
     def data_augmentation(self: Any) -> None:
         """RecBole's rows, each with the id of its history."""
@@ -170,13 +172,15 @@ class SequentialRows(_Rows):
         self.histories = Histories(items, begin, np.arange(len(items)), items)
 
     def _benchmark_presets(self: Any) -> None:
-        self.item_id_list_field = _history_column(self)  # RecBole knows it by this name, whatever items are called
+        self.item_id_list_field = _history_column(self)  # the attribute has this name for any ITEM_ID_FIELD
         super()._benchmark_presets()  # type: ignore[misc]
 
     def build(self: Any) -> list[Any]:
-        """RecBole's splits; also in random order, which RecBole refuses for sequences, with a warning."""
+        """RecBole's splits, and, with a warning, splits in random order, which RecBole refuses for sequences."""
         if self.config["eval_args"]["order"] == "RO" and US not in self.config["eval_args"]["split"]:
-            self.logger.warning("order RO: training rows may lie after test rows in time; the table is no forecast")
+            self.logger.warning(
+                "order RO: training rows may be later than test rows, so the results do not measure forecasting"
+            )
             datasets = list(super(SequentialDataset, self).build())  # type: ignore[misc]
         else:
             datasets = self._split()
@@ -185,7 +189,7 @@ class SequentialRows(_Rows):
 
 
 class GeneralRows(_Rows):
-    """For all other models: the rows and splits of the sequential view, and of training users the first event."""
+    """Mixin for all other models: the rows and splits of the sequential one, and the training users' first events."""
 
     def _change_feat_format(self: Any) -> None:
         super()._change_feat_format()
@@ -199,7 +203,7 @@ class GeneralRows(_Rows):
         self.inter_feat = self.inter_feat[np.flatnonzero(ids != begin)]
 
     def build(self: Any) -> list[Any]:
-        """The sequential view's splits, with first events, which are no targets, added to the training rows."""
+        """The splits of the sequential dataset, with users' first events, which are not targets, added to training."""
         datasets = self._split()
         self._describe_split(datasets)
         if self.config["benchmark_filename"] is None:
@@ -212,24 +216,24 @@ class GeneralRows(_Rows):
 
 
 def latest_rows(users: Ids, history_ids: Ids, n: int) -> Ids:
-    """Positions of each user's n latest rows, in their present order."""
+    """Positions of each user's n latest rows, in the order of the rows."""
     rank = pd.Series(history_ids).groupby(users).rank(ascending=False)
     return np.flatnonzero(rank <= n)
 
 
 def _splits_every_user(config: Config) -> bool:
-    """Whether every user with a target trains, so that each user's first event is one of training.
+    """Whether every user with a target is in training, so that each user's first event is a training event.
 
-    After any other split the first event of a user without a training row may lie after the test, or is the test's own.
+    After other splits, the first event of a user without a training row may be later than test events, or one of them.
     """
     by_ratio = "RS" in config["eval_args"]["split"] and config["eval_args"]["group_by"] == "user"
     return by_ratio or "LS" in config["eval_args"]["split"]
 
 
 def _add_item_file(dataset: Dataset, path: Path) -> None:
-    """Add all items of the .item file, as RecBole does where it loads one; the file is read without quoting."""
+    """Add all items of the .item file, as RecBole does if it loads one; the file is read without quoting."""
     if not path.is_file():
-        raise UserError(f"catalogue: items needs the file {path}: write it, or set catalogue: interactions")
+        raise UserError(f"catalogue: items needs the file {path}: create it, or set catalogue: interactions")
     tokens = item_tokens(path, dataset.iid_field, dataset.config["field_separator"], dataset.config["encoding"])
     known = dataset.item_feat
     missing = tokens if known is None else sorted(set(tokens) - set(known[dataset.iid_field]))
@@ -241,7 +245,7 @@ def _sorted_events(dataset: Dataset) -> tuple[Ids, Ids, Ids]:
     """Sort the events by user and time (stable, as RecBole does); users, items, and each user's first position."""
     if dataset.time_field is None or dataset.time_field not in dataset.inter_feat:
         raise UserError(
-            f"the order of events is unknown: column '{dataset.time_field}' is not loaded from the .inter file; set"
+            f"events cannot be ordered: column '{dataset.time_field}' is not loaded from the .inter file; set"
             " TIME_FIELD to the time column and list it in load_col: {inter: [user_id, item_id, timestamp]}"
         )
     dataset.sort(by=[dataset.uid_field, dataset.time_field], ascending=True)
@@ -251,7 +255,7 @@ def _sorted_events(dataset: Dataset) -> tuple[Ids, Ids, Ids]:
 
 
 def _history_column(dataset: Dataset) -> str:
-    """Name of the column in which pre-split files give the items before the target."""
+    """Name of the column of pre-split files that holds the items before the target."""
     column = dataset.iid_field + dataset.config["LIST_SUFFIX"]
     if column not in dataset.inter_feat:
         raise UserError(
@@ -260,14 +264,14 @@ def _history_column(dataset: Dataset) -> str:
         )
     if column not in dataset.alias["item_id"]:
         raise UserError(
-            f"column '{column}' has numbers of its own for the items: set alias_of_item_id: [{column}], so that a"
-            " history and its target speak of the same items"
+            f"column '{column}' has separate ids for the items: set alias_of_item_id: [{column}], so that histories"
+            " and targets use the same ids"
         )
     return column
 
 
 def _benchmark_histories(dataset: Dataset) -> Histories:
-    """Histories as the pre-split files give them, in their item list column."""
+    """The histories in the item list column of pre-split files."""
     lists = dataset.inter_feat[_history_column(dataset)].numpy()  # [n_rows, longest], padded with 0
     lengths = (lists != 0).sum(axis=1)
     end = np.cumsum(lengths)
@@ -276,9 +280,9 @@ def _benchmark_histories(dataset: Dataset) -> Histories:
 
 @cache
 def with_history_ids(base: type[Dataset]) -> type[Dataset]:
-    """The dataset class that RecBole would use for a model, with history ids on its rows."""
+    """Subclass the dataset class that RecBole uses for a model, so that its rows have history ids."""
     mixin = SequentialRows if issubclass(base, SequentialDataset) else GeneralRows
     name = f"{base.__name__}WithHistoryIds"
     made = type(name, (mixin, base), {"__doc__": base.__doc__, "__module__": __name__})
-    globals()[name] = made  # some of RecBole's models pickle their data set, which takes a class that can be imported
+    globals()[name] = made  # some of RecBole's models pickle their dataset, which needs an importable class
     return made

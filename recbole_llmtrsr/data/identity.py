@@ -1,4 +1,4 @@
-"""Digests that identify a data set for a model trained on it: of its user and item ids, and of the held-out events."""
+"""Digests that identify the data of a trained model: its user ids, item ids and held-out events."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _WORDS = {"users": "users", "items": "items", "held_out": "events held out for v
 
 
 def identity(dataset: Dataset) -> dict[str, str]:
-    """Digests of a built data set's user and item tokens, in the order of their ids, and of what is held out."""
+    """Digests of a built dataset's user and item tokens, in the order of their ids, and of its held-out events."""
     names = {"users": dataset.uid_field, "items": dataset.iid_field}
     tokens = {name: _digest(dataset.field2id_token[field]) for name, field in names.items()}
     return {**tokens, "held_out": dataset.held_out}
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of what differs between two identities.
+    """Names of the parts that differ between two identities.
 
     >>> differences({"users": "a", "items": "b", "held_out": "c"}, {"users": "a", "items": "x", "held_out": "y"})
     ['items', 'events held out for validation and test']
@@ -30,7 +30,7 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def held_out_digest(parts: Sequence[Any]) -> str:
-    """Digest of the events of the built validation and test splits, in any order: the same for all views of a split."""
+    """Digest of the validation and test events, independent of their order, and thus equal for all models."""
     digest = hashlib.sha256()
     for part in parts:
         users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))

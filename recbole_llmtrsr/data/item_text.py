@@ -1,7 +1,7 @@
 """Item texts, read from the .item file without loss and independently of RecBole's id maps.
 
-RecBole reads text columns as token sequences: it cuts them into words, maps the words to numbers and honours quotes
-that the atomic format does not define. A language model needs the text itself.
+RecBole reads text columns as token sequences: it splits them into words, maps the words to ids, and interprets quotes
+that the atomic format does not define. A language model needs the original text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Item:
 
 @dataclass(frozen=True)
 class ItemText:
-    """Texts of a catalogue, by item token; a token without one has a placeholder.
+    """Item texts by token; items without text have a placeholder.
 
     Attributes:
         columns: text columns, in the order in which they are written.
@@ -50,7 +50,7 @@ class ItemText:
 
     @classmethod
     def from_rows(cls, columns: Sequence[str], rows: Mapping[str, Sequence[str]], labels: bool = True) -> ItemText:
-        """Build from values in memory.
+        """Build from column values by item token.
 
         >>> ItemText.from_rows(["title", "year"], {"1": ["Toy  Story", "1995"], "2": ["", ""]})["1"].line
         'title: Toy Story; year: 1995'
@@ -58,46 +58,49 @@ class ItemText:
         return cls(tuple(columns), {token: _item(columns, values, labels) for token, values in rows.items()}, labels)
 
     def __getitem__(self, token: str) -> Item:
-        """The item, or the placeholder when the file has no row for it or only empty columns."""
+        """The item, or the placeholder if the file has no row for it or only empty columns."""
         item = self.items.get(token)
         return item if item is not None and item.fields else Item((), PLACEHOLDER)
 
     def without_text(self, tokens: Sequence[str]) -> list[str]:
-        """The tokens whose item is the placeholder."""
+        """The tokens whose item has no text."""
         return [token for token in tokens if token not in self.items or not self.items[token].fields]
 
 
-# Share of items with a text, and of events whose user and item have a row: below it the files do not belong together,
-# or a run would read placeholders, whatever its options say.
+# Minimum share of items with a text, and of events whose user and item have a row. Below it, the files do not belong
+# together, or prompts would consist of placeholders.
 LEAST_SHARE = 0.05
 
 
 def check_coverage(text: ItemText, tokens: Sequence[str], without: Sequence[str], what: str, option: str) -> None:
-    """Refuse a catalogue in which (nearly) all items lack what a run reads.
+    """Refuse a catalogue in which hardly any item has what a run needs.
 
     Args:
-        text: of the .item file.
-        tokens: of all items.
-        without: tokens that lack it.
-        what: a run reads, such as 'a text'.
-        option: that names the columns.
+        text: texts of the .item file.
+        tokens: tokens of all items.
+        without: tokens of the items that lack it.
+        what: what the run needs, such as 'a text'.
+        option: option that names the columns.
 
     Raises:
-        UserError: with an id of either file where these do not match, else naming the columns that are empty.
+        UserError: the ids of the files do not match (with an id of each), or the columns are empty.
     """
     if not tokens or len(tokens) - len(without) >= LEAST_SHARE * len(tokens):
         return
     known = len(tokens) - len(without)
-    told = f"{known:,} of {len(tokens):,} items have {what}"
+    message = f"{known:,} of {len(tokens):,} items have {what}"
     if sum(token in text.items for token in tokens) > known:
-        raise UserError(f"{told}: the columns of {option} are empty in the .item file; choose others, or fill them")
+        raise UserError(
+            f"{message}: the columns of {option} are empty in the .item file; choose other columns, or fill them"
+        )
     named = set(tokens)
     other = next((token for token in text.items if token not in named), None)
     if other is None:
-        raise UserError(f"{told}: the .item file has rows of {len(text.items):,} items; complete it")
+        raise UserError(f"{message}: the .item file has rows of {len(text.items):,} items; complete it")
     raise UserError(
-        f"{told}, since the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
-        f" '{other}'): write them alike; a column that pandas took for numbers has lost its zeros or gained '.0'"
+        f"{message}, because the ids of the .inter and the .item file do not match (the first are '{tokens[0]}' and"
+        f" '{other}'): write them alike; pandas may have read a column as numbers, which drops leading zeros or adds"
+        " '.0'"
     )
 
 
@@ -112,23 +115,23 @@ def read_item_text(
 ) -> ItemText:
     """Read the named columns of an atomic .item file.
 
-    Quotes, entities and any script are kept; runs of white space and control characters become one space, so that an
-    item is one line. Of several rows with one id the first counts, as in RecBole.
+    Quotes, entities and all scripts are kept; runs of white space and control characters become one space, so that an
+    item is one line. If several rows have the same id, the first is used, as in RecBole.
 
     Args:
         path: the .item file, whose header is ``name:type`` per column.
         id_column: column of the item token.
-        columns: text columns in the order wanted; None takes every column but the id and floats.
-        labels: write each value behind its column's name.
-        separator: between columns.
-        encoding: of the file; a byte order mark is skipped.
+        columns: text columns in the desired order; None takes every column except the id and float columns.
+        labels: write each value after its column's name.
+        separator: separator of columns.
+        encoding: encoding of the file; a byte order mark is skipped.
 
     Raises:
-        UserError: no such file, no id column, or a column that the file does not have.
+        UserError: the file is missing, or lacks the id column or one of the columns.
     """
     if not path.is_file():
         raise UserError(
-            f"no item file {path}: LLMTRSR reads item texts from it; write one with the header"
+            f"no item file {path}: LLMTRSR reads item texts from it; create one with the header"
             f" '{id_column}:token{separator}title:token_seq' and one line per item"
         )
     header, lines = _lines(path, id_column, separator, encoding)
@@ -167,12 +170,12 @@ def item_tokens(path: Path, id_column: str, separator: str = "\t", encoding: str
 
 
 def _lines(path: Path, id_column: str, separator: str, encoding: str) -> tuple[list[list[str]], list[str]]:
-    """Header as [name, type] lists, and the lines behind it."""
+    """The header as [name, type] lists, and the lines after it."""
     try:
         text = path.read_bytes().decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
     except (OSError, UnicodeDecodeError, LookupError) as error:
         raise UserError(
-            f"item file {path} cannot be read ({error}): save it as UTF-8, or set encoding to its own"
+            f"item file {path} cannot be read ({error}): save it as UTF-8, or set encoding to the file's encoding"
         ) from error
     # Lines end with \n alone: text mode and str.splitlines would also cut at characters that occur inside texts.
     first, *lines = text.replace("\r\n", "\n").split("\n")
@@ -188,9 +191,11 @@ def _check_columns(path: Path, columns: Sequence[str], available: Sequence[str])
     for column in columns:
         if column not in available:
             hint = did_you_mean(column, available)
-            faults.append(f"item_text_fields: {path} has no column '{column}', it has {', '.join(available)}{hint}")
+            faults.append(
+                f"item_text_fields: {path} has no column '{column}'; its columns are {', '.join(available)}{hint}"
+            )
     if not columns:
-        faults.append(f"{path} has no text column: LLMTRSR needs at least one beside the id, such as title:token_seq")
+        faults.append(f"{path} has no text column: LLMTRSR needs at least one besides the id, such as title:token_seq")
     if faults:
         raise UserError(faults)
 

@@ -1,4 +1,4 @@
-"""Checks that the atomic files are where the options say, before anything is loaded or downloaded."""
+"""Checks that the atomic files exist and are valid, before anything is loaded or downloaded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from recbole_llmtrsr.runtime.file_digest import file_digest
 
 
 def check_dataset_files(config: Config) -> None:
-    """Refuse a data set that is not there, and caches that would have to be un-pickled.
+    """Refuse missing or invalid atomic files, and cached datasets, which would have to be unpickled.
 
     Raises:
-        UserError: naming the file that is missing and how to get one, or what is wrong with its header.
+        UserError: with the missing file and how to obtain it, or the error in its header.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     if Path(name).name != name:
@@ -42,7 +42,7 @@ def check_dataset_files(config: Config) -> None:
             " 'python -m recbole_llmtrsr.data.prepare', or use ml-100k, which comes with RecBole",
         )
     faults += [
-        f"{option}: saved data sets are pickles and are not read here; leave the option out"
+        f"{option}: saved datasets are pickles, which are not loaded for safety; leave the option out"
         for option in ("dataset_save_path", "dataloaders_save_path")
         if config[option]
     ]
@@ -52,7 +52,7 @@ def check_dataset_files(config: Config) -> None:
 
 
 def interaction_files(config: Config) -> list[Path]:
-    """The .inter files of a data set: one, or the parts of one that was split before."""
+    """The .inter files of a data set: one, or the parts of a pre-split one."""
     folder, name = Path(config["data_path"]), config["dataset"]
     return [
         folder / f"{name}.{part}" for part in [f"{p}.inter" for p in config["benchmark_filename"] or ()] or ["inter"]
@@ -60,7 +60,7 @@ def interaction_files(config: Config) -> list[Path]:
 
 
 def changed_files(config: Config, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of the files of events, and of impressions where a run reads them, whose ``file_digests`` differ."""
+    """Names of the files of events, and of impressions if the run uses them, whose ``file_digests`` differ."""
     names = [path.name for path in interaction_files(config)]
     of_test = config["eval_args"]["mode"]["test"]
     if "impressions" in (of_test, config.settings.training.train_on):

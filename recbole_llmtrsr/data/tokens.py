@@ -1,4 +1,4 @@
-"""Ids of the user's files as object arrays of texts.
+"""Tokens (ids of the user's files) as object arrays of strings.
 
 NumPy's string arrays pad every element to the longest: a single id of 3,000 characters among 100,000 takes 1.1 GiB.
 """
@@ -15,11 +15,11 @@ import pandas as pd
 
 Ids = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.object_]
-_MOST_ROOM = 4  # size of a NumPy string array in a file, as a multiple of its characters
+_MOST_ROOM = 4  # maximum size of a NumPy string array in a file, as a multiple of its characters
 
 
 def as_tokens(texts: Sequence[str] | npt.NDArray[Any]) -> Tokens:
-    """Python strings of texts of any kind. [n]"""
+    """Convert strings of any type to an object array of Python strings. [n]"""
     made: Tokens = np.empty(len(texts), dtype=object)
     made[:] = [str(text) for text in texts]
     return made
@@ -36,7 +36,7 @@ def ranked(tokens: Tokens) -> tuple[Tokens, Ids]:
 
 
 def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
-    """Arrays for a file without pickles: one of NumPy strings where that is small, else UTF-8 bytes and their ends.
+    """Arrays for a file without pickles: one array of NumPy strings if it is small, else UTF-8 bytes with their ends.
 
     >>> {name: array.tolist() for name, array in packed("ids", as_tokens(["a", "é" * 99, "b", "c", "d"])).items()}
     ... # doctest: +ELLIPSIS
@@ -44,7 +44,7 @@ def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
     """
     lengths = [len(token) for token in tokens]
     is_small = max(lengths, default=0) * len(lengths) <= _MOST_ROOM * sum(lengths)
-    if is_small and not any(token.endswith("\0") for token in tokens):  # which NumPy's texts lose
+    if is_small and not any(token.endswith("\0") for token in tokens):  # NumPy's strings drop trailing NULs
         return {name: tokens.astype(np.str_)}
     texts = [token.encode("utf-8", "surrogatepass") for token in tokens]
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
@@ -52,7 +52,7 @@ def packed(name: str, tokens: Tokens) -> dict[str, npt.NDArray[Any]]:
 
 
 def unpacked(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The tokens that ``packed`` wrote; a KeyError if there are none, a ValueError if they are damaged."""
+    """The tokens that ``packed`` wrote; raises a KeyError if there are none, a ValueError if they are damaged."""
     if name in arrays:
         return np.asarray(arrays[name])
     content, ends = arrays[f"{name}_utf8"].tobytes(), arrays[f"{name}_ends"].tolist()

@@ -3,8 +3,8 @@
     eval_args: {split: {US: [10000, 1000, 1000]}}     users of training, validation and test
     eval_args: {split: {US: [0.8, 0.1, 0.1]}}         the same as shares
 
-Source: Zheng et al. (WWW 2024), experiments. Deviation: there each training user has one target, here every event of a
-training user but the first is one (``max_train_targets_per_user: 1`` restores it for LLMTRSR).
+Source: Zheng et al. (WWW 2024), experiments. Deviation: in the paper each training user has one target; here every
+event of a training user except the first is a target (``max_train_targets_per_user: 1`` restores it for LLMTRSR).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
     """Number of users in training, validation and test.
 
     Args:
-        sizes: three shares of at most 1 in sum, at least one with a decimal point, or three whole numbers.
-        n_users: in the data set.
+        sizes: three shares with a sum of at most 1, at least one with a decimal point, or three whole numbers.
+        n_users: number of users in the data set.
 
     Raises:
-        UserError: sizes of another form, or more than there are.
+        UserError: sizes of another form, or more users than the data set has.
 
     >>> n_users_of([0.8, 0.1, 0.1], 55), n_users_of([10, 2, 2], 55)
     ([44, 6, 5], [10, 2, 2])
@@ -41,15 +41,15 @@ def n_users_of(sizes: Sequence[float], n_users: int) -> list[int]:
     if any(isinstance(size, float) for size in sizes):
         if sum(sizes) > 1 + 1e-9:
             raise UserError(
-                f"eval_args split US: {list(sizes)} are taken for shares, as one has a decimal point, but are more than"
-                f" 1 in sum: {_EXAMPLE}"
+                f"eval_args split US: {list(sizes)} are read as shares, because one has a decimal point, but their sum"
+                f" is more than 1: {_EXAMPLE}"
             )
         ends = [round(n_users * share) for share in np.cumsum(sizes)]
         return [ends[0], ends[1] - ends[0], ends[2] - ends[1]]
     if sum(sizes) > n_users:
         raise UserError(
-            f"eval_args split US asks for {int(sum(sizes)):,} users ({list(sizes)}), {n_users:,} have a target after"
-            " filtering: ask for fewer, or for shares such as [0.8, 0.1, 0.1]"
+            f"eval_args split US needs {int(sum(sizes)):,} users ({list(sizes)}), but only {n_users:,} have a target"
+            " after filtering: set lower numbers, or shares such as [0.8, 0.1, 0.1]"
         )
     return [int(n) for n in sizes]
 
@@ -61,10 +61,10 @@ def split_by_user(users: Ids, tokens: Sequence[str], sizes: Sequence[float], see
         users: user id of every row. [n_rows]
         tokens: user token by user id.
         sizes: as for ``n_users_of``.
-        seed: of the draw, which otherwise depends on the tokens alone.
+        seed: seed of the draw, which otherwise depends on the tokens only.
 
     Returns:
-        positions of the rows in their present order, by split, and the number of users in no split.
+        positions of the rows of each split, in the order of the rows, and the number of users in no split.
     """
     present = np.unique(users)
     by_token = present[np.argsort(as_tokens([tokens[user] for user in present]))]

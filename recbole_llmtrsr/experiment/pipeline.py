@@ -177,7 +177,7 @@ def run_pipeline(
             ablations, result["ablations"] = final_test.ablated(data.test)
             write_tables(folder, ranked, ablations)
             write_json(folder / "result.json", result)
-        for loss in trainer.model.prompts.cut_texts() if has_prompts else ():
+        for loss in trainer.model.prompts.cut_prompts() if has_prompts else ():
             logger.warning(loss)
         logger.info(f"cost: {cost_line(result['cost'])}")
         logger.info(f"test result: {json.dumps(result['test_result'])}")

@@ -1,1 +1,1 @@
-"""Language models: loading, the builtin one, LoRA and answer tokens."""
+"""Language models: loading, the built-in model, LoRA, answer tokens, text generation and embeddings."""

@@ -1,4 +1,4 @@
-"""Token ids of the two answers, as the tokenizer encodes them behind the prompt."""
+"""Token ids of the two answers, as the tokenizer encodes them after the prompt."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def answer_token_ids(
         separator: text between slot and answer, often one space.
 
     Raises:
-        UserError: all faults at once: an answer of several tokens, one that merges with the slot, an unknown one, or
-            two equal ones.
+        UserError: with all errors at once: an answer has several tokens, merges with the slot or is unknown, or both
+            answers are equal.
 
-    Deviation: the authors look the words up in the vocabulary, which can find tokens that never occur at the slot.
+    Deviation: the authors look up the words in the vocabulary, which can find tokens that never occur at the slot.
     """
     slot_ids = tokenizer.encode(slot_text, add_special_tokens=False)
     faults, found = [], []
@@ -30,7 +30,7 @@ def answer_token_ids(
         tail = ids[len(slot_ids) :]
         if ids[: len(slot_ids)] != slot_ids:
             faults.append(
-                f"answer {answer!r} fuses with the end of the prompt {slot_text[-20:]!r} in this tokenizer: "
+                f"answer {answer!r} merges with the end of the prompt {slot_text[-20:]!r} in this tokenizer: "
                 f"end the prompt or begin the answer differently (separator: {separator!r})"
             )
         elif len(tail) != 1:
@@ -40,14 +40,13 @@ def answer_token_ids(
                 f"choose answers that are single tokens (answers: {list(answers)})"
             )
         elif tail[0] == tokenizer.unk_token_id:
-            faults.append(
-                f"answer {answer!r} is unknown to this tokenizer: choose answers it knows (answers: {list(answers)})"
-            )
+            faults.append(f"answer {answer!r} is unknown to this tokenizer: choose others (answers: {list(answers)})")
         else:
             found.append(tail[0])
     if not faults and found[0] == found[1]:
         faults.append(
-            f"answers {list(answers)} become the same token {found[0]} with this tokenizer: choose two that differ"
+            f"answers {list(answers)} become the same token {found[0]} with this tokenizer: choose two different"
+            " answers"
         )
     if faults:
         raise UserError(faults)

@@ -24,14 +24,14 @@ class Backbone(nn.Module):
 
     Args:
         lm: a transformers `*ForCausalLM`, possibly wrapped by peft.
-        tokenizer: its tokenizer; one without a pad token gets the end-of-text token as such.
+        tokenizer: its tokenizer; if it has no padding token, the end-of-text token is used.
         name: as the user wrote it, for messages.
 
     Attributes:
         attention: "plain" until `choose_attention` verifies that a faster one gives equal scores on this model.
         native_attention: the implementation that transformers chose for the model.
         is_divided: whether the frozen weights are sharded over the processes, which then gather each layer together.
-        in_step: context in which processes make forward passes without gradients, not necessarily equally many.
+        in_step: context in which processes may make different numbers of forward passes without gradients.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -89,7 +89,7 @@ class Backbone(nn.Module):
 
     @property
     def pad_id(self) -> int:
-        """A padding id that the embedding has a row for; padding is masked everywhere, so any id will do."""
+        """A padding id for which the embedding has a row; any id works, because padding is masked everywhere."""
         pad_id = self.tokenizer.pad_token_id
         return 0 if pad_id is None or pad_id >= getattr(self.config, "vocab_size", math.inf) else int(pad_id)
 
@@ -100,11 +100,11 @@ class Backbone(nn.Module):
 
     @property
     def is_unpacked(self) -> bool:
-        """Whether each candidate is a padded row; in training it repeats the prefix, as a cache passes no gradients."""
+        """Whether each candidate is a padded row, which in training repeats the prefix (a cache has no gradients)."""
         return self.attention in ("plain", "cached_prefix")
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute activations in the backward pass; with a frozen base, too, as embeddings then require gradients."""
+        """Recompute activations in the backward pass. Embeddings require gradients, so that it works with LoRA, too."""
         base = self.transformer
         enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -125,11 +125,11 @@ def load_backbone(
         name_or_folder: a folder written by `save_pretrained`, or a name on the model hub.
         dtype: of the weights.
         trust_remote_code: run the model code that comes with the weights.
-        load_in: quantize linear layers, the output head excepted, to "8bit" or "4bit".
-        device: of quantized weights; others are loaded to the CPU.
+        load_in: quantize linear layers, except the output head, to "8bit" or "4bit".
+        device: device of quantized weights; others are loaded to the CPU.
 
     Raises:
-        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
+        UserError: the folder is missing or incomplete, the hub cannot be reached, or it is not a causal language model.
     """
     quantized = quantized_loading(load_in, dtype, device or torch.device("cpu")) if load_in else None
     lm, tokenizer = ModelSource.find("backbone", name_or_folder, trust_remote_code).load(dtype, quantized)

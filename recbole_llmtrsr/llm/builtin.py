@@ -1,6 +1,6 @@
-"""The builtin backbone: a small causal LM with random weights and a tokenizer trained on the data set's texts.
+"""The built-in backbone: a small causal LM with random weights and a tokenizer trained on the data set's texts.
 
-It needs no download and is a standard transformers model; it has learned nothing before its training.
+It needs no download. It is a standard transformers model without any pretraining.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def build_builtin(
     required_tokens: Sequence[str] = (),
     tokenizer_file: Path | None = None,
 ) -> Backbone:
-    """Build the builtin backbone; the same texts and seed give the same vocabulary and weights.
+    """Build the built-in backbone; the same texts and seed give the same vocabulary and weights.
 
     Args:
         texts: item texts and prompt wording, on which the tokenizer is trained.
         hidden_size: a multiple of `n_heads`.
-        vocab_size: at most, unless the 256 bytes, the padding token and `required_tokens` need more.
-        max_positions: longest prompt in tokens.
+        vocab_size: maximum vocabulary size, unless the 256 bytes, the padding token and `required_tokens` need more.
+        max_positions: maximum length of a prompt in tokens.
         required_tokens: texts that must be one token each, with their leading space (" yes").
         tokenizer_file: tokenizer of an earlier run, instead of training one.
 
     Raises:
         ValueError: a required token is more than one word.
-        UserError: the file is not there or holds no tokenizer.
+        UserError: the tokenizer file is missing or invalid.
     """
     if tokenizer_file is None:
         tokenizer = train_tokenizer(texts, vocab_size, required_tokens)
@@ -72,7 +72,7 @@ def build_builtin(
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int = 3000, required_tokens: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: it decodes any text to itself, so it needs no unknown token."""
+    """Train a byte-level BPE tokenizer, which represents any text without an unknown token."""
     trained = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -85,8 +85,8 @@ def train_tokenizer(
     vocab: dict[str, int] = model["vocab"]
     merges: list[tuple[str, str]] = [(left, right) for left, right in model["merges"]]
     for token in required_tokens:
-        # Merges of lowest priority join the pieces. An added token would be one token, too, but is matched in the raw
-        # text first, also in the middle of a longer word (" yes" in " yesterday").
+        # Merges of lowest priority join the pieces. An added token would be matched in the raw text first, also inside
+        # a longer word (" yes" in " yesterday").
         encoding = _byte_level(models.BPE(vocab=vocab, merges=merges)).encode(token)
         if len({word for word in encoding.word_ids}) != 1:
             raise ValueError(f"required token {token!r} is not one word: give one word, with at most a leading space")
@@ -100,12 +100,12 @@ def train_tokenizer(
 
 
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that a run of the builtin backbone saved.
+    """Load the tokenizer that a run with the built-in backbone saved.
 
     AutoTokenizer would load the tokenizer class of the weights' architecture instead.
 
     Raises:
-        UserError: the file is not there or holds no tokenizer.
+        UserError: the file is missing or invalid.
     """
     try:
         return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), pad_token=PAD_TOKEN)

@@ -1,4 +1,4 @@
-"""LoRA: low-rank updates of chosen linear layers are trained, and the base weights are frozen."""
+"""LoRA: trains low-rank updates of selected linear layers and freezes the base weights."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _ATTENTION_LAYERS: tuple[tuple[str, ...], ...] = (
 def apply_lora(
     backbone: Backbone, rank: int, alpha: int, dropout: float, target_modules: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """Wrap `backbone.lm` with peft; only the low-rank weights still require gradients.
+    """Wrap `backbone.lm` with peft, so that only the low-rank weights require gradients.
 
     Args:
-        alpha: the updates are scaled by alpha / rank.
+        alpha: updates are scaled by alpha / rank.
         dropout: probability of dropping an input of the updates.
         target_modules: names of linear layers, as the last parts of their paths; None selects the attention
-            projections, or every linear layer if those have unknown names; ["all-linear"] selects every one.
+            projections, or all linear layers if their names are unknown; ["all-linear"] selects all.
 
     Returns:
         The names used.
 
     Raises:
-        UserError: a name that no linear layer has.
+        UserError: no linear layer has one of the names.
     """
     from peft import LoraConfig, get_peft_model
 
-    # The output head is no part of the decoder.
+    # The decoder does not include the output head.
     paths = [path for path, module in backbone.decoder.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     known_attention = (row for row in _ATTENTION_LAYERS if all(_matches(name, paths) for name in row))
     names = tuple(target_modules) if target_modules is not None else next(known_attention, (ALL_LINEAR,))
@@ -50,8 +50,8 @@ def apply_lora(
     if unknown or not names:
         known = sorted({path.rsplit(".", 1)[-1] for path in paths})
         raise UserError(
-            f"lora target modules {unknown or list(names)} are no linear layers of backbone {backbone.name!r}: "
-            f"choose from {known}, or leave it empty for a sensible choice"
+            f"lora_target_modules: {unknown or list(names)} are not linear layers of backbone {backbone.name!r}: "
+            f"choose from {known}, or set lora_target_modules: ~ to select the attention projections"
         )
     config = LoraConfig(
         r=rank,

@@ -1,4 +1,4 @@
-"""The backbone that the options name, and its trainable weights."""
+"""Makes the backbone that the options select, and chooses its trainable weights."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def make_backbone(
     seed: int,
     required_tokens: Sequence[str] = (),
 ) -> Backbone:
-    """Load the backbone, or build the builtin one; ``choose_weights`` then selects the weights to train.
+    """Load the backbone, or build the built-in one; ``choose_weights`` then selects the weights to train.
 
     Args:
-        settings: all options of the plugin.
-        texts: gives the texts on which the builtin tokenizer is trained.
-        device: of quantized weights; others are loaded to the CPU.
-        seed: of the builtin backbone's weights.
-        required_tokens: texts that must be one token each of the builtin tokenizer.
+        settings: all options of the package.
+        texts: returns the texts on which the built-in tokenizer is trained.
+        device: device of quantized weights; others are loaded to the CPU.
+        seed: seed of the built-in backbone's weights.
+        required_tokens: texts that must be one token each in the built-in tokenizer.
     """
     options = settings.backbone
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
@@ -60,14 +60,14 @@ def make_backbone(
     )
     getLogger().info(
         f"backbone: builtin, {sum(p.numel() for p in backbone.lm.parameters()):,} weights trained from scratch on"
-        " this data set; it knows no language beyond it (give a transformers name or folder for one that does)"
+        " this data set, without pretraining (set backbone to a transformers name or folder for a pretrained model)"
     )
     return backbone
 
 
 @cache
 def backbone_digest(name: str) -> str | None:
-    """Fingerprint of the weights from which training starts; None for the builtin backbone, which options determine."""
+    """Fingerprint of the initial weights; None for the built-in backbone, which the options determine."""
     if name == BUILTIN:
         return None
     path = Path(name).expanduser()
@@ -75,7 +75,7 @@ def backbone_digest(name: str) -> str | None:
 
 
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
-    """Set ``requires_grad`` as ``tune`` says: of LoRA weights, or of all."""
+    """Make the weights trainable that ``tune`` selects: those of LoRA, or all."""
     options = settings.backbone
     if tunes_lora(options):
         apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
@@ -89,13 +89,14 @@ def tunes_lora(options: BackboneSettings) -> bool:
 
 
 def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
-    """Refuse a backbone that cannot be loaded, before summaries are written; reads the names of its weights alone.
+    """Refuse a backbone that cannot be loaded, before summaries are written; reads only the names of its weights.
 
     Returns:
-        Its config and tokenizer; None for the builtin backbone, which is not built yet.
+        Its config and tokenizer; None for the built-in backbone, which is built later.
 
     Raises:
-        UserError: no such backbone, no tokenizer, weights of another architecture, or a ``load_in`` that cannot work.
+        UserError: the backbone or its tokenizer is missing, its weights have another architecture, or ``load_in`` is
+            not possible.
     """
     options = settings.backbone
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
@@ -115,5 +116,5 @@ def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Autocast as in training: bf16 if the weights are."""
+    """The autocast context of training: bf16 if the weights are bf16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=weights_dtype(precision, device) == torch.bfloat16)

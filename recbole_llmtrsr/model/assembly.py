@@ -57,7 +57,7 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
     with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
-        for loss in prompts.cut_texts():
+        for loss in prompts.cut_items():
             getLogger().warning(loss)
         _check_context(settings, backbone.config)
         choose_weights(backbone, settings)

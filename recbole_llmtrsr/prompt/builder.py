@@ -211,14 +211,17 @@ class PromptBuilder:
         self.trims, self.trimmed = Counter(state["trims"]), set(state["trimmed"])
         self._counted = set(state["counted"])
 
-    def cut_texts(self) -> Iterator[str]:
-        """A message for each kind of text that items or prompts lost, with the option that would keep it."""
-        n_prompts, options = self.trims["prompts"], self._settings
+    def cut_items(self) -> Iterator[str]:
+        """A message if item texts are cut, with the option that would keep them whole."""
         if self.trims["items_cut"]:
             yield (
                 f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut to max_item_tokens:"
-                f" {options.max_item_tokens}; raise it, or name fewer item_text_fields"
+                f" {self._settings.max_item_tokens}; raise it, or name fewer item_text_fields"
             )
+
+    def cut_prompts(self) -> Iterator[str]:
+        """A message for each kind of text that the prompts so far lost, with the option that would keep it."""
+        n_prompts, options = self.trims["prompts"], self._settings
         if self.trims["summaries_cut"]:
             yield (
                 f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary to max_summary_tokens:"

@@ -1,1 +1,1 @@
-"""The machine and the host: processes, files, checkpoints, devices, and RecBole on today's stack."""
+"""Processes, files, checkpoints, devices, and patches that let RecBole run on current versions of its dependencies."""

@@ -1,4 +1,4 @@
-"""Files, and folders of files, that are written whole or not at all, by the main process alone."""
+"""Atomic writing of files and folders by the main process: other programs see the complete new content or the old."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from uuid import uuid4
 
 from recbole_llmtrsr.runtime import processes
 
-_DRAFT = ".llmtrsr-draft"  # how the names of unfinished files end, and of no other program's
-_LONGEST = 50  # characters of a file's name in that of its draft: systems accept names of 255 bytes
+_DRAFT = ".llmtrsr-draft"  # suffix of unfinished files, which no other program uses
+_LONGEST = 50  # characters of a file's name that its draft's name repeats, as systems accept names of 255 bytes
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name, in a folder made if missing, once it is complete; an older one stays until then.
+    """Open a file that replaces ``path`` once the block has ended; missing folders are created.
 
-    In processes other than the main one, what is written is discarded.
+    Processes other than the main one write to a temporary file that is discarded.
 
     Raises:
-        OSError: it cannot be written, naming it; nothing is left behind.
+        OSError: the file cannot be written; the error names it, and no temporary file remains.
     """
     if not processes.is_main():
         with tempfile.TemporaryFile() as nowhere:
@@ -38,13 +38,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """An empty file beside ``path`` for the block to write, which replaces ``path`` once its content is on disk.
+    """Yield an empty file beside ``path`` for the block to write, and move it to ``path`` once it is on disk.
 
-    An older file stays until then, and after a failure. The umask decides who may read the new one, also where a
-    library makes its files private.
+    An older file remains until then, and after a failure. The umask determines the permissions of the new file, also
+    where a library restricts them.
 
     Raises:
-        OSError: it cannot be written, naming it; nothing is left behind.
+        OSError: the file cannot be written; the error names it, and no temporary file remains.
     """
     draft = draft_name(path)
     try:
@@ -53,25 +53,25 @@ def draft_of(path: Path) -> Iterator[Path]:
         yield draft
         os.chmod(draft, mode)
         with draft.open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut after the renaming could leave the name on an empty file
+            os.fsync(file.fileno())  # without it, a power cut after the renaming could leave an empty file
         os.replace(draft, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(draft)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # what prevented the writing may prevent this too, and is the fault to be shown
+        with suppress(OSError):  # the cause of a failed write may prevent this, too, and is the error to report
             draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_write_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write files into, which move to ``folder`` one after the other once all are written.
+    """Yield a temporary folder whose files move to ``folder`` one by one once the block has ended.
 
-    Older files of the same names stay until then, and after a failure.
+    Older files of the same names remain until then, and after a failure.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: the folder cannot be written; no temporary folder remains.
     """
     partial = draft_name(folder)
     partial.mkdir(parents=True)
@@ -88,9 +88,9 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> None:
-    """Remove unfinished files that a killed process left in a folder, those of one name or of all.
+    """Remove unfinished files that a killed process left in a folder: all, or those of one file name.
 
-    Files of other programs and of folders below stay. No other process may be writing these files.
+    Files of other programs and in subfolders are not removed. No other process may be writing these files.
     """
     of_file = "*" if name is None else glob.escape(name[-_LONGEST:])
     for draft in folder.glob(f".{of_file}.*{_DRAFT}"):
@@ -101,5 +101,5 @@ def remove_drafts(folder: Path, name: str | None = None) -> None:
 
 
 def draft_name(path: Path) -> Path:
-    """A free name beside a file, by which `remove_drafts` knows what was left unfinished."""
+    """An unused name beside a file, in the form that `remove_drafts` removes."""
     return path.with_name(f".{path.name[-_LONGEST:]}.{uuid4().hex[:8]}{_DRAFT}")

@@ -1,4 +1,4 @@
-"""Loading checkpoints without running what they contain, unless this process wrote them or the user trusts them."""
+"""Saves checkpoints, and loads them without running code from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import draft_of
 from recbole_llmtrsr.runtime.file_digest import file_digest
 
-_own: set[str] = set()
+_written: set[str] = set()  # digests of the checkpoints that this process wrote
 _trusted = False
 
 
@@ -34,40 +34,38 @@ def trusting_checkpoints(flag: bool) -> Iterator[None]:
 
 
 def trust_checkpoints(flag: bool) -> None:
-    """Set whether this process un-pickles checkpoints written elsewhere, which can run any code in them."""
+    """Set whether this process unpickles checkpoints written elsewhere, which can run arbitrary code."""
     global _trusted
     _trusted = flag
 
 
 def save_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-    """`torch.save` to a path, with a run's options as plain values, so that it can be loaded without trust elsewhere.
+    """Save a checkpoint with the options of the run as plain values, so that other processes can load it without trust.
 
-    The digest of what was written is kept: this process may un-pickle the file.
+    The digest of the file is remembered, so that this process may unpickle it.
     """
     kwargs.pop("pickle_protocol", None)  # loading plain values takes torch's default
     if hasattr(state.get("config"), "checkpoint_parts"):
         state = {**state, **state["config"].checkpoint_parts()}
         if "best_valid_score" in state:  # not after pretraining
-            state["best_valid_score"] = float(state["best_valid_score"])  # NumPy's own type otherwise
+            state["best_valid_score"] = float(state["best_valid_score"])  # RecBole gives a NumPy scalar
     write_checkpoint(state, path, *args, **kwargs)
     with open(path, "rb") as file:
-        _own.add(file_digest(file))
+        _written.add(file_digest(file))
 
 
 def write_checkpoint(state: Any, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-    """`torch.save` to a path as a whole or not at all; what was there before stays until all is written.
-
-    The main process alone writes.
+    """`torch.save` to a path atomically; only the main process writes, and an older file remains after a failure.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     if not processes.is_main():
         return
     try:
         with draft_of(Path(path)) as draft:
             torch.save(state, draft, *args, **kwargs)
-    except (OSError, RuntimeError) as error:  # torch's own writer of archives knows no other errors
+    except (OSError, RuntimeError) as error:  # the errors that torch's archive writer raises
         raise unwritable(path, error) from error
 
 
@@ -77,26 +75,26 @@ def unwritable(path: str | os.PathLike[str], error: Exception) -> UserError:
     with suppress(OSError):
         reason += f"; {shutil.disk_usage(os.path.dirname(path) or '.').free / 2**20:,.0f} MiB are free there"
     return UserError(
-        f"checkpoint {os.fspath(path)!r} cannot be written ({reason}): make room there and go on with"
-        " --resume=<the run's result folder>, or begin anew with checkpoint_dir in another place"
+        f"checkpoint {os.fspath(path)!r} cannot be written ({reason}): make room there and resume the run"
+        " with --resume=<result folder>, or start a new run with another checkpoint_dir"
     )
 
 
 def load_checkpoint(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-    """`torch.load` from a path: whatever it holds if this process wrote it, else tensors and plain values.
+    """`torch.load` from a path; files that this process did not write may hold tensors and plain values only.
 
     Raises:
-        UserError: the file is missing or damaged, or holds more than is accepted from elsewhere.
+        UserError: the file is missing or damaged, or holds objects that may not be loaded without trust.
     """
     try:
-        # Hashed and loaded through one handle, so that a file put in its place meanwhile is not the one loaded.
+        # Hashed and loaded through one handle, so that a file that replaces it in between is not loaded.
         with open(path, "rb") as file:
-            own = file_digest(file) in _own
-            kwargs["weights_only"] = not (own or _trusted)
+            is_ours = file_digest(file) in _written
+            kwargs["weights_only"] = not (is_ours or _trusted)
             try:
                 return torch.load(file, *args, **kwargs)
             except Exception as error:
-                if own:
+                if is_ours:
                     raise
                 raise UserError(_fault(path, error, zipfile.is_zipfile(file))) from error
     except OSError as error:
@@ -109,12 +107,12 @@ def _fault(path: str | os.PathLike[str], error: Exception, is_archive: bool) -> 
     """The message for a checkpoint from elsewhere that cannot be loaded."""
     name = f"checkpoint {os.fspath(path)!r}"
     if not is_archive:
-        return f"{name} is damaged, truncated or no checkpoint at all: give a file that torch.save wrote in full"
+        return f"{name} is damaged, truncated or not a checkpoint: give a complete file written by torch.save"
     if isinstance(error, pickle.UnpicklingError) and not _trusted:
         return (
             f"{name} was not written by this run and holds more than tensors and plain values, so loading it could run "
-            "any code in it; accepted are a checkpoint written by this run, or one of tensors and plain values. "
+            "arbitrary code; accepted are checkpoints written by this run, and those of tensors and plain values. "
             "If you trust its origin, set trust_checkpoint: True"
         )
     reason = (str(error).splitlines() or [""])[0]
-    return f"{name} cannot be loaded ({type(error).__name__}: {reason}): give a file that torch.save wrote in full"
+    return f"{name} cannot be loaded ({type(error).__name__}: {reason}): give a complete file written by torch.save"

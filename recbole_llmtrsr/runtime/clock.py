@@ -1,4 +1,4 @@
-"""Seconds by stage of a run."""
+"""Wall time by stage of a run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 class Clock:
-    """Seconds by stage, what was left to a GPU included."""
+    """Measures seconds by stage, including pending work of a GPU."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Add what runs inside to a stage."""
+        """Time the block as a stage."""
         start = time.perf_counter()
         yield
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Speed and memory of a device, as measured here."""
+"""Measures speed and memory of a device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-_PRODUCT_SIZE = {"cuda": 8192}  # large enough that starting a product costs nothing beside it
+_PRODUCT_SIZE = {"cuda": 8192}  # large enough to make the overhead of a kernel launch negligible
 _PRODUCT_SIZE_ELSEWHERE = 512
 _PRODUCT_SECONDS = 0.1
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU, or the processor and the threads that PyTorch uses of it."""
+    """Name of the GPU, or of the processor with the number of threads that PyTorch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -27,19 +27,19 @@ def device_name(device: torch.device) -> str:
 
 
 def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Operations per second of a square matrix product, the best of those that 0.1 s hold, after a warm-up.
+    """Operations per second of a square matrix product: the best result within 0.1 s, after a warm-up.
 
     Args:
-        device: with room for three such matrices (8192 x 8192 on a GPU): measure before it is filled.
+        device: needs memory for three such matrices (8192 x 8192 on a GPU), so measure before loading a model.
         dtype: number format of the factors.
 
     Returns:
-        None where the device has no room.
+        the peak, or None if the device has too little free memory.
     """
     n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
-    own_dice = torch.Generator(device).manual_seed(0)  # a measurement changes no training
+    generator = torch.Generator(device).manual_seed(0)  # so that the measurement does not change the run's randomness
     try:
-        factor = torch.randn(n, n, device=device, generator=own_dice).to(dtype)
+        factor = torch.randn(n, n, device=device, generator=generator).to(dtype)
         factor @ factor
         synchronize(device)
         begin, best = time.perf_counter(), float("inf")
@@ -48,7 +48,7 @@ def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | Non
             factor @ factor
             synchronize(device)
             best = min(best, time.perf_counter() - start)
-    except torch.OutOfMemoryError:  # no reason to end a run
+    except torch.OutOfMemoryError:  # not a reason to end a run
         return None
     return 2 * n**3 / best
 
@@ -60,12 +60,12 @@ def synchronize(device: torch.device) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> str:
-    """Forget earlier peaks of memory, where the system can.
+    """Reset the peak of memory use, where the system allows it.
 
-    Linux forgets a process's high-water mark for every reader: what runs the process sees that since the last reset.
+    On Linux the reset applies to every program that reads the peak of this process, not only to this one.
 
     Returns:
-        what ``peak_memory_bytes`` counts from now on.
+        what ``peak_memory_bytes`` measures from now on.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -78,7 +78,7 @@ def reset_peak_memory(device: torch.device) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """The largest amount of memory held since the reset; None where the system does not report it."""
+    """The peak of memory use since the last reset; None if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.is_file():

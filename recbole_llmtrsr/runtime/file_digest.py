@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 
 def file_digest(file: BinaryIO) -> str:
-    """SHA-256 of an open file's content (1.4 GB a second, in constant memory); the file is left at its start."""
+    """SHA-256 of an open file's content, in constant memory; afterwards the file is positioned at its start."""
     digest = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(1 << 20):

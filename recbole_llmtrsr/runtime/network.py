@@ -1,4 +1,4 @@
-"""The route of a request: to this machine, or through the proxy that the environment names."""
+"""Route of an HTTP request: direct to this machine, or through a proxy of the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OF_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine and nobody else.
+    """Whether a host name or address refers to this machine only.
 
     >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org", "")]
     [True, True, True, False, False, False]
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """The environment variable, with its value, of the proxy for a url; None without one."""
+    """The environment variable, with its value, that sets the proxy for a URL; None without a proxy."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or proxy_bypass(host):
@@ -36,13 +36,13 @@ def proxy_of(url: str) -> str | None:
 
 
 def variables(error: Exception) -> str:
-    """The environment variables, with their values, that can be the reason why no client of HTTP could be made."""
+    """The environment variables, with their values, that may have caused an error of the HTTP client."""
     names = _OF_CERTIFICATES if isinstance(error, OSError) else _OF_PROXIES
     return ", ".join(_set(names)) or " or ".join(names)
 
 
 def _set(names: tuple[str, ...]) -> list[str]:
-    """'NAME=value' of those that are set, in capital letters or small ones; passwords are not shown."""
+    """'NAME=value' for the variables that are set, in upper or lower case; passwords are hidden."""
     found = [(name, os.environ.get(name)) for upper in names for name in (upper.lower(), upper)]
     return [f"{name}={_shown(value)}" for name, value in found if value]
 

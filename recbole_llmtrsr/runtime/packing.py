@@ -1,4 +1,4 @@
-"""Lists cut into parts: by number, or by what their elements add up to."""
+"""Splits sequences into groups of a fixed number, or of a limited total size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Item = TypeVar("_Item")
 
 
 def groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Lists of `size` items; the last may be shorter.
+    """Yield lists of `size` items; the last may be shorter.
 
     >>> list(groups("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
@@ -23,14 +23,14 @@ def groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 def packed(
     order: Iterable[int], sizes: Sequence[int], most: int, *, begun: int = 0, padded: bool = False
 ) -> Iterator[list[int]]:
-    """Indices in their order, together as long as their sizes come to no more than `most`; a larger one stands alone.
+    """Yield packs of consecutive indices whose sizes add up to at most `most`; a larger one gets a pack to itself.
 
     Args:
         order: the indices.
-        sizes: of every index.
-        most: of a pack.
-        begun: what the first pack has besides.
-        padded: each counts as the latest of its pack, the largest if the order ascends.
+        sizes: size by index.
+        most: maximum total size of a pack.
+        begun: size that the first pack already has.
+        padded: count every index of a pack with the size of its last one, which is the largest if sizes ascend.
 
     >>> list(packed(range(5), [3, 4, 9, 2, 2], 7))
     [[0, 1], [2], [3, 4]]

@@ -1,8 +1,8 @@
 """The processes of a distributed run: their number and ranks, and the collectives between them.
 
 A launcher (`accelerate launch`, `torchrun`) starts all of them with one command. They take the same steps with the same
-random numbers and share out what can be divided; rank 0, the main process, alone writes files and prints. Without a
-launcher there is one process, and every function here returns at once.
+random numbers and divide the work; only rank 0, the main process, writes files and prints. Without a launcher there is
+one process, and every function here returns immediately.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime import fsdp
 
 _T = TypeVar("_T")
-# The launcher's variables, by which libraries know of other processes.
+# The launcher's variables, from which libraries learn about the other processes.
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _PATIENCE = timedelta(days=365)  # rank 0 may train other models for days before the next collective
 
@@ -30,11 +30,11 @@ _alone = False
 
 
 class MainProcessError(Exception):
-    """Ends the other processes when the main one failed, which reports its error itself."""
+    """Ends the other processes after the main process has failed, which reports its error."""
 
 
 def launched() -> int:
-    """Processes that the launcher started; 1 without one."""
+    """Number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
@@ -47,12 +47,12 @@ def join() -> None:
     """Join the process group of the other processes, if any were launched; further calls change nothing.
 
     Raises:
-        UserError: the launcher was asked to divide weights in a way that is not ours, or among one process.
+        UserError: the launcher is configured for an unsupported way of sharding weights, or for a single process.
     """
     global _group, _divides_weights
-    if fsdp.is_asked_for():
+    if fsdp.is_requested():
         if launched() == 1:
-            raise UserError("FSDP divides weights among processes, and there is one: launch more, or launch without it")
+            raise UserError("FSDP needs several processes, but there is only one: launch more, or launch without FSDP")
         fsdp.hide_from_accelerate()
         _divides_weights = True
     if launched() == 1 or _group is not None:
@@ -64,7 +64,7 @@ def join() -> None:
 
 
 def divides_weights() -> bool:
-    """Whether frozen weights are divided among the processes that take the step at hand together."""
+    """Whether frozen weights are sharded over the processes that take the current step together."""
     return _divides_weights and count() > 1
 
 
@@ -84,7 +84,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait until all processes get here."""
+    """Wait until all processes reach this call."""
     if count() > 1:
         _distributed().barrier(group=_group)
 
@@ -140,7 +140,7 @@ def run_on_main(work: Callable[[], _T]) -> _T:
         result, is_done = broadcast((result, is_done))
     if not is_done:
         with suppress(RuntimeError):
-            barrier()  # until the main process is gone: a launcher ends all as soon as one is
+            barrier()  # wait until the main process has ended, as a launcher stops all processes as soon as one ends
         raise MainProcessError
     return result  # type: ignore[return-value]
 
@@ -156,30 +156,30 @@ def keep_silent() -> None:
 
 
 def check_alike(what: Mapping[str, Any]) -> None:
-    """Refuse processes that differ in these JSON values, by name.
+    """Check that these JSON values are equal in all processes.
 
     Raises:
-        UserError: in all of them, naming what differs.
+        UserError: in all processes, with the names of the values that differ.
     """
     of_all = all_gather({name: json.dumps(value, sort_keys=True, default=str) for name, value in what.items()})
     for number, other in enumerate(of_all):
         differing = [name for name, value in other.items() if value != of_all[0][name]]
         if differing:
             raise UserError(
-                f"process {number} has other {' and '.join(differing)} than the main process: give all of them the same"
-                " command, and the same files on every machine"
+                f"process {number} differs from the main process in {' and '.join(differing)}: start all processes with"
+                " the same command, and put the same files on every machine"
             )
 
 
 def _distributed() -> Any:
-    import torch.distributed as dist  # here, because torch takes a second that small commands should not
+    import torch.distributed as dist  # imported here, because it takes a second that small commands should not spend
 
     return dist
 
 
 @contextmanager
 def _by_itself() -> Iterator[None]:
-    """Hide the other processes from this one and the libraries that it calls."""
+    """Hide the other processes from this one and from the libraries that it calls."""
     global _alone
     hidden = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
     _alone = True

@@ -12,7 +12,7 @@ import torch
 
 
 def data_randomness(generator: torch.Generator) -> dict[str, Any]:
-    """The states of the generators that make batches: Python's, NumPy's, and that of a loader."""
+    """The states of the generators that make batches: Python's, NumPy's, and a loader's."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     words = torch.from_numpy(np.asarray(keys).astype(np.int64))
@@ -39,7 +39,7 @@ def model_randomness() -> dict[str, Any]:
 
 
 def restore_model_randomness(state: dict[str, Any]) -> None:
-    """Restore what `model_randomness` returned; those of GPUs only if their number is the same."""
+    """Restore what `model_randomness` returned; the states of GPUs only if their number is the same."""
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available() and len(state["gpus"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["gpus"])
@@ -48,10 +48,10 @@ def restore_model_randomness(state: dict[str, Any]) -> None:
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
     """Restore all generators after the block, except those of loaders."""
-    own = torch.Generator()
-    of_data, of_model = data_randomness(own), model_randomness()
+    unused = torch.Generator()
+    of_data, of_model = data_randomness(unused), model_randomness()
     try:
         yield
     finally:
-        restore_data_randomness(of_data, own)
+        restore_data_randomness(of_data, unused)
         restore_model_randomness(of_model)

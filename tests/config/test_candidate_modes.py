@@ -36,7 +36,9 @@ def test_any_other_mode_is_refused_with_those_there_are(text):
 
 @pytest.mark.parametrize("text", ["uni0", "pop0", "cat0"])
 def test_a_target_needs_something_to_be_ranked_against(text):
-    with pytest.raises(UserError, match=f"mode '{text}' ranks a target against nothing: ask for at least {text[:3]}1"):
+    with pytest.raises(
+        UserError, match=f"mode '{text}' has no negatives to rank the target against: use at least {text[:3]}1"
+    ):
         candidate_mode(text)
 
 
@@ -52,5 +54,6 @@ def test_impressions_need_a_split_by_user(split):
 def test_files_split_beforehand_are_no_split_by_user():
     (fault,) = impression_faults({"US": [0.8, 0.1, 0.1]}, ["impressions"], is_presplit=True)
     assert fault.endswith(
-        "got the files of benchmark_filename: set eval_args: {split: {US: [0.8, 0.1, 0.1]}} and no benchmark_filename"
+        "got the files of benchmark_filename: set eval_args: {split: {US: [0.8, 0.1, 0.1]}}"
+        " and remove benchmark_filename"
     )

@@ -127,16 +127,19 @@ def test_a_dotted_eval_args_is_merged_too(config):
         ({"flags": ["--evalargs={}"]}, "option 'evalargs' does not exist; did you mean 'eval_args'?"),
         (
             {"flags": ["--SasRec.epochs=3"]},
-            "option 'SasRec.epochs' speaks to a model 'SasRec' that does not exist; did you mean 'SASRec'?",
+            "option 'SasRec.epochs' names the model 'SasRec', which does not exist; did you mean 'SASRec'?",
         ),
-        ({"file": "eval_args: {modus: full}"}, "eval_args has no key 'modus', it has split, order, group_by, mode"),
+        (
+            {"file": "eval_args: {modus: full}"},
+            "eval_args has no key 'modus'; its keys are split, order, group_by, mode",
+        ),
         (
             {"file": "eval_args: {modus: full}", "options": {"eval_args": {"mode": "full"}}},
-            "eval_args has no key 'modus', it has split, order, group_by, mode",
+            "eval_args has no key 'modus'; its keys are split, order, group_by, mode",
         ),
         (
             {"flags": ["--LLMTRSR.train_neg_sample_args={'n': 4}"]},
-            "LLMTRSR.train_neg_sample_args has no key 'n', it has distribution, sample_num, alpha, dynamic,"
+            "LLMTRSR.train_neg_sample_args has no key 'n'; its keys are distribution, sample_num, alpha, dynamic,"
             " candidate_num",
         ),
     ],

@@ -37,9 +37,9 @@ REFUSED = [
     ("Pop", {"eval_args": {"group_by": "item"}}, "eval_args group_by must be user or none, got 'item'"),
     ("SASRec", {"transform": "crop_itemseq"}, "transform: crop_itemseq needs eta"),
     ("SASRec", {"transform": "crop"}, "transform must be one of mask_itemseq"),
-    ("SASRec", {"hidden_size": "abc"}, "hidden_size must be a whole number, as its default 64, got 'abc'"),
+    ("SASRec", {"hidden_size": "abc"}, "hidden_size must be a whole number, like its default 64, got 'abc'"),
     ("BPR", {"embedding_size": 0}, "embedding_size must be >= 1, got 0"),
-    ("SpectralCF", {"reg_weight": "abc"}, "reg_weight must be a number, as its default 0.001, got 'abc'"),
+    ("SpectralCF", {"reg_weight": "abc"}, "reg_weight must be a number, like its default 0.001, got 'abc'"),
     ("GRU4Rec", {"learner": "adamm"}, "learner must be one of adam, adamw"),
     ("GRU4Rec", {"rm_dup_inter": False}, "rm_dup_inter must be one of first, last, or ~, got False"),
     ("GRU4Rec", {"train_batch_size": 0}, "train_batch_size must be a whole number >= 1, got 0"),
@@ -55,7 +55,7 @@ REFUSED = [
         {"train_neg_sample_args": {"sample_num": 0, "distribution": "uniform"}},
         "train_neg_sample_args sample_num",
     ),
-    ("GRU4Rec", {"local_rank": 0}, "local_rank is the launcher's"),
+    ("GRU4Rec", {"local_rank": 0}, "the launcher sets local_rank"),
     # Columns that options name
     ("FDSA", {}, "selected_features names the column 'class', which is not loaded: no file has it"),
     ("Pop", {"load_col": {"inter": ["user_id", "item_id", "timestmp"]}}, "did you mean 'timestamp'"),
@@ -127,9 +127,9 @@ def test_options_without_effect_are_told(check, caplog):
     check("GRU4Rec", save_dataset=True, nproc=2, metric_decimal_place=2)
     told = [record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()]
     assert told == [
-        "metric_decimal_place: 2 has no effect here: result.json holds every digit",
+        "metric_decimal_place: 2 has no effect here: result.json holds all digits",
         "nproc: 2 has no effect here: start several processes with accelerate launch or torchrun",
-        "save_dataset: True has no effect here: atomic files are read anew by every run",
+        "save_dataset: True has no effect here: every run reads the atomic files again",
     ]
 
 

@@ -40,7 +40,7 @@ def test_earlier_names_in_a_file_a_dictionary_and_a_flag_set_today_s_options(tmp
 
 @pytest.mark.parametrize("value", ["Yes", "none", 1, None])
 def test_a_value_whose_opposite_is_unknown_is_refused_under_the_name_it_was_given(value):
-    with pytest.raises(UserError, match="rank_history must be auto, yes or no.*whose yes is the no of rank_history"):
+    with pytest.raises(UserError, match="rank_history must be auto, yes or no.*which reverses yes and no"):
         accepted_options({"rank_history": value})
 
 

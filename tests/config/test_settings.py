@@ -148,21 +148,25 @@ def test_all_faults_come_at_once():
 def test_options_that_contradict_each_other_come_with_the_remedy():
     assert "set objective: pointwise" in faults(loss_on="full")[0]
     assert Settings.from_options({"loss_on": "full", "objective": "pointwise"}).training.loss_on == "full"
-    assert "leaves nothing of the user" in faults(summary="none", n_recent_items=0)[0]
+    assert "leaves no history in the prompt" in faults(summary="none", n_recent_items=0)[0]
     assert Settings.from_options({"summary": "none", "n_recent_items": 1}).summary.summary == "none"
 
 
 @pytest.mark.parametrize(
     ("request_fields", "summarizer", "message"),
     [
-        ({"model": "x"}, "openai:m@http://x/v1", "summarizer_request cannot set model: it is named in summarizer:"),
-        ({"messages": []}, "openai:m@http://x/v1", "cannot set messages: prompts are worded by prompt_templates"),
-        ({"max_tokens": 9}, "openai:m@http://x/v1", "cannot set max_tokens: .* is summarizer_max_new_tokens"),
-        ({"max_completion_tokens": 9}, "openai:m@http://x/v1", "is summarizer_max_new_tokens"),
+        (
+            {"model": "x"},
+            "openai:m@http://x/v1",
+            "summarizer_request cannot set model: summarizer: openai:<model>@<base url> names it",
+        ),
+        ({"messages": []}, "openai:m@http://x/v1", "cannot set messages: prompt_templates sets the wording of prompts"),
+        ({"max_tokens": 9}, "openai:m@http://x/v1", "cannot set max_tokens: set summarizer_max_new_tokens instead"),
+        ({"max_completion_tokens": 9}, "openai:m@http://x/v1", "set summarizer_max_new_tokens instead"),
         ({"temperature": 1}, "openai:m@http://x/v1", "cannot set temperature: answers are greedy"),
         ({"seed": 1}, "openai:m@http://x/v1", "cannot set seed: answers are greedy"),
-        ({"stream": True}, "openai:m@http://x/v1", "cannot set stream: one whole answer is read"),
-        ({"top_k": 1}, "extractive", "is read by a server alone: leave it out, or set summarizer: openai:<model>@"),
+        ({"stream": True}, "openai:m@http://x/v1", "cannot set stream: the summarizer reads one complete answer"),
+        ({"top_k": 1}, "extractive", "applies to a server only: leave it out, or set summarizer: openai:<model>@"),
     ],
 )
 def test_fields_of_a_request_that_are_not_free_name_the_option_to_use(request_fields, summarizer, message):

@@ -76,25 +76,25 @@ def with_first(*event: str) -> str:
     return HEADER + lines(event, *EVENTS[1:])
 
 
-NO_TIME = r"toy\.inter: 1 of 20 lines have no number as timestamp \(line 2\), so their place in a history is unknown"
-NO_TYPES = r"toy\.inter: its first line must tell name:type of every column, separated by '\\t'"
+NO_TIME = r"toy\.inter: 1 of 20 lines have no number as timestamp \(line 2\), so their position in a history is unknown"
+NO_TYPES = r"toy\.inter: its first line must give name:type for every column, separated by '\\t'"
 
 
 @pytest.mark.parametrize(
     ("inter", "message"),
     {
         "empty": ("", r"toy\.inter has no header"),
-        "no header": (lines(*EVENTS), f"{NO_TYPES}.* found is 'u0'"),
-        "header alone": (HEADER, "its .inter file has no usable line"),
-        "commas": (GOOD.replace("\t", ","), f"{NO_TYPES}.*found is 'user_id:token,item_id:token,timestamp:float'"),
+        "no header": (lines(*EVENTS), f"{NO_TYPES}.* got 'u0'"),
+        "header alone": (HEADER, "the .inter file has no usable line"),
+        "commas": (GOOD.replace("\t", ","), f"{NO_TYPES}.*got 'user_id:token,item_id:token,timestamp:float'"),
         "blanks": (GOOD.replace("\t", " "), NO_TYPES),
-        "no types": (GOOD.replace(":token", "").replace(":float", ""), f"{NO_TYPES}.*found is 'user_id'"),
-        "a type of others": (GOOD.replace(":float", ":int"), f"{NO_TYPES}.*found is 'timestamp:int'"),
+        "no types": (GOOD.replace(":token", "").replace(":float", ""), f"{NO_TYPES}.*got 'user_id'"),
+        "a type of others": (GOOD.replace(":float", ":int"), f"{NO_TYPES}.*got 'timestamp:int'"),
         "other names": (
             GOOD.replace("item_id", "sku"),
-            r"toy\.inter has no column item_id, it has user_id, sku, timest",
+            r"toy\.inter has no column item_id; its columns are user_id, sku, timest",
         ),
-        "a name twice": (GOOD.replace("timestamp", "user_id"), "names the column user_id twice"),
+        "a name twice": (GOOD.replace("timestamp", "user_id"), "has two columns user_id"),
         "another encoding": ("\ufeff".encode("utf-16") + GOOD.encode("utf-16-le"), "cannot be read .*save it as UTF-8"),
         "time is no number": (with_first("u0", "i0", "soon"), r"line 2: timestamp must be a number, got 'soon'"),
         "time is nan": (with_first("u0", "i0", "nan"), NO_TIME),
@@ -126,4 +126,4 @@ def test_events_without_user_or_item_are_left_out_and_told(caplog: pytest.LogCap
 
 def test_rows_of_items_that_come_again_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
     targets(GOOD, ITEMS + "i1\tAnother title\ni2\tA third\n")
-    assert "2 lines of the .item file repeat the id of an earlier line, which counts: lines [7, 8]" in caplog.text
+    assert "2 lines of the .item file repeat the id of an earlier line and are ignored: lines [7, 8]" in caplog.text

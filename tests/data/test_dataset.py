@@ -184,7 +184,7 @@ def test_an_item_without_a_row_is_named_and_gets_the_placeholder(make_config, at
     dataset = LLMTRSRDataset(make_config())
     assert dataset.items_without_text == ["i7"]
     assert dataset.item(dataset.field2token_id["item_id"]["i7"]).line == PLACEHOLDER
-    assert "1 of 9 items have no text in the .item file and get a placeholder, among them i7" in caplog.text
+    assert "1 of 9 items have no text in the .item file and get a placeholder, for example i7" in caplog.text
 
 
 def test_a_line_with_surplus_columns_is_reported_with_its_number(make_config, atomic_folder, caplog):
@@ -212,7 +212,7 @@ def test_summaries_are_shared_with_the_splits_and_a_missing_one_is_an_error(make
 
 def test_no_item_file_is_an_error_that_says_what_to_write(make_config, atomic_folder):
     (atomic_folder / "tiny" / "tiny.item").unlink()
-    with pytest.raises(UserError, match=r"no item file .*tiny\.item.*write one with the header 'item_id:token"):
+    with pytest.raises(UserError, match=r"no item file .*tiny\.item.*create one with the header 'item_id:token"):
         LLMTRSRDataset(make_config())
 
 
@@ -231,7 +231,7 @@ def test_filters_that_leave_nothing_are_named(make_config, filters):
 
 def test_a_file_without_a_line_is_empty_too(make_config, atomic_folder):
     (atomic_folder / "tiny" / "tiny.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n")
-    with pytest.raises(UserError, match=r"'tiny' is empty after filtering: its \.inter file has no usable line"):
+    with pytest.raises(UserError, match=r"'tiny' is empty after filtering: the \.inter file has no usable line"):
         load_dataset(LLMTRSRDataset, make_config())
 
 

@@ -63,12 +63,14 @@ def told(make_config, caplog):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             sequences(make_config("Pop", **options))
-        return [(record.levelname, record.message) for record in caplog.records if "have the time of" in record.message]
+        return [
+            (record.levelname, record.message) for record in caplog.records if "have the timestamp" in record.message
+        ]
 
     return told
 
 
-TIED = "events have the time of their user's event before them"
+TIED = "events have the timestamp of the user's previous event"
 
 
 @pytest.mark.parametrize("order", [[8, 9, 10], [10, 9, 8]])
@@ -76,11 +78,11 @@ def test_a_file_sorted_by_item_within_one_time_is_warned_of(write_ties, told, or
     """By number: 8, 9, 10; as texts these would fall and rise."""
     write_ties(order)
     warning = (
-        f"60 of 90 {TIED}, and 100% of those of two items are sorted by item: models of ids can learn this order, which"
-        " texts do not tell; set tied_events: random"
+        f"60 of 90 {TIED}, and 100% of those with two different items are sorted by item: ID-based models can learn"
+        " this order, which item texts do not reveal; set tied_events: random"
     )
     assert told() == [("WARNING", warning)]
-    drawn = f"60 of 90 {TIED}; their order is drawn with data_seed 2020"
+    drawn = f"60 of 90 {TIED}; they are shuffled with data_seed 2020"
     assert told(tied_events="random") == [("INFO", drawn)]
 
 
@@ -89,15 +91,15 @@ def test_repeated_events_tell_no_order(write_ties, told):
     assert [message[:12] for _, message in told()] == ["90 of 120 ev"]  # 60 repeat the one before, 30 rise
     write_ties([8, 8, 8])
     warning = (
-        f"60 of 90 {TIED}, so timestamp tells nearly no order, and histories are in file order: set TIME_FIELD to a"
-        " column of times, or tied_events: random"
+        f"60 of 90 {TIED}, so timestamp hardly orders events, and histories are in file order: set TIME_FIELD to a"
+        " column of timestamps, or tied_events: random"
     )
     assert told() == [("WARNING", warning)]
 
 
 def test_ties_in_another_order_are_counted_and_no_ties_are_silent(write_ties, told, atomic_folder):
     write_ties([8, 10, 9], last=8)
-    assert told() == [("INFO", f"30 of 90 {TIED}; they stay in file order")]
+    assert told() == [("INFO", f"30 of 90 {TIED}; they remain in file order")]
     path = atomic_folder / "tiny" / "tiny.inter"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *(f"{line[:-1]}{i}" for i, line in enumerate(lines[1:])), ""]))

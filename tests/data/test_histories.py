@@ -139,5 +139,5 @@ def test_events_without_a_row_in_the_item_file_are_counted_and_nearly_all_are_re
         "4 of 24 events are of users or items without a row in the .user or .item file and are left out" in caplog.text
     )
     path.write_text(text.replace("\ni", "\nI"))
-    with pytest.raises(UserError, match=r"24 of 24 events .*: complete it, take it out of load_col"):
+    with pytest.raises(UserError, match=r"24 of 24 events .*: complete the file, remove it from load_col"):
         load_dataset(get_dataset(config.model_class), config)

@@ -121,8 +121,8 @@ def test_unknown_columns_are_all_named_with_the_nearest(tmp_path):
         read(tmp_path, "", ["titel", "abstract", "brand"])
     path = tmp_path / "x.item"
     assert fault.value.faults == (
-        f"item_text_fields: {path} has no column 'titel', it has title, brand, price; did you mean 'title'?",
-        f"item_text_fields: {path} has no column 'abstract', it has title, brand, price",
+        f"item_text_fields: {path} has no column 'titel'; its columns are title, brand, price; did you mean 'title'?",
+        f"item_text_fields: {path} has no column 'abstract'; its columns are title, brand, price",
     )
 
 
@@ -131,7 +131,7 @@ def test_unknown_columns_are_all_named_with_the_nearest(tmp_path):
     [
         ("id:token\ttitle:token_seq\n", None, "has no column 'item_id'; its columns are id, title"),
         ("", None, "has no column 'item_id'"),
-        ("item_id:token\tprice:float\n", None, "has no text column: LLMTRSR needs at least one beside the id"),
+        ("item_id:token\tprice:float\n", None, "has no text column: LLMTRSR needs at least one besides the id"),
         (HEADER, [], "has no text column"),
     ],
 )
@@ -157,7 +157,7 @@ def test_one_line_makes_every_gap_one_space(text):
 
 
 TITLED, ALIEN = {str(n): [f"Title {n}"] for n in range(100)}, [f"{n}.0" for n in range(96)]
-UNLIKE = r"since the ids .* do not match \(the first are '0\.0' and '0'\): write them alike"
+UNLIKE = r"because the ids .* do not match \(the first are '0\.0' and '0'\): write them alike"
 COVERAGE = {
     "other ids": (TITLED, ALIEN, f"0 of 96 items have a text, {UNLIKE}"),
     "a few ids": (TITLED, [*ALIEN, *"1234"], f"4 of 100 items have a text, {UNLIKE}"),

@@ -25,9 +25,9 @@ def test_shares_and_numbers_of_users():
         ("all", "must be three numbers >= 0"),
         ([0.8, -0.1, 0.1], "must be three numbers >= 0"),
         ([0, 0, 0], "must be three numbers >= 0"),
-        ([0.8, 0.2, 0.2], "more than 1 in sum"),
-        ([8, 0.5, 1], "taken for shares"),
-        ([8, 2, 1], "asks for 11 users .* 10 have a target"),
+        ([0.8, 0.2, 0.2], "their sum is more than 1"),
+        ([8, 0.5, 1], "are read as shares"),
+        ([8, 2, 1], "needs 11 users .* only 10 have a target"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_with_an_example(sizes, message):

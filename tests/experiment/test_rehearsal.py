@@ -31,7 +31,7 @@ def options(tmp_path, atomic_folder, monkeypatch) -> dict[str, Any]:
         ("NeuMF", {"mlp_hidden_size": 64}, "the model of NeuMF .* mlp_hidden_size: 64"),
         ("BPR", {"train_neg_sample_args": None}, "the training of BPR .* train_neg_sample_args: None"),
         ("SASRecCPR", {"n_facet_all": 4}, "the model of SASRecCPR .* AssertionError: self.n_facet;"),
-        ("FM", {}, "FM learns from labels, and there is no column 'label'"),
+        ("FM", {}, "FM learns from labels, but there are neither a column 'label'"),
         ("Pop", {"text_init": "tfidf"}, "text_init: Pop has no item_embedding"),
     ],
 )

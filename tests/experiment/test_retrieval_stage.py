@@ -248,7 +248,7 @@ def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
     torch.save({"state_dict": {}, "config": {"model": "SASRec"}}, "bare.pth")
     assert "does not tell what it was trained on" in refusal(retriever="bare.pth")
     Path("text.pth").write_text("none")
-    assert "is damaged, truncated or no checkpoint at all" in refusal(retriever="text.pth")
+    assert "is damaged, truncated or not a checkpoint" in refusal(retriever="text.pth")
 
 
 def test_other_windows_are_refused():

@@ -44,7 +44,7 @@ def test_all_faults_are_reported_at_once(tokenizer):
 
 def test_equal_answers_are_refused(tokenizer):
     with pytest.raises(
-        UserError, match=r"answers \['yes', 'yes'\] become the same token \d+ .* choose two that differ"
+        UserError, match=r"answers \['yes', 'yes'\] become the same token \d+ .* choose two different answers"
     ):
         answer_token_ids(tokenizer, SLOT, ("yes", "yes"), " ")
 
@@ -52,7 +52,7 @@ def test_equal_answers_are_refused(tokenizer):
 def test_an_answer_that_fuses_with_the_slot_is_refused_and_the_remedy_works():
     tokenizer = train_tokenizer(["ab"], vocab_size=257, required_tokens=("Answeryes", " yes", " no"))
 
-    with pytest.raises(UserError, match=r"answer 'yes' fuses with the end of the prompt 'Answer' .*\(separator: ''\)"):
+    with pytest.raises(UserError, match=r"answer 'yes' merges with the end of the prompt 'Answer' .*\(separator: ''\)"):
         answer_token_ids(tokenizer, "Answer", ("yes", " no"), "")
     answer_token_ids(tokenizer, "Answer:", (" yes", " no"), "")
 
@@ -65,5 +65,5 @@ def test_an_unknown_answer_is_refused():
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[unk]")
 
-    with pytest.raises(UserError, match=r"answer 'yes' is unknown to this tokenizer: choose answers it knows"):
+    with pytest.raises(UserError, match=r"answer 'yes' is unknown to this tokenizer: choose others"):
         answer_token_ids(tokenizer, "slot", ("yes", "no"), " ")

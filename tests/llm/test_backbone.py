@@ -14,7 +14,7 @@ from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import build_builtin, train_tokenizer
 from recbole_llmtrsr.llm.loading.source import hub_fault
 
-REMEDY = "give a folder that holds model and tokenizer, or `backbone: builtin`, which needs no download"
+REMEDY = "use a folder that holds model and tokenizer, or `backbone: builtin`, which needs no download"
 LLAMA = LlamaConfig(
     vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0
 )
@@ -82,7 +82,7 @@ def test_code_that_comes_with_a_model_needs_consent(tmp_path):
     config = {"model_type": "homemade", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
-    with pytest.raises(UserError, match="brings its own code: set `trust_remote_code: True`"):
+    with pytest.raises(UserError, match="comes with Python code: set `trust_remote_code: True`"):
         load_backbone(str(tmp_path), dtype=torch.float32)
 
 

@@ -98,7 +98,8 @@ def test_an_unknown_layer_is_an_error_that_lists_the_known_ones_and_they_work():
         apply_lora(backbone, 2, 4, 0.0, ["q_proj", "dense"])
 
     assert str(error.value) == (
-        "lora target modules ['q_proj'] are no linear layers of backbone 'gpt_neox': choose from "
-        "['dense', 'dense_4h_to_h', 'dense_h_to_4h', 'query_key_value'], or leave it empty for a sensible choice"
+        "lora_target_modules: ['q_proj'] are not linear layers of backbone 'gpt_neox': choose from "
+        "['dense', 'dense_4h_to_h', 'dense_h_to_4h', 'query_key_value'], or set lora_target_modules: ~ to select the "
+        "attention projections"
     )
     assert apply_lora(backbone, 2, 4, 0.0, ["dense"]) == ("dense",)

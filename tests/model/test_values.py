@@ -114,7 +114,7 @@ def test_values_span_the_ratings():
         ({"objective": "regression", "eval_args": {"mode": "uni2"}}, "predicts labels, metrics"),
         ({**RMSE, "eval_args": {"mode": "uni2"}}, "under eval_args mode uni2 rows are targets and negatives"),
         ({**AUC, "eval_args": {"mode": {"valid": "labeled", "test": "uni2"}}}, "set eval_args: {mode: labeled}"),
-        ({**RMSE, "loss_on": "full"}, "knows yes and no alone: set objective: pointwise"),
+        ({**RMSE, "loss_on": "full"}, "cannot predict ratings: set objective: pointwise"),
     ],
 )
 def test_what_has_no_labels_to_learn_is_refused(options, part):
@@ -126,5 +126,5 @@ def test_what_has_no_labels_to_learn_is_refused(options, part):
 def test_ratings_that_are_all_the_same_are_refused():
     file = Path("data/toy/toy.inter")
     file.write_text(file.read_text().replace("\t5\n", "\t2\n"))
-    with pytest.raises(UserError, match="all 300 labels of the training split are 2: .* LABEL_FIELD: rating"):
+    with pytest.raises(UserError, match=r"all 300 labels of the training split are 2: .* LABEL_FIELD \(now rating\)"):
         run(**RMSE)

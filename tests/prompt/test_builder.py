@@ -145,17 +145,17 @@ def test_nothing_is_counted_when_nothing_is_cut():
 
 def test_what_texts_lose_is_told_with_the_option_that_would_keep_it():
     prompts = builder(n_recent_items=2, max_item_tokens=4, max_summary_tokens=9, max_prompt_tokens=60)
-    assert [*prompts.cut_texts()] == [
+    assert [*prompts.cut_items()] == [
         "4 of 4 item texts are cut to max_item_tokens: 4; raise it, or name fewer item_text_fields"
     ]
     for history_id in range(2):
         prompts.prefix(history_id, "likes red kettles", [1, 2, 3])
-    assert [*prompts.cut_texts()][1:] == [
+    assert [*prompts.cut_prompts()] == [
         "2 of 2 prompts cut their summary to max_summary_tokens: 9; raise it, or have shorter ones written"
         " (summarizer_max_new_tokens)",
         "2 recent items are left out of 2 prompts; raise max_prompt_tokens: 60, or lower n_recent_items: 2",
     ]
-    assert [*builder().cut_texts()] == []
+    assert [*builder().cut_items(), *builder().cut_prompts()] == []
 
 
 def test_a_budget_below_what_is_never_cut_is_refused_with_one_that_works():

@@ -93,7 +93,7 @@ def test_nothing_is_unpickled(trained, tmp_path):
 
 def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
-    assert "damaged, truncated or no checkpoint at all" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
+    assert "damaged, truncated or not a checkpoint" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
     assert "does not tell its options and data" in refusal(old)
 

@@ -59,7 +59,7 @@ def test_the_refusal_names_the_file_and_its_remedy_works(seen: Any, tmp_path: Pa
         seen.load(path)
     assert str(refusal.value) == (
         f"checkpoint {str(path)!r} was not written by this run and holds more than tensors and plain values, so "
-        "loading it could run any code in it; accepted are a checkpoint written by this run, or one of tensors and "
+        "loading it could run arbitrary code; accepted are checkpoints written by this run, and those of tensors and "
         "plain values. If you trust its origin, set trust_checkpoint: True"
     )
     checkpoints.trust_checkpoints(True)
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_the_users_to_mend(seen: Any, tmp_path: Path, da
     else:
         path.write_bytes({"empty": b"", "text": b"hello, world", "truncated": path.read_bytes()[:-60]}[damage])
     checkpoints.trust_checkpoints(trusted)
-    with pytest.raises(UserError, match=r"give a file that torch\.save wrote in full") as fault:
+    with pytest.raises(UserError, match=r"give a complete file written by torch\.save") as fault:
         seen.load(path)
     assert repr(str(path)) in str(fault.value)
 

@@ -18,9 +18,9 @@ def not_launched(monkeypatch):
 
 
 def test_nothing_is_divided_unless_asked_for(monkeypatch):
-    assert not fsdp.is_asked_for()
+    assert not fsdp.is_requested()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
-    assert not fsdp.is_asked_for()
+    assert not fsdp.is_requested()
 
 
 @pytest.mark.parametrize("reshard", ["true", "True", None])
@@ -29,9 +29,9 @@ def test_fsdp_of_version_2_is_done_and_accelerate_need_not_see_it(reshard, monke
     monkeypatch.setenv("FSDP_VERSION", "2")
     if reshard is not None:
         monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", reshard)
-    assert fsdp.is_asked_for()
+    assert fsdp.is_requested()
     fsdp.hide_from_accelerate()
-    assert not fsdp.is_asked_for()
+    assert not fsdp.is_requested()
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,5 @@ def test_deepspeed_is_refused(monkeypatch):
 def test_one_process_has_nothing_to_divide_among(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(UserError, match="there is one: launch more, or launch without it"):
+    with pytest.raises(UserError, match="there is only one: launch more, or launch without FSDP"):
         processes.join()

@@ -209,7 +209,7 @@ def test_what_one_process_meets_alone_is_told_once_and_ends_all(options, warm_py
     assert told.count("error: training is out of memory in process 1 of 2") == 1, told[-3000:]
     assert "error: another process of this run ended" in told
     told = ended("data", "--model=LLMTRSR")
-    assert told.count("error: process 1 has other data files than the main process") == 1, told[-3000:]
+    assert told.count("error: process 1 differs from the main process in data files") == 1, told[-3000:]
 
 
 FSDP = """

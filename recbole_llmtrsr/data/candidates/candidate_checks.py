@@ -13,17 +13,17 @@ from recbole_llmtrsr.data.tokens import as_tokens
 
 Array = npt.NDArray[Any]
 
-_WORDS = {"UO": "texts", "iu": "whole numbers", "b": "yes and no"}
+_WORDS = {"UO": "strings", "iu": "whole numbers", "b": "booleans"}
 KINDS = {"users": "UO", "n_events": "iu", "tokens": "UO", "offsets": "iu", "items": "iu", "is_positive": "b"}
 TEXTS = ("users", "tokens")
 _N_NAMED = 5
 
 
 def faults(arrays: Mapping[str, Array]) -> list[str]:
-    """Faults of form; where there are none, faults of content.
+    """Errors of type and length, or, if there are none, errors of content.
 
     Args:
-        arrays: of a ``CandidateFile``, by name.
+        arrays: arrays of a ``CandidateFile``, by name.
     """
     return _of_kinds(arrays) or _of_lengths(**arrays) or _of_rows(**arrays)
 
@@ -44,12 +44,13 @@ def _of_lengths(
     found = []
     if not len(users) == len(n_events) == len(offsets) - 1:
         found.append(
-            f"users, n_events and offsets (one more) must be as many, got {len(users)}, {len(n_events)}, {len(offsets)}"
+            "users and n_events must have the same length, and offsets one more, got"
+            f" {len(users)}, {len(n_events)}, {len(offsets)}"
         )
     elif offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets.astype(np.int64)) < 0).any():
         found.append(f"offsets must rise from 0 to the number of items, {len(items)}")
     if len(is_positive) != len(items):
-        found.append(f"is_positive must be as many as items, {len(items)}, got {len(is_positive)}")
+        found.append(f"is_positive must have the length of items, {len(items)}, got {len(is_positive)}")
     if len(items) and (items.min() < 0 or items.max() >= len(tokens)):
         found.append(f"items must be indices of the {len(tokens)} tokens, got {items.min()} to {items.max()}")
     return found

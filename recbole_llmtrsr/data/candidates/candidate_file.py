@@ -1,8 +1,8 @@
-"""Candidate files: ranked lists by the tokens of the user's files, to save, import and export candidate sets.
+"""Candidate files: lists to rank, with the tokens of the user's files, to save, import and export candidate sets.
 
-A row is one ranked list: a user after some number of events, the items chosen next, and the items to rank them
-against. Two forms hold the same: ``.npz`` with the arrays of ``CandidateFile`` and their digest, and ``.jsonl`` with
-one row per line.
+A row is one list: a user after some number of events, the items chosen next (positives), and the items to rank them
+against (negatives). There are two equivalent formats: ``.npz`` with the arrays of ``CandidateFile`` and their digest,
+and ``.jsonl`` with one row per line.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 @dataclass(frozen=True, eq=False)
 class CandidateFile:
-    """Ranked lists of any length, each with one positive or several; checked when built.
+    """Lists of any length, each with one or several positives; validated on construction.
 
-    Rows are sorted by user and number of events and the items of a row by token, so that equal sets have equal arrays
-    and an item's place in a row carries no information.
+    Rows are sorted by user and number of events, and the items of a row by token, so that equal sets have equal arrays
+    and an item's position in a row carries no information.
 
     Attributes:
         users: token of each row's user. [n_rows]
         n_events: number of the user's events before the target; with the user, it identifies the row. [n_rows]
         tokens: the items that occur, each once, sorted. [n_tokens]
-        offsets: start of each row in ``items``, and the end of the last. [n_rows + 1]
+        offsets: start of each row in ``items``, and the end of the last row. [n_rows + 1]
         items: index into ``tokens``. [offsets[-1]]
         is_positive: whether the user chose the item next. [offsets[-1]]
 
     Raises:
-        UserError: arrays of other kinds or lengths, a row or token twice, an item twice in a row, a row without a
-            positive, or a negative number of events.
+        UserError: arrays of the wrong type or length, duplicate rows or tokens, an item twice in a row, a row without
+            a positive, or a negative number of events.
     """
 
     users: Tokens
@@ -103,7 +103,7 @@ class CandidateFile:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the rows by their tokens, independent of the order they were given in."""
+        """SHA-256 of the rows with their tokens, independent of the order in which they were given."""
         hasher = hashlib.sha256(json.dumps([self.users.tolist(), self.tokens.tolist()]).encode())
         for numbers in (self.n_events, self.offsets, self.items, self.is_positive):
             hasher.update(numbers.astype("<i8").tobytes())
@@ -111,7 +111,7 @@ class CandidateFile:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Number of items of each row, positives among them. [n_rows]"""
+        """Number of items of each row, including positives. [n_rows]"""
         return np.diff(self.offsets)
 
     @property
@@ -132,11 +132,11 @@ class CandidateFile:
             yield user, int(self.n_events[i]), tokens[chosen].tolist(), tokens[~chosen].tolist()
 
     def select(self, rows: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_] | None = None) -> CandidateFile:
-        """A file of some rows.
+        """Select rows.
 
         Args:
-            rows: indices of rows.
-            keep: mask of the items that stay; None keeps all. [offsets[-1]]
+            rows: indices of the rows.
+            keep: mask of the items to keep; None keeps all. [offsets[-1]]
         """
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
@@ -150,13 +150,13 @@ class CandidateFile:
 
 
 def read_candidate_file(path: Path) -> CandidateFile:
-    """Read a candidate file, .npz or .jsonl, and check all of it; nothing in it is ever executed.
+    """Read and validate a candidate file, .npz or .jsonl, without executing any code in it.
 
     Raises:
-        UserError: no such file, another form, a fault in a row, or content that differs from what was written.
+        UserError: the file is missing, has another format or an invalid row, or was changed since it was written.
     """
     if path.suffix not in (".npz", ".jsonl"):
-        raise UserError(f"candidate file {path} has no known form: it must end in .npz or .jsonl")
+        raise UserError(f"candidate file {path} has an unknown format: its name must end in .npz or .jsonl")
     if not path.is_file():
         raise UserError(f"there is no candidate file {path}: give the path of a .npz or .jsonl file")
     try:
@@ -171,7 +171,7 @@ def read_candidate_file(path: Path) -> CandidateFile:
 
 
 def write_candidate_file(path: Path, file: CandidateFile) -> None:
-    """Write atomically, as lines of JSON where the name ends in .jsonl, else as .npz; failure is a UserError."""
+    """Write atomically, as JSON lines if the name ends in .jsonl, else as .npz; raises a UserError on failure."""
     try:
         with atomic_write(path) as out:
             if path.suffix == ".jsonl":
@@ -198,7 +198,7 @@ def _from_arrays(path: Path) -> CandidateFile:
     file = CandidateFile(**arrays)
     if file.digest != digest:
         raise UserError(
-            f"was changed since it was written: its rows have the hash {file.digest[:12]}, it says {digest[:12]}; make"
-            " or copy it again, or give changed rows as .jsonl"
+            f"was changed since it was written: its rows have the hash {file.digest[:12]}, but it states {digest[:12]};"
+            " make or copy it again, or save changed rows as .jsonl"
         )
     return file

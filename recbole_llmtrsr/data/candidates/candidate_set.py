@@ -1,4 +1,4 @@
-"""CandidateSet: a candidate file with the ids of a data set."""
+"""CandidateSet: a candidate file with the ids of a dataset."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class CandidateSet:
     """The candidates of every ranked history of one split.
 
     Attributes:
-        file: the set by its tokens.
-        history_ids: of each row of the file. [n_rows]
-        item_ids: of each token of the file. [n_tokens]
+        file: the set with the tokens of the user's files.
+        history_ids: history id of each row of the file. [n_rows]
+        item_ids: item id of each token of the file. [n_tokens]
         mode: evaluation mode.
-        path: of the saved file.
-        counts: further numbers of the report.
+        path: path of the saved file.
+        counts: additional counts for the report.
     """
 
     file: CandidateFile
@@ -40,7 +40,7 @@ class CandidateSet:
         return {history_id: row for row, history_id in enumerate(self.history_ids.tolist())}
 
     def __getitem__(self, history_id: int) -> tuple[Ids, npt.NDArray[np.bool_]]:
-        """Item ids of a history's candidates, in an order without meaning, and the mask of the positives."""
+        """Item ids of a history's candidates, in an arbitrary order, and the mask of the positives."""
         if history_id not in self._rows:
             raise KeyError(f"history {history_id} has no candidate set: it belongs to another split, or was left out")
         row = self._rows[history_id]
@@ -49,11 +49,11 @@ class CandidateSet:
 
     @property
     def digest(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return self.file.digest
 
     def report(self) -> dict[str, Any]:
-        """For result.json: hash, numbers of candidates and positives, and counts."""
+        """The entry of result.json: hash, numbers of candidates and positives, and counts."""
         return {
             "hash": self.digest,
             "mode": self.mode,
@@ -66,7 +66,7 @@ class CandidateSet:
 
 
 def _spread(numbers: Ids) -> int | list[float]:
-    """The number, where all are equal, else their minimum, mean and maximum."""
+    """The number if all are equal, else minimum, mean and maximum."""
     if len(np.unique(numbers)) < 2:
         return int(numbers[0]) if len(numbers) else 0
     return [int(numbers.min()), round(float(numbers.mean()), 3), int(numbers.max())]

@@ -1,7 +1,7 @@
-"""Negatives drawn for each history: uniformly, by popularity, as popular as the target, or from its category.
+"""Samples negatives for each history: uniformly, by popularity, as popular as the target, or from its category.
 
-A draw depends on the catalogue (and its popularity, where the mode uses it), the history, the target and the seed: not
-on other users, on the order of lines or rows, or on earlier draws.
+A draw depends on the catalogue (and its popularity, if the mode uses it), the history, the target and the seed, but not
+on other users, the order of lines or rows, or earlier draws.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from recbole_llmtrsr.errors import UserError
 
 
 def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool, categories: Ids | None) -> Ids:
-    """Draw n different negatives for every row, never the target.
+    """Draw n different negatives for every row, excluding the target.
 
     Args:
-        rows: of the split.
-        mode: a drawn one.
-        seed: any text.
-        exclude_history: exclude the items of the history too.
-        categories: for kind 'category', the number of each item's category, by item id; -1 where it has none.
+        rows: rows of the split.
+        mode: a mode whose candidates are drawn.
+        seed: any string.
+        exclude_history: exclude the items of the history, too.
+        categories: for kind 'category', the number of each item's category, by item id; -1 for items without one.
 
     Returns:
         item ids. [n_rows, n]
 
     Raises:
-        UserError: a row has fewer than n items to draw from.
+        UserError: fewer than n items remain to draw from for some row.
     """
     n, n_items = mode.n, len(rows.item_tokens)
     # Drawn by rank among the sorted tokens: RecBole's ids follow the order of lines in the .inter file.
     by_rank = np.r_[0, 1 + np.argsort(rows.item_tokens[1:])]
     rank = np.argsort(by_rank)
-    everything = np.arange(1, n_items)  # but the padding
-    weights = np.bincount(rows.histories.events, minlength=n_items)[by_rank]  # as RecBole: over all events
+    everything = np.arange(1, n_items)  # all items except the padding
+    weights = np.bincount(rows.histories.events, minlength=n_items)[by_rank]  # counted over all events, as in RecBole
     peers = {} if categories is None else pd.Series(by_rank).groupby(categories[by_rank]).indices
     by_popularity = _ByPopularity(rows.popularity[by_rank])
     drawn = np.empty((len(rows), n), dtype=np.int64)
@@ -66,8 +66,8 @@ def draw(rows: SplitRows, mode: CandidateMode, seed: str, exclude_history: bool,
     if (left < n).any():
         scarcest = int(left.argmin())
         raise UserError(
-            f"user '{rows.users[scarcest]}' leaves {left[scarcest]} items to draw from, {n} candidates were asked"
-            f" for: ask for fewer (eval_args: {{mode: {mode.text.rstrip('0123456789')}{left[scarcest]}}})"
+            f"only {left[scarcest]} items remain to draw negatives from for user '{rows.users[scarcest]}', but {n} are"
+            f" needed: draw fewer (eval_args: {{mode: {mode.text.rstrip('0123456789')}{left[scarcest]}}})"
             + (" or allow items of the history (candidate_exclusion: target)" if exclude_history else "")
         )
     return drawn
@@ -86,10 +86,10 @@ class _ByPopularity:
         return begin, end
 
     def matched(self, rng: np.random.Generator, count: int, excluded: Ids, n: int) -> Ids:
-        """Draw n ranks of exactly `count` events; where there are fewer, the k next above and the n - k next below.
+        """Draw n ranks of exactly `count` events; if there are fewer, take the k next above and the n - k next below.
 
-        k is drawn from 0 to n, so that each place of the target among them by popularity is equally likely; the nearest
-        would always leave it in the middle. Where one side ends, the other gives more.
+        k is drawn from 0 to n, so that each position of the target among them by popularity is equally likely; with
+        the nearest items it would always be in the middle. If one side has too few, the other fills up.
 
         Returns:
             ranks; fewer than n if fewer are allowed.
@@ -98,7 +98,7 @@ class _ByPopularity:
         equals = _of_equals(rng, self._ranks[begin:end], excluded, n)
         if len(equals) == n:
             return equals
-        n_around = n + len(excluded)  # leaves n allowed ones on either side
+        n_around = n + len(excluded)  # enough for n allowed ones on either side
         above = self._allowed(slice(end, end + n_around), excluded)
         below = self._allowed(slice(max(0, begin - n_around), begin), excluded)[::-1]
         n_above = int(rng.integers(0, n + 1))
@@ -112,7 +112,7 @@ class _ByPopularity:
         return ranks[~np.isin(ranks, excluded)]
 
     def _next(self, rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
-        """The first n ranks; those as popular as the last are drawn among all with its count."""
+        """The first n ranks, where those with the count of the last one are drawn from all ranks with that count."""
         if n == 0:
             return ranks[:0]
         last = self._of_rank[ranks[n - 1]]
@@ -121,10 +121,10 @@ class _ByPopularity:
 
 
 def _of_equals(rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> Ids:
-    """Draw n different ranks that are not excluded, uniformly; all where there are fewer."""
+    """Draw n different ranks that are not excluded, uniformly; all if there are fewer."""
     if len(ranks) <= 50 * (n + len(excluded)):
         return _by_clocks(rng, ranks[~np.isin(ranks, excluded)], n)
-    # Rejection has the same distribution, and does not touch all of the many ranks.
+    # Rejection sampling has the same distribution, without going through all of the many ranks.
     chosen: dict[int, None] = {}
     banned = set(excluded.tolist())
     while len(chosen) < n:
@@ -134,7 +134,7 @@ def _of_equals(rng: np.random.Generator, ranks: Ids, excluded: Ids, n: int) -> I
 
 
 def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -> Ids:
-    """Draw n different ranks by weight, without replacement; all where there are fewer."""
+    """Draw n different ranks by weight, without replacement; all if there are fewer."""
     allowed = weights.copy()
     allowed[[0, *excluded]] = 0
     ranks = np.flatnonzero(allowed)
@@ -144,7 +144,7 @@ def _by_weights(rng: np.random.Generator, weights: Ids, excluded: Ids, n: int) -
 def _by_clocks(
     rng: np.random.Generator, candidates: Ids, n: int, rates: float | npt.NDArray[np.number[Any]] = 1.0
 ) -> Ids:
-    """Draw n candidates without replacement: those with the smallest of exponential clocks with these rates."""
+    """Draw n candidates without replacement: those with the smallest exponential variates with these rates."""
     clocks = rng.exponential(size=len(candidates)) / rates
     first = np.argpartition(clocks, n - 1)[:n] if n < len(candidates) else np.arange(len(candidates))
     return candidates[first[np.argsort(clocks[first])]]

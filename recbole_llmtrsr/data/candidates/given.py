@@ -1,4 +1,4 @@
-"""Candidates from a file: a data set's impressions, or a set that the user made."""
+"""Candidates from a file: the impressions of a data set, or a candidate set made by the user."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _N_NAMED = 5
 
 
 def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[CandidateFile, SplitRows, Mapping[str, int]]:
-    """The rows of a candidate file that belong to a split.
+    """Select the rows of a candidate file that belong to a split.
 
-    Of impressions, the targets that are an impression's first click are ranked, and with ``catalogue: items`` negatives
-    without a row in the .item file are left out. A user's file must have a row for every target. A row without a
-    negative, which every model ranks right, is left out of both. What is left out is counted: of impressions those of
-    the split's users, also where the history is empty or filters removed events.
+    For impressions, the ranked targets are the first click of each impression, and with ``catalogue: items`` negatives
+    without a row in the .item file are dropped. A user's file must have a row for every target. Rows without negatives,
+    which every model ranks correctly, are dropped from both. Dropped rows are counted; for impressions the count
+    includes those of the split's users with an empty history or with events that filters removed.
 
     Args:
         config: our Config.
-        rows: of the split.
+        rows: rows of the split.
         mode: 'impressions' or 'file'.
 
     Returns:
         candidates of the ranked rows, these rows, and counts.
 
     Raises:
-        UserError: no such file, a faulty one, or one that does not fit the rows or the catalogue.
+        UserError: the file is missing or invalid, or does not fit the rows or the catalogue.
     """
     path = mode.path or Path(config["data_path"]) / f"{config['dataset']}.impressions.npz"
     if mode.path is None and not path.is_file():
         raise UserError(
             f"eval_args mode 'impressions' needs {path}, which 'python -m recbole_llmtrsr.data.prepare mind' writes:"
-            " make it, or choose another mode, such as uni20"
+            " create it, or choose another mode, such as uni20"
         )
     file = read_candidate_file(path)
     places = rows.places(file)
@@ -49,7 +49,7 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
         missing = np.flatnonzero(places < 0)
         raise UserError(
             f"candidate file {path} has no row for {len(missing)} of {len(rows)} targets, such as"
-            f" {_names(rows, missing)}: every target of the split needs one, as in the set a run with mode: uni20 saves"
+            f" {_names(rows, missing)}: every target of the split needs one, as in the sets that runs with uni20 save"
         )
     named = rows.where(places >= 0)
     whole = file.select(places[places >= 0])
@@ -60,17 +60,17 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
     missing = np.flatnonzero(~has_target(found, named))
     if len(missing):
         raise UserError(
-            f"the target of {len(missing)} of {len(named)} rows is no positive in {path}, such as"
-            f" {_names(named, missing)}: the file was made from other events; use the same files, and filters that take"
-            " no event away"
+            f"the target of {len(missing)} of {len(named)} rows is not a positive in {path}, such as"
+            f" {_names(named, missing)}: the file was made from other events; use the same files, and filters that"
+            " remove no events"
         )
     is_ranked = found.lengths > found.n_positives
     if len(rows) and not is_ranked.any():
         fault = f"none of the {len(rows)} targets has a row with a negative in {path}"
         if mode.path is None:
             fault += (
-                ", as the first click of an impression has: filter no events away, and put more users into every part"
-                " of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
+                ": only the first click of an impression has one; remove filters of events, and put more users into"
+                " every part of the split (eval_args: {split: {US: [0.8, 0.1, 0.1]}})"
             )
         raise UserError(fault)
     ranked = found.select(np.flatnonzero(is_ranked))
@@ -86,11 +86,11 @@ def given(config: Config, rows: SplitRows, mode: CandidateMode) -> tuple[Candida
 def _check_items(path: Path, file: CandidateFile, rows: SplitRows, config: Config) -> None:
     unknown = file.tokens[rows.item_ids(file.tokens) == 0]
     if len(unknown):
-        remedy = "set catalogue: items, so that those of the .item file that nobody chose are items too"
+        remedy = "set catalogue: items to include items of the .item file without interactions"
         if config.settings.evaluation.catalogue == "items":
-            remedy = "give them lines in the .item file, or leave them out of the candidates"
+            remedy = "add them to the .item file, or remove them from the candidates"
         raise UserError(
-            f"{len(unknown)} candidates in {path} are no items of data set '{config['dataset']}', such as"
+            f"{len(unknown)} candidates in {path} are not items of data set '{config['dataset']}', such as"
             f" {', '.join(unknown[:_N_NAMED].tolist())}: {remedy}"
         )
 

@@ -1,4 +1,4 @@
-"""The candidate set of a split: drawn, read again, or taken from a file."""
+"""Makes the candidate set of a split: draws it, loads a saved one, or reads the user's file."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from recbole_llmtrsr.errors import UserError
 
 
 def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateMode | None = None) -> CandidateSet:
-    """The candidate set of a split, saved in ``candidate_dir`` for other programs too.
+    """Make the candidate set of a split, and save it in ``candidate_dir``, also for other programs.
 
     Args:
         config: our Config.
-        dataset: the built data set of the split, with history ids on its rows.
+        dataset: the built dataset of the split, with history ids on its rows.
         split: 'train', 'valid' or 'test'.
         mode: source of the candidates; None takes it from ``eval_args``.
 
     Raises:
-        UserError: candidates that cannot be drawn or read, or that do not fit the split.
+        UserError: candidates cannot be drawn or read, or do not fit the split.
     """
     mode = mode or candidate_mode(config["eval_args"]["mode"][split])
     assert mode is not None
@@ -50,19 +50,19 @@ def candidate_set(config: Config, dataset: Dataset, split: str, mode: CandidateM
         _save(path, file)
     counts = {"negatives_from_history": _from_history(file, rows), **counts}
     made = CandidateSet(file, rows.history_ids, rows.item_ids(file.tokens), mode.text, path, counts)
-    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
-    getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{told and ': '}{told}")
+    found = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)
+    getLogger().info(f"{split}: candidates of {len(file):,} histories ({mode.text}) in {path}{found and ': '}{found}")
     return made
 
 
 def _categories(config: Config, mode: CandidateMode, rows: SplitRows) -> Ids:
-    """A number for each item's category, the whole value of ``candidate_category``; -1 for an empty one. [n_items]
+    """The number of each item's category (the complete value of ``candidate_category``), -1 if empty. [n_items]
 
     Raises:
-        UserError: no .item file, no such column in it, or a category of nearly no item.
+        UserError: the .item file or the column is missing, or hardly any item has a category.
     """
     path, column = item_file(config), config.settings.evaluation.candidate_category
-    # All columns: a fault should name this option and the columns that the file has.
+    # Reads all columns, so that an error can name this option and the columns of the file.
     text = read_item_text(
         path, config["ITEM_ID_FIELD"], separator=config["field_separator"], encoding=config["encoding"] or "utf-8"
     )
@@ -82,7 +82,7 @@ def _categories(config: Config, mode: CandidateMode, rows: SplitRows) -> Ids:
 def _drawn(
     config: Config, rows: SplitRows, mode: CandidateMode, split: str, stem: Path, categories: Ids | None
 ) -> tuple[CandidateFile, Path]:
-    """Read the set if it was drawn before, else draw and save it."""
+    """Load the set if it was drawn before; otherwise draw and save it."""
     settings = config.settings.evaluation
     seed = f"{config.data_seed}|{split}"
     choices = f"{seed}|{mode.text}|{settings.candidate_exclusion}"
@@ -110,14 +110,14 @@ def _save(path: Path, file: CandidateFile) -> None:
     try:
         write_candidate_file(path, file)
     except UserError as error:
-        raise UserError(f"{error}: set candidate_dir to one") from error
+        raise UserError(f"{error}: set candidate_dir to another folder") from error
 
 
 def _saved(path: Path, rows: SplitRows, n: int) -> CandidateFile:
     try:
         file = read_candidate_file(path)
     except UserError as error:
-        raise UserError([f"{fault}; delete it to draw it again" for fault in error.faults]) from error
+        raise UserError([f"{fault}; delete it to draw the candidates again" for fault in error.faults]) from error
     if not (
         np.array_equal(file.users, rows.users)
         and np.array_equal(file.n_events, rows.n_events)
@@ -126,12 +126,12 @@ def _saved(path: Path, rows: SplitRows, n: int) -> CandidateFile:
         and has_target(file, rows).all()
         and (rows.item_ids(file.tokens) > 0).all()
     ):
-        raise UserError(f"candidate file {path} was changed since it was drawn: delete it to draw it again")
+        raise UserError(f"candidate file {path} was changed since it was drawn: delete it to draw the candidates again")
     return file
 
 
 def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[str, int]:
-    """Counts negatives of another category than their target, whose category has too few items, or which has none."""
+    """Count negatives from other categories, used if the target has no category or one with too few items."""
     wanted = categories[rows.targets][file.row_of_item]
     found = categories[rows.item_ids(file.tokens)[file.items]]
     is_other = ~file.is_positive & ((found != wanted) | (wanted < 0))
@@ -142,7 +142,7 @@ def _topped_up(file: CandidateFile, rows: SplitRows, categories: Ids) -> dict[st
 
 
 def _unmatched(file: CandidateFile, rows: SplitRows) -> dict[str, int]:
-    """Counts negatives with more training events than their target, and with fewer: popular targets have few peers."""
+    """Count negatives with more, and with fewer, training events than their target; popular targets have few peers."""
     wanted = rows.popularity[rows.targets][file.row_of_item]
     found = rows.popularity[rows.item_ids(file.tokens)[file.items]]
     return {
@@ -152,7 +152,7 @@ def _unmatched(file: CandidateFile, rows: SplitRows) -> dict[str, int]:
 
 
 def _from_history(file: CandidateFile, rows: SplitRows) -> int:
-    """Counts negatives that are items of their history."""
+    """Count negatives that are in the history."""
     ids = rows.item_ids(file.tokens)[file.items]
     n = 0
     for history_id, begin, end in zip(rows.history_ids, file.offsets, file.offsets[1:], strict=False):

@@ -17,16 +17,16 @@ from recbole_llmtrsr.errors import UserError
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Rows by user token and number of events, which is the order of a candidate file.
+    """Rows sorted by user token and number of events, like those of a candidate file.
 
     Attributes:
-        history_ids: [n_rows]
-        targets: item ids. [n_rows]
+        history_ids: history ids. [n_rows]
+        targets: item ids of the targets. [n_rows]
         users: user tokens. [n_rows]
         n_events: lengths of the histories. [n_rows]
-        item_tokens: of the whole catalogue, by item id; 0 is the padding.
-        histories: of the data set.
-        popularity: training events of every item, by item id.
+        item_tokens: tokens of the whole catalogue, by item id; 0 is the padding.
+        histories: histories of the dataset.
+        popularity: number of training events of every item, by item id.
     """
 
     history_ids: Ids
@@ -39,7 +39,7 @@ class SplitRows:
 
     @classmethod
     def of(cls, dataset: Dataset) -> SplitRows:
-        """The rows of a built data set with history ids; two of one user and number of events are a UserError."""
+        """The rows of a built dataset with history ids; raises a UserError if two share user and number of events."""
         ids = dataset.inter_feat[HISTORY_ID].numpy()
         users = as_tokens(dataset.field2id_token[dataset.uid_field])
         users = users[dataset.inter_feat[dataset.uid_field].numpy()]
@@ -50,9 +50,9 @@ class SplitRows:
         if is_again.any():
             first = int(is_again.argmax())
             raise UserError(
-                f"{is_again.sum()} rows cannot be told from another, such as those of user '{users[first]}' after"
-                f" {n_events[first]} events: with benchmark_filename, give whole histories in the item list column, or"
-                " one such row per user"
+                f"{is_again.sum()} rows have the same user and number of events as another, such as those of user"
+                f" '{users[first]}' after {n_events[first]} events: with benchmark_filename, give complete histories in"
+                " the item list column, or one row per user"
             )
         targets = dataset.inter_feat[dataset.iid_field].numpy()[order]
         tokens = as_tokens(dataset.field2id_token[dataset.iid_field])
@@ -66,7 +66,7 @@ class SplitRows:
         return f"user '{self.users[row]}' after {self.n_events[row]} events"
 
     def where(self, keep: npt.NDArray[np.bool_]) -> SplitRows:
-        """The rows of a mask, in the same order."""
+        """Select rows by a mask, in the same order."""
         names = ("history_ids", "targets", "users", "n_events")
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
@@ -77,12 +77,12 @@ class SplitRows:
         return np.array([at.get(name, -1) for name in names], dtype=np.int64)
 
     def item_ids(self, tokens: Tokens) -> Ids:
-        """Item ids of tokens; 0 for those that are no items. [n_tokens]"""
+        """Item ids of tokens; 0 for tokens that are not items. [n_tokens]"""
         ids = {token: i for i, token in enumerate(self.item_tokens.tolist())}
         return np.array([ids.get(token, 0) for token in tokens.tolist()], dtype=np.int64)
 
     def fingerprint(self, choices: str) -> str:
-        """SHA-256 over everything a draw depends on: the choices, rows, histories and catalogue."""
+        """SHA-256 of everything that a draw depends on: options, rows, histories and catalogue."""
         parts = [choices, "\t".join(self.item_tokens), "\t".join(self.users)]
         past = self.histories
         hasher = hashlib.sha256("\n".join(parts).encode())
@@ -92,7 +92,7 @@ class SplitRows:
 
 
 def has_target(file: CandidateFile, rows: SplitRows) -> npt.NDArray[np.bool_]:
-    """Which rows of a file hold the target of the same row of the split as a positive. [n_rows]"""
+    """Mask of the rows of a file in which the target of the same row of the split is a positive. [n_rows]"""
     of_row = file.row_of_item
     is_target = file.is_positive & (rows.item_ids(file.tokens)[file.items] == rows.targets[of_row])
     return np.bincount(of_row[is_target], minlength=len(rows)) > 0

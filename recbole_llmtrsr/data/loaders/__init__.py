@@ -1,1 +1,1 @@
-"""Batches: of training, of evaluation, and of the whole catalogue."""
+"""Data loaders for training, for evaluation on candidates, and for full ranking."""

@@ -1,4 +1,4 @@
-"""Hard negatives: retrieved for the same history, in place of random negatives."""
+"""Hard negatives: a retriever's top items for a history replace random negatives."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from recbole_llmtrsr.data.tokens import Ids
 
 
 def without_later_targets(top: Ids, rows: Ids, users: Ids, history_ids: Ids, targets: Ids) -> Ids:
-    """Retrieved items, 0 in place of those that the same user chooses in training at that time or later. [n, k]
+    """Replace by 0 the retrieved items that the user chooses in training at that time or later. [n, k]
 
     Args:
-        top: items that were retrieved for each history. [n, k]
-        rows: the training row of each such history. [n]
-        users: of all training rows. [n_rows]
-        history_ids: of all training rows, in the order of a user's events. [n_rows]
-        targets: of all training rows. [n_rows]
+        top: items retrieved for each history. [n, k]
+        rows: training row of each of these histories. [n]
+        users: users of all training rows. [n_rows]
+        history_ids: history ids of all training rows, in the order of a user's events. [n_rows]
+        targets: targets of all training rows. [n_rows]
 
     >>> users, history_ids, targets = np.array([[1, 1, 2], [5, 6, 9], [30, 31, 30]])
     >>> top = np.array([[30, 31, 32], [30, 31, 32], [30, 31, 32]])
@@ -26,17 +26,17 @@ def without_later_targets(top: Ids, rows: Ids, users: Ids, history_ids: Ids, tar
     place = np.argsort(order)[rows]
     ends = np.searchsorted(users[order], users[rows], side="right")
     sorted_targets = targets[order]
-    chosen = [np.isin(own, sorted_targets[begin:end]) for own, begin, end in zip(top, place, ends, strict=True)]
+    chosen = [np.isin(items, sorted_targets[begin:end]) for items, begin, end in zip(top, place, ends, strict=True)]
     return np.where(np.array(chosen), 0, top)
 
 
 class RetrievedNegatives:
-    """A retriever's best items of training histories, to draw negatives from.
+    """Draws negatives from a retriever's top items for the training histories.
 
     Args:
-        history_ids: all different. [n]
-        top: best items of each history; 0 is none. [n, k]
-        share: probability of a negative to be one of them.
+        history_ids: history ids, all different. [n]
+        top: top items for each history; 0 marks empty places. [n, k]
+        share: probability that a negative is one of them.
     """
 
     def __init__(self, history_ids: Ids, top: Ids, share: float) -> None:
@@ -44,14 +44,14 @@ class RetrievedNegatives:
         self._ids, self._top, self._share = history_ids, top, share
 
     def in_place_of(self, negatives: Ids, history_ids: Ids) -> Ids:
-        """Negatives, each replaced with probability `share` by a retrieved item. [m, n]
+        """Replace each negative with probability `share` by a retrieved item. [m, n]
 
-        The retrieved items of a history are all different; where they are fewer than the negatives, some negatives
-        stay. Draws from NumPy's global state, as RecBole's sampler does.
+        The drawn items of a history are all different; if they are fewer than the negatives, some negatives remain.
+        Draws from NumPy's global state, as RecBole's sampler does.
 
         Args:
             negatives: item ids. [m, n]
-            history_ids: of the columns. [n]
+            history_ids: history ids of the columns. [n]
         """
         rows = self._order[np.searchsorted(self._ids, history_ids, sorter=self._order)]
         top = self._top[rows]  # [n, k]

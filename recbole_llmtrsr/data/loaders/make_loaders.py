@@ -1,4 +1,4 @@
-"""Data loaders: RecBole's and ours for training, and one that shows every model the saved candidate sets."""
+"""Makes the data loaders for training, and for evaluating every model on the saved candidate sets."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
 
     Args:
         config: our Config.
-        dataset: the built data set of one split; its candidate set has every row.
+        dataset: the built dataset of one split, whose rows are all in the candidate set.
         candidates: the candidate set.
 
     Deviation:
-        each target is ranked in a separate list; RecBole joins the lists of a user who has several. Batches are made in
-        this process, whatever ``worker`` says.
+        each target is ranked in a separate list; RecBole joins the lists of a user with several targets. Batches are
+        made in the main process, so that ``worker`` has no effect.
     """
 
     def __init__(self, config: Config, dataset: Dataset, candidates: CandidateSet) -> None:
@@ -69,7 +69,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):  # type: ignore[misc]
         """Rows of all candidates, history by history.
 
         Returns:
-            rows [n_rows], their histories' places in the batch, and place and item of each positive.
+            rows [n_rows], the position of each row's history in the batch, and position and item of each positive.
         """
         targets = self.transform(self._dataset, self._dataset[np.array(index)])
         lists = [self.candidates[history_id] for history_id in targets[HISTORY_ID].tolist()]
@@ -93,25 +93,25 @@ def make_loaders(
     """Split a data set and make its loaders.
 
     Returns:
-        (train, valid, test) loaders, the candidate sets of the splits that have one, and further loaders of the test by
-        the modes of ``also_test``.
+        (train, valid, test) loaders, the candidate sets of the splits that have one, and additional test loaders by the
+        modes of ``also_test``.
 
     Raises:
-        UserError: nothing to train on, impressions with a split that trains and tests one user, no labels where these
-            are evaluated, or candidates that cannot be drawn or read.
+        UserError: there is nothing to train on, impressions are used without a split by user, labels to be evaluated
+            are missing, or candidates cannot be drawn or read.
     """
     _check_modes(config, dataset)
     built = dataset.build()
     if len(built[0]) == 0:
         raise UserError(
             f"dataset '{config['dataset']}' leaves no row to train on after the split {config['eval_args']['split']}: a"
-            " target needs an event before it, and users long enough for the split must remain"
+            " target needs an event before it, so loosen filters or choose a split that needs fewer events per user"
         )
     n_rows = [len(part) for part in built]
     for split, n in zip(("validation", "test"), n_rows[1:], strict=True):
         if n == 0:
             getLogger().warning(
-                f"the {split} split is empty: of {sum(n_rows):,} targets {n_rows[0]:,} are for training,"
+                f"the {split} split is empty: of {sum(n_rows):,} targets, {n_rows[0]:,} are for training,"
                 f" {n_rows[1]:,} for validation and {n_rows[2]:,} for the test"
             )
     _check_labels(config, built)
@@ -138,7 +138,7 @@ def make_loaders(
 
 
 def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
-    """Refuse labels that are all equal: a model learns nothing from them, and their AUC is undefined."""
+    """Refuse labels that are all equal, from which no model can learn and whose AUC is undefined."""
     label = config["LABEL_FIELD"]
     if "labeled" not in config["eval_args"]["mode"].values():
         return
@@ -152,25 +152,25 @@ def _check_labels(config: Config, built: Sequence[Dataset]) -> None:
         if values.min() == values.max():
             raise UserError(
                 f"all {len(part):,} labels of the {split} split are {float(values[0]):g}: set another threshold"
-                f" ({config['threshold']}), or LABEL_FIELD: {label} to a column that differs"
+                f" ({config['threshold']}), or LABEL_FIELD (now {label}) to a column with different values"
             )
 
 
 def _count_training_alone(sampler: AbstractSampler, train: Dataset) -> None:
-    """Draw training negatives by popularity in training alone.
+    """Draw training negatives by their popularity in the training split.
 
     Raises:
-        UserError: a user is left no negative, for which RecBole would search without end.
+        UserError: no negative remains for a user, for which RecBole would search endlessly.
 
     Deviation:
-        RecBole counts the events of validation and test too, which leaks their popularity into training.
+        RecBole also counts validation and test events, which leaks their popularity into training.
     """
     popularity = train.popularity
     known = set(np.flatnonzero(popularity).tolist())
     for user, used in enumerate(sampler.used_ids[1:], start=1):  # 0 is the padding
-        if known <= used or len(known) < 2:  # the target itself is none
+        if known <= used or len(known) < 2:  # the target itself cannot be a negative
             raise UserError(
-                f"user '{train.field2id_token[train.uid_field][user]}' leaves no item that training knows to be a"
+                f"user '{train.field2id_token[train.uid_field][user]}' leaves no item of the training split as a"
                 " negative: set train_neg_sample_args: {distribution: uniform}"
             )
     sampler._get_candidates_list = np.repeat(np.arange(len(popularity)), popularity).tolist
@@ -187,22 +187,22 @@ def _check_modes(config: Config, dataset: Dataset) -> None:
     label, columns = config["LABEL_FIELD"], list(dataset.inter_feat.columns)
     if "labeled" in modes.values() and label not in columns:
         faults.append(
-            f"eval_args mode 'labeled' needs the column '{label}' (LABEL_FIELD) of the .inter file, loaded are"
-            f" {', '.join(columns)}: list it in load_col: {{inter: [..., {label}]}}, or let RecBole make it of another"
-            " column that is loaded, such as threshold: {rating: 4}"
+            f"eval_args mode 'labeled' needs the column '{label}' (LABEL_FIELD) of the .inter file, but loaded are"
+            f" {', '.join(columns)}: list it in load_col: {{inter: [..., {label}]}}, or let RecBole derive it from"
+            " another loaded column, for example with threshold: {rating: 4}"
         )
     draws_none = config["train_neg_sample_args"]["distribution"] == "none"
     is_ranking = "labeled" not in modes.values()
     if config["MODEL_TYPE"] == ModelType.CONTEXT and is_ranking and draws_none and label not in columns:
         faults.append(
-            f"{config.label} learns from labels, and there is no column '{label}' (LABEL_FIELD) and no drawn negative:"
+            f"{config.label} learns from labels, but there are neither a column '{label}' (LABEL_FIELD) nor negatives:"
             " set train_neg_sample_args: {distribution: uniform, sample_num: 1}, or threshold: {rating: 4}"
         )
     n = config.settings.training.targets_per_prompt
     if is_presplit and n > 1 and isinstance(dataset, LLMTRSRDataset):
         faults.append(
-            f"targets_per_prompt: {n} takes a user's targets in the order of time, which rows of pre-split files"
-            " (benchmark_filename) do not tell: set targets_per_prompt: 1"
+            f"targets_per_prompt: {n} needs the time order of a user's targets, which pre-split files"
+            " (benchmark_filename) do not provide: set targets_per_prompt: 1"
         )
     if faults:
         raise UserError(faults)
@@ -227,7 +227,7 @@ def _train_loader(config: Config, dataset: Dataset, train: Dataset, sampler: Abs
 
 
 def _candidate_loader(config: Config, part: Dataset, split: str, mode: CandidateMode) -> CandidateEvalDataLoader:
-    # The targets of impressions are their first clicks.
+    # In impressions the targets are the first clicks.
     targets = part if mode.kind == "impressions" else _targets(config, part)
     candidates = candidate_set(config, targets, split, mode)
     is_ranked = np.isin(targets.inter_feat[HISTORY_ID].numpy(), candidates.history_ids)
@@ -236,7 +236,7 @@ def _candidate_loader(config: Config, part: Dataset, split: str, mode: Candidate
 
 
 def _targets(config: Config, part: Dataset) -> Dataset:
-    """The rows to rank: after a split by user each user's latest row, as in the paper, else all."""
+    """The rows to rank: each user's latest row after a split by user, as in the paper; otherwise all rows."""
     if US not in config["eval_args"]["split"] or config["benchmark_filename"] is not None:
         return part
     users, ids = part.inter_feat[part.uid_field].numpy(), part.inter_feat[HISTORY_ID].numpy()

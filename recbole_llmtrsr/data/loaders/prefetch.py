@@ -1,4 +1,4 @@
-"""Batches prepared on another thread while the previous one is computed."""
+"""Prepares batches on another thread while the current one is processed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _END: Any = object()
 def prefetched(
     batches: Iterable[_Batch], prepare: Callable[[_Batch], _Prepared], ahead: int = 2
 ) -> Iterator[_Prepared]:
-    """Yields the prepared batches in order, up to `ahead` of them made in advance.
+    """Yield the prepared batches in order, with up to `ahead` of them made in advance.
 
-    One thread makes all, one after another, and the first before anything is returned: so a loader draws its random
-    numbers as in a plain loop, unless the loop is left early.
+    A single thread makes all batches one after another, so that the loader draws the same random numbers as in a plain
+    loop, unless the loop ends early.
 
     Args:
         batches: a loader.
-        prepare: turns a batch into what is yielded, on that thread.
-        ahead: number of batches in stock.
+        prepare: converts a batch on that thread.
+        ahead: number of batches to hold in advance.
     """
     iterator = iter(batches)
 

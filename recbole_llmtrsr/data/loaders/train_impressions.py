@@ -1,4 +1,4 @@
-"""Training on impressions: the negatives are items that the user was shown and did not click."""
+"""Training on impressions: the negatives are items that were shown to the user and not clicked."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from recbole_llmtrsr.errors import UserError
 
 
 class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
-    """Batches of labelled rows: of each impression at most ``targets_per_prompt`` clicks and ``sample_num`` others.
+    """Batches of labelled rows: at most ``targets_per_prompt`` clicks and ``sample_num`` other items per impression.
 
-    Both are drawn anew in every epoch, from NumPy's global state, as by RecBole's sampler.
+    Both are drawn again in every epoch, from NumPy's global state, as by RecBole's sampler.
 
     Args:
         config: our Config.
-        dataset: training rows that all have an impression.
-        candidates: their impressions.
+        dataset: training rows, all of which have an impression.
+        candidates: the impressions.
 
     Attributes:
-        n_targets: clicks of an epoch.
+        n_targets: number of clicks per epoch.
     """
 
     def __init__(self, config: Config, dataset: Dataset, candidates: CandidateSet) -> None:
@@ -67,15 +67,15 @@ class ImpressionTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
 
 
 def impression_loader(config: Config, train: Dataset) -> ImpressionTrainDataLoader:
-    """The loader of the training rows that begin an impression; the others are left out, counted and logged.
+    """Make the loader of the training rows that begin an impression; other rows are dropped, and their number logged.
 
     Raises:
-        UserError: no impressions, no negatives, or negatives that depend on the model.
+        UserError: there are no impressions or no negatives, or the negatives depend on the model.
     """
     arguments = config["train_neg_sample_args"]
     if arguments.get("dynamic") or arguments["sample_num"] == "none":
         raise UserError(
-            "train_on: impressions takes a fixed number of negatives from what was shown, got train_neg_sample_args:"
+            "train_on: impressions needs a fixed number of negatives per impression, got train_neg_sample_args:"
             f" {arguments}: set it to {{distribution: uniform, sample_num: 8, dynamic: False}}"
         )
     candidates = candidate_set(config, train, "train", candidate_mode("impressions"))
@@ -84,5 +84,5 @@ def impression_loader(config: Config, train: Dataset) -> ImpressionTrainDataLoad
     if limit is not None:
         feat = train.inter_feat[rows]
         rows = rows[latest_rows(feat[train.uid_field].numpy(), feat[HISTORY_ID].numpy(), limit)]
-    getLogger().info(f"training on {len(rows):,} impressions; {len(train) - len(rows):,} other targets are left out")
+    getLogger().info(f"training on {len(rows):,} impressions; {len(train) - len(rows):,} other targets are not used")
     return ImpressionTrainDataLoader(config, train.copy(train.inter_feat[rows]), candidates)

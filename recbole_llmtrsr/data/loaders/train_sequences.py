@@ -18,17 +18,17 @@ TARGETS = "target_list"
 
 
 class SequenceTrainDataLoader(AbstractDataLoader):  # type: ignore[misc]
-    """Batches of rows with ``targets_per_prompt`` consecutive targets each: `TARGETS`, [B, n], 0 where there are fewer.
+    """Batches of rows with ``targets_per_prompt`` consecutive targets each (`TARGETS`, [B, n], padded with 0).
 
-    A row is RecBole's row of the first target, with its history. Events held out between two training targets, as in
-    random splits, are in no row. The model draws the negatives.
+    A row is RecBole's row of the first target, with its history. Events that are held out between two training targets,
+    as in random splits, are in no row. The model draws the negatives.
 
     Args:
-        config: our Config; ``train_batch_size`` counts ``targets_per_prompt`` for each row, also where it has fewer.
+        config: our Config; ``train_batch_size`` counts ``targets_per_prompt`` for each row, even if it has fewer.
         dataset: training rows.
 
     Attributes:
-        n_targets: in all rows.
+        n_targets: number of targets in all rows.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:

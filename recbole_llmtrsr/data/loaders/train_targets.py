@@ -1,4 +1,4 @@
-"""Training on targets: one prompt scores several consecutive targets of its user."""
+"""Training on targets: several consecutive targets of a user share one prompt."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recbole_llmtrsr.data.tokens import Ids
 
 
 class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
-    """Batches of labelled rows: RecBole's, a target and its negatives, and further targets that share its prompt.
+    """Batches of labelled rows: a target and its negatives, as in RecBole, and further targets that share its prompt.
 
     ``targets_per_prompt`` consecutive targets share the prompt of the first, so that its prefix is computed once. Every
-    target is scored once per epoch, as in RecBole, except a repeated item within a prompt. A negative that is a target
-    of its prompt is left out.
+    target is scored once per epoch, as in RecBole, except repeated items within a prompt. A negative that is a target
+    of the same prompt is dropped.
 
     Attributes:
-        n_targets: in all prompts.
+        n_targets: number of targets in all prompts.
 
     Deviation:
-        RecBole and the paper score one target per prompt. The prompt of the further targets lacks the targets before
-        them. ``train_batch_size`` counts one target and its negatives per prompt.
+        RecBole and the paper score one target per prompt. Here the prompt of the further targets does not contain the
+        targets before them. ``train_batch_size`` counts one target and its negatives per prompt.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False) -> None:
@@ -40,14 +40,16 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
         )
         self.n_targets, self._items, self._labels = len(feat), items, None
         self._retrieved: RetrievedNegatives | None = None
-        if config["train_neg_sample_args"]["distribution"] == "none":  # else RecBole labels rows by what they are
+        if (
+            config["train_neg_sample_args"]["distribution"] == "none"
+        ):  # otherwise RecBole labels targets 1 and negatives 0
             self._labels = feat[config["LABEL_FIELD"]]
         self._first, self._further = grouped(users, ids, items, config.settings.training.targets_per_prompt)
         super().__init__(config, dataset.copy(feat[self._first]), sampler, shuffle=shuffle)
 
     @property
     def prompted(self) -> Dataset:
-        """Rows of the first targets, whose histories make the prompts."""
+        """Rows of the first targets, from whose histories the prompts are made."""
         return self._dataset
 
     def set_retrieved(self, top: Ids, share: float) -> None:
@@ -75,18 +77,18 @@ class TargetTrainDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     def _neg_sample_by_point_wise_sampling(self, inter_feat: Interaction, neg_item_ids: torch.Tensor) -> Interaction:
         if self._retrieved is not None:
-            negatives = neg_item_ids.numpy().reshape(-1, len(inter_feat))  # RecBole has them by slot, then by row
+            negatives = neg_item_ids.numpy().reshape(-1, len(inter_feat))  # RecBole orders them by slot, then by row
             replaced = self._retrieved.in_place_of(negatives, inter_feat[HISTORY_ID].numpy())
             neg_item_ids = torch.from_numpy(replaced.ravel())
         return super()._neg_sample_by_point_wise_sampling(inter_feat, neg_item_ids)
 
 
 def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]:
-    """Groups of n consecutive rows (`rows_in_a_row`), without rows that repeat an item of their group.
+    """Group n consecutive rows (`rows_in_a_row`), without rows that repeat an item of their group.
 
     Returns:
-        The first row of every group, in their present order [n_groups], and the other rows of the group, -1 where there
-        are no more [n_groups, n - 1].
+        The first row of every group, in the order of the rows [n_groups], and the other rows of the group, padded with
+        -1 [n_groups, n - 1].
 
     >>> first, further = grouped(np.array([1, 2, 1, 1]), np.array([5, 8, 6, 7]), np.array([30, 40, 31, 32]), 2)
     >>> first.tolist(), further.tolist()
@@ -100,15 +102,15 @@ def grouped(users: Ids, history_ids: Ids, items: Ids, n: int) -> tuple[Ids, Ids]
 
 
 def rows_in_a_row(users: Ids, history_ids: Ids, n: int) -> Ids:
-    """Groups of n consecutive rows of a user, from the latest backwards, so that only the earliest may be smaller.
+    """Group n consecutive rows of a user, from the latest backwards, so that only the earliest group may be smaller.
 
     Args:
         users: user of every row. [n_rows]
-        history_ids: in the order of a user's events. [n_rows]
-        n: rows of a group.
+        history_ids: history ids, in the order of a user's events. [n_rows]
+        n: number of rows per group.
 
     Returns:
-        Rows of every group, in the present order of the first ones; -1 where there are no more. [n_groups, n]
+        Rows of every group, in the order of their first rows, padded with -1. [n_groups, n]
     """
     order = np.lexsort((history_ids, users))
     by_user = pd.Series(order).groupby(users[order])

@@ -23,12 +23,12 @@ from recbole_llmtrsr.runtime.screen import Bar
 
 Vectors = npt.NDArray[np.float32]
 
-VERSION = 2  # of how a text becomes a vector: a change that changes vectors needs another number, or old ones are read
+VERSION = 2  # increase it with every change of the vectors, so that cached ones are not reused
 TFIDF = "tfidf"
 TFIDF_WIDTH = 256
 TFIDF_TERMS = 100_000  # the most frequent ones, which bound memory
 _TEXTS_AT_ONCE = 64
-_ALIKE = 1e-5  # in an element of a vector of length 1: what sums in another order may differ by
+_ALIKE = 1e-5  # tolerance per element of a unit vector, for rounding in another order of summation
 _TEXTS_A_PART = 4096
 
 
@@ -44,27 +44,27 @@ def text_vectors(
     trust_remote_code: bool = False,
     show_progress: bool = True,
 ) -> Vectors:
-    """Embed texts as vectors of length 1, or of zeros for a text without a known word.
+    """Embed texts as unit vectors, or zero vectors for texts without a known word.
 
     A model's vectors are the mean of its last hidden states over a text's tokens (as in Sentence-BERT; Reimers and
-    Gurevych, EMNLP 2019). They are cached on disk under a hash of model and texts: an interrupted run continues, and
-    a later one with the same texts reads them.
+    Gurevych, EMNLP 2019). They are cached on disk under a hash of model and texts, from which an interrupted run
+    continues and later runs with the same texts read them.
 
     Args:
         role: the option that names the encoder, for messages.
         encoder: 'tfidf', or a transformers name or folder.
         texts: one line each.
-        folder: of the cache.
-        device: of the model.
-        dtype: of its weights.
-        max_tokens: longer texts are cut; a warning counts them.
+        folder: folder of the cache.
+        device: device of the model.
+        dtype: number format of its weights.
+        max_tokens: maximum length of a text; longer texts are cut, and a warning reports their number.
 
     Returns:
-        [n_texts, width], memory-mapped.
+        vectors, memory-mapped. [n_texts, width]
 
     Raises:
-        UserError: no such model, a tokenizer that knows no word of the texts, equal vectors for all texts, or a file
-            that is no cache.
+        UserError: the model is missing, its tokenizer covers no word of the texts, all vectors are equal, or the cache
+            file is invalid.
     """
     if encoder == TFIDF:
         return tfidf_vectors(texts)
@@ -85,8 +85,8 @@ def text_vectors(
             # In the first part only, as a later one may be a single odd text.
             if part.start == 0 and special.issuperset(chain.from_iterable(tokens)):
                 raise UserError(
-                    f"{source}: its tokenizer reads no word of {len(part):,} texts, all tokens are unknown:"
-                    f" put the tokenizer that belongs to the model there, or choose a model of the texts' language, or"
+                    f"{source}: its tokenizer covers no word of {len(part):,} texts (all tokens are unknown): replace"
+                    f" it by the tokenizer that belongs to the model, choose a model for the texts' language, or set"
                     f" `{role}: tfidf`"
                 )
             n_cut += sum(len(ids) == max_tokens for ids in tokens)
@@ -97,8 +97,7 @@ def text_vectors(
                 bar.update(len(chosen))
             if not np.isfinite(vectors).all():
                 raise UserError(
-                    f"{source}: its vectors are no finite numbers in {dtype}: set precision: fp32, or choose"
-                    " another model"
+                    f"{source}: its vectors are not finite in {dtype}: set precision: fp32, or choose another model"
                 )
             file.write(vectors)
     if n_cut:
@@ -113,8 +112,8 @@ def _telling_apart(rows: Vectors, texts: Sequence[str], source: ModelSource) -> 
     parts = (rows[begin : begin + _TEXTS_A_PART] for begin in range(0, len(rows), _TEXTS_A_PART))
     if len(set(texts)) > 1 and all(np.abs(part - rows[0]).max() < _ALIKE for part in parts):
         raise UserError(
-            f"{source} gives {len(rows):,} texts one and the same vector, so that no item could be told from another:"
-            " download the model again, or choose another one"
+            f"{source} gives {len(rows):,} texts the same vector, so that items cannot be distinguished: download the"
+            " model again, or choose another one"
         )
     return rows
 
@@ -135,13 +134,13 @@ def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
 
     Args:
         texts: one line each.
-        width: at most; fewer if there are fewer words or texts.
+        width: maximum number of dimensions; fewer if there are fewer words or texts.
 
     Returns:
-        [n_texts, width], of length 1, or 0 for a text without a word.
+        unit vectors, or zero vectors for texts without a word. [n_texts, width]
 
     Raises:
-        UserError: no text holds a word.
+        UserError: no text contains a word.
 
     >>> vectors = tfidf_vectors(["red kettle", "blue kettle", "oak chair"], width=2)
     >>> bool(vectors[0] @ vectors[1] > 0.9), bool(abs(vectors[0] @ vectors[2]) < 0.1)
@@ -155,7 +154,7 @@ def tfidf_vectors(texts: Sequence[str], width: int = TFIDF_WIDTH) -> Vectors:
             ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+", max_features=TFIDF_TERMS
         ).fit_transform(texts)
     except ValueError as error:
-        raise UserError("text encoder tfidf: no item text holds a word; choose other item_text_fields") from error
+        raise UserError("text encoder tfidf: no item text contains a word; choose other item_text_fields") from error
     width = min(width, *counts.shape)
     vectors = TruncatedSVD(width, random_state=0).fit_transform(counts).astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -21,16 +21,16 @@ Vectors = npt.NDArray[np.float32]
 class VectorFile:
     """A memory-mapped .npy file of fp32 rows, and a .json file beside it with the number of rows written.
 
-    A row is counted only once it is on disk. Processes that fill one file at the same time write the same rows, so
-    every row that any of them counted is there.
+    A row is counted only once it is on disk. Processes that write one file at the same time write the same rows, so
+    every row that any of them has counted exists.
 
     Args:
-        path: ending in .npy; an existing file is continued.
-        n_rows: of the finished file.
-        width: of a row.
+        path: path that ends in .npy; an existing file is continued.
+        n_rows: number of rows of the finished file.
+        width: length of a row.
 
     Raises:
-        UserError: the existing file has another shape, or the file cannot be read or made.
+        UserError: the existing file has another shape, or the file cannot be read or created.
     """
 
     def __init__(self, path: Path, n_rows: int, width: int) -> None:
@@ -46,7 +46,7 @@ class VectorFile:
             mode: Literal["c", "r+"] = "c" if self.n_done == n_rows else "r+"
             self.rows: Vectors = np.lib.format.open_memmap(path, mode=mode)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"vectors {path} can be neither read nor made ({error}): remove the file") from error
+            raise UserError(f"vectors {path} can be neither read nor created ({error}): remove the file") from error
         if self.rows.shape != (n_rows, width) or self.rows.dtype != np.float32:
             raise UserError(
                 f"vectors {path} hold {self.rows.shape} of {self.rows.dtype}, not {(n_rows, width)} of float32: remove"
@@ -68,15 +68,15 @@ class VectorFile:
 
 
 def _make(path: Path, n_rows: int, width: int) -> None:
-    """Make a file of zeros, renamed once it is complete, unless another process makes it first."""
+    """Create a file of zeros, renamed once it is complete, unless another process creates it first."""
     draft = draft_name(path)
     try:
         np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=(n_rows, width))
-        if hasattr(os, "posix_fallocate"):  # or a full disk would kill the process with SIGBUS on a write
+        if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process with SIGBUS on a write
             with draft.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, draft.stat().st_size)
         if not path.is_file():
-            path.with_suffix(".json").unlink(missing_ok=True)  # of a .npy file that was removed
+            path.with_suffix(".json").unlink(missing_ok=True)  # left over from a .npy file that was removed
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:

@@ -14,9 +14,9 @@ class GeneratedText:
     """One answer, as stores and explanations hold it.
 
     Attributes:
-        text: without special tokens from a generator, one line from a writer; '' if there is nothing to say.
-        prompt_tokens: tokens read, the chat template's included; 0 without a language model.
-        new_tokens: tokens generated, the end token included; 0 without a language model.
+        text: answer without special tokens; a writer's text is one line, and '' if there is nothing to summarize.
+        prompt_tokens: number of tokens read, including the chat template; 0 without a language model.
+        new_tokens: number of tokens generated, including the end token; 0 without a language model.
         seconds: wall time, divided among the prompts of a batch.
         finish: ``stop``, or ``length`` if the answer reached the token limit.
     """
@@ -30,7 +30,7 @@ class GeneratedText:
 
 @dataclass(frozen=True, slots=True)
 class GenerationFailure:
-    """Why a prompt got no answer, for a reason outside of the prompt (a server that does not respond).
+    """Why a prompt has no answer, for a reason outside the prompt (such as a server that does not respond).
 
     Attributes:
         reason: key under which failures are counted: 'timeout', 'status 500', 'not json'.
@@ -51,17 +51,17 @@ class TextGenerator(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name, as the user wrote it."""
+        """The generator's name, as the user wrote it."""
         ...
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """All that determines its answers, as JSON values: weights, tokenizer, number format."""
+        """Everything that determines its answers, as JSON values: weights, tokenizer, number format."""
         ...
 
     @property
     def max_prompt_tokens(self) -> int:
-        """Tokens for prompt and answer together, without what the generator adds (a chat template)."""
+        """Maximum number of tokens of prompt and answer together, without the chat template that the generator adds."""
         ...
 
     def count_tokens(self, text: str) -> int:

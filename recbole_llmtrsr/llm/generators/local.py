@@ -22,20 +22,20 @@ logger = logging.getLogger(__name__)
 
 
 class TransformersGenerator:
-    """Batched greedy decoding with a model of a folder written by `save_pretrained`, or of the hub.
+    """Batched greedy decoding with a model from a folder written by `save_pretrained`, or from the hub.
 
     Prompts are sorted by length, padded on the left and masked, so the other prompts of a batch do not change an answer
     beyond the rounding of the number format. The weights are loaded by the first prompt that needs an answer.
 
     Args:
-        name_or_folder: of the model.
-        dtype: of the weights.
-        device: of the model.
-        batch_size: most prompts per forward pass; halved permanently whenever memory runs out.
+        name_or_folder: name or folder of the model.
+        dtype: number format of the weights.
+        device: device of the model.
+        batch_size: maximum number of prompts per forward pass; halved permanently whenever memory runs out.
         trust_remote_code: run the model code that comes with the weights.
 
     Raises:
-        UserError: no such folder, an incomplete one, an unreachable hub, or not a causal language model.
+        UserError: the folder is missing or incomplete, the hub cannot be reached, or it is not a causal language model.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TransformersGenerator:
         return self._tokens.trim(text, n_tokens)
 
     def report(self) -> dict[str, int]:
-        """How often the batch size was halved."""
+        """The number of times that the batch size was halved."""
         return {"batches_halved": self._batches_halved}
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, GeneratedText], None, None]:
@@ -79,10 +79,10 @@ class TransformersGenerator:
 
         Raises:
             ValueError: a prompt leaves no room for the answer.
-            UserError: damaged weights, or too little memory for a single prompt.
+            UserError: the weights are damaged, or memory is too small for a single prompt.
         """
         rows = self._tokens.rows(prompts, max_new_tokens)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early if at all
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early, if at all
         while order:
             batch = order[: self._batch_size]
             try:
@@ -108,7 +108,7 @@ class TransformersGenerator:
         self._batches_halved += 1
         clear_device_cache(garbage_collection=True)
         logger.warning(
-            f"summarizer {self.name!r} is out of memory with {n_prompts} prompts at a time: going on with"
+            f"summarizer {self.name!r} is out of memory with {n_prompts} prompts at a time: continuing with"
             f" {self._batch_size} (set summarizer_batch_size: {self._batch_size})"
         )
 
@@ -145,8 +145,8 @@ class TransformersGenerator:
                 f"summarizer {self.name!r} does not fit into the memory of {self._device}: set precision: bf16, or"
                 " choose a smaller model"
             ) from error
-        # The model's generation defaults may sample, or penalize repetition, which would count padding as text. Of them
-        # only the tokens that end an answer are kept.
+        # The model's generation defaults may sample, or penalize repetition, which would count padding as text. Only
+        # the tokens that end an answer are kept.
         tokenizer, ends = self._tokens.tokenizer, model.generation_config.eos_token_id
         ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
         ends = [*ends, *({tokenizer.eos_token_id} - {None, *ends})]  # models are tuned to end with either

@@ -1,4 +1,4 @@
-"""A generator behind OpenAI's chat completions: vLLM, SGLang, llama.cpp, Ollama or a vendor's server."""
+"""A generator that uses OpenAI's chat completions API: vLLM, SGLang, llama.cpp, Ollama or a vendor's server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 PREFIX = "openai:"
-BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so that prompts are overestimated
+BYTES_PER_TOKEN = 3  # of UTF-8; most texts have more with a large vocabulary, so prompt lengths are overestimated
 TEMPLATE_TOKENS = 64  # reserved for the server's chat template
 DEFAULT_CONTEXT = 4096  # tokens, unless summarizer_context is set
 PATIENCE = 16  # consecutive prompts without an answer that are always tolerated
@@ -34,7 +34,7 @@ LIMIT, NEW_LIMIT = (
 
 
 def parse_server(value: str) -> tuple[str, str]:
-    """Model and base url of 'openai:<model>@<base url>'; the url is what follows the last '@'.
+    """Model and base url of 'openai:<model>@<base url>'; the url follows the last '@'.
 
     >>> parse_server("openai:Qwen/Qwen3-8B@http://localhost:8000/v1")
     ('Qwen/Qwen3-8B', 'http://localhost:8000/v1')
@@ -45,8 +45,8 @@ def parse_server(value: str) -> tuple[str, str]:
     model, at, url = value.removeprefix(PREFIX).rpartition("@")
     if "://" in model:
         raise UserError(
-            f"summarizer '{value.partition('://')[0]}://...' has a name or password in its url: take it out, a key is"
-            " read from the environment variable that summarizer_api_key_variable names"
+            f"summarizer '{value.partition('://')[0]}://...' has a name or password in its url: remove it, and put the"
+            " key into the environment variable that summarizer_api_key_variable names"
         )
     form = "write openai:<model>@<base url>, such as openai:Qwen/Qwen3-8B@http://localhost:8000/v1"
     if not value.startswith(PREFIX) or not at or not model.strip():
@@ -65,22 +65,22 @@ def parse_server(value: str) -> tuple[str, str]:
 
 
 class ServerGenerator:
-    """Greedy answers of a server, with concurrent requests.
+    """Requests greedy answers from a server, several at a time.
 
     A request without a usable answer is repeated after an exponential delay with jitter, or the delay that the server
-    states. Prompts that remain without an answer yield a failure; if all prompts would fail, the run is refused. The
-    first request is made for the first prompt.
+    states. A prompt without an answer after all attempts yields a failure; errors that concern all prompts, such as a
+    missing model, end the run. The first request is made for the first prompt.
 
     Args:
-        model: its name on the server.
+        model: name of the model on the server.
         base_url: url without '/chat/completions'.
-        api_key: sent to the server, and never shown.
-        concurrency: most concurrent requests.
-        timeout: most seconds of one attempt, from connecting to the last byte.
-        retries: further attempts per prompt.
-        request: further fields of every request's body, such as a switch of the server's chat template.
-        context: most tokens of prompt and answer together; not taken from the server, as it determines what is cut and
-            is therefore part of every key, but checked against what the server states.
+        api_key: key that is sent to the server and never shown.
+        concurrency: maximum number of concurrent requests.
+        timeout: maximum seconds per attempt, from connecting to the last byte.
+        retries: number of further attempts per prompt.
+        request: additional fields of every request's body, such as a switch of the server's chat template.
+        context: maximum number of tokens of prompt and answer together. It determines what is cut and is therefore part
+            of every key, so it is not read from the server, but checked against the length that the server states.
 
     Raises:
         UserError: the package `openai` is missing, or the key cannot be sent.
@@ -110,14 +110,14 @@ class ServerGenerator:
         self.max_prompt_tokens = context - TEMPLATE_TOKENS
         self._model, self._url, self._context, self._concurrency = model, base_url, context, concurrency
         self._requests = Requests(base_url, api_key, timeout, retries)
-        self._models: dict[str, int | None] | None = None  # that the server lists; None before the first request
+        self._models: dict[str, int | None] | None = None  # models that the server lists; None before the first request
         self._further = dict(request or {})
         self._limit = LIMIT
         self._n_sent = 0
         self._n_unanswered = 0  # prompts since the last answer
 
     def count_tokens(self, text: str) -> int:
-        """An estimate, as the server's tokenizer is unknown; too many for prose, too few for long numbers."""
+        """Estimate the number of tokens without the server's tokenizer: too high for prose, too low for numbers."""
         return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
     def trim(self, text: str, n_tokens: int) -> str:
@@ -183,7 +183,7 @@ class ServerGenerator:
         models = await self._requests.persist(send, read_models, LIST_TIMEOUT, lasting=500)
         if isinstance(models, GenerationFailure):  # many servers answer prompts without listing models
             if models.status is None:
-                self._refuse(models, "is not there", "start the server, or correct the base url")
+                self._refuse(models, "cannot be reached", "start the server, or correct the base url")
             if models.status == 401:
                 self._refuse_key(models)
             models = {}
@@ -191,8 +191,8 @@ class ServerGenerator:
         stated = models.get(self._model)
         if stated is not None and stated < self._context:
             raise UserError(
-                f"summarizer '{self.name}@{self._url}' takes {stated} tokens and summarizer_context is {self._context}:"
-                f" set summarizer_context: {stated}"
+                f"summarizer '{self.name}@{self._url}' has a context of {stated} tokens, but summarizer_context"
+                f" is {self._context}: set summarizer_context: {stated}"
             )
 
     async def _answer(
@@ -231,32 +231,32 @@ class ServerGenerator:
         )
 
     def _check_failure(self, failure: GenerationFailure) -> None:
-        """Refuse to continue after a failure that all other prompts would have, too."""
+        """Stop after a failure that all other prompts would have, too."""
         if failure.status in (401, 403):
             self._refuse_key(failure)
         if failure.status == 404:
             models = sorted(self._models or ())
             shown = f"it lists {', '.join(models[:20])}{', ...' if models[20:] else ''}" if models else "it lists none"
             meant = did_you_mean(self._model, models, form=" ({})")
-            remedy = f"{shown}{meant}; most base urls end in /v1, check this one too"
+            remedy = f"{shown}{meant}; check the base url, too, which usually ends in /v1"
             self._refuse(failure, f"has no model {self._model!r}", remedy)
         self._n_unanswered += 1
         if self._n_unanswered > max(PATIENCE, 2 * self._concurrency):
             self._refuse(
                 failure,
                 f"gave no answer to {self._n_unanswered} prompts in a row",
-                "what it wrote before is in the store, a rerun goes on from there; see the server's log, and"
+                "finished texts are in the store, from which a rerun continues; see the server's log, and"
                 " summarizer_timeout, summarizer_retries and summarizer_context",
             )
 
     def _refuse_key(self, failure: GenerationFailure) -> NoReturn:
         what = "refuses the key" if self._requests.has_key else "refuses requests without a key"
-        remedy = "put a valid one into the environment variable that summarizer_api_key_variable names"
+        remedy = "put a valid key into the environment variable that summarizer_api_key_variable names"
         self._refuse(failure, what, remedy)
 
     def _refuse(self, failure: GenerationFailure, what: str, remedy: str) -> NoReturn:
         proxy = proxy_of(self._url)
         if proxy is not None:
-            what += f", asked through the proxy of {proxy},"
+            what += f" (through the proxy of {proxy})"
             remedy += "; or correct the proxy, or add the server's host to NO_PROXY"
         raise UserError(f"summarizer '{self.name}@{self._url}' {what} ({failure}): {remedy}")

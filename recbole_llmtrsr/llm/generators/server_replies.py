@@ -13,7 +13,7 @@ from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationF
 
 
 def read_reply(body: str) -> GeneratedText | GenerationFailure:
-    """Parse a chat completion; an answer of thoughts alone keeps their mark, and missing token counts are 0."""
+    """Parse a chat completion; an answer that consists of thoughts keeps their mark, and missing token counts are 0."""
     try:
         reply = json.loads(body)
         choice = reply["choices"][0]
@@ -44,7 +44,7 @@ def _count(usage: object, name: str) -> int:
 
 
 def read_models(body: str) -> dict[str, int | None]:
-    """Parse a list of models: name -> context in tokens, where the server states it (vLLM, SGLang)."""
+    """Parse a list of models: name -> context in tokens, if the server states it (vLLM, SGLang)."""
     try:
         models = {one_line(str(one["id"])): one.get("max_model_len") for one in json.loads(body)["data"]}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -53,7 +53,7 @@ def read_models(body: str) -> dict[str, int | None]:
 
 
 def read_error(said: object) -> str:
-    """The message of an error on one line, which servers put into 'message' or 'detail', or send without a key."""
+    """The message of an error, on one line; servers send it as 'message', as 'detail', or without a key."""
     for name in ("error", "message", "detail"):
         if isinstance(said, dict) and name in said:
             said = said[name]
@@ -61,7 +61,7 @@ def read_error(said: object) -> str:
 
 
 def read_wait(headers: Mapping[str, str]) -> float:
-    """Seconds of a Retry-After header, from a number or a date; 0 for anything else."""
+    """Seconds of a Retry-After header, from a number or a date; 0 for other values."""
     value = headers.get("retry-after", "")
     try:
         return float(value)

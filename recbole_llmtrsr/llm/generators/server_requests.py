@@ -31,8 +31,8 @@ PASSING = frozenset({408, 409, 425, 429})  # statuses below 500: time-out, confl
 class Requests:
     """Requests through openai's client, which holds the key.
 
-    The client's retries neither repeat a garbled reply nor count by cause, and its timeout is per read, which a server
-    that sends single bytes never exceeds; ``persist`` therefore replaces both.
+    The client's retries neither repeat an invalid reply nor count by cause, and its timeout applies to each read, which
+    a server that sends single bytes never exceeds; ``persist`` therefore replaces both.
 
     Args:
         base_url, api_key, timeout, retries: as of ``ServerGenerator``.
@@ -47,11 +47,11 @@ class Requests:
 
     def __init__(self, base_url: str, api_key: str | None, timeout: float, retries: int) -> None:
         if find_spec("openai") is None:
-            raise UserError(f'asking {base_url} needs the package openai: pip install "recbole_llmtrsr[server]"')
+            raise UserError(f'requests to {base_url} need the package openai: pip install "recbole_llmtrsr[server]"')
         self._key = (api_key or "").strip()
         if any(not "!" <= character <= "~" for character in self._key):
             raise UserError(
-                f"the key for {base_url} has spaces or characters other than ASCII, which cannot be sent: correct the"
+                f"the key for {base_url} has spaces or non-ASCII characters, which cannot be sent: correct the"
                 " environment variable that summarizer_api_key_variable names"
             )
         self.has_key = bool(self._key)
@@ -87,9 +87,9 @@ class Requests:
                 default_headers=headers,  # type: ignore[arg-type]
                 http_client=direct,
             )
-        except Exception as error:  # of several libraries: a scheme, a port, a package or a file of certificates
+        except Exception as error:  # from several libraries: a scheme, a port, a package or a file of certificates
             raise UserError(
-                f"{self._url} cannot be asked ({type(error).__name__}: {error}) because of the environment:"
+                f"{self._url} cannot be reached ({type(error).__name__}: {error}) because of the environment:"
                 f" {variables(error)}: correct it or unset it"
             ) from error
 
@@ -105,7 +105,7 @@ class Requests:
         Args:
             send: makes the request, and returns the body of a success.
             read: parses the body.
-            longest: most seconds of one attempt, if fewer than ``timeout``.
+            longest: maximum seconds of one attempt, if less than ``timeout``.
             lasting: a status to treat as permanent.
         """
         import openai

@@ -1,4 +1,4 @@
-"""Adapters, such as LoRA's, in a model folder: they are merged into its weights."""
+"""Merges adapters in a model folder, such as LoRA's, into its weights."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def is_adapter_alone(path: str) -> bool:
 
 
 def changes_whole_model(path: str) -> bool:
-    """Whether a folder's adapter was trained on a causal language model, head included, rather than on its body."""
+    """Whether a folder's adapter was trained on a causal language model with its head, rather than on its body."""
     return _settings(path).get("task_type") == "CAUSAL_LM"
 
 
 def how_to_merge(path: str) -> str:
-    """Code that merges an adapter with the model that its configuration names, and saves the result."""
+    """Instructions to merge an adapter with the model that its configuration names, and to save the result."""
     base = _settings(path).get("base_model_name_or_path")
     return (
         f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
-        f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there"
-        " too, and give that folder"
+        f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there,"
+        " too, and set the option to that folder"
     )
 
 
@@ -87,8 +87,8 @@ def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
         raise ValueError(f"{len(strangers)} of its weights do not fit the model ('{min(strangers)}')")
     merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
     getLogger().info(
-        f"{path}: the adapter in this folder is merged into its weights; one that is trained here belongs to the merged"
-        " model, not to the folder's"
+        f"{path}: the adapter in this folder is merged into the weights; an adapter trained in this run fits only the"
+        " merged model"
     )
     merged.name_or_path = path
     return merged.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Fingerprint of a model's content, so that texts written by another model are never reused for it."""
+"""Fingerprint of a model's content, so that a run never reuses summaries or embeddings of another model."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def model_fingerprint(path: str) -> str:
     config = try_to_load_from_cache(path, "config.json")
     if not isinstance(config, str):
         raise UserError(
-            f"model {path!r} has no config.json in the local cache, by which its version is known: download it into a"
-            " folder and give that"
+            f"model {path!r} has no config.json in the local cache, which identifies its version: download the model"
+            " into a folder and use that folder"
         )
     return f"commit {Path(config).parent.name}"
 
@@ -40,7 +40,7 @@ def fingerprint(folder: Path) -> str:
     """Identify a model folder by its content, not by its path, times or order of files.
 
     Configurations, tokenizer files and chat templates are hashed completely, weight files by size and `SAMPLES` evenly
-    spaced samples, which is fast at any size; fine-tuning changes nearly all bytes of a layer.
+    spaced samples. This is fast at any size and sufficient, as fine-tuning changes nearly all bytes of a layer.
 
     Raises:
         UserError: there are no weights.

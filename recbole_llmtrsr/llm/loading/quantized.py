@@ -21,11 +21,11 @@ from recbole_llmtrsr.errors import UserError
 
 
 def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torch.device) -> None:
-    """Refuse a `load_in` that cannot work, before anything is loaded; None is always accepted.
+    """Refuse a `load_in` that is not possible, before anything is loaded; None is always accepted.
 
     Raises:
-        UserError: incompatible with the builtin backbone or with `tune`, or bitsandbytes is missing or does not run on
-            the device.
+        UserError: it is incompatible with the built-in backbone or with `tune`, or bitsandbytes is missing or does not
+            run on the device.
     """
     if load_in is None:
         return
@@ -33,19 +33,19 @@ def check_load_in(load_in: str | None, *, builtin: bool, tune: str, device: torc
     faults = []
     if builtin:
         faults.append(
-            f"{given} rounds weights that stay frozen, but backbone: builtin trains all of its own: {without}, or give"
-            " a transformers name or folder as backbone"
+            f"{given} quantizes frozen weights, but backbone: builtin trains all weights: {without}, or set backbone to"
+            " a transformers name or folder"
         )
     elif tune == "all":
         faults.append(
-            f"{given} rounds weights that stay frozen, but tune: all trains them: set tune: lora or auto, or {without}"
+            f"{given} quantizes frozen weights, but tune: all trains them: set tune: lora or auto, or {without}"
         )
     if find_spec("bitsandbytes") is None:
         faults.append(f'{given} needs the package bitsandbytes: pip install "recbole_llmtrsr[quantized]", or {without}')
     elif not faults and (reason := _device_fault(device)):
         faults.append(
             f"{given}: bitsandbytes does not run on device {device} ({reason}): run `python -m bitsandbytes` to see"
-            f" what it lacks, choose another device, or {without}"
+            f" what is missing, choose another device, or {without}"
         )
     if faults:
         raise UserError(faults)
@@ -56,8 +56,8 @@ def quantized_loading(load_in: str, dtype: torch.dtype, device: torch.device) ->
 
     Args:
         load_in: 8bit, or 4bit (nf4 in blocks of 64 whose scales are quantized too: about 4.1 bits per weight).
-        dtype: of the matrix products.
-        device: of the weights.
+        dtype: number format of the matrix products.
+        device: device of the weights.
     """
     nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
     is_8bit = load_in == "8bit"
@@ -76,7 +76,7 @@ def keep_activations(lm: nn.Module) -> None:
 
     Deviation: bitsandbytes also quantizes the activations of 8-bit layers, depending on the other rows of the batch,
     which changes a prompt's scores by hundredths of the largest logit. On CPUs with AVX512-BF16 it converts 4-bit
-    weights at the first evaluation to a format without gradients, so that later training would learn nothing.
+    weights at the first evaluation to a format without gradients, so that later training would have no effect.
     """
     if getattr(lm.config, "quantization_config", None) is None or find_spec("bitsandbytes") is None:
         return
@@ -119,6 +119,8 @@ def _device_fault(device: torch.device) -> str | None:
         functions = import_module("bitsandbytes.functional")
         packed, scales = functions.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
         functions.dequantize_4bit(packed, scales).sum().item()  # .item() surfaces errors of a GPU
-    except Exception as error:  # import errors, missing libraries, unknown devices: each version has its own
+    except (
+        Exception
+    ) as error:  # import errors, missing libraries, unknown devices: the exception depends on the version
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None

@@ -1,4 +1,4 @@
-"""Loading a language model from a folder or the model hub, with an error for each fault that it may have."""
+"""Loads a language model from a folder or the model hub, with an error message for each possible problem."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class ModelSource:
 
     Attributes:
         role: the option that names the model, such as 'backbone', for messages.
-        name: as the user wrote it.
+        name: the model's name, as the user wrote it.
         path: argument of `from_pretrained`.
-        options: further arguments of it.
-        hub_fault: why the hub cannot be reached, if it was tried.
+        options: further arguments of `from_pretrained`.
+        hub_fault: why the hub cannot be reached, if the attempt failed.
     """
 
     role: str
@@ -82,7 +82,7 @@ class ModelSource:
         """Decide whether a name is a folder or a model on the hub.
 
         Raises:
-            UserError: a path without a folder.
+            UserError: the path is not a folder.
         """
         folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
         fault = None
@@ -98,7 +98,8 @@ class ModelSource:
         """Config and tokenizer, without the weights.
 
         Raises:
-            UserError: an incomplete folder, an unreachable hub, or, if ``causal``, no causal language model.
+            UserError: the folder is incomplete, the hub cannot be reached, or, if ``causal``, it is not a causal
+                language model.
         """
         if is_adapter_alone(self.path):
             raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
@@ -120,8 +121,8 @@ class ModelSource:
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
             _warn_once(
-                f"{self}: its tokenizer has {len(tokenizer):,} tokens and the model {n_rows:,} rows:"
-                " look whether it is the tokenizer of another model"
+                f"{self}: its tokenizer has {len(tokenizer):,} tokens, but the model has {n_rows:,}"
+                " embedding rows: check that the tokenizer belongs to the model"
             )
         return config, tokenizer
 
@@ -137,7 +138,7 @@ class ModelSource:
         config, tokenizer = self.load_tokenizer()
         is_quantized = getattr(config, "quantization_config", None) is not None
         if quantized and is_quantized:
-            raise UserError(f"{self} is quantized already: set load_in: ~ to use it as it is")
+            raise UserError(f"{self} is already quantized: set load_in: ~ to use it unchanged")
         if has_adapter(self.path) and (quantized or is_quantized):
             raise UserError(
                 f"{self} holds an adapter, which cannot be merged into quantized weights without"
@@ -148,10 +149,10 @@ class ModelSource:
         return lm, tokenizer
 
     def check_names(self, config: PretrainedConfig) -> None:
-        """Refuse a folder whose weights do not fit the architecture, by their names: no weight is read.
+        """Refuse a folder whose weights do not fit the architecture; reads only their names.
 
         Raises:
-            UserError: as of ``load``, for weights that are missing or unexpected.
+            UserError: as for ``load``, if weights are missing or unexpected.
         """
         if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
             return
@@ -160,12 +161,12 @@ class ModelSource:
                 model, loading = AutoModelForCausalLM.from_pretrained(
                     path, config=config, device_map="meta", output_loading_info=True, **self.options
                 )
-        except Exception:  # whatever is wrong with the files, or with this way of reading them: ``load`` reports it
+        except Exception:  # ``load`` reports problems of the files
             return
         self._require_weights(weights_fault(model, loading))
 
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The body of any model, and of an encoder-decoder its encoder; errors as for ``load``."""
+        """The body of a model without its head, or the encoder of an encoder-decoder; errors as for ``load``."""
         if changes_whole_model(self.path):
             return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
         return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
@@ -191,7 +192,7 @@ class ModelSource:
         except Exception as error:
             raise UserError(self._fault(what, error)) from error
         if fault is None and getattr(model, "_hf_peft_config_loaded", False):
-            fault = "it holds an adapter: download it into a folder and give that, and the adapter is merged"
+            fault = "it holds an adapter: download it into a folder and use that folder, so that the adapter is merged"
         self._require_weights(fault)
         return model  # type: ignore[no-any-return]
 
@@ -200,7 +201,7 @@ class ModelSource:
             raise UserError(f"{self}: {fault}; or {_WITHOUT_MODEL[self.role]}")
 
     def _require_rows(self, tokenizer: PreTrainedTokenizerBase, n_rows: int | None) -> None:
-        """Refuse a tokenizer with tokens that texts may hold and the embedding has no row for."""
+        """Refuse a tokenizer with tokens that may occur in texts but have no row in the embedding."""
         fault = None if n_rows is None else rows_fault(tokenizer, n_rows)
         if fault is not None:
             raise UserError(f"{self}: {fault}")
@@ -212,7 +213,7 @@ class ModelSource:
             raise UserError(f"{self} has no tokenizer: save it there with `tokenizer.save_pretrained({self.name!r})`")
 
     def _require_causal_lm(self, config: PretrainedConfig) -> None:
-        """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would take with a random head."""
+        """Refuse encoders and headless checkpoints, which AutoModelForCausalLM would load with a random head."""
         architectures = set(getattr(config, "architectures", None) or ())
         mapped = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
         known = {name for value in mapped for name in ((value,) if isinstance(value, str) else value)}
@@ -227,22 +228,22 @@ class ModelSource:
         remedy = _remedy(self.role)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
-            return f"{self} brings its own code: set `trust_remote_code: True` if you trust it"
+            return f"{self} comes with Python code: set `trust_remote_code: True` if you trust its origin"
         if os.path.isdir(self.path):
             return f"{self}: its {what} cannot be loaded ({reason}): {remedy}"
         if self.hub_fault:
             return f"{self} is neither a folder nor in the local cache, and {self.hub_fault}: {remedy}"
-        return f"{self}: the model hub does not give its {what} ({reason}): check the name, or {remedy}"
+        return f"{self}: its {what} cannot be loaded from the model hub ({reason}): check the name, or {remedy}"
 
 
 def _reader(model: PreTrainedModel) -> PreTrainedModel:
-    """The part that encodes texts: the encoder of an encoder-decoder, whatever config.json says, else the model."""
+    """The part that encodes texts: the encoder of an encoder-decoder, otherwise the whole model."""
     has_both = isinstance(getattr(model, "encoder", None), torch.nn.Module) and hasattr(model, "decoder")
     return model.get_encoder() if has_both or model.config.is_encoder_decoder else model
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name is no local folder, so that the model hub is searched for it."""
+    """Whether a name is not a local folder and therefore refers to the model hub."""
     return not os.path.isdir(os.path.expanduser(name)) and not is_path(name)
 
 
@@ -252,7 +253,7 @@ def is_path(name: str) -> bool:
 
 
 def hub_fault() -> str | None:
-    """Why the model hub cannot be reached, or None; tried once, because transformers retries every file for long."""
+    """Why the model hub cannot be reached, or None. One attempt, as transformers would retry for every file."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -270,4 +271,4 @@ def _warn_once(message: str) -> None:
 
 
 def _remedy(role: str) -> str:
-    return f"give a folder that holds model and tokenizer, or {_WITHOUT_MODEL[role]}"
+    return f"use a folder that holds model and tokenizer, or {_WITHOUT_MODEL[role]}"

@@ -1,4 +1,4 @@
-"""Checks of loaded weights: none missing or unexpected, and all finite."""
+"""Checks that no loaded weights are missing or unexpected, and that all are finite."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoi
 _HOLDERS = frozenset(
     ("", "base_model", "model", "lm", "llm", "language_model")
 )  # usual names of an attribute that holds a model
-# Keys of buffers that old releases of transformers saved and that a model makes itself.
+# Keys of buffers that old releases of transformers saved and that models now compute.
 _BUFFERS = re.compile(
     r"(masked_bias|attn\.bias|attention\.bias|inv_freq|(cos|sin)_cached|position_ids|token_type_ids|\.version)$"
 )
-_NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs weights into others
+_NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs weights into other types
 
 
 def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False) -> str | None:
-    """Describe a fault of loaded weights with its remedy; None for sound weights.
+    """Describe a problem of loaded weights with its remedy; None for valid weights.
 
-    transformers initializes missing weights at random and drops unexpected ones. Missing weights are a fault except in
-    a pooler, which is not used; unexpected ones are a fault inside of a layer, but not in heads and towers of other
-    tasks beside the layers.
+    transformers initializes missing weights randomly and drops unexpected ones. Missing weights are an error, except in
+    a pooler, which is not used. Unexpected weights are an error inside a layer, but not in heads and towers of other
+    tasks.
 
     Args:
         model: from `from_pretrained`.
@@ -52,28 +52,28 @@ def _counted(keys: Set[str], of: str) -> str:
 
 def _remedy(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
     if any(".lora_" in key or ".base_layer." in key for key in unexpected):
-        return "merge the adapter into the weights (`merge_and_unload` of peft), and save the model anew"
+        return "merge the adapter into the weights (`merge_and_unload` of peft), and save the model again"
     wrapper = _wrapper(model, missing, unexpected)
     if wrapper:
         return (
-            f"strip the prefix '{wrapper}' from the keys of the file, or save the model inside of its wrapper anew with"
+            f"strip the prefix '{wrapper}' from the keys of the file, or save the model without its wrapper with"
             " `save_pretrained`"
         )
     if missing and missing <= set(_head(model)) and not unexpected:
         return (
-            "set `tie_word_embeddings: true` in its config.json if its head is its embedding, or save it anew with its"
-            " head"
+            "set `tie_word_embeddings: true` in its config.json if its head shares the embedding's weights, or"
+            " save it again with its head"
         )
     if not missing:
-        return (
-            "put the config.json that belongs to the weights beside them, or save the model anew with `save_pretrained`"
-        )
-    return "save the model anew with `save_pretrained`, all of its layers and its config.json, or download it again"
+        return "add the config.json that belongs to the weights, or save the model again with `save_pretrained`"
+    return "save the complete model with its config.json again (`save_pretrained`), or download it again"
 
 
 def _wrapper(model: PreTrainedModel, missing: Set[str], unexpected: Set[str]) -> str:
     """The prefix or infix that a wrapper added to the names of weights, such as '_orig_mod.'; '' if there is none."""
-    body = f"{model.base_model_prefix}." if model.base_model is model else ""  # which a file of the whole model holds
+    body = (
+        f"{model.base_model_prefix}." if model.base_model is model else ""
+    )  # prefix of names in a file of the whole model
     for key in sorted(unexpected)[:20]:
         # 'model.norm.weight' may be missing beside 'norm.weight': the longest name leaves only the prefix.
         name = max((name for name in missing if key.endswith(f".{name}")), key=len, default="")
@@ -118,7 +118,7 @@ def _module(key: str, model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _number_fault(model: PreTrainedModel) -> str | None:
-    """A fault of values: weights that are not finite, or an embedding or output head of zeros."""
+    """Describe weights that are not finite, or an embedding or output head of zeros."""
     ends = {
         id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None
     }
@@ -126,9 +126,9 @@ def _number_fault(model: PreTrainedModel) -> str | None:
         if weight.dtype not in _NUMBERS or weight.is_meta or not weight.numel():
             continue
         low, high = (float(end) for end in torch.aminmax(weight.detach()))
-        fault = "" if math.isfinite(low) and math.isfinite(high) else "holds values that are no finite numbers"
+        fault = "" if math.isfinite(low) and math.isfinite(high) else "holds values that are not finite"
         if low == high == 0 and id(weight) in ends:
             fault = "is all zeros"
         if fault:
-            return f"its weight '{name}' {fault}: download the model again, or save it anew from a sound checkpoint"
+            return f"its weight '{name}' {fault}: download the model again, or save it again from a valid checkpoint"
     return None

@@ -1,1 +1,1 @@
-"""Tokenization: chat templates, external texts, thoughts."""
+"""Tokenization: chat templates, external texts, and the thoughts of reasoning models."""

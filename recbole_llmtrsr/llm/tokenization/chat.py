@@ -34,14 +34,14 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase, owner: str, remedy: str) -> t
 
     Args:
         tokenizer: with a chat template.
-        owner, remedy: of the error if the template cannot be used.
+        owner, remedy: beginning and end of the error message if the template cannot be used.
 
     Raises:
         UserError: the template fails, or does not write the message exactly once.
     """
     try:
         template = tokenizer.get_chat_template()
-        # Switches that other templates ignore; without them the answer's tokens would be spent on thoughts.
+        # Other templates ignore these switches; without them, the model would spend the answer's tokens on thoughts.
         text = str(
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": _HERE}],
@@ -52,7 +52,7 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase, owner: str, remedy: str) -> t
                 thinking=False,  # DeepSeek V3.1, Granite
             )
         )
-    except Exception as error:  # whatever a template's own code raises
+    except Exception as error:  # the code of a template may raise anything
         raise UserError(f"{owner}: its chat template cannot be used ({error}): {remedy}") from error
     if text.count(_HERE) != 1:
         raise UserError(

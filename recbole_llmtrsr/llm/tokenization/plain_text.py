@@ -1,4 +1,4 @@
-"""Tokenization of external texts: nothing in an item text or a summary becomes a control token of a model."""
+"""Tokenizes external texts so that nothing in an item text or a summary becomes a control token of a model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class PlainText:
     transformers' `split_special_tokens` does not split added tokens without the special flag. This class therefore
     works on a copy of the tokenizer in which every control token is special. If the vocabulary itself contains a
     control token (in some SentencePiece and word-level ones), or normalization produces one, as from full-width signs,
-    a space is inserted behind its first letter. Special tokens that are words are not split, so that "yesterday" stays
-    whole in a vocabulary with 'yes'.
+    a space is inserted after its first letter. Special tokens that are words are not split, so that "yesterday" remains
+    one token in a vocabulary with 'yes'.
 
     Args:
-        max_tokens: longer texts are truncated; the tokens that the tokenizer adds around a text count, too.
+        max_tokens: maximum length of a text, including the tokens that the tokenizer adds; longer texts are truncated.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None) -> None:
@@ -79,7 +79,7 @@ class PlainText:
         return [at for at, i in enumerate(encoding.ids) if i in self._controls and not around[at]]
 
     def _unwritten(self, text: str, framed: bool) -> list[int]:
-        """Ids of a text, with a space inside of each control token that normalization produces."""
+        """Ids of a text, with a space inside each control token that normalization produces."""
         assert self._copy is not None
         encoding = self._copy.encode(text, add_special_tokens=framed)
         for at in reversed(self._positions(encoding)):

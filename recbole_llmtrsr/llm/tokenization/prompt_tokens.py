@@ -1,4 +1,4 @@
-"""Encoding of prompts and decoding of answers, for generators that run the model themselves."""
+"""Encoding of prompts and decoding of answers, for generators that run the model in this process."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from recbole_llmtrsr.llm.tokenization.chat import chat_frame
 from recbole_llmtrsr.llm.tokenization.plain_text import PlainText
 from recbole_llmtrsr.llm.tokenization.thoughts import is_part_of_mark, opened_thoughts
 
-DEFAULT_CONTEXT = 2048  # tokens, for models that state no limit
+DEFAULT_CONTEXT = 2048  # tokens, for models without a stated limit
 
 
 class PromptTokens:
     """Encodes prompts and decodes answers for one model.
 
-    If the tokenizer has a chat template, a prompt becomes the user's message. Control tokens inside of a prompt are
-    split; only those that the template or the tokenizer adds keep their function.
+    If the tokenizer has a chat template, a prompt becomes the user's message. Control tokens inside a prompt are split;
+    only those that the template or the tokenizer adds keep their function.
 
     Args:
-        config: of the model.
-        name: of the model, as the user wrote it.
+        config: configuration of the model.
+        name: name of the model, as the user wrote it.
 
     Attributes:
-        context: most tokens of prompt and answer together.
-        room: of these, what remains beside the chat template.
+        context: maximum number of tokens of prompt and answer together.
+        room: the part of ``context`` that the chat template leaves.
 
     Raises:
         UserError: the chat template cannot be used.
@@ -40,7 +40,7 @@ class PromptTokens:
         self._frame: list[list[int]] | None = None
         self._opened = ""  # mark of thoughts with which the template ends
         if tokenizer.chat_template:
-            remedy = "mend chat_template in the model's folder, or remove it there for prompts without a template"
+            remedy = "correct chat_template in the model's folder, or remove it to use prompts without a template"
             frame = chat_frame(tokenizer, f"summarizer {name!r}", remedy)
             self._frame = tokenizer(list(frame), add_special_tokens=False, verbose=False)["input_ids"]
             self._opened = opened_thoughts(frame[1])
@@ -65,7 +65,8 @@ class PromptTokens:
         longest = max(map(len, rows), default=0)
         if longest + max_new_tokens > self.context:
             raise ValueError(
-                f"{self._name} takes {self.context} tokens, got a prompt of {longest} and an answer of {max_new_tokens}"
+                f"{self._name} has a context of {self.context} tokens, got a prompt of {longest} and an answer of"
+                f" {max_new_tokens}"
             )
         return rows
 
@@ -85,7 +86,7 @@ class PromptTokens:
             return [*opening, *self._plain_text.ids([prompt])[0], *closing]
         (ids,) = self._plain_text.ids([prompt], framed=True)
         end = self.tokenizer.eos_token_id
-        # Some tokenizers add an end token, behind which a model generates nothing.
+        # Some tokenizers add an end token, after which a model generates nothing.
         return ids[:-1] if ids and ids[-1] == end and end != self.tokenizer.bos_token_id else ids
 
 

@@ -23,7 +23,7 @@ _MARKS = {
 }
 _ENDS = frozenset(_MARKS.values())
 _MARK = re.compile("|".join(map(re.escape, (*_MARKS, *sorted(_ENDS)))))
-# Marks around the answer behind thoughts.
+# Marks around the answer that follows thoughts.
 _FRAME = re.compile(
     r"<\|return\|>|<\|end\|>|<\|start\|>assistant|</?answer>|</?response>"
     r"|<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>"
@@ -71,7 +71,7 @@ def opened_thoughts(frame: str) -> str:
 
 
 def past_thoughts(closing: str) -> str:
-    """The text of a chat template behind the message up to the beginning of the answer, past the thoughts before it.
+    """The text of a chat template from the message to the beginning of the answer, with its thoughts closed.
 
     Templates of models that always think open the thoughts whatever `enable_thinking` says; the next token would then
     begin a thought.

@@ -1,4 +1,4 @@
-"""Whether a model's embedding has a row for every token that a text may contain."""
+"""Checks that a model's embedding has a row for every token that a text may contain."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ANY_TEXT = "a \u0378"
 
 
 def rows_fault(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> str | None:
-    """Describe tokens that may occur and have no row of ``n_rows``, with the remedy; None if all have one.
+    """Describe tokens that may occur but have no row among ``n_rows``, with the remedy; None if all have one.
 
-    Control tokens occur only around texts, where the tokenizer or its chat template adds them: those of images never
-    do, nor does the padding token, as any id will do for padding, which is masked.
+    Control tokens matter only if the tokenizer or its chat template adds them around texts. Those of images never do,
+    nor does the padding token, since padding is masked and any id can be used.
     """
     beyond = {i: token for token, i in tokenizer.get_vocab().items() if i >= n_rows}
     if not beyond:
@@ -28,9 +28,9 @@ def rows_fault(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> str | None:
     if not read:
         return None
     return (
-        f"its tokenizer has ids up to {max(read)} ('{read[max(read)]}'), the model only {n_rows} rows: call"
-        f" `model.resize_token_embeddings(len(tokenizer))`, tune the {len(read)} new rows, and save the model anew, or"
-        " put the tokenizer that belongs to it there"
+        f"its tokenizer has ids up to {max(read)} ('{read[max(read)]}'), but the model has only {n_rows} rows:"
+        f" call `model.resize_token_embeddings(len(tokenizer))`, train the {len(read)} new rows, and save the model"
+        " again, or use the tokenizer that belongs to the model"
     )
 
 

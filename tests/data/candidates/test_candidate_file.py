@@ -160,20 +160,20 @@ def test_all_faults_are_told_at_once_and_five_of_each_by_name():
 
 
 ARRAYS = {
-    "users are numbers": ({"users": np.array([1, 2])}, r"users must be a list of texts, got int64 of shape \(2,\)"),
+    "users are numbers": ({"users": np.array([1, 2])}, r"users must be a list of strings, got int64 of shape \(2,\)"),
     "n_events are floats": (
         {"n_events": np.array([4.0, 0.0])},
         r"n_events must be a list of whole numbers, got float64",
     ),
     "items are a table": ({"items": np.zeros((5, 1), dtype=int)}, r"items must be .*, got int64 of shape \(5, 1\)"),
-    "labels are numbers": ({"is_positive": np.array([1, 0, 0, 1, 0])}, "is_positive must be a list of yes and no"),
+    "labels are numbers": ({"is_positive": np.array([1, 0, 0, 1, 0])}, "is_positive must be a list of booleans"),
     "a row too few": (
         {"offsets": np.array([0, 5])},
-        r"users, n_events and offsets \(one more\) must be as many, got 2",
+        r"users and n_events must have the same length, and offsets one more, got 2",
     ),
     "offsets that fall": ({"offsets": np.array([0, 6, 5])}, "offsets must rise from 0 to the number of items, 5"),
     "offsets that end early": ({"offsets": np.array([0, 3, 4])}, "offsets must rise from 0 to the number of items, 5"),
-    "a label too few": ({"is_positive": np.array([True] * 4)}, "is_positive must be as many as items, 5, got 4"),
+    "a label too few": ({"is_positive": np.array([True] * 4)}, "is_positive must have the length of items, 5, got 4"),
     "an index too high": ({"items": np.array([0, 1, 3, 1, 0])}, "items must be indices of the 3 tokens, got 0 to 3"),
     "an index below 0": ({"items": np.array([0, 1, -1, 1, 0])}, "items must be indices of the 3 tokens, got -1 to 1"),
     "a token twice": ({"tokens": np.array(["x", "y", "y"])}, "1 tokens named again: 'y'"),
@@ -234,7 +234,7 @@ def test_changed_candidates_are_refused(tmp_path, arrays):
     file = CandidateFile(**arrays)
     easier = {**arrays, "tokens": np.array(["x", "y", "w"])}
     np.savez(tmp_path / "file.npz", digest=np.array(file.digest), **easier)
-    with pytest.raises(UserError, match=r"was changed since it was written: its rows have the hash .*, it says "):
+    with pytest.raises(UserError, match=r"was changed since it was written: its rows have the hash .*, but it states "):
         read_candidate_file(tmp_path / "file.npz")
     # The remedy for what is meant to differ.
     write_candidate_file(tmp_path / "file.jsonl", CandidateFile(**easier))
@@ -243,17 +243,17 @@ def test_changed_candidates_are_refused(tmp_path, arrays):
 
 GARBAGE = {
     "{": "not JSON: ",
-    '{"user": "a", "n_events": 1, "positives": ["x"]}': "must be an object with user, n_events, positives, negatives",
-    '{"user": "a", "n_events": 1, "positives": [], "negatives": [], "label": 1}': "must be .*, and nothing else",
+    '{"user": "a", "n_events": 1, "positives": ["x"]}': "must be an object with exactly the keys user, n_events",
+    '{"user": "a", "n_events": 1, "positives": [], "negatives": [], "label": 1}': "must be an object with exactly",
     '["a", 1, ["x"], ["y"]]': "must be an object",
     "": "not JSON: ",
-    '{"user": 7, "n_events": 1, "positives": ["x"], "negatives": []}': "user must be a text, got 7",
+    '{"user": 7, "n_events": 1, "positives": ["x"], "negatives": []}': "user must be a string, got 7",
     '{"user": "a", "n_events": "1", "positives": ["x"], "negatives": []}': "n_events must be a whole .* >= 0, got '1'",
     '{"user": "a", "n_events": true, "positives": ["x"], "negatives": []}': "n_events must be .*, got True",
     '{"user": "a", "n_events": -2, "positives": ["x"], "negatives": []}': "n_events must be .*, got -2",
     '{"user": "a", "n_events": 1e3, "positives": ["x"], "negatives": []}': "n_events must be .*, got 1000.0",
     '{"user": "a", "n_events": 99999999999999999999, "positives": ["x"], "negatives": []}': "n_events must .* got 99",
-    '{"user": "a", "n_events": 1, "positives": "x", "negatives": []}': "positives must be a list of texts, got 'x'",
+    '{"user": "a", "n_events": 1, "positives": "x", "negatives": []}': "positives must be a list of strings, got 'x'",
     '{"user": "a", "n_events": 1, "positives": ["x"], "negatives": [3]}': r"negatives must be a list .* got \[3\]",
     "[" * 100_000: "not JSON: ",
 }
@@ -275,7 +275,7 @@ def test_many_bad_lines_are_counted(tmp_path):
     faults = refused.value.faults
     assert len(faults) == 11
     assert "line 10: not JSON" in faults[9]
-    assert faults[10].endswith("3 more lines are no row either")
+    assert faults[10].endswith("3 more lines are malformed")
 
 
 def test_a_file_without_a_line_is_refused(tmp_path):
@@ -289,7 +289,7 @@ def test_a_file_without_a_line_is_refused(tmp_path):
     [
         ("missing.npz", "there is no candidate file .*missing.npz: give the path of a .npz or .jsonl file"),
         ("folder.npz", "there is no candidate file .*folder.npz"),
-        ("file.csv", "candidate file .*file.csv has no known form: it must end in .npz or .jsonl"),
+        ("file.csv", "candidate file .*file.csv has an unknown format: its name must end in .npz or .jsonl"),
     ],
 )
 def test_a_path_that_cannot_be_a_candidate_file_is_told(tmp_path, name, fault):

@@ -109,7 +109,8 @@ def test_too_few_items_name_the_scarcest_user_and_a_mode_that_works(
         user, dataset = "ann", make_dataset({"ann": ["i1", "i2", "i3"], "bob": ["i4", "i5", "i6"]})
     with pytest.raises(UserError) as fault:
         candidate_set(options(tmp_path, f"{kind}{n}"), dataset, "test")
-    assert f"user '{user}' leaves {n_left} items to draw from, {n} candidates were asked for" in str(fault.value)
+    expected = f"only {n_left} items remain to draw negatives from for user '{user}', but {n} are needed: draw fewer"
+    assert expected in str(fault.value)
     assert f"eval_args: {{mode: {kind}{n_left}}}" in str(fault.value)
     assert "candidate_exclusion: target" in str(fault.value)
     assert list(tmp_path.glob("*.npz")) == []

@@ -72,7 +72,10 @@ def test_two_targets_of_one_name_are_refused(tmp_path, options, make_dataset):
     dataset = make_dataset()
     dataset.inter_feat["user_id"][:] = 2
     dataset.histories.begin[[2, 8]] = [0, 6]  # all three histories have two events or three
-    with pytest.raises(UserError, match=r"1 rows cannot be told .* user 'bob' after 2 events: with benchmark_filename"):
+    with pytest.raises(
+        UserError,
+        match=r"1 rows have the same user and number of events .* user 'bob' after 2 events: with benchmark_filename",
+    ):
         candidate_set(options(tmp_path), dataset, "test")
 
 
@@ -89,7 +92,7 @@ OTHERS = {
 def test_a_set_that_fits_no_longer_is_refused(tmp_path, options, make_dataset, change):
     drawn = candidate_set(options(tmp_path), make_dataset(), "test")
     write_candidate_file(drawn.path, CandidateFile.from_rows(change([*drawn.file.rows()])))
-    with pytest.raises(UserError, match=r"was changed since it was drawn: delete it to draw it again"):
+    with pytest.raises(UserError, match=r"was changed since it was drawn: delete it to draw the candidates again"):
         candidate_set(options(tmp_path), make_dataset(), "test")
     drawn.path.unlink()
     assert candidate_set(options(tmp_path), make_dataset(), "test").digest == drawn.digest
@@ -99,12 +102,12 @@ def test_a_damaged_set_is_refused_with_the_remedy(tmp_path, options, make_datase
     path = candidate_set(options(tmp_path), make_dataset(), "test").path
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(
-        UserError, match=rf"candidate file .*{path.name}: cannot be read .*; delete it to draw it again"
+        UserError, match=rf"candidate file .*{path.name}: cannot be read .*; delete it to draw the candidates again"
     ):
         candidate_set(options(tmp_path), make_dataset(), "test")
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, options, make_dataset):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot be written: .*set candidate_dir to one"):
+    with pytest.raises(UserError, match=r"cannot be written: .*set candidate_dir to another folder"):
         candidate_set(options(tmp_path / "file"), make_dataset(), "test")

@@ -205,7 +205,7 @@ def test_a_split_without_rows_has_an_empty_loader_and_is_told(make_config, caplo
     told = [record.getMessage() for record in caplog.records if "split is empty" in record.getMessage()]
     counts = {1: "14 are for training, 0 for validation and 4", 2: "14 are for training, 4 for validation and 0"}
     name = ("validation", "test")[empty - 1]
-    assert told == [f"the {name} split is empty: of 18 targets {counts[empty]} for the test"]
+    assert told == [f"the {name} split is empty: of 18 targets, {counts[empty]} for the test"]
 
 
 LOSS_ALONE = {"metrics": ["LogLoss"], "valid_metric": "LogLoss"}
@@ -280,6 +280,6 @@ def test_minds_impressions_are_ranked_as_they_were_shown(make_config, tmp_path):
     assert sum(len(rows) for rows, *_ in test) == len(candidates["test"].file.items) == 71_952
     # Some of what was shown was never clicked by anyone, so that it exists only with the .item file.
     with pytest.raises(
-        UserError, match=r"1489 candidates in .* are no items of data set 'mind', .*set catalogue: items"
+        UserError, match=r"1489 candidates in .* are not items of data set 'mind', .*set catalogue: items"
     ):
         loaders(make_config("Pop", **mind))

@@ -110,6 +110,6 @@ def test_a_group_may_be_larger_than_there_are_rows():
 
 def test_rows_without_an_order_are_asked_about_one_by_one(make_config, atomic_folder):
     options = {**toy.write_pre_split(atomic_folder / "tiny", PRE_SPLIT), "candidate_exclusion": "target"}
-    with pytest.raises(UserError, match="targets_per_prompt: 2 takes a user's targets in the order of time"):
+    with pytest.raises(UserError, match="targets_per_prompt: 2 needs the time order of a user's targets"):
         loader(make_config, 2, **options)
     assert loader(make_config, 1, **options).n_targets == 3

@@ -93,6 +93,6 @@ def test_a_full_disk_is_told_before_anything_is_written_to_the_map(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(UserError, match=r"v\.npy can be neither read nor made \(.*No space left on device"):
+    with pytest.raises(UserError, match=r"v\.npy can be neither read nor created \(.*No space left on device"):
         VectorFile(tmp_path / "v.npy", 10, 2)
     assert [*tmp_path.iterdir()] == []

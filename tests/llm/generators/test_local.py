@@ -153,7 +153,7 @@ def test_what_looks_like_a_special_token_in_a_prompt_is_text(copied: Path, templ
 
 def test_a_prompt_that_leaves_no_room_is_refused_not_cut(folder: Path) -> None:
     generator = load(folder)
-    with pytest.raises(ValueError, match="takes 128 tokens, got a prompt of 120 and an answer of 9"):
+    with pytest.raises(ValueError, match="has a context of 128 tokens, got a prompt of 120 and an answer of 9"):
         list(generator.generate(["a" * 120], 9))
     assert answers(generator, ["a" * 120], 8)[0].prompt_tokens == 120
 
@@ -195,9 +195,9 @@ def test_out_of_memory_halves_the_batch_for_good_redoes_it_and_changes_no_answer
     assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
     assert generator.report() == {"batches_halved": 2}
     assert [record.getMessage() for record in caplog.records] == [
-        f"summarizer '{folder}' is out of memory with 6 prompts at a time: going on with 3"
+        f"summarizer '{folder}' is out of memory with 6 prompts at a time: continuing with 3"
         " (set summarizer_batch_size: 3)",
-        f"summarizer '{folder}' is out of memory with 3 prompts at a time: going on with 1"
+        f"summarizer '{folder}' is out of memory with 3 prompts at a time: continuing with 1"
         " (set summarizer_batch_size: 1)",
     ]
 

@@ -207,7 +207,7 @@ def test_the_context_is_the_users_and_never_asked_because_it_decides_what_is_cut
     assert generator(server.url).settings != generator(server.url, context=500).settings
     server.models = [{"id": "tiny", "max_model_len": 1000}]
     with pytest.raises(
-        UserError, match=r"takes 1000 tokens and summarizer_context is 4096: set summarizer_context: 1000"
+        UserError, match=r"has a context of 1000 tokens, but summarizer_context is 4096: set summarizer_context: 1000"
     ):
         texts(generator(server.url).generate(["x"], 5))
     assert texts(generator(server.url, context=1000).generate(["x"], 5)) == {0: "x!"}
@@ -243,7 +243,9 @@ def test_a_server_that_is_not_there_is_named_after_the_retries() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     asked = generator(url)
-    fault = f"summarizer 'openai:tiny@{url}' is not there .connection: .*: start the server, or correct the base url"
+    fault = (
+        f"summarizer 'openai:tiny@{url}' cannot be reached .connection: .*: start the server, or correct the base url"
+    )
     with pytest.raises(UserError, match=fault):
         list(asked.generate(["x"], 5))
     assert asked.report()["retries_connection"] == 3
@@ -260,7 +262,7 @@ def test_a_refused_key_is_a_user_error_that_does_not_show_it(
     assert server.keys == {f"Bearer {KEY}"}
     assert str(fault.value) == (
         f"summarizer 'openai:tiny@{server.url}' refuses the key (status {status}: no, Bearer <key>, because of"
-        f" {status}): put a valid one into the environment variable that summarizer_api_key_variable names"
+        f" {status}): put a valid key into the environment variable that summarizer_api_key_variable names"
     )
     error: BaseException | None = fault.value
     while error is not None:
@@ -298,8 +300,8 @@ def test_a_model_that_the_server_does_not_have_is_met_with_those_it_has(server: 
         list(generator(server.url, "Qwen3-7B").generate(["404*9|x"], 5))
     assert str(fault.value) == (
         f"summarizer 'openai:Qwen3-7B@{server.url}' has no model 'Qwen3-7B' (status 404: no, Bearer none, because of"
-        " 404): it lists Llama, Qwen3-8B, zeta (did you mean 'Qwen3-8B'?); most base urls end in /v1, check"
-        " this one too"
+        " 404): it lists Llama, Qwen3-8B, zeta (did you mean 'Qwen3-8B'?); check the base url, too, which"
+        " usually ends in /v1"
     )
 
 
@@ -311,7 +313,9 @@ def test_it_stops_when_nothing_is_answered_any_more_and_keeps_what_was(
     prompts = ["500*9|a", "500*9|b", "500*9|c", "x", "500*9|d", "500*9|e"]
     assert len(texts(asked.generate(prompts, 5))) == 6  # three in a row, and two
     answers: list[int] = []
-    with pytest.raises(UserError, match="gave no answer to 4 prompts in a row .status 500: no.*rerun goes on from"):
+    with pytest.raises(
+        UserError, match="gave no answer to 4 prompts in a row .status 500: no.*from which a rerun continues"
+    ):
         for position, _ in asked.generate(["500*9|f", "500*9|g", "x"], 5):
             answers.append(position)
     assert answers == [0]
@@ -405,7 +409,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypatch: py
     monkeypatch.setenv("HTTP_PROXY", "http://me:hush@127.0.0.1:9")
     with pytest.raises(UserError) as fault:
         list(generator("http://server.invalid/v1", retries=0).generate(["x"], 5))
-    assert "is not there, asked through the proxy of HTTP_PROXY=http://127.0.0.1:9, (connection" in str(fault.value)
+    assert "cannot be reached (through the proxy of HTTP_PROXY=http://127.0.0.1:9) (connection" in str(fault.value)
     assert str(fault.value).endswith("or correct the proxy, or add the server's host to NO_PROXY")
     assert "hush" not in str(fault.value)
 
@@ -452,7 +456,7 @@ def test_what_is_no_server_is_named_with_the_form(value: str, fault: str) -> Non
 
 
 def test_a_password_in_a_url_is_refused_unseen() -> None:
-    with pytest.raises(UserError, match="name or password in its url: take it out.*summarizer_api_key_var") as fault:
+    with pytest.raises(UserError, match="name or password in its url: remove it.*summarizer_api_key_var") as fault:
         parse_server("openai:gpt@https://me:hush@host/v1")
     assert "hush" not in str(fault.value)
 

@@ -176,8 +176,8 @@ def test_an_adapter_alone_is_refused_with_its_base_and_the_way_to_merge_it(
     assert str(error.value) == (
         f"{role} '{folder}' is an adapter, not a whole model: merge it with"
         " `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('somebody/base'),"
-        f" '{folder}').merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there"
-        " too, and give that folder"
+        f" '{folder}').merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer"
+        " there, too, and set the option to that folder"
     )
 
 

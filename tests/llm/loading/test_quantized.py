@@ -230,7 +230,7 @@ def test_a_model_saved_quantized_is_used_as_it_is_and_not_quantized_again(tmp_pa
 
     with pytest.raises(UserError) as error:
         load_backbone(saved, dtype=FP32, load_in="4bit")
-    assert str(error.value) == f"backbone '{saved}' is quantized already: set load_in: ~ to use it as it is"
+    assert str(error.value) == f"backbone '{saved}' is already quantized: set load_in: ~ to use it unchanged"
 
     loaded = with_lora(load_backbone(saved, dtype=FP32))
     torch.testing.assert_close(logits(loaded), logits(with_lora(backbone)), atol=1e-5, rtol=0)
@@ -302,12 +302,11 @@ def test_what_cannot_be_quantized_is_an_error_with_its_remedies(monkeypatch):
     monkeypatch.setattr(quantized, "find_spec", lambda name: True)
 
     assert faults("4bit", builtin=True) == (
-        "load_in: 4bit rounds weights that stay frozen, but backbone: builtin trains all of its own: set load_in: ~,"
-        " or give a transformers name or folder as backbone",
+        "load_in: 4bit quantizes frozen weights, but backbone: builtin trains all weights: set load_in: ~,"
+        " or set backbone to a transformers name or folder",
     )
     assert faults("8bit", tune="all") == (
-        "load_in: 8bit rounds weights that stay frozen, but tune: all trains them: set tune: lora or auto, or set"
-        " load_in: ~",
+        "load_in: 8bit quantizes frozen weights, but tune: all trains them: set tune: lora or auto, or set load_in: ~",
     )
 
 
@@ -329,7 +328,7 @@ def test_a_device_that_bitsandbytes_cannot_use_is_an_error_and_another_one_works
 
     assert fault.startswith("load_in: 4bit: bitsandbytes does not run on device meta (")
     assert fault.endswith(
-        "): run `python -m bitsandbytes` to see what it lacks, choose another device, or set load_in: ~"
+        "): run `python -m bitsandbytes` to see what is missing, choose another device, or set load_in: ~"
     )
     check_load_in("4bit", builtin=False, tune="lora", device=CPU)
 
@@ -337,5 +336,5 @@ def test_a_device_that_bitsandbytes_cannot_use_is_an_error_and_another_one_works
 def test_it_is_refused_before_summaries_are_written(make_config):
     config = make_config(load_in="4bit")
 
-    with pytest.raises(UserError, match="but backbone: builtin trains all of its own"):
+    with pytest.raises(UserError, match="but backbone: builtin trains all weights"):
         check_prompts(config.settings, get_dataset(get_model("LLMTRSR"))(config))

@@ -141,7 +141,7 @@ def test_a_wrapper_around_every_layer_is_named(tmp_path: Path, door: Any, wrappe
 
 def test_weights_of_another_kind_of_model_are_no_wrapped_ones(tmp_path: Path) -> None:
     folder = saved(tmp_path, BertForMaskedLM(BertConfig(**SIZE)), model_type="roberta")
-    with pytest.raises(UserError, match=r"are not in the model: save the model anew"):
+    with pytest.raises(UserError, match=r"are not in the model: save the complete model with its config.json again"):
         text_encoder(folder)
 
 
@@ -162,7 +162,7 @@ def test_a_layer_that_the_file_lacks_is_refused(tmp_path: Path, door: Any) -> No
     folder = changed(saved(tmp_path), without("layers.1."))
 
     with pytest.raises(
-        UserError, match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the model anew"
+        UserError, match=r"9 of its \d+ weights \('(model.)?layers.1.input_.*\) are not in .*: save the complete model"
     ):
         door(folder)
 
@@ -187,7 +187,7 @@ def test_a_config_of_another_architecture_is_refused(tmp_path: Path, door: Any) 
 def test_a_weight_that_is_no_number_is_refused(tmp_path: Path, door: Any, value: float) -> None:
     folder = changed(saved(tmp_path), filled("layers.1.input_layernorm", value))
 
-    with pytest.raises(UserError, match=r"input_layernorm.weight' holds values that are no finite numbers: download"):
+    with pytest.raises(UserError, match=r"input_layernorm.weight' holds values that are not finite: download"):
         door(folder)
 
 

@@ -83,8 +83,9 @@ def test_a_tokenizer_far_smaller_than_the_embedding_is_warned_of_once(
     text_encoder(folder)
     backbone(folder)
     told = [record.getMessage() for record in caplog.records]
-    assert [text.split(":", 1)[1] for text in told if "another model" in text] == 2 * [
-        " its tokenizer has 257 tokens and the model 600 rows: look whether it is the tokenizer of another model"
+    assert [text.split(":", 1)[1] for text in told if "belongs to the model" in text] == 2 * [
+        " its tokenizer has 257 tokens, but the model has 600 embedding rows: check that the tokenizer"
+        " belongs to the model"
     ]
 
 
@@ -96,7 +97,7 @@ def test_a_token_around_every_text_is_refused(tmp_path: Path, door: Any) -> None
         single="<bos> $A", special_tokens=[("<bos>", N_ROWS)]
     )
     tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"ids up to 257 \('<bos>'\), the model only 257 rows"):
+    with pytest.raises(UserError, match=r"ids up to 257 \('<bos>'\), but the model has only 257 rows"):
         door(folder)
 
 
@@ -130,4 +131,6 @@ def test_tokens_that_may_be_read_are_refused(
     folder = saved(tmp_path, *added, **special)
     with pytest.raises(UserError) as error:
         door(folder)
-    assert f"its tokenizer has ids up to {last}, the model only 257 rows: call `model.resize_token" in str(error.value)
+    assert f"its tokenizer has ids up to {last}, but the model has only 257 rows: call `model.resize_token" in str(
+        error.value
+    )
