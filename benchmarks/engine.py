@@ -17,7 +17,7 @@ Its ceiling is the other way's operations over those of ours, which count real t
 causal half of the other's attention, padding included; `as computed` all pairs where it computes them under a mask:
 candidates over a cache, and the authors' prompts.
 
-For ml-100k and mind see the README; amazon-industrial is read with title, brand and description of the items.
+For ml-100k and mind see docs/guides/data.md; amazon-industrial is read with title, brand and description of the items.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Memory: an evaluation by the trainer, for each number of users in a process of i
 read n_events random items of the catalogue. RecBole's own tables grow with the users, so what counts is the peak over
 the level right before the evaluation. Needs Linux, or a GPU.
 
-For ml-100k and mind see the README; amazon-industrial is read with title, brand and description of the items.
+For ml-100k and mind see docs/guides/data.md; amazon-industrial is read with title, brand and description of the items.
 """
 
 from __future__ import annotations

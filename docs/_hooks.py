@@ -1,4 +1,7 @@
-"""MkDocs hooks: Markdown files outside of docs/ become pages, and lines of code break between flags, not in them."""
+"""MkDocs hooks: Markdown files outside of docs/ become pages, and code breaks at the right places.
+
+A flag never breaks at its hyphens; in tables, a long name breaks behind an underscore.
+"""
 
 import re
 from pathlib import Path
@@ -12,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
 
 CODE = re.compile(r"<code[^>]*>.*?</code>", flags=re.DOTALL)
+CELL = re.compile(r"<td[^>]*>.*?</td>", flags=re.DOTALL)
+UNDERSCORE = re.compile(r"_(?=[^<>]*<)")  # not in tags
 FLAG = re.compile(r"(?<![\w-])--[\w.@-]+")
 
 
@@ -46,5 +51,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Keep the hyphens of a flag together with its name."""
-    return CODE.sub(lambda code: FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
+    """Keep the hyphens of a flag together with its name, and let long names in tables break behind underscores."""
+    html = CODE.sub(lambda code: FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
+    return CELL.sub(lambda cell: CODE.sub(lambda code: UNDERSCORE.sub("_<wbr>", code[0]), cell[0]), html)
