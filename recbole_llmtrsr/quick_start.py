@@ -152,7 +152,7 @@ def compared_runs(
     if len(set(models)) < len(models):
         raise UserError(
             f"a model is named twice in {', '.join(models)}: name each once, or give one a variant's name, such as"
-            f" {models[0]},{models[0]}@recurrent, with --{models[0]}@recurrent.<option>=<value> of its own"
+            f" {models[0]},{models[0]}@recurrent, with --{models[0]}@recurrent.<option>=<value>"
         )
     # Every name and every model's options are checked before the first model trains.
     configs = [config for label in models for config in _seeded_configs(label, dataset_name, files, options, command)]
@@ -305,7 +305,7 @@ def _check_together(configs: Sequence[Config], labels: Sequence[str], saved: boo
     ]
     spoken_to = {name.rpartition(".")[0] for name in configs[0].external_config_dict if "@" in name}
     faults += [
-        f"options speak to '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)
+        f"options name '{name}', which is not compared ({', '.join(labels)})" for name in spoken_to - set(labels)
     ]
     if faults:
         raise UserError(list(dict.fromkeys(faults)))

@@ -223,7 +223,7 @@ def test_one_model_may_run_as_several_variants():
         (["Pop", "Pop"], {}, "named twice in Pop, Pop.*Pop@recurrent"),
         (["Pop"], {"seeds": [1, 1]}, "seeds names one twice"),
         (["Pop", "SASRec"], {"seeds": [1, 2], "SASRec.seeds": [1]}, "seeds must be the same for all models"),
-        (["Pop", "Pop@b"], {"Pop@c.epochs": 1}, "options speak to 'Pop@c', which is not compared"),
+        (["Pop", "Pop@b"], {"Pop@c.epochs": 1}, "options name 'Pop@c', which is not compared"),
         (["TALLRec"], {"summary": "recurrent"}, "summary must be none for TALLRec"),
         (["LLMTRSR"], {"seeds": [1, 2], "checkpoint": __file__}, "checkpoint belongs to one model and one seed"),
         (["Pop"], {"seeds": []}, "seeds names none"),

@@ -146,7 +146,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             for name in sorted((own & of_all.keys()) - of_model):
                 if final[name] != of_all[name]:
                     getLogger().warning(
-                        f"{name}: {of_all[name]} speaks to every model, {self.label} too, whose own {name}:"
+                        f"{name}: {of_all[name]} applies to every model, also to {self.label}, whose {name}:"
                         f" {final[name]} came before it (property files in their order, then config_dict, then flags);"
                         f" set {self.label}.{name} where it should stay"
                     )
@@ -216,13 +216,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             return
         if asked is not None and str(asked):
             raise UserError(
-                f"gpu_id: {asked} speaks to one process; of several each takes a GPU of its own: leave it out, and name"
-                " those to use in CUDA_VISIBLE_DEVICES"
+                f"gpu_id: {asked} is for one process, and each of several processes takes one GPU: leave it out, and"
+                " name those to use in CUDA_VISIBLE_DEVICES"
             )
         n_gpus = torch.cuda.device_count() if options["use_gpu"] and str(options["gpu_id"]) else 0
         if 0 < n_gpus <= own:
             raise UserError(
-                f"process {own} of this machine has no GPU of its own: there are {n_gpus}; launch as many processes, or"
+                f"process {own} of this machine has no GPU, since there are {n_gpus}: launch as many processes, or"
                 " compute on the CPU with --use_gpu=False"
             )
         device = torch.device("cuda", own) if n_gpus else torch.device("cpu")
@@ -275,7 +275,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return own
 
     def checkpoint_parts(self) -> dict[str, Any]:
-        """What a checkpoint saves of its run, as plain values: options in effect, those given, and of which data."""
+        """The options and the identity of the data of a run, as plain values for its checkpoint."""
         return {
             "config": self.effective_options(),
             "given_options": _plain(self._given),

@@ -1,4 +1,4 @@
-"""What a user's options are read from: property files, presets and flags; and the names that RecBole's options have."""
+"""Sources of options (property files, presets, flags), and the names of RecBole's options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained run that answers: rankings, recommendations and explanations for any history, known or given by hand."""
+"""Rankings, recommendations and explanations of a trained run, for users of the data set and for new histories."""
 
 from recbole_llmtrsr.recommend.queries import Query
 from recbole_llmtrsr.recommend.ranking import RankedItem, Ranking

@@ -54,11 +54,11 @@ class KnownUsers:
         """
         number = self._number(user)
         if self._is_presplit:
-            raise UserError(
-                "whole histories are not known of pre-split files (benchmark_filename): give the history as a list"
-            )
+            raise UserError("pre-split files (benchmark_filename) hold no whole histories: give the history as a list")
         if number not in self._last:
-            raise UserError(f"user '{user}' has a single event, which no row tells of: give the history as a list")
+            raise UserError(
+                f"user '{user}' has a single event, so that no row has a history: give the history as a list"
+            )
         _, last = self._last[number]  # a history's id is the place of its target
         return self._histories.items[self._histories.begin[last] : last + 1].tolist()  # type: ignore[no-any-return]
 

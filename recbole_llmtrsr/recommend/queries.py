@@ -1,4 +1,4 @@
-"""Queries of a Recommender: histories and candidates by id, by user, or as texts given by hand; checked here alone."""
+"""Queries of a Recommender: histories and candidates by id, by user, or as texts; all checks of them are here."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Query:
 
 
 class QueryParser:
-    """Makes queries of what a caller gives. It only reads, so that several threads may use it at once.
+    """Checks the arguments of a caller and makes a query of them. Several threads may use it at once.
 
     Args:
         item_text: texts of the catalogue.
@@ -127,7 +127,7 @@ class QueryParser:
         if not given:
             faults.append(
                 f"{name} is empty: give at least one item"
-                + (", as no run learned what a user chooses who has chosen nothing" if name == "history" else "")
+                + (", since a model ranks by what a user chose before" if name == "history" else "")
             )
         unknown: list[str] = []
         items = []
@@ -149,7 +149,7 @@ class QueryParser:
             hint = did_you_mean(unknown[0][:40], compared, form=" ({})")
             faults.append(
                 f"{name}: {_named(unknown)} {'is' if len(unknown) == 1 else 'are'} not among the"
-                f" {len(self._numbers):,} items that the model knows{hint}: give texts instead, such as"
+                f" {len(self._numbers):,} items of the run's catalogue{hint}: give texts instead, such as"
                 f" {{{self._item_text.columns[0]!r}: '...'}}"
             )
         return tuple(items)
@@ -168,7 +168,7 @@ class QueryParser:
         if wrong:
             faults.append(f"{place}: {_named(wrong)} must hold Unicode text: write numbers as text, such as '1995'")
         if isinstance(token, str) and token in self._numbers:
-            faults.append(f"{place}: {_named([token])} is in the catalogue: give the id alone, or another one")
+            faults.append(f"{place}: {_named([token])} is in the catalogue: give the id without a text, or another id")
         if token == "":
             faults.append(f"{place}: '{self._id_column}' is empty: leave it out, or give an id")
         if len(faults) > before:

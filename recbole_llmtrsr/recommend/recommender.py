@@ -29,7 +29,7 @@ class Recommender:
 
     Items are named by their ids (of the .item file), or given as texts: a mapping of the run's text columns, such as
     ``{"title": "Oak chair"}``, where the id column may hold an id for it. A history is a list of items, oldest first,
-    or a user's id, which stands for the user's history as the test saw it.
+    or a user's id, which means the user's history in the test.
 
     The run's summarizer writes missing summaries, and its store keeps them. Only one thread at a time may rank or
     explain; ``query`` and ``search_query`` may be called by others meanwhile.
@@ -104,7 +104,7 @@ class Recommender:
         """The k best items of the catalogue.
 
         If the run has a retriever, its best items, without those of the history, are re-ranked as in the run's test; it
-        knows ids alone, so that only the language model reads texts given by hand. Otherwise every item takes a prompt.
+        reads ids only, so that texts given by hand reach the language model alone. Otherwise every item takes a prompt.
         A small catalogue gives fewer than k items.
 
         Args:

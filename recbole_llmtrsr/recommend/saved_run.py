@@ -130,7 +130,6 @@ def _check_places(options: Mapping[str, Any]) -> None:
     if others := sorted(set(options) - set(PLACES)):
         raise UserError(
             f"options {', '.join(others)} would change what the run's scores mean: only {', '.join(PLACES)} can differ"
-            " from the run's own"
         )
 
 
@@ -157,7 +156,7 @@ def _restored(
     saved = load_checkpoint(file, map_location="cpu")
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
         raise UserError(
-            f"checkpoint {file} does not tell its options and data: train the run with this version, which saves them"
+            f"checkpoint {file} does not hold its options and data: train the run with this version, which saves them"
         )
     if saved["config"]["model"] != result["model"]:
         raise UserError(
@@ -244,7 +243,7 @@ def checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None)
         UserError: the run saved none, or it is elsewhere.
     """
     if given is None and not result.get("checkpoint"):
-        why = "ended with its summaries" if "test_result" not in result else "was told not to save one (saved=False)"
+        why = "ended with its summaries" if "test_result" not in result else "did not save one (saved=False)"
         raise UserError(f"the run in {folder} {why}, so it has no checkpoint: train it with saved=True")
     file = Path(given or result["checkpoint"])
     if not file.is_file():
@@ -302,12 +301,12 @@ def _tested(config: Config, test: Dataset) -> Dataset:
 def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None:
     """Refuse other events of training, of which histories are made, and other summaries of a file."""
     if "data_files" not in result:
-        getLogger().warning(f"the run of {file} does not tell the files of its events, so they are not compared")
+        getLogger().warning(f"the run of {file} does not name the files of its events, so they are not compared")
         return
     then, now = result["data_files"], file_digests(config)
     changed = changed_files(config, then, now)
     if changed:
-        raise other_data(file, config, f"events of training ({', '.join(changed)} is not the file of then)")
+        raise other_data(file, config, f"events of training ({', '.join(changed)} has changed)")
     writer = config.settings.summary
     of_run = str(result["options"]["summarizer"])
     if writer.summary == "none" or not writer.summarizer.startswith(FILE):
@@ -316,7 +315,7 @@ def _check_events(file: Path, result: Mapping[str, Any], config: Config) -> None
     if found is not None and then.get(of_run.removeprefix(FILE)) != found:
         raise UserError(
             f"summarizer '{writer.summarizer}' holds other summaries than when {file} was trained on them: give the"
-            " file of then, or train anew"
+            " earlier file, or train again"
         )
 
 
@@ -324,7 +323,7 @@ def other_data(file: Path, config: Config, what: str) -> UserError:
     """The error for data other than those that a checkpoint was trained on."""
     return UserError(
         f"data set '{config['dataset']}' in {config['data_path']} has other {what} than when {file} was trained on it:"
-        " point data_path to the files of then, or train anew"
+        " point data_path to the earlier files, or train again"
     )
 
 
@@ -353,5 +352,5 @@ def _check_prompts(file: Path, saved: Mapping[str, Any], model: AbstractRecommen
     if saved["prompts"] != model.prompts.digest():
         raise UserError(
             f"prompts are other ones than those that {file} was trained on: texts of the .item file, or the wording of"
-            " this version, have changed since; point data_path to the files of then, or train anew"
+            " this version, have changed since; point data_path to the earlier files, or train again"
         )

@@ -52,7 +52,7 @@ class Search:
 
         Raises:
             UserError: more items are wanted than are ranked, the catalogue would cost too many prompts, or the
-                retriever reads what a history given by hand does not tell.
+                retriever reads a column that a history given by hand lacks.
         """
         assert query.k is not None
         if self._reranking is not None:
@@ -106,12 +106,12 @@ class Search:
     def _check_readable(self, query: Query) -> None:
         if self._unknown is not None:
             raise UserError(
-                f"the run's retriever reads '{self._unknown}', which a history given by hand does not tell: recommend"
+                f"the run's retriever reads '{self._unknown}', which a history given by hand lacks: recommend"
                 " to a known user, or train with another retriever, such as SASRec or Pop"
             )
         if all(one.number is None for one in query.history):
             raise UserError(
-                "the run's retriever knows items by their ids, and the history holds none of the catalogue: rank a"
+                "the run's retriever reads items by their ids, and the history holds none of the catalogue: rank a"
                 " shortlist, or add an item of the catalogue to the history"
             )
 

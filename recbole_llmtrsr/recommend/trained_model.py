@@ -135,7 +135,7 @@ def _loaded(file: Path, given: Mapping[str, Any]) -> LoadedRun:
         recbole_patches.apply()
         return LoadedRun(*import_module("recbole.quick_start").load_data_and_model(str(file)))
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
-        raise UserError(f"checkpoint {file} does not tell its options and data: give one that a run here has saved")
+        raise UserError(f"checkpoint {file} does not hold its options and data: give one that this package has saved")
     config = _config(file, saved, given)
     check_dataset_files(config)
     data = load_run_data(config, Clock(), {})

@@ -1,4 +1,4 @@
-"""Preference summaries of any history, by the run's own writer and store."""
+"""Preference summaries of any history, by the writer and the store of the run."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class SummaryService:
         return "" if found is None else found[0]
 
     def _written(self, queries: Sequence[Query], traced: Sequence[int]) -> SummaryResult:
-        """Summaries by place of the query. Items are numbered anew: no key of the store depends on their numbers."""
+        """Summaries by place of the query. Items get new numbers: no key of the store depends on their numbers."""
         assert self._writer is not None
         items: dict[tuple[str, Item], int] = {}
         numbers, ends = [], []

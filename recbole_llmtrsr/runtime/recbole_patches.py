@@ -99,7 +99,7 @@ def read_atomic_files_verbatim() -> bool:
         return frame
 
     dataset.pd = _Overlay(pd, read_csv=read_csv)
-    # The host's own fillna, idle now, still makes pandas >= 3 warn at every file.
+    # RecBole's fillna, which has nothing to do now, still makes pandas >= 3 warn at every file.
     category = getattr(pd.errors, "ChainedAssignmentError", None)
     if category is not None:
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.data\.dataset\.dataset$")

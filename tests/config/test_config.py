@@ -227,7 +227,7 @@ def test_the_log_tells_where_a_models_own_option_is_beaten(config, caplog):
     made = config("SASRec", **given, flags=flags)
     assert (made["epochs"], made["train_batch_size"], made["stopping_step"]) == (3, 16, 3)
     assert [record.getMessage() for record in caplog.records if "came before it" in record.getMessage()] == [
-        "epochs: 3 speaks to every model, SASRec too, whose own epochs: 5 came before it (property files in their"
+        "epochs: 3 applies to every model, also to SASRec, whose epochs: 5 came before it (property files in their"
         " order, then config_dict, then flags); set SASRec.epochs where it should stay"
     ]
     caplog.clear()

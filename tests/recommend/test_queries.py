@@ -24,9 +24,9 @@ def test_all_faults_are_told_at_once_with_their_remedies(recommender):
     assert refusal(recommender.rank, history, ["i1", "i1", "i2"]).splitlines() == [
         "history, item 2: must be an item id or a mapping of text columns, got a int",
         "history, item 3: 'titel' is no text column: the run read title, maker (and 'item_id' for an id)",
-        "history, item 4: 'i1' is in the catalogue: give the id alone, or another one",
+        "history, item 4: 'i1' is in the catalogue: give the id without a text, or another id",
         "history, item 5: has no text: fill one of title, maker",
-        "history: 'i99' is not among the 23 items that the model knows (did you mean 'i9'?): give texts instead, such"
+        "history: 'i99' is not among the 23 items of the run's catalogue (did you mean 'i9'?): give texts instead, such"
         " as {'title': '...'}",
         "candidates name 'i1' more than once: give each id once",
     ]
@@ -39,7 +39,7 @@ def test_the_remedies_help(recommender):
 
 @pytest.mark.parametrize("history", [[], ()])
 def test_an_empty_history_is_refused(recommender, history):
-    assert "history is empty: give at least one item, as no run learned" in refusal(recommender.rank, history, ["i1"])
+    assert "history is empty: give at least one item, since a model ranks" in refusal(recommender.rank, history, ["i1"])
     assert "history is empty" in refusal(recommender.recommend, history, 2)
 
 

@@ -70,7 +70,7 @@ def test_runs_without_a_checkpoint_are_refused(train, trained, tmp_path):
     only = train(summarize_only=True)
     assert "ended with its summaries, so it has no checkpoint" in refusal(only.folder)
     unsaved = changed(trained, tmp_path / "unsaved", checkpoint=None)
-    assert "was told not to save one (saved=False)" in refusal(unsaved)
+    assert "did not save one (saved=False)" in refusal(unsaved)
     lost = changed(trained, tmp_path / "lost", checkpoint="gone.pth")
     assert "start in the folder where the run was started, or name the file as checkpoint" in refusal(lost)
     Recommender.load(lost, checkpoint=trained.result["checkpoint"])
@@ -95,7 +95,7 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
     assert "damaged, truncated or not a checkpoint" in refusal(trained.folder, checkpoint=tmp_path / "bad.pth")
     old = with_checkpoint(trained, tmp_path / "old", identity=...)
-    assert "does not tell its options and data" in refusal(old)
+    assert "does not hold its options and data" in refusal(old)
 
 
 OTHERS = [
@@ -150,8 +150,8 @@ def test_a_data_set_that_changed_since_is_told(trained, tmp_path, write_data):
     message = refusal(trained.folder, options=data(other_test))
     assert "has other events held out for validation and test than when" in message
     message = refusal(trained.folder, options=data(other_training))
-    assert "has other events of training (toy.inter is not the file of then) than when" in message
-    assert "point data_path to the files of then, or train anew" in message
+    assert "has other events of training (toy.inter has changed) than when" in message
+    assert "point data_path to the earlier files, or train again" in message
     message = refusal(trained.folder, options=data(other_texts, titles={"i22": "white whale"}))
     assert "texts of the .item file, or the wording of this version, have changed since" in message
     assert "no toy.inter in" in refusal(trained.folder, options={"data_path": str(tmp_path / "nowhere")})
@@ -162,7 +162,7 @@ def test_a_run_that_does_not_tell_its_files_is_loaded_with_a_warning(trained, tm
     result = {name: value for name, value in trained.result.items() if name != "data_files"}
     (tmp_path / "old" / "result.json").write_text(json.dumps(result))
     Recommender.load(tmp_path / "old")
-    assert "does not tell the files of its events, so they are not compared" in caplog.text
+    assert "does not name the files of its events, so they are not compared" in caplog.text
 
 
 def test_options_that_change_scores_are_refused_and_places_are_not(trained, tmp_path):

@@ -118,7 +118,7 @@ def test_a_retriever_that_reads_users_serves_known_users_alone(train):
     bpr = train("BPR", **{**FULL, "epochs": 1, "exclude_seen": "yes"}).result["checkpoint"]
     recommender = Recommender.load(train(**FULL, retriever=bpr, exclude_seen="yes").folder)
     assert len(recommender.recommend("u3", 3).items) == 3
-    with pytest.raises(UserError, match="reads 'user_id', which a history given by hand does not tell"):
+    with pytest.raises(UserError, match="reads 'user_id', which a history given by hand lacks"):
         recommender.recommend(["i1", "i2"], 3)
 
 

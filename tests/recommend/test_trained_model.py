@@ -115,7 +115,7 @@ def test_what_is_no_checkpoint_of_such_a_model_is_refused(train, tmp_path):
     checkpoint = train("Pop", eval_args={"mode": "uni2"})["checkpoint"]
     saved = torch.load(checkpoint, weights_only=True)
     torch.save({"state_dict": {}}, tmp_path / "bare.pth")
-    with pytest.raises(UserError, match="does not tell its options and data"):
+    with pytest.raises(UserError, match="does not hold its options and data"):
         load_data_and_model(tmp_path / "bare.pth")
     torch.save({**saved, "config": {**saved["config"], "model": "LLMTRSR"}}, tmp_path / "llm.pth")
     with pytest.raises(

@@ -132,7 +132,7 @@ def test_a_malformed_recommendation_is_told(serve, more):
 def test_the_detail_is_the_recommenders_remedy(serve):
     status, told = serve().post("/rank", {"user": "u3", "candidates": ["i99", "i1", "i1"]})
     assert status == 422
-    assert "'i99' is not among the 13 items that the model knows (did you mean 'i9'?): give texts" in told["detail"]
+    assert "'i99' is not among the 13 items of the run's catalogue (did you mean 'i9'?): give texts" in told["detail"]
     assert "candidates name 'i1' more than once: give each id once" in told["detail"]
     status, told = serve().post("/explain", {**RANK, "shown": 3})
     assert (status, told) == (422, {"detail": "shown: 3 is no position among 3 candidates"})
