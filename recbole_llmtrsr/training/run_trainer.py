@@ -106,7 +106,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 self._show_epoch()
 
         def _show_epoch(self, validation: str = "") -> None:
-            if self._epoch_line:
+            if self._epoch_line and sum(weight.numel() for weight in self.model.parameters()) > 1:  # Pop only counts
                 show(f"{self._epoch_line}{validation}")
             self._epoch_line = ""
 
