@@ -76,7 +76,7 @@ class FinalTest:
     def ablated(self, loader: AbstractDataLoader) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """The ranked histories by ablation, and the ablations' entry in result.json."""
         if not reads_candidates(self._trainer.model):
-            getLogger().info("ablation: only models that read prompts have some to change")
+            getLogger().info("ablations: the option has no effect on this model, which reads no prompts")
             return {}, {}
         ablations = run_ablations(
             self._trainer, loader, self._config.data_seed, show_progress=self._config["show_progress"]

@@ -213,9 +213,9 @@ class PromptBuilder:
 
     def cut_items(self) -> Iterator[str]:
         """A message if item texts are cut, with the option that would keep them whole."""
-        if self.trims["items_cut"]:
+        if n_cut := sum(item_id > 0 for item_id in self._items_cut):  # 0 is RecBole's padding
             yield (
-                f"{self.trims['items_cut']:,} of {len(self._items):,} item texts are cut to max_item_tokens:"
+                f"{n_cut:,} of {len(self._items) - 1:,} item texts are cut to max_item_tokens:"
                 f" {self._settings.max_item_tokens}; raise it, or name fewer item_text_fields"
             )
 

@@ -50,6 +50,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
 
         epoch_hook: EpochHook | None = None
         saved_model_file: str
+        _epoch = 0  # the one in training, counted from 1
         _epoch_line = ""  # of an epoch that is not shown yet, since its validation follows
 
         def __init__(
@@ -72,11 +73,12 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                     return super(RunTrainer, self)._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
             self._show_epoch()
+            self._epoch = epoch_idx + 1
             began = time.perf_counter()
             losses = run() if self.epoch_hook is None else self.epoch_hook.train_epoch(epoch_idx, run)
             shown = " + ".join(f"{loss:.4f}" for loss in (losses if isinstance(losses, tuple) else (losses,)))
             seconds = time.perf_counter() - began
-            self._epoch_line = f"  epoch {epoch_idx + 1} of {self.epochs}: loss {shown}, {seconds:.0f} s"
+            self._epoch_line = f"  epoch {self._epoch} of {self.epochs}: loss {shown}, {seconds:.0f} s"
             return losses
 
         def _train_at_once(self, *args: object) -> Any:  # what decision trees have instead
@@ -89,9 +91,9 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
             metric, best = str(self.config["valid_metric"]).lower(), self.best_valid_score
             if score != score:
                 raise UserError(
-                    f"the validation metric {metric} is NaN, so no epoch can be chosen by it: set valid_metric to one"
-                    f" that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if the"
-                    " model's scores are NaN"
+                    f"the validation metric {metric} is NaN after epoch {self._epoch}, so no epoch can be chosen by it:"
+                    " set valid_metric to one that is defined on these data, or lower learning_rate"
+                    f" ({self.config['learning_rate']}) if the model's scores are NaN"
                 )
             is_best = score > best if self.valid_metric_bigger else score < best
             self._show_epoch(f"; validation {metric} {score:.4f}{' (best)' if is_best else ''}")
@@ -104,7 +106,7 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
                 self._show_epoch()
 
         def _show_epoch(self, validation: str = "") -> None:
-            if self._epoch_line:
+            if self._epoch_line and sum(weight.numel() for weight in self.model.parameters()) > 1:  # Pop only counts
                 show(f"{self._epoch_line}{validation}")
             self._epoch_line = ""
 

@@ -37,5 +37,5 @@ def test_the_documentation_is_that_of_the_declaration() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     add_most_used(parser)
     page = " ".join(parser.format_help().split())
-    assert "Items per block, counted from the user's first event (paper: 5)." in page
+    assert "Number of items in a block, counted from the user's first event (paper: 5)." in page
     assert "The number of training epochs." in page  # in RecBole's property file

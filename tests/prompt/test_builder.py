@@ -146,7 +146,7 @@ def test_nothing_is_counted_when_nothing_is_cut():
 def test_what_texts_lose_is_told_with_the_option_that_would_keep_it():
     prompts = builder(n_recent_items=2, max_item_tokens=4, max_summary_tokens=9, max_prompt_tokens=60)
     assert [*prompts.cut_items()] == [
-        "4 of 4 item texts are cut to max_item_tokens: 4; raise it, or name fewer item_text_fields"
+        "3 of 3 item texts are cut to max_item_tokens: 4; raise it, or name fewer item_text_fields"
     ]
     for history_id in range(2):
         prompts.prefix(history_id, "likes red kettles", [1, 2, 3])

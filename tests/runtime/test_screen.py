@@ -17,8 +17,11 @@ from recbole_llmtrsr.runtime.screen import Bar, ScreenHandler, facts, on_screen,
 def shown(monkeypatch, capsys):
     """Reads what messages have written to a screen of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    return lambda: capsys.readouterr().err
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    yield lambda: capsys.readouterr().err
+    logger.setLevel(level)
 
 
 def test_marked_messages_and_warnings_are_shown_and_others_are_not(shown):

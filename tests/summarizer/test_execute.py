@@ -310,9 +310,13 @@ def test_the_calls_behind_a_summary_are_told(summarize_histories: Any, make_echo
     assert result.calls_of(1) == ()
 
 
-def test_progress_is_drawn_over_calls(summarize_histories: Any, make_echo: Any, capsys: Any) -> None:
+def test_progress_is_drawn_over_calls(
+    summarize_histories: Any, make_echo: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), show_progress=True)
-    assert "3/3" in capsys.readouterr().err
+    assert "summaries:   0%" in (drawn := capsys.readouterr().err)
+    assert "0/3" in drawn
     summarize_histories({0: "abcd"}, CATALOGUE, make_echo(), options(), show_progress=False)
     assert capsys.readouterr().err == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def screen(comparison: Comparison, width: int) -> str:
         f"{title}\n{'-' * min(len(title), width)}\n{_table(comparison, metric, width)}",
         _section(f"{metric} of {best_label(comparison)} minus that of", _differences(comparison, metric)),
         _section(f"change of {metric} with changed prompts", _ablations(comparison, metric)),
-        _lines(f"warning: {text}" for text in uneven_budgets(comparison)),
+        "\n".join(_warning(text, width) for text in uneven_budgets(comparison)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -122,6 +123,13 @@ def _ablations(comparison: Comparison, metric: str) -> list[tuple[str, str]]:
 def _section(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     width = max((len(name) for name, _ in pairs), default=0)
     return _lines([title, *(f"  {name.ljust(width)}{_GAP}{text}" for name, text in pairs)]) if pairs else ""
+
+
+def _warning(text: str, width: int) -> str:
+    lead = "warning: "
+    return textwrap.fill(
+        without_breaks(text), width, initial_indent=lead, subsequent_indent=" " * len(lead), break_on_hyphens=False
+    )
 
 
 def _lines(texts: Any) -> str:
