@@ -75,7 +75,8 @@ def choose_attention(
     if backbone.attention in ("cached_prefix", "plain") and wanted == "auto":
         logger.warning(
             f"backbone {backbone.name!r} uses attention: {backbone.attention}, which is slower than a shared prefix,"
-            f" because the faster ones cannot be used: {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
+            " because the faster ones cannot be used:"
+            f" {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
         )
     return faults
 

@@ -214,7 +214,7 @@ def test_users_split_by_another_seed_are_another_split():
     ("options", "part"),
     [
         ({"retriever": "nowhere.pth"}, "'nowhere.pth' is none of them"),
-        ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
+        ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 exceeds the catalogue of 23 items"),
         ({"retriever": "text", "eval_args": {"mode": "uni5"}}, "ranks uni5 in validation and uni5 in the test: set"),
         (
             {"retriever": "text", "blend": None, "eval_args": {"mode": {"valid": "uni5", "test": "full"}}},
