@@ -122,7 +122,7 @@ def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
 def test_a_retriever_that_ranks_the_history_first_needs_a_rule(name):
     alone, _ = run(name)
     for retriever in {alone["checkpoint"], name if name == "Pop" else alone["checkpoint"]}:
-        assert "set exclude_seen: yes (RecBole's rule for its kind) or no" in refusal(retriever=retriever)
+        assert "set exclude_seen: yes (RecBole's rule for non-sequential models) or no" in refusal(retriever=retriever)
 
 
 def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
