@@ -1,4 +1,4 @@
-"""Shards frozen weights across processes by FSDP2 of torch, for a backbone that does not fit on one device.
+"""Sharding of frozen weights among processes with FSDP2, for backbones that exceed the memory of one device.
 
 Each decoder layer is gathered for its forward and backward pass and sharded again afterwards. The few trained weights
 (those of LoRA) stay whole in every process, as do their gradients, optimizer states and checkpoints. Scores and
@@ -30,7 +30,7 @@ from recbole_llmtrsr.runtime import processes
 
 
 def check_can_divide(settings: BackboneSettings) -> None:
-    """Refuse options that FSDP cannot work with, before summaries are written.
+    """Refuse options with which FSDP cannot shard any weights, before summaries are written.
 
     Raises:
         UserError: no weights are frozen, weights are quantized, or torch is too old.
@@ -58,7 +58,7 @@ def check_can_divide(settings: BackboneSettings) -> None:
 
 
 class WeightDivider:
-    """Shards the frozen weights of decoder layers across processes; all processes must create it together."""
+    """Shards every decoder layer's frozen weights among all processes, which must create it together."""
 
     def __init__(self, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh  # imported here because it is slow
@@ -99,7 +99,7 @@ class WeightDivider:
 
 
 def hide_sharded_weights(model: nn.Module) -> None:
-    """Exclude sharded weights, which have no gradients, from DistributedDataParallel."""
+    """Make DistributedDataParallel ignore sharded weights, which have no gradients."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
         model, list(_divided(model))
     )
@@ -127,7 +127,7 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
 
 
 def _divided(model: nn.Module) -> dict[str, Any]:
-    """The sharded weights, by name."""
+    """Return the sharded weights, by name."""
     from torch.distributed.tensor import DTensor
 
     return {name: weight for name, weight in model.named_parameters() if isinstance(weight, DTensor)}
@@ -139,14 +139,14 @@ def _size(weights: Collection[torch.Tensor]) -> int:
 
 
 class _InStep:
-    """Lets processes make different numbers of passes; finished ones make idle passes until all have finished."""
+    """Lets processes make different numbers of passes; a finished process makes idle passes until all have finished."""
 
     def __init__(self, idle_pass: Callable[[], None]) -> None:
         self._idle_pass, self._announces = idle_pass, False
 
     @contextmanager
     def passes(self) -> Iterator[None]:
-        """A context for passes without gradients, which all processes must enter and leave together."""
+        """Return a context for passes without gradients, which all processes enter and leave together."""
         self._announces = True
         try:
             yield
