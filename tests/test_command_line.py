@@ -60,7 +60,7 @@ BEFORE_ANY_WORK = {
         ["--dataset=../tiny"],
         "dataset must be the name of a folder below data_path, got '../tiny'",
     ),
-    "own template": (["--prompt_templates={'blok': 'x'}"], "no template 'blok', there are"),
+    "own template": (["--prompt_templates={'blok': 'x'}"], "unknown template 'blok': accepted are"),
     "result folder is a file": (
         ["--result_dir=data/tiny/tiny.inter"],
         "cannot be written: File exists; set result_dir",

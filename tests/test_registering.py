@@ -139,7 +139,7 @@ def test_a_writer_of_ones_own_writes_and_is_the_runs_own():
 @pytest.mark.parametrize("name", ["titles", "extractive", "a/b", "A", "file:x", ""])
 def test_a_writers_name_is_a_word_that_is_not_taken(name):
     register_writer("titles", Titles)
-    with pytest.raises(UserError, match="cannot be registered: choose a name of small letters"):
+    with pytest.raises(UserError, match="cannot be registered: choose a name of lower-case letters"):
         register_writer(name, Titles)
 
 

@@ -39,7 +39,7 @@ def score_cached_prefix(
         RuntimeError: gradients are enabled, or the backbone keeps nothing of what it read.
     """
     if torch.is_grad_enabled():
-        raise RuntimeError("a cached prefix passes no gradients: score under torch.no_grad(), or train on plain rows")
+        raise RuntimeError("a cached prefix has no gradients: score under torch.no_grad(), or train on plain rows")
     counts, pairs = prompts.counts, zip(prompts.prefixes, prompts.candidates)
     hidden = [_hidden_at_answers(backbone, prefix, own, max_tokens) for prefix, own in pairs if len(own)]
     scores = log_odds(backbone, torch.cat(hidden), yes_id, no_id)
@@ -67,24 +67,26 @@ def _hidden_at_answers(backbone: Backbone, prefix: TokenIds, candidates: Sequenc
 
 
 def _read(backbone: Backbone, prefix: TokenIds) -> dict[str, Any]:
-    """What the decoder keeps of a prefix, under the name of the argument that takes it back."""
+    """Return the decoder's cache of a prefix, under the name of the argument that accepts it."""
     output = backbone.decoder(input_ids=torch.tensor([list(prefix)], device=backbone.device), use_cache=True)
     # Pure state-space models call theirs `cache_params`.
     kept = {name: output[name] for name in ("past_key_values", "cache_params") if output.get(name) is not None}
     if not kept:
-        raise RuntimeError(f"backbone {backbone.name!r} keeps no keys, values or states of a prefix: score plain rows")
+        raise RuntimeError(
+            f"backbone {backbone.name!r} cannot cache keys, values or states of a prefix: use plain rows"
+        )
     return kept
 
 
 def _positions(backbone: Backbone, positions: range) -> dict[str, Tensor]:
-    """Positions for a decoder that takes them: some (Bamba) otherwise count from 0 behind a cache."""
+    """Return positions if the decoder accepts them; without them, some (Bamba) count from 0 after a cached prefix."""
     if "position_ids" not in inspect.signature(backbone.decoder.forward).parameters:
         return {}
     return {"position_ids": torch.tensor([list(positions)], device=backbone.device)}
 
 
 def _expanded(cache: Cache, n: int) -> Any:
-    """A copy for n candidates; the decoder writes into the one it gets."""
+    """Copy the cache for n candidates, since the decoder overwrites the cache that it receives."""
     cache = copy.deepcopy(cache)
     first = torch.zeros(n, dtype=torch.long)
     # Every kind of cache can reorder for beam search; layers with states have no `batch_repeat_interleave`.

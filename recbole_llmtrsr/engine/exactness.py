@@ -1,4 +1,4 @@
-"""Finds the ways of sharing a prefix that give a backbone's plain scores, by trying them on the backbone itself."""
+"""Exactness check of attention back-ends: which of them reproduce a backbone's plain scores."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ logger = logging.getLogger(__name__)
 PREFIX_LENGTHS, CANDIDATE_LENGTHS = (23, 9, 17), ((5, 2, 7), (4,), (6, 3))
 # Largest difference allowed, relative to the largest answer logit, or to the largest element of a gradient.
 TOLERANCE, TOLERANCE_HALF = 1e-4, 0.05
-# In half precision two back-ends differ by rounding as plain batches do from single prompts; so many times that much is
-# allowed, or this share of the range of scores: a share of the logits could exceed all that ranks candidates.
+# In half precision, back-ends differ by rounding, as plain batches differ from single prompts. The check allows this
+# multiple of that difference, or this share of the range of scores. A share of the logits could exceed the differences
+# that rank candidates.
 NOISE_HALF, SHARE_OF_RANGE_HALF = 4, 0.05
-# Elements of gradients that are compared.
+# Number of gradient elements to compare.
 MOST_GRADIENTS = 2**25
-# Budgets in tokens: everything in one pass, and every candidate in one of its own.
+# Budgets in tokens: all candidates in one pass, and each candidate in a separate pass.
 _BUDGETS = (2**30, 1)
 
 
@@ -34,18 +35,21 @@ def choose_attention(
 ) -> dict[str, str]:
     """Set `backbone.attention` to the fastest back-end that is exact on this backbone.
 
-    Compares scores, whole and in chunks, and gradients of the trainable weights with those of plain rows, and plain
-    scores with the model's own logits, on a few random prompts in eval mode.
+    On a few random prompts in eval mode, the check compares scores, whole and in chunks, and gradients of the trainable
+    weights with those of plain rows. It also compares plain scores with the logits that the model computes.
 
     Args:
-        wanted: a back-end, or "auto" for the first that is exact.
-        longest_prompt: in tokens; a sliding window that such a prompt can cross is crossed by one of the check's.
+        backbone: the backbone to check.
+        yes_id, no_id: token ids of the answers.
+        wanted: a back-end, or "auto" for the first one that is exact.
+        longest_prompt: length of the run's longest prompt in tokens. If such a prompt exceeds the backbone's sliding
+            window, so does one prompt of the check.
 
     Returns:
-        why back-ends before the one in use were refused, by name.
+        The reasons why faster back-ends were refused, by name.
 
     Raises:
-        UserError: the wanted back-end is not exact, or not even plain scores equal the model's logits.
+        UserError: if the wanted back-end is not exact, or if plain scores differ from the model's logits.
     """
     was_training = backbone.training
     backbone.eval()
@@ -70,17 +74,18 @@ def choose_attention(
         )
     if backbone.attention in ("cached_prefix", "plain") and wanted == "auto":
         logger.warning(
-            f"backbone {backbone.name!r} is scored with attention: {backbone.attention}, which is slower than a shared"
-            f" prefix: {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
+            f"backbone {backbone.name!r} uses attention: {backbone.attention}, which is slower than a shared prefix,"
+            " because the faster ones cannot be used:"
+            f" {'; '.join(f'{name}: {reason}' for name, reason in faults.items())}"
         )
     return faults
 
 
 class _Exact:
-    """The scores and gradients that a back-end must reproduce: those of plain rows.
+    """Scores and gradients of plain rows, which a back-end must reproduce.
 
     Raises:
-        UserError: plain scores differ from the model's own.
+        UserError: if plain scores differ from the model's logits.
     """
 
     def __init__(self, backbone: Backbone, yes_id: int, no_id: int, longest_prompt: int) -> None:
@@ -90,7 +95,7 @@ class _Exact:
         self._short = self._prompts.chosen(range(1, len(self._prompts)))
         backbone.attention = "plain"
         try:
-            self._scores = self._plain()  # the first pass goes by way of the decoder, which divided weights need
+            self._scores = self._plain()  # the first pass must run through the decoder if weights are sharded
             with torch.no_grad():
                 reference, scale = _reference(backbone, self._prompts, yes_id, no_id)
             self._gradients = self._gradients_now()
@@ -109,8 +114,9 @@ class _Exact:
         self._allowed = self._relative * scale
         if not _largest_difference(self._scores, reference) <= self._allowed:
             raise UserError(
-                f"backbone {backbone.name!r}: its logits are not hidden states times output head (log-odds differ by "
-                f"{_largest_difference(self._scores, reference):.2g}): choose another backbone, or `backbone: builtin`"
+                f"backbone {backbone.name!r} does not compute its logits as hidden states times output head (log-odds"
+                f" differ by {_largest_difference(self._scores, reference):.2g}): choose another backbone, or"
+                " `backbone: builtin`"
             )
 
         if is_half:
@@ -119,7 +125,7 @@ class _Exact:
             self._allowed = max(NOISE_HALF * noise, SHARE_OF_RANGE_HALF * float(real.max() - real.min()))
 
     def fault_of(self, backend: str) -> str | None:
-        """Try a back-end and leave the backbone set to it; None if it is exact."""
+        """Set the backbone to a back-end and return why it is not exact, or None if it is."""
         backbone = self._backbone
         if backend in BACKENDS:
             if fault := _cannot_share(backbone):
@@ -128,21 +134,21 @@ class _Exact:
         backbone.attention = backend  # type: ignore[assignment]
         try:
             budgets = [TokenBudget(n, backbone.device, "check") for n in _BUDGETS]
-            # Not shared out: every process makes the same passes.
+            # Without sharing out, since every process must make the same passes.
             scorers = [Scorer(backbone, *self._ids, budget, shares_out=False) for budget in budgets]
             found = [*(scorer.scores(self._prompts) for scorer in scorers), self._plain()]
             gradients = self._gradients_now()
-        except Exception as error:  # whatever a backbone does with an unknown argument or mask, others still work
+        except Exception as error:  # a backbone can fail in any way on this back-end while others still work
             if backbone.is_divided:
                 raise UserError(
-                    f"attention: {backend} fails on backbone {backbone.name!r} ({_first_line(error)}), and divided"
-                    " weights cannot be read after a pass that stopped half-way: set attention to another back-end"
+                    f"attention: {backend} fails on backbone {backbone.name!r} ({_first_line(error)}), and sharded"
+                    " weights cannot be read after an incomplete forward pass: set attention to another back-end"
                 ) from error
             return _first_line(error)
         for difference in (_largest_difference(scores, self._scores) for scores in found):
             if difference <= self._allowed:
                 continue
-            return f"its scores differ from plain ones by {difference:.2g} (allowed {self._allowed:.2g})"
+            return f"its scores differ from plain scores by {difference:.2g} (allowed {self._allowed:.2g})"
         largest = max((float(g.abs().max()) for g in self._gradients), default=0.0)
         for own, plain in zip(gradients, self._gradients, strict=True):
             difference = float((own - plain).abs().max())
@@ -156,7 +162,7 @@ class _Exact:
         return score_plain(self._backbone, plain_rows(self._prompts, self._backbone.pad_id), *self._ids, batch_size)
 
     def _gradients_now(self) -> list[Tensor]:
-        """Gradients of the sum of all scores by some trained weights; nothing is accumulated."""
+        """Compute gradients of the sum of scores by some trainable weights, without accumulating them in `grad`."""
         weights = _some_trained(self._backbone)
         if not weights:
             return []
@@ -167,7 +173,7 @@ class _Exact:
 
 
 def _some_trained(backbone: Backbone) -> list[Tensor]:
-    """The first trained weights, which the backward pass reaches last, up to `MOST_GRADIENTS` elements."""
+    """Return the first trainable weights, which the backward pass reaches last, up to `MOST_GRADIENTS` elements."""
     chosen: list[Tensor] = []
     spare = MOST_GRADIENTS
     for weight in backbone.parameters():
@@ -178,7 +184,7 @@ def _some_trained(backbone: Backbone) -> list[Tensor]:
 
 
 def _cannot_share(backbone: Backbone) -> str | None:
-    """Why candidates cannot be read together, as far as the backbone's config and class tell."""
+    """Return why a pass cannot hold several candidates, if the backbone's config or class shows a reason."""
     kinds = set(getattr(backbone.config, "layer_types", None) or ())
     if kinds := kinds - {"full_attention", "sliding_attention"}:
         return f"its layers include {', '.join(sorted(kinds))}"
@@ -203,7 +209,7 @@ def _random_prompts(backbone: Backbone, longest_prompt: int) -> GroupedPrompts:
 
 
 def _reference(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int) -> tuple[Tensor, float]:
-    """Log-odds [B, C] read from the model's own logits, one unpadded prompt at a time, and their largest logit."""
+    """Compute log-odds [B, C] from the model's logits, one unpadded prompt at a time, and the largest answer logit."""
     table = torch.full((len(prompts), int(prompts.counts.max())), float("-inf"), device=backbone.device)
     scale = 0.0
     for b, (prefix, own) in enumerate(zip(prompts.prefixes, prompts.candidates)):
@@ -217,7 +223,7 @@ def _reference(backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: 
 
 
 def _largest_difference(a: Tensor, b: Tensor) -> float:
-    """Over the real slots; nan if any score is."""
+    """Return the largest difference over slots with a candidate; nan if any of their scores is nan."""
     real = b != float("-inf")
     return float((a[real] - b[real]).abs().max())
 

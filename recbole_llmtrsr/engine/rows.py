@@ -55,15 +55,15 @@ class GroupedPrompts:
         return counts
 
     def chosen(self, histories: Iterable[int]) -> GroupedPrompts:
-        """These histories, in this order."""
+        """Return the given histories, in the given order."""
         histories = list(histories)
         return GroupedPrompts([self.prefixes[i] for i in histories], [self.candidates[i] for i in histories])
 
     def sizes(self, *, rows_apart: bool) -> list[int]:
-        """Tokens that each history takes of a forward pass of its own; 0 without candidates. [B]
+        """Return the tokens of a separate forward pass for each history; 0 without candidates. [B]
 
         Args:
-            rows_apart: every candidate has a padded row of its own, with the prefix in it.
+            rows_apart: whether every candidate takes a separate padded row that repeats the prefix.
         """
         if rows_apart:
             pairs = zip(self.prefixes, self.candidates)
@@ -127,7 +127,7 @@ class SharedPrefixRows:
     derived: dict[Any, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> SharedPrefixRows:
-        """The same rows on another device."""
+        """Return the rows on another device."""
         values = ((each.name, getattr(self, each.name)) for each in fields(self))
         moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in values if isinstance(x, Tensor)}
         return replace(self, derived={}, **moved)
@@ -146,7 +146,7 @@ class PlainRows:
     n_slots: int
 
     def part(self, rows: slice) -> PlainRows:
-        """Some of the rows, padded no further than they need."""
+        """Return some of the rows, with as little padding as they need."""
         last = self.answer_positions[rows]
         longest = int(last.max()) + 1
         return replace(

@@ -1,4 +1,4 @@
-"""Scores of any number of histories and candidates, a bounded number of tokens at a time."""
+"""Scoring of any number of histories and candidates, with a bounded number of tokens per forward pass."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from recbole_llmtrsr.runtime import processes
 
 
 class Scorer:
-    """Scores with the back-end that `backbone.attention` names, without gradients.
+    """Scores without gradients, with the back-end that `backbone.attention` names.
 
-    Histories of like length share a forward pass of as many tokens as the budget allows. A history with more has its
-    candidates scored in chunks over the kept keys and values of its prefix, so no candidate set is ever split in a way
-    that changes a score. When memory runs out, the budget is halved and the pass repeated.
+    Histories of similar length share a forward pass of as many tokens as the budget allows. If a single history exceeds
+    the budget, its candidates are scored in chunks over the cached keys and values of its prefix, which leaves every
+    score unchanged. When memory runs out, the scorer halves the budget and repeats the pass.
 
     Args:
-        yes_id, no_id: tokens of the answers.
-        budget: bound on the tokens of a forward pass; padding counts where a back-end pads.
-        shares_out: several processes divide the histories among them, and all return all scores.
+        backbone: the backbone that scores.
+        yes_id, no_id: token ids of the answers.
+        budget: bound on the tokens of a forward pass, including padding if the back-end pads.
+        shares_out: whether several processes divide the histories among them; each returns all scores.
     """
 
     def __init__(
@@ -40,11 +41,14 @@ class Scorer:
 
     @torch.no_grad()
     def scores(self, prompts: GroupedPrompts) -> Tensor:
-        """Log-odds of all candidates of every history. float32 [B, C]; -inf where a history has fewer
+        """Compute the log-odds of all candidates of every history.
+
+        Returns:
+            Scores, float32 [B, C]; -inf in slots without a candidate.
 
         Raises:
-            ValueError: as `GroupedPrompts.counts`.
-            UserError: the memory does not hold a single candidate.
+            ValueError: see `GroupedPrompts.counts`.
+            UserError: if memory runs out even with a single candidate.
         """
         table = torch.full((len(prompts), int(prompts.counts.max())), float("-inf"), device=self._backbone.device)
         sizes = self._sizes(prompts)
@@ -58,7 +62,7 @@ class Scorer:
         return table
 
     def _fill(self, table: Tensor, waiting: list[int], prompts: GroupedPrompts, sizes: list[int]) -> None:
-        """Enter the scores of some histories. [B, C]"""
+        """Write the scores of the histories in `waiting` into the table [B, C]."""
         while waiting:
             done: set[int] = set()
             for batch in token_batches([sizes[i] for i in waiting], self.budget.max_tokens):
@@ -73,15 +77,15 @@ class Scorer:
                 done.update(chosen)
             else:
                 return
-            # Behind the clause, where the error no longer holds the failed pass's tensors.
+            # Outside the except clause, the error no longer references the tensors of the failed pass.
             self._halve_budget(prompts.chosen(chosen))
             waiting = [i for i in waiting if i not in done]
 
     def _halve_budget(self, failed: GroupedPrompts) -> None:
         if self._backbone.is_divided:
             raise UserError(
-                f"process {processes.rank()} of {processes.count()} is out of memory in a pass that all must make,"
-                f" since weights are divided: set max_tokens_per_batch to less (it was {self.budget.max_tokens})"
+                f"process {processes.rank()} of {processes.count()} is out of memory, and cannot repeat the pass alone"
+                f" because the weights are sharded: lower max_tokens_per_batch (it was {self.budget.max_tokens})"
             )
         self.budget.halve(sum(self._sizes(failed)), max(map(self._n_least, failed.prefixes, failed.candidates)))
 
@@ -97,7 +101,7 @@ class Scorer:
         return self._chunked(prompts)
 
     def _chunked(self, prompts: GroupedPrompts) -> Tensor:
-        """Scores [1, C] of one history; only its first chunk reads the prefix."""
+        """Score one history [1, C] in chunks of candidates, of which only the first reads the prefix."""
         (prefix,), (candidates,) = prompts.prefixes, prompts.candidates
         kept: dict[nn.Module, KeysAndValues] = {}
         scores = torch.empty(1, len(candidates), device=self._backbone.device)
@@ -110,7 +114,7 @@ class Scorer:
         return prompts.sizes(rows_apart=self._backbone.is_unpacked)
 
     def _n_least(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
-        """Tokens of the largest pass of a history that cannot be divided further."""
+        """Return the tokens of a history's largest pass that cannot be divided further."""
         lengths = list(map(len, candidates))
         if self._backbone.is_unpacked:
             return len(prefix) + max(lengths)

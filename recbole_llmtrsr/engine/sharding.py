@@ -1,4 +1,4 @@
-"""Divides frozen weights among processes, for a backbone that no single device holds: FSDP2 of torch.
+"""Sharding of frozen weights among processes with FSDP2, for backbones that exceed the memory of one device.
 
 A decoder layer is gathered when it is read, in the forward and in the backward pass, and divided again. Trained weights
 (LoRA's) stay whole in every process, with their gradients, optimizer and checkpoints: they are the small part. Scores
@@ -30,7 +30,7 @@ from recbole_llmtrsr.runtime import processes
 
 
 def check_can_divide(settings: BackboneSettings) -> None:
-    """Refuse options under which there is nothing to divide, before summaries are written.
+    """Refuse options with which FSDP cannot shard any weights, before summaries are written.
 
     Raises:
         UserError: no frozen weights, quantized ones, or a torch that cannot leave trained weights whole.
@@ -58,7 +58,7 @@ def check_can_divide(settings: BackboneSettings) -> None:
 
 
 class WeightDivider:
-    """Leaves in this process its piece of every decoder layer's frozen weights; all processes make it together."""
+    """Shards every decoder layer's frozen weights among all processes, which must create it together."""
 
     def __init__(self, device: torch.device) -> None:
         from torch.distributed.device_mesh import init_device_mesh  # here, because it takes its time
@@ -99,7 +99,7 @@ class WeightDivider:
 
 
 def hide_sharded_weights(model: nn.Module) -> None:
-    """Let DistributedDataParallel ignore divided weights: they have no gradients."""
+    """Make DistributedDataParallel ignore sharded weights, which have no gradients."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
         model, list(_divided(model))
     )
@@ -127,7 +127,7 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
 
 
 def _divided(model: nn.Module) -> dict[str, Any]:
-    """The weights that lie in pieces, by name."""
+    """Return the sharded weights, by name."""
     from torch.distributed.tensor import DTensor
 
     return {name: weight for name, weight in model.named_parameters() if isinstance(weight, DTensor)}
@@ -139,14 +139,14 @@ def _size(weights: Collection[torch.Tensor]) -> int:
 
 
 class _InStep:
-    """Lets each process make as many passes as it needs; those that are done make idle ones until all are done."""
+    """Lets processes make different numbers of passes; a finished process makes idle passes until all have finished."""
 
     def __init__(self, idle_pass: Callable[[], None]) -> None:
         self._idle_pass, self._announces = idle_pass, False
 
     @contextmanager
     def passes(self) -> Iterator[None]:
-        """A context for passes without gradients; all processes enter and leave it together."""
+        """Return a context for passes without gradients, which all processes enter and leave together."""
         self._announces = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""How many tokens a forward pass may have, learned downwards when memory runs out."""
+"""Bound on the tokens of a forward pass, which is lowered when memory runs out."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from recbole_llmtrsr.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# On a CPU more tokens at a time leave its caches and gain nothing; a GPU must be given enough to do.
+# On a CPU, larger passes exceed its caches without a gain; a GPU needs larger ones to be well utilized.
 _DEFAULTS = {"cpu": 4096}
 _DEFAULT_ELSEWHERE = 32768
 
 
 class TokenBudget:
-    """A bound that is halved whenever memory runs out.
+    """Bound on the tokens of a forward pass, halved whenever memory runs out.
 
     Args:
-        max_tokens: the initial bound; None takes the device's default.
-        device: of the backbone.
+        max_tokens: the initial bound; None selects the device's default.
+        device: the backbone's device.
         stage: 'training' or 'evaluation', for messages.
 
     Attributes:
-        halved: how often memory ran out.
+        halved: number of times that the bound was halved.
     """
 
     def __init__(self, max_tokens: int | None, device: torch.device, stage: str) -> None:
@@ -36,7 +36,7 @@ class TokenBudget:
         self._stage = stage
 
     def state(self) -> dict[str, Any]:
-        """The bound and how often it was halved, as plain values."""
+        """Return the bound and how often it was halved, as plain values."""
         return {"max_tokens": self.max_tokens, "halved": self.halved}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -44,7 +44,7 @@ class TokenBudget:
         self.max_tokens, self.halved = state["max_tokens"], state["halved"]
 
     def halve(self, tried: int, least: int) -> None:
-        """Halve the tokens of the pass that failed; a UserError if it was the smallest possible, of `least` tokens."""
+        """Halve the number of tokens that failed; raise UserError if it was the smallest possible one, `least`."""
         tried = min(tried, max(self.max_tokens, least))
         if tried <= least:
             raise UserError(
@@ -56,6 +56,6 @@ class TokenBudget:
         self.halved += 1
         clear_device_cache(garbage_collection=True)
         logger.warning(
-            f"{self._stage} is out of memory with {tried} tokens at a time: going on with {self.max_tokens} (set"
+            f"{self._stage} is out of memory with {tried} tokens at a time: continuing with {self.max_tokens} (set"
             f" max_tokens_per_batch: {self.max_tokens})"
         )

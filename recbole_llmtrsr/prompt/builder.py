@@ -1,13 +1,14 @@
-"""PromptBuilder makes all prompts within the token budget, and counts what it trims.
+"""Builder of all prompts, which keeps them within the token budget and counts what it trims.
 
-A prompt is made of token sections, each encoded on its own and then joined::
+A prompt consists of token sections, which are encoded separately and then joined::
 
     [instruction][summary][recent items][candidate header] | [candidate][answer slot]
      ---------------- prefix, one per history ------------   -- one per candidate --
 
-So the prefix has the same ids for all candidates, and plain and shared-prefix scoring read the same ids. Never cut:
-the instruction, the headers, the candidate (an item text is one text everywhere, of at most ``max_item_tokens``) and
-the answer slot. What does not fit is taken from the oldest recent items, and from the end of the summary.
+The prefix therefore has the same ids for all candidates, and plain and shared-prefix scoring read the same ids. The
+instruction, the headers, the candidate and the answer slot are never cut; an item's text has at most
+``max_item_tokens`` tokens and is the same in all prompts. If a prompt is too long, the builder leaves out the oldest
+recent items and cuts the end of the summary.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from recbole_llmtrsr.runtime.packing import groups
 Ids = npt.NDArray[np.int32]
 
 _ITEMS_AT_ONCE = 10_000
-MOST_KEPT = 2**28  # tokens of prefixes, 1 GiB; those of further histories are made at each call
+MOST_KEPT = 2**28  # cached prefix tokens, 1 GiB; prefixes of further histories are rebuilt at each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,13 @@ class PromptSection:
     Attributes:
         name: 'instruction', 'summary header', 'summary', 'recent header', 'recent items', 'candidate header',
             'candidate' or 'answer slot'.
-        ids: its tokens.
-        text: its tokens as text.
-        limit: most tokens it may take; None where nothing is ever cut.
-        tokens_cut: tokens that were cut from the end of a summary, or of a candidate given by hand.
-        items: the recent items or the candidate that it shows.
-        items_left_out: recent items that it has no room for, oldest first.
-        items_cut: tokens that were cut from the ends of its items, by item id.
+        ids: token ids of the section.
+        text: the decoded tokens.
+        limit: maximum number of tokens; None for a section that is never cut.
+        tokens_cut: number of tokens cut from the end of a summary, or of a candidate that the caller wrote.
+        items: the recent items, or the candidate, in the section.
+        items_left_out: recent items for which there is no room, oldest first.
+        items_cut: number of tokens cut from the ends of the items, by item id.
     """
 
     name: str
@@ -80,27 +81,27 @@ class _History:
 
 
 class PromptBuilder:
-    """Makes prefix and candidate ids for one tokenizer, one wording and one catalogue.
+    """Builds prefix and candidate ids for one tokenizer, one wording and one catalogue.
 
     Args:
         tokenizer: a transformers tokenizer.
-        templates: the wording.
-        settings: budgets and answers.
+        templates: the wording of the prompts.
+        settings: token budgets and answers.
         catalogue: text of every item, by item id; one line each.
-        with_summary: whether prompts have a summary section at all.
+        with_summary: whether prompts have a summary section.
 
     Attributes:
-        slot_text: the text right before the answer, for deriving the answers' token ids.
-        separator: what stands between ``slot_text`` and an answer.
-        trims: counts of what was cut: items, summaries, and recent items that were left out.
-        trimmed: ids of the histories whose summary or recent items were.
+        slot_text: the text directly before the answer, from which the answers' token ids are derived.
+        separator: the text between ``slot_text`` and an answer.
+        trims: counts of prompts, of cut items and summaries, and of recent items left out.
+        trimmed: ids of the histories whose summary was cut or whose recent items were left out.
 
     Raises:
-        UserError: ``max_prompt_tokens`` cannot hold what is never cut.
+        UserError: if ``max_prompt_tokens`` has no room for the sections that are never cut.
 
     Source:
-        the order of the paper's prompt. Deviation: the authors cut prompts at the right, through the
-        candidate and the answer slot.
+        The sections follow the order of the paper's prompt. Deviation: the authors cut prompts at the right, through
+        the candidate and the answer slot.
     """
 
     def __init__(
@@ -136,15 +137,15 @@ class PromptBuilder:
         self._newline = self._encode("\n")
         self._items = self._encode_items(catalogue)
         self._prefixes: dict[int, Ids] = {}
-        self._n_kept = 0  # tokens of all of them
+        self._n_kept = 0  # tokens of all cached prefixes
         self._counted: set[int] = set()
-        self._counting = Lock()  # prompts are made on a thread ahead of training
+        self._counting = Lock()  # a thread builds prompts ahead of training
         self._room = self._room_for_history()
 
     def for_items(self, texts: Sequence[str]) -> PromptBuilder:
-        """A builder of the same prompts about other items, numbered as they are given; it has made none.
+        """Return a builder of the same prompts for other items, numbered in the given order, with counts of zero.
 
-        The room of a history stays what the catalogue left it, so that a prefix is the same for all items.
+        Histories keep the room that the catalogue leaves them, so that a prefix is the same for all items.
         """
         other = copy(self)
         other.trims = Counter(dict.fromkeys(self.trims, 0))
@@ -154,7 +155,7 @@ class PromptBuilder:
         return other
 
     def digest(self) -> str:
-        """A hash of the wording and the item texts, as far as prompts show them."""
+        """Return a hash of the wording and of the item texts after cuts."""
         found = hashlib.sha256()
         fixed = (self._head, self._recent_header, self._candidate_header, self._slot, self._none, self._newline)
         for ids in (*fixed, *self._items):
@@ -162,30 +163,30 @@ class PromptBuilder:
         return found.hexdigest()
 
     def candidate(self, item_id: int, prefix_tokens: int = 0) -> list[int]:
-        """Ids of a candidate and the answer slot behind it.
+        """Return the ids of a candidate and of the answer slot after it.
 
         Args:
             item_id: the candidate.
-            prefix_tokens: length of its prefix. A text given by hand is cut to leave room for the answer; those of the
-                catalogue always fit.
+            prefix_tokens: length of the candidate's prefix. A text that the caller wrote is cut to leave room for the
+                answer; texts of the catalogue always fit.
         """
         return [*self._items[item_id][: self._candidate_room - prefix_tokens], *self._slot]
 
     def tokens_cut(self, item_id: int, prefix_tokens: int = 0) -> int:
-        """Tokens of a candidate's text that its prompt does not show."""
+        """Return the number of tokens of a candidate's text that its prompt omits."""
         over = len(self._items[item_id]) - (self._candidate_room - prefix_tokens)
         return self._items_cut.get(item_id, 0) + max(0, over)
 
     def candidate_text(self, item_id: int, prefix_tokens: int = 0) -> str:
-        """The text of a candidate as its prompt shows it, after all cuts."""
+        """Return the text of a candidate in its prompt, after all cuts."""
         return self._text(self._items[item_id][: self._candidate_room - prefix_tokens])
 
     def prefix(self, history_id: int, summary: str, history: Sequence[int]) -> Ids:
-        """Ids of everything before the candidate; made once per history and kept while there is room.
+        """Return the ids of everything before the candidate, cached per history while there is room.
 
         Args:
-            history_id: of the history.
-            summary: its preference summary; empty writes 'none'.
+            history_id: id of the history.
+            summary: the history's preference summary; an empty one is shown as 'none'.
             history: item ids, oldest first.
         """
         kept = self._prefixes.get(history_id)
@@ -202,7 +203,7 @@ class PromptBuilder:
         return ids
 
     def state(self) -> dict[str, Any]:
-        """The counts so far, and the histories that they cover."""
+        """Return the counts so far, and the histories that they cover."""
         with self._counting:
             return {"trims": dict(self.trims), "trimmed": sorted(self.trimmed), "counted": sorted(self._counted)}
 
@@ -224,8 +225,9 @@ class PromptBuilder:
         n_prompts, options = self.trims["prompts"], self._settings
         if self.trims["summaries_cut"]:
             yield (
-                f"{self.trims['summaries_cut']:,} of {n_prompts:,} prompts cut their summary to max_summary_tokens:"
-                f" {options.max_summary_tokens}; raise it, or have shorter ones written (summarizer_max_new_tokens)"
+                f"summaries are cut to max_summary_tokens: {options.max_summary_tokens} in"
+                f" {self.trims['summaries_cut']:,} of {n_prompts:,} prompts; raise it, or lower"
+                " summarizer_max_new_tokens for shorter summaries"
             )
         if self.trims["recent_items_left_out"]:
             yield (
@@ -242,9 +244,9 @@ class PromptBuilder:
             self.trimmed.add(history_id)
 
     def sections(self, summary: str, history: Sequence[int], item_id: int) -> list[PromptSection]:
-        """The sections of one prompt, in order; their ids joined are those of ``prefix`` and ``candidate``.
+        """Return the sections of one prompt, in order; joined, their ids equal those of ``prefix`` and ``candidate``.
 
-        Nothing is counted in ``trims``: this is for looking at a prompt, not for scoring it.
+        The method serves to inspect a prompt rather than to score it, so it counts nothing in ``trims``.
         """
         shown = self._fit(summary, history)
         parts = self._parts(shown)
@@ -322,8 +324,8 @@ class PromptBuilder:
             raise UserError(
                 f"max_prompt_tokens: {self._settings.max_prompt_tokens} is too small: instruction, headers and answer"
                 f" slot take {fixed + spare} tokens and the longest candidate {longest}; set it to at least"
-                f" {fixed + longest + spare}, better {fixed + 2 * longest + spare + self._settings.max_summary_tokens},"
-                " or lower max_item_tokens"
+                f" {fixed + longest + spare}, preferably"
+                f" {fixed + 2 * longest + spare + self._settings.max_summary_tokens}, or lower max_item_tokens"
             )
         return room
 
@@ -331,7 +333,7 @@ class PromptBuilder:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
     def _encode_items(self, catalogue: Sequence[str]) -> list[array[int]]:
-        """Ids of all items, 4 bytes a token: lists of a catalogue of 500,000 long texts would take ten gigabytes."""
+        """Encode all items with 4 bytes per token; lists would take ten gigabytes for 500,000 long texts."""
         limit = self._settings.max_item_tokens
         self._items_cut: dict[int, int] = {}
         items: list[array[int]] = []
@@ -345,11 +347,11 @@ class PromptBuilder:
 
 
 def _n_shared(head: Sequence[int], instruction: Sequence[int]) -> int:
-    """Tokens of the head that are the instruction's; one that reaches into the summary header is the header's."""
+    """Count the tokens of the head that belong to the instruction; one that extends into the next header does not."""
     return next((n for n, (a, b) in enumerate(zip(head, instruction)) if a != b), min(len(head), len(instruction)))
 
 
 def _leading_special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The begin-of-sequence id, when this tokenizer sets one in front of a text."""
+    """Return the begin-of-sequence id, if this tokenizer puts one in front of a text."""
     bos = tokenizer.bos_token_id
     return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []

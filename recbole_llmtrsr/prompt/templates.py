@@ -1,7 +1,7 @@
-"""All wording, in one registry.
+"""Registry of all prompt templates.
 
-Every domain says the same in its own words. A template is a Python format string; its fields are named in
-``FIELDS``. Single templates can be replaced from a property file (``prompt_templates: {instruction: "..."}``).
+All domains have the same templates in different words. A template is a Python format string, and ``FIELDS`` lists its
+fields. A property file can replace single templates (``prompt_templates: {instruction: "..."}``).
 
 Source: Zheng et al. (WWW 2024) describe the content of each prompt; the wording is ours.
 """
@@ -17,22 +17,22 @@ from recbole_llmtrsr.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Templates:
-    """The wording of one domain.
+    """The templates of one domain.
 
     Attributes:
-        instruction: opens the recommender's prompt.
-        instruction_without_summary: opens it where prompts have no summary section.
+        instruction: first section of the recommender's prompt.
+        instruction_without_summary: first section of prompts without a summary section.
         paraphrase: the instruction in other words, for the ablation that replaces it in a trained model's prompts.
-        paraphrase_without_summary: likewise, where prompts have no summary section.
-        summary_header: stands before the preference summary.
-        recent_header: stands before the recent items, one per line.
-        candidate_header: stands before the candidate; with it ends the prefix that all candidates share.
-        answer_slot: stands after the candidate; the answer is read behind it.
-        none: stands where a history has no summary or no recent item.
-        block: asks for the summary of one block.
-        update: asks for a summary that takes a new block into account.
-        merge: asks for one summary of all block summaries.
-        retry: stands behind one of these when a faulty answer is generated once more.
+        paraphrase_without_summary: paraphrase for prompts without a summary section.
+        summary_header: text before the preference summary.
+        recent_header: text before the recent items, which follow one per line.
+        candidate_header: text before the candidate; it ends the prefix that all candidates share.
+        answer_slot: text after the candidate; the model's answer follows it.
+        none: text that replaces a missing summary or missing recent items.
+        block: prompt for the summary of one block.
+        update: prompt for a summary that takes a new block into account.
+        merge: prompt for one summary of all block summaries.
+        retry: text appended to one of these three prompts for the second attempt after a faulty answer.
     """
 
     instruction: str
@@ -50,25 +50,25 @@ class Templates:
     retry: str
 
     def without_summary(self) -> Templates:
-        """These templates for prompts without a summary section."""
+        """Return the templates for prompts without a summary section."""
         return replace(self, instruction=self.instruction_without_summary, paraphrase=self.paraphrase_without_summary)
 
     def paraphrased(self) -> Templates:
-        """These templates with the instruction in other words."""
+        """Return the templates with the paraphrased instruction."""
         return replace(self, instruction=self.paraphrase)
 
     def with_overrides(self, overrides: Mapping[str, str]) -> Templates:
-        """These templates with some replaced.
+        """Return the templates with some of them replaced.
 
         Raises:
-            UserError: an unknown template name or field, or a required field left out.
+            UserError: if a template name or a field is unknown, or a required field is missing.
         """
         faults, plain = [], {}
         names = [f.name for f in fields(self)]
         for name, text in overrides.items():
             if name not in names:
                 hint = did_you_mean(name, names)
-                faults.append(f"prompt_templates: no template '{name}', there are {', '.join(names)}{hint}")
+                faults.append(f"prompt_templates: unknown template '{name}': accepted are {', '.join(names)}{hint}")
                 continue
             try:
                 used = {key for _, key, _, _ in string.Formatter().parse(text) if key is not None}
@@ -78,7 +78,7 @@ class Templates:
             required = FIELDS.get(name, frozenset())
             if used != required:
                 faults.append(
-                    f"prompt_templates: {name} must use the fields {sorted(required) or 'none'}, it uses {sorted(used)}"
+                    f"prompt_templates: {name} must use the fields {sorted(required) or 'none'}, got {sorted(used)}"
                 )
                 continue
             try:
@@ -86,7 +86,7 @@ class Templates:
             except (ValueError, LookupError, AttributeError) as error:
                 faults.append(f"prompt_templates: {name}: {error}; write {{{'}, {'.join(sorted(required))}}} as it is")
                 continue
-            if not required:  # read as it is, so its doubled braces become single here
+            if not required:  # used without formatting later, so doubled braces become single here
                 plain[name] = filled
         if faults:
             raise UserError(faults)
@@ -165,10 +165,15 @@ DOMAINS: dict[str, Templates] = {
 def templates_for(
     domain: str, overrides: Mapping[str, str] | None = None, answers: tuple[str, str] = _ANSWERS
 ) -> Templates:
-    """The wording of a domain, with single templates replaced, asking for these answers.
+    """Return the templates of a domain.
+
+    Args:
+        domain: name of the domain, a key of ``DOMAINS``.
+        overrides: templates that replace the domain's, by name.
+        answers: the two answers that the instructions ask for.
 
     Raises:
-        UserError: unknown domain, or a faulty override.
+        UserError: if the domain is unknown or an override is invalid.
     """
     if domain not in DOMAINS:
         raise UserError(f"domain must be one of {', '.join(DOMAINS)}, got '{domain}'")

@@ -1,4 +1,4 @@
-"""A trained model of RecBole's as a retriever, from its checkpoint."""
+"""Retriever that loads a trained RecBole model from a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ from recbole_llmtrsr.runtime.checkpoints import load_checkpoint
 from recbole_llmtrsr.runtime.file_digest import file_digest
 
 _PARTS = {"config", "given_options", "identity", "state_dict"}
-_NO_MODEL = "tfidf"  # text_encoder that is none
+_NO_MODEL = "tfidf"  # the text_encoder that loads no model
 
 
 class TrainedRetriever:
-    """Scores the catalogue with a model of RecBole's, frozen; `path` is its checkpoint, None for an untrained one."""
+    """Scores the catalogue with a frozen RecBole model.
+
+    Args:
+        model: the model.
+        path: the model's checkpoint; None for a model without one.
+    """
 
     def __init__(self, model: AbstractRecommender, path: Path | None) -> None:
         self._model, self._path = model.eval().requires_grad_(False), path
         self._resolution: float | None = getattr(model, "score_resolution", None)
         if path is not None:
-            with path.open("rb") as file:  # now: it may change or go while a run trains
+            with path.open("rb") as file:  # hashed at once, since the file may change or vanish during training
                 self._digest = file_digest(file)
 
     @torch.no_grad()
     def scores(self, interaction: Interaction) -> Tensor:
-        """What the model's full ranking gives, in its own precision. [batch_size, n_items]"""
+        """Return the scores of the model's full ranking in its precision. [batch_size, n_items]"""
         device = self._model.device
         with torch.autocast(device.type, enabled=False):
             scores = self._model.full_sort_predict(interaction.to(device)).view(len(interaction), -1).to(device)
         return scores if self._resolution is None else torch.round(scores / self._resolution)
 
     def report(self) -> dict[str, Any]:
-        """Its model and checkpoint, for result.json."""
+        """Return the model and its checkpoint, for result.json."""
         report = {"retriever": type(self._model).__name__}
         if self._path is None:
             return {**report, "retriever_checkpoint": None}
@@ -56,24 +61,25 @@ def trained_retriever(
     get_model: Callable[[str], type[AbstractRecommender]],
     get_dataset: Callable[[type[AbstractRecommender]], type[Dataset]],
 ) -> TrainedRetriever:
-    """Load a checkpoint that a run of RecBole's model saved here.
+    """Load the checkpoint of a RecBole model that this package trained.
 
     Args:
         path: the .pth file.
-        config: of the run that re-ranks.
-        dataset: its data, built.
-        get_model: class by name.
-        get_dataset: data set class of a model class.
+        config: configuration of the run that re-ranks.
+        dataset: the built dataset of that run.
+        get_model: function that returns a model class by its name.
+        get_dataset: function that returns the dataset class of a model class.
 
     Raises:
-        UserError: no such checkpoint, one without its config and data identity, one of another data set, other
-            ids or another split (whose training rows may be targets here), or of a model that ranks no catalogue.
+        UserError: if the checkpoint is missing or lacks its config and data identity; if it belongs to another
+            dataset, other ids or another split, whose training rows may be targets of this run; or if the model cannot
+            rank a whole catalogue.
     """
     checkpoint = load_checkpoint(path, map_location=config["device"])
     if not set(checkpoint) >= _PARTS:
         raise UserError(
-            f"retriever {path} does not tell what it was trained on: train it with run_recbole_llmtrsr of this version,"
-            " which saves that"
+            f"retriever {path} does not record its training data: train it with run_recbole_llmtrsr of this version,"
+            " which saves that record"
         )
     model_class = get_model(checkpoint["config"]["model"])
     _refuse(
@@ -88,7 +94,7 @@ def trained_retriever(
     places |= {"data_path": str(Path(config["data_path"]).parent), "vector_dir": config.settings.text.vector_dir}
     options = {**own, **places}
     saved = SavedConfig(model_class, config["dataset"], None, options)
-    # Some models are made of more than the numbers of users and items: of features, or a graph of the training rows.
+    # Some models are built from item features or a graph of the training rows, so the whole dataset is needed.
     init_seed(saved.data_seed, saved["reproducibility"])
     own = get_dataset(model_class)(saved).build()[0]
     _refuse(_faults_of_data(path, {**checkpoint, "identity": identity(own)}, config, dataset))
@@ -99,50 +105,52 @@ def trained_retriever(
 
 
 def faults_of_model(retriever: str, model_class: type[AbstractRecommender], window: int, config: Config) -> list[str]:
-    """Reasons why a model cannot retrieve for a run.
+    """Return the reasons why a model cannot serve as the retriever of a run.
 
     Args:
-        retriever: its file or name, for messages.
-        window: MAX_ITEM_LIST_LENGTH that it was, or is to be, trained with.
-        config: of the run that re-ranks.
+        retriever: file or name of the retriever, for messages.
+        model_class: class of the retriever.
+        window: MAX_ITEM_LIST_LENGTH with which the retriever was or will be trained.
+        config: configuration of the run that re-ranks.
     """
     name, faults = model_class.__name__, []
     if hasattr(model_class, "check_config"):
-        faults.append(f"retriever {retriever} is a {name}, which holds a language model: take one of RecBole's models")
+        faults.append(f"retriever {retriever} is a {name}, which is a language model: choose one of RecBole's models")
     elif model_class.full_sort_predict is AbstractRecommender.full_sort_predict:
         faults.append(
-            f"retriever {retriever} is a {name}, which cannot rank a whole catalogue at once: take another model"
+            f"retriever {retriever} is a {name}, which cannot rank a whole catalogue at once: choose another model"
         )
     if model_class.type != ModelType.SEQUENTIAL:
         return [*faults, *faults_of_rule(name, config)]
     if window != config["MAX_ITEM_LIST_LENGTH"]:
         faults.append(
-            f"retriever {retriever} reads the last {window} events, but rows hold {config['MAX_ITEM_LIST_LENGTH']}: set"
-            f" MAX_ITEM_LIST_LENGTH: {window}"
+            f"retriever {retriever} was configured for the last {window} events, but this run uses"
+            f" {config['MAX_ITEM_LIST_LENGTH']}: set MAX_ITEM_LIST_LENGTH: {window}"
         )
     return faults
 
 
 def faults_of_rule(name: str, config: Config) -> list[str]:
-    """The fault of a retriever that is no sequential model and would fill its top with what the user already chose."""
+    """Return the fault of a non-sequential retriever whose top k would consist of items that the user already chose."""
     if config.settings.evaluation.exclude_seen != "auto":
         return []
     return [
-        f"retriever {name} is no sequential model, and ranks first what a user already chose, which exclude_seen: auto"
-        " leaves among the candidates of sequential ones: set exclude_seen: yes (RecBole's rule for its kind) or no"
+        f"retriever {name} is not a sequential model, and would rank first the items that a user already chose, because"
+        " exclude_seen: auto keeps them among the candidates: set exclude_seen: yes (RecBole's rule for"
+        " non-sequential models) or no"
     ]
 
 
 def _faults_of_encoder(
     path: Path, model_class: type[AbstractRecommender], options: Mapping[str, Any], config: Config
 ) -> list[str]:
-    """The fault of a checkpoint that names an encoder which this run's options do not."""
+    """Return the fault of a checkpoint with another text encoder than that of this run's options."""
     encoder = options.get("text_encoder", _NO_MODEL)
     if model_class.__name__ != "LLMSeqSim" or encoder in (_NO_MODEL, config.settings.text.text_encoder):
         return []
     return [
-        f"retriever {path} has vectors of text_encoder '{encoder}', this run has"
-        f" '{config.settings.text.text_encoder}': set text_encoder: {encoder} if that model may be loaded"
+        f"retriever {path} was trained with text_encoder '{encoder}', but this run sets"
+        f" '{config.settings.text.text_encoder}': set text_encoder: {encoder} if you trust that model"
     ]
 
 
@@ -155,13 +163,13 @@ def _faults_of_data(path: Path, checkpoint: Mapping[str, Any], config: Config, d
     ids = [name for name in differing if name != "held_out"]
     if ids:
         return [
-            f"retriever {path} knows other {' and '.join(ids)} than this run (other files, filters or catalogue), so"
-            f" its ids mean others: {remedy}"
+            f"retriever {path} was trained with other {' and '.join(ids)} than this run (other files, filters or"
+            f" catalogue), so its ids do not match: {remedy}"
         ]
     if differing:
         return [
-            f"retriever {path} was trained under another split (eval_args, data_seed, filters or order of events), so"
-            f" it may have seen targets of this test: {remedy}"
+            f"retriever {path} was trained on another split (eval_args, data_seed, filters or order of events), so its"
+            f" training data may include test targets of this run: {remedy}"
         ]
     return []
 

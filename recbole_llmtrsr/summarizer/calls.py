@@ -1,4 +1,4 @@
-"""The calls of a plan as a writer and a store see them: jobs and keys instead of numbers."""
+"""Conversion of a plan's call numbers into a writer's jobs and a store's keys."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
 
 class Calls:
-    """Turns the call numbers of a plan into jobs and store keys for one writer.
+    """Converts the call numbers of a plan into jobs and store keys for one writer.
 
     Args:
-        plan: the calls.
-        items: by item id.
-        tokens: names of the items in the user's files, by item id.
-        writer: its settings are part of every key.
+        plan: the planned calls.
+        items: the items, by item id.
+        tokens: item tokens of the user's files, by item id.
+        writer: the writer, whose settings are part of every key.
 
     Attributes:
-        plan: the calls.
-        texts: answers by call number; None where a call is not done yet.
-        used_keys: key under which the store holds each text; None where it does not.
+        plan: the planned calls.
+        texts: text of each call by its number, or None until the call is done.
+        used_keys: key of each text in the store, or None if the store does not hold the text.
     """
 
     def __init__(self, plan: Plan, items: Sequence[Item], tokens: Sequence[str], writer: SummaryWriter) -> None:
@@ -38,30 +38,30 @@ class Calls:
         }
 
     def ready(self, number: int) -> bool:
-        """Whether all texts that a call reads are written."""
+        """Whether all earlier texts that a call reads are available."""
         return all(self.texts[i] is not None for i in self.plan.inputs_of(number))
 
     def lines(self, number: int) -> list[str]:
-        """Texts of the items that a call reads, oldest first."""
+        """Return the texts of the items that a call reads, oldest first."""
         return [self._items[i].line for i in self.plan.items_of(number).tolist()]
 
     def job(self, number: int) -> Job:
-        """The job of a call; KeyError if an earlier text is missing."""
+        """Return the job of a call; raise KeyError if an earlier text is missing."""
         items = tuple(self._items[i] for i in self.plan.items_of(number).tolist())
         return Job(self.plan.kind(number), items, self._inputs(number))
 
     def key(self, number: int, attempt: int = 0) -> bytes:
-        """The content address of a call's answer; KeyError if an earlier text is missing."""
+        """Return the content address of a call's answer; raise KeyError if an earlier text is missing."""
         kind = self.plan.kind(number)
         items = [self._item_digests[i] for i in self.plan.items_of(number).tolist()]
         return call_key(self._writers[kind, attempt], kind, items, self._inputs(number))
 
     def items_behind(self, number: int) -> tuple[Item, ...]:
-        """All items that a call's text covers, directly or by way of earlier texts, oldest first."""
+        """Return all items that a call's text covers, directly or through earlier texts, oldest first."""
         return tuple(self._items[i] for i in self.plan.items_behind(number))
 
     def provenance(self, number: int) -> tuple[str, ...]:
-        """The inputs of a call as the store records them: keys of earlier texts (or 'replaced'), then item tokens."""
+        """Return a call's inputs as the store records them: keys of earlier texts or 'replaced', then item tokens."""
         items = [f"item:{self._tokens[i]}" for i in self.plan.items_of(number).tolist()]
         keys = [self.used_keys[i] for i in self.plan.inputs_of(number)]
         return tuple([*(f"call:{key.hex()}" if key else REPLACED for key in keys), *items])

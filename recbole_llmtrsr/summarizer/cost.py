@@ -19,18 +19,18 @@ ASSUMED_TOKENS_PER_SECOND = 100.0  # new tokens, where the store holds no timed 
 
 @dataclass
 class Cost:
-    """Calls that the store does not have, by kind, and an estimate of their tokens and time.
+    """The calls that the store does not hold, and an estimate of their tokens and time.
 
     Attributes:
-        histories: histories of the run.
-        requested: calls if nothing were shared.
-        distinct: calls of the plan.
-        needed: of these, not in the store.
-        prompt_tokens: tokens to read, where earlier texts yet unwritten count at the length limit.
-        max_new_tokens: tokens to write if every answer reaches the limit.
-        new_tokens: tokens to write if answers are as long as the writer's stored ones of the kind.
-        seconds: wall time, from the writer's stored calls of the kind.
-        assumed: whether the store has none, so that ``seconds`` rests on an assumed speed.
+        histories: number of histories in the run.
+        requested: number of calls if histories shared none.
+        distinct: number of calls in the plan, by kind.
+        needed: number of planned calls that the store does not hold, by kind.
+        prompt_tokens: tokens to read; earlier texts that are not written yet count with the length limit.
+        max_new_tokens: tokens to write if every answer reaches the length limit.
+        new_tokens: tokens to write if answers are as long as the writer's stored answers of the same kind.
+        seconds: wall time, estimated from the writer's stored calls of the same kind.
+        assumed: whether the store has no such calls, so that ``seconds`` rests on an assumed speed.
     """
 
     histories: int = 0
@@ -44,7 +44,7 @@ class Cost:
     assumed: bool = False
 
     def text(self) -> str:
-        """The cost as text, one figure per line."""
+        """Return the cost as text, one figure per line."""
         needed = sum(self.needed.values())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.needed.items() if count)
         lines = [
@@ -76,20 +76,20 @@ def estimate(
     make_fallback: Callable[[], SummaryWriter],
     prompt_limit: int | None,
 ) -> Cost:
-    """Estimate the cost of a plan by a dry run; second attempts at answers yet unwritten are not foreseen.
+    """Estimate the cost of a plan by a dry run, without second attempts at answers that are not written yet.
 
     Args:
-        calls: of the plan; texts that the store holds are set.
-        writer: counts tokens; no job runs.
-        store: answers that need no call.
+        calls: the calls of the plan; the dry run fills in the texts that the store holds.
+        writer: the writer, which only counts tokens here and runs no job.
+        store: the store of answers that need no call.
         settings: length limit of an answer, and the policy for faulty answers in the store.
-        make_fallback: makes the writer of replacements if one is needed.
+        make_fallback: creates the writer of replacements when one is needed.
         prompt_limit: longest prompt of an LLM, in tokens; None without an LLM.
     """
     executor = Executor(calls, writer, store, faulty=settings.faulty_summaries, make_fallback=make_fallback, dry=True)
     executor.run()
     cost = Cost(len(calls.plan.results), calls.plan.requested, calls.plan.distinct())
-    known = store.writers()  # looked through, because asking for a number would register the writer
+    known = store.writers()  # searched instead of calling writer_id(), which would register the writer
     speeds = {
         kind: store.speed([number for number, (_, made) in known.items() if made == writer.settings(kind)])
         for kind in KINDS
@@ -114,7 +114,7 @@ def estimate(
 
 
 def _duration(seconds: float) -> str:
-    """A duration in the unit that suits it.
+    """Format a duration in a suitable unit.
 
     >>> _duration(0.4), _duration(75), _duration(5000), _duration(400_000)
     ('0.4 s', '75 s', '83 min', '111.1 h')

@@ -1,4 +1,4 @@
-"""Execution of a plan, wave by wave: the store answers the calls that it holds, the writer all others."""
+"""Execution of a plan, wave by wave: the store answers the calls that it holds, and the writer answers the others."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from recbole_llmtrsr.summarizer.quality import ALWAYS_REPLACED, faults_of
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
-ENOUGH = 32  # texts before losses are first checked
+ENOUGH = 32  # number of texts before the first check of losses
 LOOKUPS = 4096  # calls per lookup in the store
-JOBS = 256  # claimed together by a process: enough to sort and batch, few enough to share a wave with others
-WAIT_SECONDS = 0.05  # between checks of what another process is writing
-PATIENCE_SECONDS = 60.0  # of waiting for another process before a warning
+JOBS = 256  # calls that a process claims together: enough to sort and batch, few enough to share a wave with others
+WAIT_SECONDS = 0.05  # between checks for answers of another process
+PATIENCE_SECONDS = 60.0  # waiting time for another process before a warning
 
 Source = Literal["stored", "written", "replaced"]
 Answers = Mapping[bytes, GeneratedText | GenerationFailure]  # by the keys of their calls
-# The text that a call gets, and the key under which the store has it: None where it is a replacement.
+# The text of a call and its key in the store; the key is None if the text is a replacement.
 Used = tuple[str, bytes | None]
 
 
 class Executor:
-    """Runs a plan, so that every call gets its text.
+    """Runs a plan until every call has a text.
 
     Args:
-        calls: of the plan.
+        calls: the calls of the plan.
         writer: answers the calls that the store does not hold.
-        store: holds answers unchanged; several processes may share it.
+        store: stores the answers unchanged; several processes can share it.
         faulty: policy for faulty answers: ``keep``, ``retry`` or ``fallback``.
-        make_fallback: makes the writer of replacements if one is needed.
-        jobs: calls claimed together.
-        unanswered: key -> reason, of calls that got no answer earlier in this run; they are not repeated, so that one
-            run has one set of texts.
-        is_judged: refuse a writer if more than half of its texts are replaced, and name remedies for lesser losses.
-        dry: write nothing, and only list the calls that the store lacks.
-        show_progress: draw a progress bar over the calls.
+        make_fallback: creates the writer of replacements when the first one is needed.
+        jobs: number of calls to claim together.
+        unanswered: key -> reason for each call that got no answer earlier in this run. The executor does not repeat
+            them, so that one run uses one set of texts.
+        is_judged: whether to refuse a writer if more than half of its texts are replaced, and to name remedies if
+            fewer are.
+        dry: whether to write nothing and only list the calls that the store lacks.
+        show_progress: whether to show a progress bar.
 
     Attributes:
         counts: outcomes of the calls.
-        unanswered: those passed in, and the calls that got no answer now.
-        needed: in a dry run, (number, attempt) of the calls that the store does not hold.
+        unanswered: the calls passed in as unanswered, and those that got no answer in this execution.
+        needed: (number, attempt) of each call that the store does not hold, listed by a dry run.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Executor:
         self._calls, self._writer, self._store = calls, writer, store
         self._faulty, self._make_fallback, self._jobs, self._dry = faulty, make_fallback, jobs, dry
         self._is_judged = is_judged
-        # More than a server's PATIENCE, whose error names the cause of missing answers.
+        # Larger than a server's PATIENCE, so that its error, which names the cause of missing answers, comes first.
         self._window = min(jobs // 2 + 1, LOOKUPS)
         self._fallback: SummaryWriter | None = None
         self._writer_id = cache(lambda *which: store.writer_id(writer.name, writer.settings(*which)))
@@ -82,10 +83,10 @@ class Executor:
         self._start = time.perf_counter()
 
     def run(self) -> None:
-        """Run all waves in growing windows, so that a failing writer is refused early.
+        """Run all waves in growing windows, which reveal a failing writer early.
 
         Raises:
-            UserError: more than half of the texts are replaced, if ``is_judged``.
+            UserError: if ``is_judged`` and more than half of the texts are replaced.
         """
         with self._bar:
             for kind, wave in self._calls.plan.waves():
@@ -102,18 +103,18 @@ class Executor:
             tell_losses(self.counts, self._is_judged)
 
     def source(self, number: int) -> Source:
-        """Whether a call's text was found in the store, written now or replaced."""
+        """Return where a call's text comes from: the store, the writer in this run, or a replacement."""
         key = self._calls.used_keys[number]
         return "replaced" if key is None else "written" if key in self._written else "stored"
 
     def faults(self, number: int, answer: GeneratedText) -> tuple[str, ...]:
-        """Faults of a writer's answer to a call."""
+        """Return the faults of a writer's answer to a call."""
         wording = self._writer.wording(self._calls.plan.kind(number))
         return faults_of(self._calls.job(number), answer, wording) if wording else ()
 
     def _run_window(self, kind: Kind, window: list[int], settled: dict[bytes, Used | None]) -> None:
         keys: dict[int, bytes] = {}
-        jobs: dict[bytes, int] = {}  # different calls that read the same are one
+        jobs: dict[bytes, int] = {}  # calls with equal inputs share one key
         for number in window:
             if self._dry and not self._calls.ready(number):
                 self.needed.append((number, 0))
@@ -129,9 +130,9 @@ class Executor:
                 self._calls.texts[number], self._calls.used_keys[number] = used
 
     def _answers(self, kind: Kind, jobs: Mapping[bytes, int], attempt: int) -> Answers:
-        """Collect answers to calls of one kind, given as key -> number, by key.
+        """Collect the answers to calls of one kind, given as key -> number.
 
-        They come from the store, this process's writer and other processes; in a dry run from the store only.
+        The answers come from the store, this process's writer and other processes; a dry run reads only the store.
         """
         answers: dict[bytes, GeneratedText | GenerationFailure] = {}
 
@@ -163,13 +164,13 @@ class Executor:
                 before, waiting = waiting, waiting + WAIT_SECONDS
                 if before < PATIENCE_SECONDS <= waiting:
                     getLogger(__name__).warning(
-                        f"{len(pending)} calls have been another process's for {waiting:.0f} s: still waiting; if it"
-                        " hangs, end it, and this one takes them over"
+                        f"another process has held {len(pending)} summary calls for {waiting:.0f} s; this process is"
+                        " still waiting. If the other process hangs, end it, and this one takes over its calls"
                     )
         return answers
 
     def _write(self, kind: Kind, claimed: Mapping[bytes, int], attempt: int) -> Iterator[Answers]:
-        """Run claimed calls; each answer is stored before the next is awaited."""
+        """Run claimed calls, and store each answer before waiting for the next."""
         keys = list(claimed)
         jobs = [replace(self._calls.job(number), attempt=attempt) for number in claimed.values()]
         claims, answering = set(keys), self._writer.run(jobs)
@@ -193,7 +194,7 @@ class Executor:
                 self._store.release(list(claims))
 
     def _settle(self, kind: Kind, jobs: Mapping[bytes, int], answers: Answers) -> dict[bytes, Used | None]:
-        """Repeat or replace missing and faulty answers; an empty answer to a call with content is always replaced."""
+        """Repeat or replace missing and faulty answers; always replace an empty answer to a call with content."""
         used: dict[bytes, Used | None] = {}
         faulty: dict[bytes, tuple[str, ...]] = {}  # faults of the texts that are used
         missing: list[bytes] = []
@@ -235,7 +236,7 @@ class Executor:
         used: dict[bytes, Used | None],
         faulty: dict[bytes, tuple[str, ...]],
     ) -> None:
-        """Run a second attempt; it counts if it has no fault, or if the first would be replaced anyway."""
+        """Run second attempts; use one if it has no fault, or if the first answer would be replaced anyway."""
         again = {self._calls.key(number, attempt=1): (key, number) for key, number in jobs.items()}
         answers = self._answers(kind, {second: number for second, (_, number) in again.items()}, 1)
         for second, (key, number) in again.items():
@@ -252,7 +253,7 @@ class Executor:
                     used[key], faulty[key] = (answer.text, second), faults
 
     def _replacements(self, missing: Mapping[bytes, int]) -> dict[bytes, Used]:
-        """Extract all items behind each call; replacements are not stored, so that a later run repeats the call."""
+        """Write extracts of all items behind each call, without storing them, so that a later run repeats the call."""
         if self._fallback is None:
             self._fallback = self._make_fallback()
         self.counts.replaced += len(missing)

@@ -1,9 +1,10 @@
-"""Summaries written elsewhere, by a program or by people: JSON lines, one summary each.
+"""Summaries written by another program or by people, read from JSON lines with one summary each.
 
-``{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}``: ``n_events`` is the number of the user's first
-events that the summary was made from. A history takes the summary of just its events or else the latest earlier one,
-which is stale but leaks nothing of the target; a summary of more events could leak it and is never used. Events are
-counted after the run's filters (``user_inter_num_interval`` ...), so a file is valid for the filters it was made under.
+In ``{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}``, ``n_events`` is the number of the user's first
+events that the summary covers. A history takes the summary of exactly its events, or else the latest earlier one. An
+earlier summary is stale but leaks nothing about the target; a summary of more events could leak it and is never used.
+Events are counted after the run's filters (``user_inter_num_interval`` ...), so a file is valid only for the filters
+under which it was made.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FORM = '{"user_id": "196", "n_events": 25, "summary": "Likes film noir."}'
-MAX_FAULTS = 10  # shown; what is wrong with ten lines is wrong with the others
+MAX_FAULTS = 10  # faulty lines shown; the others usually have the same faults
 
 
 class Entry(NamedTuple):
     """A user's summary.
 
     Attributes:
-        n_events: number of the user's first events that it was made from.
-        line: number of its line in the file.
-        text: one line.
+        n_events: number of the user's first events that the summary covers.
+        line: line number in the file.
+        text: the summary, one line.
     """
 
     n_events: int
@@ -40,10 +41,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class FileSummaries:
-    """The summaries of a file, checked.
+    """The checked summaries of a file.
 
     Attributes:
-        by_user: user token -> entries by ascending number of events, each number once.
+        by_user: user token -> entries in ascending order of ``n_events``, each number once.
         n_identical: lines that repeat an earlier line.
         n_empty: entries without text.
     """
@@ -115,18 +116,20 @@ def read_summaries(path: Path) -> FileSummaries:
                     first = by_user.setdefault(user, {}).setdefault(n_events, Entry(n_events, number, text))
                     if first.text != text:
                         what = f"user_id {_value(user)} with n_events {n_events}"
-                        raise ValueError(f"another summary than line {first.line} for {what}; keep one of them")
+                        raise ValueError(f"differs from the summary of line {first.line} for {what}; keep one of them")
                     n_identical += first.line != number
                 except ValueError as error:
                     faults.append(f"{path}, line {number}: {error}")
     except OSError as error:
-        raise UserError(f"summaries {path} cannot be read ({error.strerror}): give a file of lines {FORM}") from error
+        raise UserError(
+            f"the file of summaries {path} cannot be read ({error.strerror}): give a file of lines {FORM}"
+        ) from error
     if len(faults) > MAX_FAULTS:
         faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more faulty lines"]
     if faults:
         raise UserError(faults)
     if not by_user:
-        raise UserError(f"summaries {path} has no summary: write one line {FORM} for each")
+        raise UserError(f"the file {path} holds no summary: write one line {FORM} for each summary")
     n_empty = sum(not entry.text for entries in by_user.values() for entry in entries.values())
     return FileSummaries({user: sorted(entries.values()) for user, entries in by_user.items()}, n_identical, n_empty)
 
@@ -143,7 +146,7 @@ def write_summaries(path: Path, rows: Iterable[tuple[str, int, str]]) -> None:
                 row = {"user_id": user, "n_events": n_events, "summary": text}
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     except OSError as error:
-        raise UserError(f"summaries cannot be written to {path} ({error.strerror}): give another file") from error
+        raise UserError(f"summaries cannot be written to {path} ({error.strerror}): choose another file") from error
 
 
 def _parse(line: bytes, number: int) -> tuple[str, int, str]:
@@ -155,13 +158,13 @@ def _parse(line: bytes, number: int) -> tuple[str, int, str]:
     try:
         row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError("is not UTF-8; save the file as UTF-8") from error
+        raise ValueError("the line is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON ({getattr(error, 'msg', error)}); write {FORM}") from error
+        raise ValueError(f"the line is not JSON ({getattr(error, 'msg', error)}); write {FORM}") from error
     if type(row) is not dict:
-        raise ValueError(f"is not an object but {_value(row)}; write {FORM}")
+        raise ValueError(f"the line must be a JSON object, got {_value(row)}; write {FORM}")
     if missing := [name for name in ("user_id", "n_events", "summary") if name not in row]:
-        raise ValueError(f"has no {', '.join(missing)}; write {FORM}")
+        raise ValueError(f"the line has no {', '.join(missing)}; write {FORM}")
     user, n_events, text = row["user_id"], row["n_events"], row["summary"]
     if type(user) is not str and type(user) is not int:
         raise ValueError(f"user_id must be a string or an integer, got {_value(user)}")
@@ -173,7 +176,8 @@ def _parse(line: bytes, number: int) -> tuple[str, int, str]:
     try:
         (user + text).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"has half of a character ({error.object[error.start]!a}); write UTF-8 without \\u") from error
+        half = f"{error.object[error.start]!a}"
+        raise ValueError(f"the line has half of a character ({half}); write UTF-8 without \\u escapes") from error
     return user, n_events, one_line(text)
 
 

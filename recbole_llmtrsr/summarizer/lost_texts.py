@@ -9,15 +9,15 @@ from logging import getLogger
 from recbole_llmtrsr.errors import UserError
 
 MOST_LOST = 0.5  # share of the texts; beyond it, results would carry the name of a model that wrote few of them
-TOLD = 0.05  # share of the texts: more frequent faults are logged, others are in the result only
+TOLD = 0.05  # share of the texts; the log reports faults above it, and result.json reports all
 
 _THINKING = (
-    "where it thinks before it answers, switch that off (at a server with summarizer_request: {chat_template_kwargs:"
-    " {enable_thinking: false}}, or as its own manual says)"
+    "if the model reasons before it answers, disable that (on a server with summarizer_request: {chat_template_kwargs:"
+    " {enable_thinking: false}}, or as the server's manual describes)"
 )
 _LONGER = "raise summarizer_max_new_tokens"
 _OTHER = "choose another model"
-_SERVER = "see the server's log, and summarizer_timeout, summarizer_retries and summarizer_context"
+_SERVER = "check the server's log, and the options summarizer_timeout, summarizer_retries and summarizer_context"
 _REPLACE = "set faulty_summaries: retry or fallback"
 
 
@@ -26,15 +26,15 @@ class Counts:
     """Outcomes of a plan's calls: calls + repeated = equal + found + made + all failures.
 
     Attributes:
-        different: calls with a text, without those that are equal to another call.
-        equal: calls that read the same as another call of their wave, and share its answer.
-        found: answers from the store, those of other processes included.
-        made: answers of this process's writer.
+        different: calls that got a text; calls with equal inputs count once.
+        equal: calls with the same inputs as another call of their wave, whose answer they share.
+        found: answers from the store, including those of other processes.
+        made: answers that this process's writer gave.
         repeated: second attempts at a faulty answer.
         replaced: texts of the extractive writer in place of a missing or faulty answer.
         failures: attempts without an answer, by reason.
         faults: first answers by fault; one answer can have several.
-        remaining_faults: answers that are used, by fault.
+        remaining_faults: answers in use that have a fault, by fault.
     """
 
     different: int = 0
@@ -49,7 +49,7 @@ class Counts:
 
 
 def check_losses(name: str, counts: Counts) -> None:
-    """Refuse a writer most of whose texts are replaced.
+    """Refuse a writer if extracts replace most of its texts.
 
     Raises:
         UserError: more than half of the texts are replaced; the message names counts, causes and remedies.
@@ -57,33 +57,32 @@ def check_losses(name: str, counts: Counts) -> None:
     if counts.replaced > MOST_LOST * counts.different:
         used = counts.different - counts.replaced
         raise UserError(
-            f"summarizer '{name}': {used or 'none'} of {counts.different} texts can be used ({_causes(counts)}), and"
-            f" extracts would stand under its name: {remedy(counts)}. The summary_store keeps what was answered: after"
-            " a change at a server alone, name another store"
+            f"summarizer '{name}': {used or 'none'} of {counts.different} texts are usable ({_causes(counts)}), so the"
+            f" results would rest on extracts rather than on its summaries: {remedy(counts)}. The summary_store keeps"
+            " the answers received so far: if you change only the server, set summary_store to a new file"
         )
 
 
 def tell_losses(counts: Counts, with_remedies: bool) -> None:
-    """Warn of replaced texts, and of faults that are frequent among the texts in use."""
+    """Warn about replaced texts, and about faults that are frequent among the texts in use."""
     logger = getLogger(__name__)
     if counts.replaced:
         helps = f": {remedy(counts)}" if with_remedies else ""
         logger.warning(
-            f"{counts.replaced} of {counts.different} summaries are replaced by extracts ({_causes(counts)}){helps}; a"
-            " further run asks again where there was no answer"
+            f"{counts.replaced} of {counts.different} summaries are replaced by extracts ({_causes(counts)}){helps}."
+            " The next run repeats the calls that got no answer"
         )
     many = {name: n for name, n in counts.remaining_faults.items() if n > TOLD * counts.different}
     if many and with_remedies:
         found = ", ".join(f"{n} {name}" for name, n in many.items())
         longer = f"{_LONGER}; {_THINKING}; " if "cut_off" in many else ""
         logger.warning(
-            f"of {counts.different} summaries that are used, so many have a fault: {found}: {longer}{_REPLACE}, or"
-            f" {_OTHER}"
+            f"some of the {counts.different} summaries in use have faults ({found}): {longer}{_REPLACE}, or {_OTHER}"
         )
 
 
 def remedy(counts: Counts) -> str:
-    """Remedies for the faults and failures counted."""
+    """Return remedies for the counted faults and failures."""
     helps = [_SERVER] if counts.failures else []
     if not {"empty", "thinks", "cut_off"}.isdisjoint(counts.faults):
         helps += [_LONGER, _THINKING]

@@ -1,19 +1,21 @@
-"""From the blocks of a history to its preference summary: the two paradigms of LLM-TRSR.
+"""The two summarization paradigms of LLM-TRSR, which turn the blocks of a history into a preference summary.
 
     hierarchical    s_k = write(block k)                                   summary = write(s_1, ..., s_K)
     recurrent       s_1 = write(block 1),  s_k = write(s_{k-1}, block k)   summary = s_K
 
-In the code a call is ``write(kind, block, inputs)``: the block, a sequence of items, and the earlier texts it reads.
+In the code, a call is ``write(kind, block, inputs)``, where ``block`` is a sequence of items and ``inputs`` are the
+earlier texts that the call reads.
 
-The paper likens the first to a convolutional, the second to a recurrent network. Both functions take any ``write``.
-One that writes texts gives the summary. One that notes each call and returns its number gives the plan of a run
-(``planning``), in which all histories share equal calls.
+The paper compares hierarchical summarization to a convolutional network and recurrent summarization to a recurrent one.
+Both functions accept any ``write`` function. If it writes texts, they return the summary. If it records each call and
+returns the call's number, they build the plan of a run (see ``planning``), in which all histories share equal calls.
 
 Source: Zheng et al. (WWW 2024), hierarchical and recurrent summarization of a user's preferences.
 
-Deviations, each an option: more than two levels of merges (``merge_fan_in``, ``max_depth``), all blocks rather than the
-last five (``max_blocks``), an unfinished block that is left to the recent items (``summarize_remainder``). The paper
-leaves two cases open. One block: its summary is the preference summary, without a merge. No block: there is no summary.
+Three options deviate from the paper: ``merge_fan_in`` and ``max_depth`` allow more than two levels of merges,
+``max_blocks`` can keep all blocks rather than the last five, and ``summarize_remainder`` can leave an unfinished block
+to the recent items. The paper does not define two cases. If a history has one block, the summary of that block is the
+preference summary, without a merge. If it has no block, there is no summary.
 """
 
 from __future__ import annotations
@@ -27,21 +29,21 @@ Item = TypeVar("Item")
 Block = TypeVar("Block")
 BlockRead = TypeVar("BlockRead", contravariant=True)
 Text = TypeVar("Text")
-Levels = tuple[tuple[Text, ...], ...]  # texts that wait for their merge, by level; the lowest holds blocks' summaries
+Levels = tuple[tuple[Text, ...], ...]  # texts to be merged, by level; the lowest level holds the blocks' summaries
 
 
 class Write(Protocol[BlockRead, Text]):
-    """Writes one text: the summary of a block, an earlier text updated by a block, or the merge of earlier texts."""
+    """Function that writes one text: summarizes a block, updates an earlier text with a block, or merges texts."""
 
     def __call__(self, kind: Kind, block: BlockRead | None = None, inputs: tuple[Text, ...] = ()) -> Text:
-        """The text of a call; a merge reads no block, and inputs are oldest first."""
+        """Return the text of a call. A merge reads no block; ``inputs`` are ordered from the oldest."""
         ...
 
 
 def blocks_of(
     history: Sequence[Item], block_size: int = 5, max_blocks: int | None = None, with_remainder: bool = True
 ) -> list[Sequence[Item]]:
-    """Cut a history into blocks of ``block_size`` items, oldest first; the last one may be short.
+    """Split a history into blocks of ``block_size`` items, oldest first; the last block can be shorter.
 
     >>> blocks_of("ABCDEFG", block_size=2)
     ['AB', 'CD', 'EF', 'G']
@@ -50,9 +52,12 @@ def blocks_of(
 
     Args:
         history: items, oldest first.
-        block_size: items per block (paper: 5).
-        max_blocks: keep the most recent blocks only (paper: 5); None keeps all.
-        with_remainder: keep the short last block (paper).
+        block_size: number of items per block (paper: 5).
+        max_blocks: number of most recent blocks to keep (paper: 5); None keeps all.
+        with_remainder: whether to keep a shorter last block, as the paper does.
+
+    Returns:
+        The blocks, oldest first.
     """
     end = len(history) if with_remainder else len(history) // block_size * block_size
     blocks = [history[start : start + block_size] for start in range(0, end, block_size)]
@@ -60,7 +65,7 @@ def blocks_of(
 
 
 def recurrent(blocks: Iterable[Block], write: Write[Block, Text], summary: Text | None = None) -> Text | None:
-    """Fold the summary over the blocks: each block updates it.
+    """Summarize the first block, then update the summary with each further block.
 
     >>> def echo(kind, block="", inputs=()):
     ...     return f"{kind}({', '.join([*inputs, *block])})"
@@ -72,12 +77,12 @@ def recurrent(blocks: Iterable[Block], write: Write[Block, Text], summary: Text 
     ('block(A, B)', None)
 
     Args:
-        blocks: oldest first.
-        write: makes a text.
-        summary: of earlier blocks, to go on from.
+        blocks: the blocks of a history, oldest first.
+        write: function that writes each text.
+        summary: summary of earlier blocks to continue from, if any.
 
     Returns:
-        The summary; None where there is no block.
+        The summary, or None if there is neither a block nor an earlier summary.
     """
     for block in blocks:
         summary = write("block", block) if summary is None else write("update", block, (summary,))
@@ -87,7 +92,7 @@ def recurrent(blocks: Iterable[Block], write: Write[Block, Text], summary: Text 
 def hierarchical(
     blocks: Iterable[Block], write: Write[Block, Text], fan_in: int | None = None, max_depth: int | None = None
 ) -> Text | None:
-    """Summarize each block on its own, then merge the blocks' summaries.
+    """Summarize each block independently, then merge the blocks' summaries.
 
     >>> def echo(kind, block="", inputs=()):
     ...     return f"{kind}({', '.join([*inputs, *block])})"
@@ -101,14 +106,15 @@ def hierarchical(
     'merge(merge(block(A), block(B)), merge(block(C), block(D)), block(E))'
 
     Args:
-        blocks: oldest first.
-        write: makes a text.
-        fan_in: texts per merge, in groups counted from the oldest, level upon level; None merges all at once (paper).
-            A text that is alone in its group goes up as it is.
-        max_depth: most levels of texts, the blocks' included; the topmost merge takes all that is left.
+        blocks: the blocks of a history, oldest first.
+        write: function that writes each text.
+        fan_in: number of texts per merge. Each level is divided into groups from the oldest text on, and a text that is
+            alone in its group moves up unchanged. None merges all texts at once, as the paper does.
+        max_depth: maximum number of levels, including that of the blocks' summaries; the topmost merge takes all
+            remaining texts.
 
     Returns:
-        The summary; None where there is no block.
+        The summary, or None if there is no block.
     """
     return merge_levels(summarize_blocks(blocks, write, ((),), fan_in, max_depth), write)
 
@@ -120,14 +126,14 @@ def summarize_blocks(
     fan_in: int | None = None,
     max_depth: int | None = None,
 ) -> Levels[Text]:
-    """Summarize each block and merge each full group, which all longer histories share; go on from ``levels``."""
+    """Add each block's summary to ``levels`` and merge each full group, which all longer histories share."""
     for block in blocks:
         levels = _add(write("block", block), levels, write, fan_in, max_depth)
     return levels
 
 
 def merge_levels(levels: Levels[Text], write: Write[Block, Text]) -> Text | None:
-    """Merge what is left, from the blocks' summaries up to one text; None where there is nothing."""
+    """Merge the remaining texts level by level into one; return None if there are no texts."""
     merged: tuple[Text, ...] = ()
     for level in levels:
         group = level + merged
@@ -138,7 +144,7 @@ def merge_levels(levels: Levels[Text], write: Write[Block, Text]) -> Text | None
 def _add(
     text: Text, levels: Levels[Text], write: Write[Block, Text], fan_in: int | None, max_depth: int | None
 ) -> Levels[Text]:
-    """Add a text to the lowest level; a full group goes up as one text, unless the level is the topmost."""
+    """Add a text to the lowest level; merge a full group into the level above, unless the level is the topmost."""
     group, above = (*levels[0], text), levels[1:]
     if len(group) != fan_in or max_depth == 2:
         return group, *above

@@ -1,4 +1,4 @@
-"""Record by which all runs of one command, resumed or not, read the same summaries."""
+"""Record that lets all runs of one command, resumed or not, read the same summaries."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ UNANSWERED, ANSWERS = "unanswered.json", "answers.jsonl"
 
 
 class RunRecord:
-    """Calls without an answer, which no store holds, and all answers where the store is in memory.
+    """Records the calls that got no answer, and all answers if the store is in memory.
 
     Args:
-        folder: of the record, made on the first write.
+        folder: where the record is saved; the first write creates it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def unanswered(self) -> dict[bytes, str]:
-        """Key -> reason, of each call without an answer.
+        """Return key -> reason for each call that got no answer.
 
         Raises:
             UserError: the file is damaged.
@@ -39,7 +39,8 @@ class RunRecord:
             return {}
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{path} cannot be read ({error}): put it back as the run left it, or begin anew in another result_dir"
+                f"{path} cannot be read ({error}): restore the file that the run wrote, or start a new run in another"
+                " result_dir"
             ) from error
 
     def fill(self, store: SummaryStore) -> None:
@@ -55,7 +56,7 @@ class RunRecord:
         """Save the unanswered calls, and the answers of a store in memory.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the record cannot be written.
         """
         if not unanswered and store.path is not None:
             return

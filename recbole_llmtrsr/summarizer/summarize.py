@@ -42,14 +42,14 @@ class SummaryResult:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all summaries; equal for runs that read the same summaries."""
+        """SHA-256 digest of all summaries, equal for runs that read the same summaries."""
         digest = hashlib.sha256()
         for history_id, text in sorted(self.summaries.items()):
             digest.update(f"{history_id} {text}\n".encode())
         return digest.hexdigest()
 
     def calls_of(self, history_id: int) -> tuple[TracedCall, ...]:
-        """The calls behind a traced history's summary, in execution order, the result last."""
+        """Return the calls behind a traced history's summary, in execution order, with the result last."""
         return self.traces.get(history_id, ())
 
 
@@ -63,12 +63,14 @@ def plan_calls(
 ) -> Calls:
     """Plan the writer calls of the histories.
 
-    A summary reads only its history's items, never the target: a call consists of blocks of the history and earlier
-    calls, and histories share calls that read the same.
+    A summary reads only the items of its history, never the target: each call reads blocks of the history and earlier
+    texts. Histories share calls that have the same inputs.
 
     Args:
-        ids: histories that need a summary.
-        items, tokens, writer: as of ``Calls``.
+        histories: all histories.
+        ids: ids of the histories that need a summary.
+        items, tokens, writer: see ``Calls``.
+        settings: settings of the summaries.
     """
     chosen = np.asarray(ids, dtype=np.int64)
     plan = make_plan(histories.items, histories.begin[chosen], histories.end[chosen], settings)
@@ -88,16 +90,17 @@ def summarize(
     is_judged: bool = False,
     show_progress: bool = False,
 ) -> SummaryResult:
-    """Execute the plan, so that every history has its summary.
+    """Execute the plan and return a summary for every history.
 
     Args:
-        ids: histories, as passed to ``plan_calls``.
-        calls: from ``plan_calls``.
-        traced: histories whose calls the result lists.
-        writer, store, make_fallback, unanswered, is_judged, show_progress: as of ``Executor``.
+        ids: ids of the histories, as passed to ``plan_calls``.
+        calls: the planned calls, from ``plan_calls``.
+        settings: settings of the summaries.
+        traced: ids of the histories whose calls the result lists.
+        writer, store, make_fallback, unanswered, is_judged, show_progress: see ``Executor``.
 
     Raises:
-        UserError: as ``Executor.run``, and faults of writer and store.
+        UserError: see ``Executor.run``; also for faults of the writer or the store.
     """
     start = time.perf_counter()
     executor = Executor(
@@ -106,7 +109,7 @@ def summarize(
         store,
         faulty=settings.faulty_summaries,
         make_fallback=make_fallback,
-        jobs=max(JOBS, 4 * settings.summarizer_concurrency),  # a server is never idle for want of jobs
+        jobs=max(JOBS, 4 * settings.summarizer_concurrency),  # enough jobs to keep a server busy
         unanswered=unanswered,
         is_judged=is_judged,
         show_progress=show_progress,

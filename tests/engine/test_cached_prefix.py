@@ -155,11 +155,11 @@ def cached_without_gradients(backbone):
 
 
 def test_gradients_are_refused_with_the_remedy(tiny):
-    with pytest.raises(RuntimeError, match=r"passes no gradients: score under torch\.no_grad\(\), or train on plain"):
+    with pytest.raises(RuntimeError, match=r"has no gradients: score under torch\.no_grad\(\), or train on plain"):
         cached(tiny("llama"), *RAGGED)
 
 
 @torch.no_grad()
 def test_a_backbone_that_keeps_nothing_is_refused_by_name(tiny):
-    with pytest.raises(RuntimeError, match="backbone 'rwkv' keeps no keys, values or states of a prefix"):
+    with pytest.raises(RuntimeError, match="backbone 'rwkv' cannot cache keys, values or states of a prefix"):
         cached(tiny("rwkv"), *RAGGED)

@@ -68,8 +68,8 @@ def test_a_backbone_that_cannot_share_keeps_its_own_attention_and_caches_prefixe
     assert backbone.attention == "cached_prefix"
     assert backbone.transformer.config._attn_implementation == own
     assert (
-        f"backbone {architecture!r} is scored with attention: cached_prefix, which is slower than a shared prefix:"
-        f" flash: {reason}; split: {reason}"
+        f"backbone {architecture!r} uses attention: cached_prefix, which is slower than a shared prefix,"
+        f" because the faster ones cannot be used: flash: {reason}; split: {reason}"
     ) in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_a_backbone_that_keeps_nothing_is_scored_plainly(tiny, caplog):
 
     assert list(faults) == ["flash", "split", "cached_prefix"]
     assert backbone.attention == "plain"
-    assert "'rwkv' is scored with attention: plain" in caplog.text
+    assert "'rwkv' uses attention: plain" in caplog.text
     assert faults["cached_prefix"] in caplog.text
     torch.testing.assert_close(score_plain(backbone, rows, YES, NO, 2), before)
 
@@ -165,10 +165,10 @@ def failing(states, rows, terms):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (wrong_scores, "its scores differ from plain ones by"),
-        (wrong_in_chunks, "its scores differ from plain ones by"),
-        (wrong_in_one_pass, "its scores differ from plain ones by"),
-        (nan_in_chunks, "its scores differ from plain ones by nan"),
+        (wrong_scores, "its scores differ from plain scores by"),
+        (wrong_in_chunks, "its scores differ from plain scores by"),
+        (wrong_in_one_pass, "its scores differ from plain scores by"),
+        (nan_in_chunks, "its scores differ from plain scores by nan"),
         (wrong_gradients, "its gradients differ from those of plain rows by"),
         (failing, "IndexError: no such block"),
     ],
@@ -264,7 +264,9 @@ def test_an_output_head_that_is_not_linear_is_an_error_with_a_remedy(tiny, spoil
     backbone = tiny("llama")
     backbone.lm.lm_head.register_forward_hook(lambda module, args, output: spoil(output))
 
-    with pytest.raises(UserError, match=r"'llama': its logits are not hidden states times output head.*`backbone: bu"):
+    with pytest.raises(
+        UserError, match=r"'llama' does not compute its logits as hidden states times output head.*`backbone: bu"
+    ):
         choose_attention(backbone, YES, NO)
 
 
@@ -330,4 +332,4 @@ def test_in_half_precision_what_both_answers_share_makes_the_probe_no_milder(tin
     if backend == "blind":
         monkeypatch.setitem(BACKENDS, "flash", blind)
 
-    assert ("its scores differ from plain ones" in choose_attention(backbone, YES, NO).get("flash", "")) == is_refused
+    assert ("its scores differ from plain scores" in choose_attention(backbone, YES, NO).get("flash", "")) == is_refused

@@ -196,7 +196,7 @@ def test_the_budget_is_halved_once_per_failure_and_what_was_scored_is_not_scored
         )  # 16, 16 and 14 tokens: 16 | 16 + 14 | ...
 
     assert [record.getMessage() for record in caplog.records] == [
-        "evaluation is out of memory with 30 tokens at a time: going on with 15 (set max_tokens_per_batch: 15)"
+        "evaluation is out of memory with 30 tokens at a time: continuing with 15 (set max_tokens_per_batch: 15)"
     ]
     assert sizes(calls) == [16, 16, 14]
 

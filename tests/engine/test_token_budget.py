@@ -36,7 +36,7 @@ def test_it_goes_on_with_half_of_what_was_tried_and_says_how_to_begin_there(boun
 
     assert (budget.max_tokens, budget.halved) == (expected, 1)
     assert [record.getMessage() for record in caplog.records] == [
-        f"evaluation is out of memory with {min(tried, bound)} tokens at a time: going on with {expected}"
+        f"evaluation is out of memory with {min(tried, bound)} tokens at a time: continuing with {expected}"
         f" (set max_tokens_per_batch: {expected})"
     ]
 

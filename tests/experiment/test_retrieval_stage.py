@@ -122,7 +122,7 @@ def test_a_retriever_of_another_kind_comes_back_under_one_rule(name):
 def test_a_retriever_that_ranks_the_history_first_needs_a_rule(name):
     alone, _ = run(name)
     for retriever in {alone["checkpoint"], name if name == "Pop" else alone["checkpoint"]}:
-        assert "set exclude_seen: yes (RecBole's rule for its kind) or no" in refusal(retriever=retriever)
+        assert "set exclude_seen: yes (RecBole's rule for non-sequential models) or no" in refusal(retriever=retriever)
 
 
 def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
@@ -131,7 +131,7 @@ def test_a_graph_is_built_of_the_same_training_rows_also_under_a_random_order():
     alone, _ = run("LightGCN", **options)
     pair, _ = run("LLMTRSR", retriever=alone["checkpoint"], blend=0, **options)
     assert pair["test_result"] == alone["test_result"]
-    assert "under another split" in refusal(retriever=alone["checkpoint"], **{**options, "data_seed": 4})
+    assert "on another split" in refusal(retriever=alone["checkpoint"], **{**options, "data_seed": 4})
 
 
 @pytest.mark.parametrize("name", ["NeuMF", "DIN"])
@@ -177,7 +177,7 @@ def test_a_retriever_of_other_items_is_refused():
     lines = Path("data/toy/toy.inter").read_text().splitlines()
     Path("data/toy/toy.inter").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
     torch.save(saved, "renamed.pth")
-    assert "knows other users and items than this run" in refusal(retriever="renamed.pth")
+    assert "was trained with other users and items than this run" in refusal(retriever="renamed.pth")
 
 
 SEEN = {
@@ -198,14 +198,14 @@ def test_a_retriever_that_may_have_seen_the_targets_is_refused(case):
     before, now = SEEN[case]
     sasrec, _ = run("SASRec", "many", **load, **before, epochs=1)
     message = refusal("many", retriever=sasrec["checkpoint"], **load, **now)
-    assert "was trained under another split (eval_args, data_seed, filters or order of events), so it" in message
+    assert "was trained on another split (eval_args, data_seed, filters or order of events), so its" in message
 
 
 def test_users_split_by_another_seed_are_another_split():
     by_user = {"mode": "full", "split": {"US": [0.5, 0.25, 0.25]}}
     sasrec, _ = run("SASRec", eval_args=by_user, data_seed=1)
     message = refusal(retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=2)
-    assert "under another split" in message
+    assert "on another split" in message
     pair, _ = run("LLMTRSR", retriever=sasrec["checkpoint"], eval_args=by_user, data_seed=1, blend=0)
     assert pair["test_result"] == sasrec["test_result"]
 
@@ -214,7 +214,7 @@ def test_users_split_by_another_seed_are_another_split():
     ("options", "part"),
     [
         ({"retriever": "nowhere.pth"}, "'nowhere.pth' is none of them"),
-        ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 is more than the catalogue of 23 items"),
+        ({"retriever": "text", "LLMTRSR.rerank_top_k": 24}, "rerank_top_k: 24 exceeds the catalogue of 23 items"),
         ({"retriever": "text", "eval_args": {"mode": "uni5"}}, "ranks uni5 in validation and uni5 in the test: set"),
         (
             {"retriever": "text", "blend": None, "eval_args": {"mode": {"valid": "uni5", "test": "full"}}},
@@ -246,14 +246,14 @@ def test_a_further_test_among_candidates_tells_of_no_retriever():
 
 def test_a_checkpoint_that_does_not_tell_its_origin_is_refused():
     torch.save({"state_dict": {}, "config": {"model": "SASRec"}}, "bare.pth")
-    assert "does not tell what it was trained on" in refusal(retriever="bare.pth")
+    assert "does not record its training data" in refusal(retriever="bare.pth")
     Path("text.pth").write_text("none")
     assert "is damaged, truncated or not a checkpoint" in refusal(retriever="text.pth")
 
 
 def test_other_windows_are_refused():
     sasrec, _ = run("SASRec", MAX_ITEM_LIST_LENGTH=4)
-    assert "reads the last 4 events, but rows hold 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(
+    assert "was configured for the last 4 events, but this run uses 50: set MAX_ITEM_LIST_LENGTH: 4" in refusal(
         retriever=sasrec["checkpoint"]
     )
 
@@ -312,10 +312,14 @@ def test_without_training_a_retriever_of_the_comparison_is_not_asked_for():
         (["LLMTRSR", "SASRec"], {}, "retriever of LLMTRSR must be Pop, text, .*'SASRec' is none of them"),
         (["LLMTRSR"], {}, "'SASRec' is none of them"),
         (["SASRec", "LLMTRSR"], {"LLMTRSR.seed": 7}, "SASRec is not trained with the seed 7 of LLMTRSR"),
-        (["SASRec", "LLMTRSR"], {"SASRec.MAX_ITEM_LIST_LENGTH": 3}, "reads the last 3 events, but rows hold 50"),
-        (["HLLM", "LLMTRSR"], {"retriever": "HLLM"}, "is a HLLM, which holds a language model"),
+        (
+            ["SASRec", "LLMTRSR"],
+            {"SASRec.MAX_ITEM_LIST_LENGTH": 3},
+            "was configured for the last 3 events, but this run uses 50",
+        ),
+        (["HLLM", "LLMTRSR"], {"retriever": "HLLM"}, "is a HLLM, which is a language model"),
         (["NeuMF", "LLMTRSR"], {"retriever": "NeuMF", "exclude_seen": "yes"}, "which cannot rank a whole catalogue"),
-        (["BPR", "LLMTRSR"], {"retriever": "BPR", "LLMTRSR.exclude_seen": "auto"}, "BPR is no sequential model"),
+        (["BPR", "LLMTRSR"], {"retriever": "BPR", "LLMTRSR.exclude_seen": "auto"}, "BPR is not a sequential model"),
         (["LLMTRSR"], {"retriever": None, "hard_negative_ratio": 0.5}, "hard_negative_ratio needs a retriever"),
     ],
 )

@@ -151,8 +151,8 @@ def test_what_texts_lose_is_told_with_the_option_that_would_keep_it():
     for history_id in range(2):
         prompts.prefix(history_id, "likes red kettles", [1, 2, 3])
     assert [*prompts.cut_prompts()] == [
-        "2 of 2 prompts cut their summary to max_summary_tokens: 9; raise it, or have shorter ones written"
-        " (summarizer_max_new_tokens)",
+        "summaries are cut to max_summary_tokens: 9 in 2 of 2 prompts; raise it, or lower summarizer_max_new_tokens for"
+        " shorter summaries",
         "2 recent items are left out of 2 prompts; raise max_prompt_tokens: 60, or lower n_recent_items: 2",
     ]
     assert [*builder().cut_items(), *builder().cut_prompts()] == []
@@ -163,9 +163,9 @@ def test_a_budget_below_what_is_never_cut_is_refused_with_one_that_works():
         builder(max_prompt_tokens=FIXED + LONGEST - 1)
     assert str(fault.value) == (
         "max_prompt_tokens: 53 is too small: instruction, headers and answer slot take 40 tokens and the longest"
-        " candidate 14; set it to at least 54, better 324, or lower max_item_tokens"
+        " candidate 14; set it to at least 54, preferably 324, or lower max_item_tokens"
     )
-    remedies = [int(n) for n in re.findall(r"at least (\d+), better (\d+)", str(fault.value))[0]]
+    remedies = [int(n) for n in re.findall(r"at least (\d+), preferably (\d+)", str(fault.value))[0]]
     for remedy in remedies:
         builder(max_prompt_tokens=remedy)
     builder(max_prompt_tokens=FIXED + LONGEST - 1, max_item_tokens=LONGEST - 1)

@@ -92,7 +92,7 @@ def test_a_retriever_from_elsewhere_asks_no_hub_and_writes_nowhere_unasked(train
     run = train(**FULL, retriever=str(file))
     planted = {"text_encoder": "evil/model", "vector_dir": str(home / "elsewhere")}
     torch.save({**saved, "config": {**saved["config"], **planted}}, file)
-    with pytest.raises(UserError, match="has vectors of text_encoder 'evil/model', this run has 'tfidf'"):
+    with pytest.raises(UserError, match="was trained with text_encoder 'evil/model', but this run sets 'tfidf'"):
         Recommender.load(run.folder)
     assert not (home / "elsewhere").exists()
 

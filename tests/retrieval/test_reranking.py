@@ -146,9 +146,9 @@ def test_what_is_remembered_is_asked_once():
 
 
 def test_more_items_than_there_are_and_nan_are_refused():
-    with pytest.raises(UserError, match="rerank_top_k: 8 is more than the catalogue of 7 items"):
+    with pytest.raises(UserError, match="rerank_top_k: 8 exceeds the catalogue of 7 items"):
         Reranking(Constant(SCORES), 8, 8, 0)
-    with pytest.raises(UserError, match="hold nan or infinite ones"):
+    with pytest.raises(UserError, match="include nan or infinite values"):
         Reranking(Constant(SCORES * float("nan")), 3, 8, 0).top(ROWS)
 
 

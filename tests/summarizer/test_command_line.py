@@ -77,7 +77,7 @@ def test_show_prints_a_summary_after_all_that_it_was_made_from(path: Path, capsy
 
 def test_show_tells_what_the_store_lacks(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "0", f"--store={path}"]) == 0
-    lacking = f"{'f' * 32}  not in this store, or damaged\n"
+    lacking = f"{'f' * 32}  is not in this store, or is damaged\n"
     assert capsys.readouterr().out == "\n".join([lacking, ZERO_SHOWN, SETTINGS])
 
 
@@ -117,10 +117,10 @@ def test_show_follows_a_chain_as_long_as_a_history(tmp_path: Path, capsys: pytes
     [
         (
             "b" * 31 + "0",
-            "error: no key of {path} begins with 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0': 'show' without a key",
+            "error: no key of {path} begins with 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0': run 'show' without a key",
         ),
         ("a", f"error: 2 keys of {{path}} begin with 'a': give more digits of one of {A}, {C}\n"),
-        ("xyz", "error: a key is told by its first digits, 1 to 32 of 0-9a-f, got 'xyz'\n"),
+        ("xyz", "error: a summary's key must be given by its first 1 to 32 hexadecimal digits, got 'xyz'\n"),
     ],
 )
 def test_a_key_that_tells_no_summary_or_several_is_a_fault(

@@ -353,19 +353,19 @@ LOST = [
 def test_a_writer_whose_texts_are_all_lost_is_refused_with_the_remedy(answer: Any, n: int, make_echo: Any) -> None:
     writer = checked(make_echo)
     writer.answers = {f"[{pair.upper()}]": answer for pair in pairs(n).values()}
-    with pytest.raises(UserError, match=rf"summarizer 'echo': none of {n} texts can be used") as fault:
+    with pytest.raises(UserError, match=rf"summarizer 'echo': none of {n} texts are usable") as fault:
         judged(pairs(n), writer).run()
     if isinstance(answer, GeneratedText):
         assert "raise summarizer_max_new_tokens" in str(fault.value)
         assert "summarizer_request: {chat_template_kwargs: {enable_thinking: false}}" in str(fault.value)
     else:
-        assert "see the server's log" in str(fault.value)
+        assert "check the server's log" in str(fault.value)
 
 
 def test_it_is_refused_after_the_first_window_and_not_at_the_end(make_echo: Any) -> None:
     writer = checked(make_echo)
     writer.answers = {f"[{pair.upper()}]": GeneratedText("") for pair in pairs(500).values()}
-    with pytest.raises(UserError, match="none of 9 texts can be used"), pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(UserError, match="none of 9 texts are usable"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("recbole_llmtrsr.summarizer.execute"), "ENOUGH", 9)
         judged(pairs(500), writer, jobs=16).run()
     assert len(writer.jobs) == 9
@@ -378,7 +378,7 @@ def test_more_than_half_of_the_texts_must_be_the_writers(
     writer = checked(make_echo)
     writer.answers = {f"[{pair.upper()}]": GeneratedText("") for pair in pairs(n_lost).values()}
     executor = judged(pairs(40), writer)
-    with pytest.raises(UserError, match="19 of 40 texts can be used") if is_refused else nullcontext():
+    with pytest.raises(UserError, match="19 of 40 texts are usable") if is_refused else nullcontext():
         executor.run()
     if not is_refused:
         assert "20 of 40 summaries are replaced by extracts" in caplog.text
@@ -392,7 +392,7 @@ def test_faults_of_texts_that_are_used_are_told_where_many_have_them(
     writer = checked(make_echo)
     writer.answers = {f"[{pair.upper()}]": GeneratedText("Likes A and", finish="length") for pair in pairs(n).values()}
     judged(pairs(40), writer).run()
-    assert (f"have a fault: {n} cut_off: raise summarizer_max_new_tokens" in caplog.text) == is_told
+    assert (f"have faults ({n} cut_off): raise summarizer_max_new_tokens" in caplog.text) == is_told
 
 
 def test_what_got_no_answer_is_not_asked_again_in_the_same_run(make_echo: Any) -> None:

@@ -104,11 +104,11 @@ def test_lines_that_say_the_same_twice_and_empty_texts_are_counted(path: Path) -
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("likes noir", f"is not JSON (Expecting value); write {FORM}"),
-        ("[" * 100_000, "is not JSON ("),
-        ('"likes noir"', f'is not an object but "likes noir"; write {FORM}'),
-        ("[1]", f"is not an object but [1]; write {FORM}"),
-        ('{"user": "a", "n_events": 1}', f"has no user_id, summary; write {FORM}"),
+        ("likes noir", f"the line is not JSON (Expecting value); write {FORM}"),
+        ("[" * 100_000, "the line is not JSON ("),
+        ('"likes noir"', f'the line must be a JSON object, got "likes noir"; write {FORM}'),
+        ("[1]", f"the line must be a JSON object, got [1]; write {FORM}"),
+        ('{"user": "a", "n_events": 1}', f"the line has no user_id, summary; write {FORM}"),
         ('{"user_id": true, "n_events": 1, "summary": ""}', "user_id must be a string or an integer, got true"),
         ('{"user_id": 1.5, "n_events": 1, "summary": ""}', "user_id must be a string or an integer, got 1.5"),
         ('{"user_id": "a", "n_events": true, "summary": ""}', "n_events must be an integer >= 1, got true"),
@@ -116,8 +116,8 @@ def test_lines_that_say_the_same_twice_and_empty_texts_are_counted(path: Path) -
         ('{"user_id": "a", "n_events": "3", "summary": ""}', 'n_events must be an integer >= 1, got "3"'),
         ('{"user_id": "a", "n_events": 3.0, "summary": ""}', "n_events must be an integer >= 1, got 3.0"),
         ('{"user_id": "a", "n_events": 3, "summary": null}', "summary must be a string, got null"),
-        ('{"user_id": "a", "n_events": 3, "summary": "\\ud83d"}', "has half of a character ('\\ud83d'); write UTF-8"),
-        (b'{"user_id": "J\xf6rg", "n_events": 3, "summary": ""}', "is not UTF-8; save the file as UTF-8"),
+        ('{"user_id": "a", "n_events": 3, "summary": "\\ud83d"}', "the line has half of a character ('\\ud83d')"),
+        (b'{"user_id": "J\xf6rg", "n_events": 3, "summary": ""}', "the line is not UTF-8; save the file as UTF-8"),
     ],
 )
 def test_a_faulty_line_is_named_with_what_is_accepted(path: Path, line: str | bytes, fault: str) -> None:
@@ -133,7 +133,7 @@ def test_the_form_that_faults_show_is_accepted(path: Path) -> None:
 def test_two_texts_for_the_same_events_are_a_fault(path: Path) -> None:
     other = '{"user_id": "a", "n_events": 2, "summary": "another"}\n'
     assert faults(path, LINES + other) == (
-        'FILE, line 5: another summary than line 2 for user_id "a" with n_events 2; keep one of them',
+        'FILE, line 5: differs from the summary of line 2 for user_id "a" with n_events 2; keep one of them',
     )
 
 
@@ -148,7 +148,7 @@ def test_the_first_ten_faults_come_at_once_in_the_order_of_lines(path: Path) -> 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_a_file_without_any_summary_is_a_fault(path: Path, text: str) -> None:
-    assert faults(path, text) == (f"summaries FILE has no summary: write one line {FORM} for each",)
+    assert faults(path, text) == (f"the file FILE holds no summary: write one line {FORM} for each summary",)
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_a_fault(path: Path) -> None:
@@ -187,6 +187,6 @@ def test_a_file_that_cannot_be_written_is_the_users_matter(path: Path) -> None:
         write_summaries(path / "x.jsonl", [("a", 1, "text")])
     folder = path.parent / "folder"
     folder.mkdir()
-    with pytest.raises(UserError, match="give another file"):
+    with pytest.raises(UserError, match="choose another file"):
         write_summaries(folder, [("a", 1, "text")])
     assert sorted(os.listdir(path.parent)) == ["folder", "summaries.jsonl"]

@@ -1,4 +1,4 @@
-"""Export and import of a store as JSON lines."""
+"""Export and import of a summary store as JSON lines."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Imported:
     """Counts of imported lines.
 
     Attributes:
-        new: stored.
-        equal: the store had the key with the same text.
-        conflicting: the store had the key with another text.
+        new: lines whose key the store did not have.
+        equal: lines whose key the store had with the same text.
+        conflicting: lines whose key the store had with a different text.
     """
 
     new: int = 0
@@ -37,10 +37,10 @@ class Imported:
 
 
 def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
-    """Write every sound summary as one line, by ascending key.
+    """Write every undamaged summary as one line, in ascending order of keys.
 
     Returns:
-        Number of lines, and of summaries left out because they or their writer are damaged.
+        The number of lines, and the number of summaries omitted because they or their writer are damaged.
     """
     writers = store.writers()
     keys = store.keys()
@@ -53,15 +53,15 @@ def export_store(store: SummaryStore, stream: BinaryIO) -> tuple[int, int]:
 
 
 def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Imported:
-    """Import a file of exported lines into a store; a faulty line refuses the whole file.
+    """Import a file of exported lines into a store; nothing is imported if any line is faulty.
 
     Args:
-        store: to write to.
-        source: the file, UTF-8.
-        replace: whether texts of the file overwrite different texts in the store.
+        store: the store to write to.
+        source: the exported file, in UTF-8.
+        replace: whether the file's texts overwrite different texts in the store.
 
     Raises:
-        UserError: the file cannot be read, or has lines that an export does not write.
+        UserError: if the file cannot be read, or has lines that an export does not write.
     """
     faults: list[str] = []
     for _ in _lines(source, faults):
@@ -72,7 +72,7 @@ def import_store(store: SummaryStore, source: Path, replace: bool = False) -> Im
             [
                 *faults[:_FAULTS_SHOWN],
                 *([f"and {more} more faults"] if more > 0 else []),
-                f"nothing was imported from {source}: mend these lines or take them out",
+                f"nothing was imported from {source}: correct or remove these lines",
             ]
         )
     writers: dict[str, int] = {}
@@ -131,7 +131,7 @@ def _is_text(pattern: str = ".*") -> Callable[[object], bool]:
 
 _KEY = "[0-9a-f]{32}"
 _is_input = _is_text(f"{REPLACED}|item:.*|call:{_KEY}")
-# Field of a line -> whether a value is accepted, and which are.
+# Field of a line -> check of its value, and a description of accepted values.
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "key": (_is_text(_KEY), "32 digits of 0-9a-f"),
     "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
@@ -160,13 +160,13 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def _lines(source: Path, faults: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the valid lines, and append the faults of all others to ``faults``."""
+    """Yield the valid lines, and append the faults of the others to ``faults``."""
     try:
         with source.open("rb") as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     line = json.loads(raw.decode(), parse_constant=_refuse)
-                    # JSON can spell half of a surrogate pair, which no file can keep.
+                    # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
                     json.dumps(line, ensure_ascii=False).encode()
                 except ValueError as fault:
                     faults.append(f"{source}, line {number}: not a JSON object in UTF-8 ({fault})")
@@ -176,7 +176,7 @@ def _lines(source: Path, faults: list[str]) -> Iterator[dict[str, Any]]:
                 if not wrong:
                     yield line
     except OSError as fault:
-        raise UserError(f"can not read --source={source} ({fault}): give a file that 'export' wrote") from fault
+        raise UserError(f"--source={source} cannot be read ({fault}): give a file that 'export' wrote") from fault
 
 
 def _refuse(constant: str) -> NoReturn:

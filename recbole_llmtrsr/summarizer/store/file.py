@@ -49,22 +49,22 @@ def file_faults(path: Path | None) -> Iterator[None]:
         raise UserError(f"summary store {path}: {fault}: {_UNWRITABLE}") from fault
 
 
-_UNWRITABLE = "choose a file in a folder that can be written"
+_UNWRITABLE = "choose a file in a writable folder"
 _DAMAGED = (
-    "the file is damaged; 'python -m recbole_llmtrsr.summarizer verify --store={path}' tells where, 'export"
-    " --store={path} --out=readable.jsonl' saves what is readable; then move the file away and go on with a new one,"
-    " into which 'import --source=readable.jsonl' brings it back"
+    "the file is damaged; 'python -m recbole_llmtrsr.summarizer verify --store={path}' lists the damage, and 'export"
+    " --store={path} --out=readable.jsonl' saves the readable summaries; then move the file away and continue with a"
+    " new one, into which 'import --source=readable.jsonl' restores them"
 )
 _REMEDIES = {
-    "full": "what was written before stays; free space and run again, which writes only what is missing",
-    "locked": f"another program has been writing for {BUSY_SECONDS:.0f} s; run again when it is done",
+    "full": "the summaries written so far are kept; free space and run again, which writes only the missing ones",
+    "locked": f"another program has been writing for {BUSY_SECONDS:.0f} s; run again when it has finished",
     "readonly": _UNWRITABLE,
     "unable to open": _UNWRITABLE,
     "not a database": "this is not a summary store, or its first page is destroyed; choose another file",
     "malformed": _DAMAGED,
     "disk I/O error": (
-        "the disk is full or failing; what was written before stays: free space and run again; if it comes again,"
-        " 'python -m recbole_llmtrsr.summarizer verify --store={path}' tells whether the file is damaged"
+        "the disk is full or failing; the summaries written so far are kept: free space and run again; if the error"
+        " recurs, 'python -m recbole_llmtrsr.summarizer verify --store={path}' shows whether the file is damaged"
     ),
 }
 
@@ -75,10 +75,10 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     Texts are read as bytes, because damaged ones may not decode, and the checksum is compared first.
 
     Args:
-        path: its file; its folder is made if missing. None: in memory.
+        path: file of the store, whose folder is created if missing; None for a store in memory.
 
     Raises:
-        UserError: something else than a store of this version, or a file that cannot be opened or made.
+        UserError: if the file is not a store of this version, or cannot be opened or created.
     """
     with file_faults(path):
         if path is not None:
@@ -98,7 +98,7 @@ def _prepare(database: sqlite3.Connection, path: Path | None) -> None:
     while True:
         try:
             empty = _is_empty(database, path)
-            # Two processes that switch a new file at once would wait for each other, so SQLite refuses one at once.
+            # Two processes that switch a new file together would deadlock, so SQLite refuses one immediately.
             database.execute("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError as fault:
@@ -109,23 +109,23 @@ def _prepare(database: sqlite3.Connection, path: Path | None) -> None:
     if empty:
         with database:
             database.execute("BEGIN IMMEDIATE")
-            # Another process may have made it since.
+            # Another process may have created the tables in the meantime.
             if _is_empty(database, path):
                 for statement in SCHEMA:
                     database.execute(statement)
 
 
 def _is_empty(database: sqlite3.Connection, path: Path | None) -> bool:
-    """Whether there is nothing in it yet; a UserError where there is anything else than a store of this version."""
-    # One statement sees one state, whatever another process makes meanwhile.
+    """Whether the database has no tables yet; refuses any content but that of a store of this version."""
+    # One statement reads one state, even if another process writes at the same time.
     application, version, n_tables = database.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
         " FROM pragma_application_id, pragma_user_version"
     ).fetchone()
     if application == APPLICATION and version != VERSION:
         raise UserError(
-            f"summary store {path} has version {version}, accepted is {VERSION}: export it with the release that wrote"
-            " it and import that into a new file, or choose another file"
+            f"summary store {path} has version {version}, but this release reads version {VERSION}: export it with the"
+            " release that wrote it and import the export into a new file, or choose another file"
         )
     if application != APPLICATION and (application or version or n_tables):
         raise UserError(f"{path} is the database of another program, not a summary store: choose another file")

@@ -13,13 +13,13 @@ _OWN_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 
 
 class Owner:
-    """One open store among all that share its file.
+    """One open store among all those that share a file.
 
-    Lock files are made and removed only inside the store's write transactions, so that no process examines one that
-    is not yet locked.
+    Lock files are created and removed only inside the store's write transactions, so that no process examines a file
+    that is not yet locked.
 
     Args:
-        folder: holds the lock files of all owners; None for a store in memory.
+        folder: folder of the lock files of all owners; None for a store in memory.
 
     Attributes:
         id: unique among all owners.
@@ -48,7 +48,7 @@ class Owner:
         return self._lock is not None
 
     def is_alive(self, owner: bytes) -> bool:
-        """Whether an owner still runs; the lock file of a dead one is removed."""
+        """Whether an owner's process still runs; removes the lock file of a dead owner."""
         return owner == self.id or (self._folder is not None and _is_held(self._path(owner)))
 
     def leave(self) -> None:

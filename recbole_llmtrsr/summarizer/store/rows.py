@@ -19,18 +19,18 @@ _CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the c
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answered call, as the store holds it.
+    """One answered call as stored.
 
     Attributes:
         key: content address of the call, 16 bytes.
-        kind: of the call.
-        answer: of the writer, unchanged.
-        inputs: of the call, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an earlier text that
-            the store does not hold.
+        kind: kind of the call.
+        answer: the writer's answer, unchanged.
+        inputs: inputs of the call, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an earlier text
+            that the store does not hold.
         attempt: 0, or 1 for the second attempt after a faulty answer.
-        writer: its number in the store.
+        writer: the writer's number in the store.
         created: time of storage, UTC.
-        version: of the release that stored it.
+        version: version of the release that stored the answer.
     """
 
     key: bytes
@@ -48,9 +48,9 @@ class Claims:
     """State of the calls that a process wants to make.
 
     Attributes:
-        found: already in the store.
-        mine: claimed by this process, in the order given.
-        busy: claimed by another living process.
+        found: answers that are already in the store.
+        mine: keys that this process claimed, in the order given.
+        busy: keys that another running process claimed.
     """
 
     found: dict[bytes, GeneratedText]
@@ -60,7 +60,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Totals over calls; ``cut_off`` of them ended at the limit of tokens."""
+    """Totals over calls; ``cut_off`` counts those that ended at the token limit."""
 
     calls: int = 0
     prompt_tokens: int = 0

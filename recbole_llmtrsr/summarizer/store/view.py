@@ -14,21 +14,21 @@ Writers = Mapping[int, tuple[str, Mapping[str, object]]]
 
 
 def show_latest(store: SummaryStore, n: int) -> Iterator[str]:
-    """The n latest summaries, the newest first."""
+    """Show the n latest summaries, newest first."""
     writers = store.writers()
     for key in store.latest(n):
         yield from _summary(store, key, writers)
 
 
 def show_chain(store: SummaryStore, prefix: str) -> Iterator[str]:
-    """One summary after all its inputs, then the settings of its writer.
+    """Show the inputs of a summary, the summary and the settings of its writer.
 
     Args:
-        store: that holds it.
-        prefix: first digits of its key, enough to identify it.
+        store: the store that holds the summary.
+        prefix: first digits of the summary's key, enough to identify it.
 
     Raises:
-        UserError: no key or several keys begin with the prefix.
+        UserError: if no key or several keys begin with the prefix.
     """
     key = _only_key(store, prefix)
     writers = store.writers()
@@ -40,7 +40,7 @@ def show_chain(store: SummaryStore, prefix: str) -> Iterator[str]:
 
 
 def count(store: SummaryStore) -> Iterator[str]:
-    """Calls, tokens, seconds and finish by writer and kind."""
+    """Tabulate calls, tokens, seconds and reasons to finish by writer and kind."""
     writers = store.writers()
     rows = [(_name(number, writers), kind, total) for (number, kind), total in store.speeds().items()]
     width = max([len("writer"), *(len(name) for name, _, _ in rows)])
@@ -56,7 +56,7 @@ def count(store: SummaryStore) -> Iterator[str]:
 
 
 def verify(store: SummaryStore) -> tuple[int, list[str]]:
-    """Number of readable keys, and the faults of the file, its writers and its summaries."""
+    """Return the number of readable keys, and the faults of the file, its writers and its summaries."""
     wrong = store.check_file()
     keys = store.keys()
     sound = {record.key for record in store.records(keys)}
@@ -66,10 +66,10 @@ def verify(store: SummaryStore) -> tuple[int, list[str]]:
 def _only_key(store: SummaryStore, prefix: str) -> bytes:
     digits = prefix.lower()
     if not 1 <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
-        raise UserError(f"a key is told by its first digits, 1 to 32 of 0-9a-f, got {prefix!r}")
+        raise UserError(f"a summary's key must be given by its first 1 to 32 hexadecimal digits, got {prefix!r}")
     keys = store.keys(bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f")))
     if not keys:
-        raise UserError(f"no key of {store.path} begins with {prefix!r}: 'show' without a key lists the latest")
+        raise UserError(f"no key of {store.path} begins with {prefix!r}: run 'show' without a key to list the latest")
     if len(keys) > 1:
         shown = ", ".join(key.hex() for key in keys[:_KEYS_SHOWN]) + (", ..." if len(keys) > _KEYS_SHOWN else "")
         raise UserError(f"{len(keys)} keys of {store.path} begin with {prefix!r}: give more digits of one of {shown}")
@@ -77,8 +77,8 @@ def _only_key(store: SummaryStore, prefix: str) -> bytes:
 
 
 def _chain(store: SummaryStore, key: bytes) -> Sequence[bytes]:
-    """A call after all its inputs, each once."""
-    # Without recursion: a chain of updates is as long as a history.
+    """Return a call's inputs, direct and indirect, and then the call; each appears once."""
+    # Recursion could exceed Python's limit, since a chain of updates is as long as a history.
     order, seen, waiting = [], set(), [(key, False)]
     while waiting:
         now, is_expanded = waiting.pop()
@@ -96,7 +96,7 @@ def _chain(store: SummaryStore, key: bytes) -> Sequence[bytes]:
 def _summary(store: SummaryStore, key: bytes, writers: Writers) -> Iterator[str]:
     record = next(store.records([key]), None)
     if record is None:
-        yield f"{key.hex()}  not in this store, or damaged\n"
+        yield f"{key.hex()}  is not in this store, or is damaged\n"
         return
     answer = record.answer
     attempt = f", attempt {record.attempt}" if record.attempt else ""

@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
 EXTRACTIVE, FILE, SERVER = "extractive", "file:", "openai:"
-_VLLM = "vllm:"  # what earlier releases took
+_VLLM = "vllm:"  # prefix that earlier releases accepted
 
 _registered: dict[str, Callable[[ItemText], SummaryWriter]] = {}
 
 
 def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> None:
-    """Register a writer under ``summarizer: <name>``, in this process.
+    """Register a writer for this process, to be selected with ``summarizer: <name>``.
 
     Args:
-        name: small letters, digits and _.
-        make: makes the writer from the catalogue's texts.
+        name: the writer's name, of lower-case letters, digits and _.
+        make: function that creates the writer from the item texts.
 
     Raises:
-        UserError: a name that is taken, or that could be a model's or a file's.
+        UserError: if the name is taken, or could be that of a model or a file.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == EXTRACTIVE or name in _registered:
         raise UserError(
-            f"writer {name!r} cannot be registered: choose a name of small letters, digits and _ that is not taken"
+            f"writer {name!r} cannot be registered: choose a name of lower-case letters, digits and _ that is not taken"
             f" ({', '.join((EXTRACTIVE, *_registered))})"
         )
     _registered[name] = make
 
 
 def is_local(name: str) -> bool:
-    """Whether the name is a model that transformers loads in this process."""
+    """Whether the name is that of a model that transformers loads in this process."""
     return name != EXTRACTIVE and name not in _registered and not name.startswith((FILE, SERVER, _VLLM))
 
 
@@ -59,16 +59,18 @@ def make_writer(
     dtype: torch.dtype,
     trust_remote_code: bool = False,
 ) -> SummaryWriter:
-    """Make the writer that ``summarizer`` names; models load weights, and servers get requests, at the first job.
+    """Create the writer that ``summarizer`` names; it loads weights or sends requests only at its first job.
 
     Args:
+        settings: settings of the summaries.
+        item_text: texts of the items.
         templates: wording of an LLM's prompts.
-        device: where a local LLM runs.
-        dtype: of a local LLM's weights.
-        trust_remote_code: run model code that comes with an LLM.
+        device: device of a local LLM.
+        dtype: data type of a local LLM's weights.
+        trust_remote_code: whether to run model code that comes with an LLM.
 
     Raises:
-        UserError: a name that is neither a writer nor a model, or a model that cannot be loaded.
+        UserError: if the name is neither a writer nor a model, or if the model cannot be loaded.
     """
     if settings.summarizer == EXTRACTIVE:
         return ExtractiveWriter(item_text)
@@ -103,10 +105,10 @@ def make_writer(
 
 
 def check_summarizer(settings: SummarySettings) -> None:
-    """Refuse a faulty name before any work, and before a log shows it.
+    """Refuse an invalid name before any work, and before it can appear in a log.
 
     Raises:
-        UserError: the name is no writer, model, server or file.
+        UserError: if the name is not that of a writer, model, server or file.
     """
     name = settings.summarizer
     if name in _registered:
@@ -119,12 +121,12 @@ def check_summarizer(settings: SummarySettings) -> None:
         path = Path(name.removeprefix(FILE)).expanduser()
         if not path.is_file():
             raise UserError(
-                f"summarizer: there is no file {path}: give the path of a file of JSON lines behind '{FILE}'"
+                f"summarizer: there is no file {path}: give the path of a file of JSON lines after '{FILE}'"
             )
     elif name.startswith(_VLLM):
         model = name.removeprefix(_VLLM) or "<model>"
         raise UserError(
-            f"summarizer '{name}': vLLM is asked as a server: start it with `vllm serve {model}`, install"
+            f"summarizer '{name}': vLLM is supported as a server: start it with `vllm serve {model}`, install"
             f' `pip install "recbole_llmtrsr[server]"`, and set `summarizer: {SERVER}{model}@http://localhost:8000/v1`'
         )
     elif name != EXTRACTIVE:
@@ -134,10 +136,10 @@ def check_summarizer(settings: SummarySettings) -> None:
 def _check_name(name: str) -> None:
     if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir():
         return
-    name = name.partition("://")[0]  # what follows may hold a password
+    name = name.partition("://")[0]  # the rest of a URL can contain a password
     hint = did_you_mean(name.lower(), [EXTRACTIVE, *_registered, FILE, SERVER])
     raise UserError(
-        f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', a folder that exists,"
+        f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', an existing folder,"
         f" '{SERVER}<model>@<base url>', '{FILE}<path>' or a writer that an imported file registers,"
         f" got {name!r}{hint}"
     )

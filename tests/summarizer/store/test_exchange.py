@@ -157,7 +157,7 @@ def test_a_line_at_fault_is_told_by_number_and_nothing_is_imported(
         with pytest.raises(UserError) as raised:
             import_store(store, source)
         assert raised.value.faults[0].startswith(f"{source}, line 2: {message}")
-        assert raised.value.faults[1:] == (f"nothing was imported from {source}: mend these lines or take them out",)
+        assert raised.value.faults[1:] == (f"nothing was imported from {source}: correct or remove these lines",)
         assert store.keys() == []
         source.write_text(B_LINE + A_LINE, encoding="utf-8")  # the remedy
         assert import_store(store, source).new == 2
@@ -179,5 +179,5 @@ def test_all_faults_are_told_at_once_up_to_twenty(source: Path) -> None:
 
 
 def test_a_missing_source_names_the_remedy(tmp_path: Path) -> None:
-    with SummaryStore(None) as store, pytest.raises(UserError, match=r"can not read --source=.*'export' wrote"):
+    with SummaryStore(None) as store, pytest.raises(UserError, match=r"--source=.* cannot be read .*'export' wrote"):
         import_store(store, tmp_path / "none.jsonl")

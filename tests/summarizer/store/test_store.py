@@ -373,8 +373,11 @@ def other_version(path: Path) -> None:
         (garbage, r"summary store .*x\.sqlite: file is not a database: .*choose another file"),
         (other_application, r"x\.sqlite is the database of another program, .*choose another file"),
         (other_marked_application, r"x\.sqlite is the database of another program, .*choose another file"),
-        (other_version, r"x\.sqlite has version 7, accepted is 1: export it with the release that wrote it"),
-        (Path.mkdir, r"x\.sqlite: unable to open database file: choose a file in a folder that can be written"),
+        (
+            other_version,
+            r"x\.sqlite has version 7, but this release reads version 1: export it with the release that wrote it",
+        ),
+        (Path.mkdir, r"x\.sqlite: unable to open database file: choose a file in a writable folder"),
     ],
 )
 def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(
@@ -391,7 +394,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(
 
 def test_a_folder_that_cannot_be_made_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose a file in a folder that can be written"):
+    with pytest.raises(UserError, match="choose a file in a writable folder"):
         SummaryStore(tmp_path / "file" / "x.sqlite")
 
 
@@ -412,7 +415,9 @@ def test_a_full_disk_keeps_what_was_put_and_a_later_run_goes_on(filled: Path) ->
         store._database.execute(f"PRAGMA max_page_count = {pages + 8}")
         store.claim([one.key for one in long])
         put(store, *long[:2])
-        with pytest.raises(UserError, match=r"disk is full: what was written before stays; free space and run again"):
+        with pytest.raises(
+            UserError, match=r"disk is full: the summaries written so far are kept; free space and run again"
+        ):
             put(store, *long[2:])
         assert set(store.find([A, *(one.key for one in long)])) == {A, long[0].key, long[1].key}
     assert claims_in(filled) == 0

@@ -33,7 +33,7 @@ def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
     with pytest.raises(UserError) as fault:
         make(name)
     assert str(fault.value) == (
-        "summarizer must be 'extractive', a model of the hub as 'organisation/model', a folder that exists,"
+        "summarizer must be 'extractive', a model of the hub as 'organisation/model', an existing folder,"
         f" 'openai:<model>@<base url>', 'file:<path>' or a writer that an imported file registers,"
         f" got '{name}'; did you mean 'extractive'?"
     )
@@ -44,7 +44,7 @@ def test_vllm_is_asked_as_a_server(given: str, model: str) -> None:
     with pytest.raises(UserError) as fault:
         make(given)
     assert str(fault.value) == (
-        f"summarizer '{given}': vLLM is asked as a server: start it with `vllm serve {model}`, install"
+        f"summarizer '{given}': vLLM is supported as a server: start it with `vllm serve {model}`, install"
         f' `pip install "recbole_llmtrsr[server]"`, and set `summarizer: openai:{model}@http://localhost:8000/v1`'
     )
 
