@@ -398,7 +398,7 @@ def _damaged_state(door: Door, caplog: Any) -> None:
     (_, last) = sorted(Path("states").iterdir())
     last.write_bytes(last.read_bytes()[:-5])
     assert states.latest() == {"number": 1}
-    assert "going back to the state before it" in caplog.text
+    assert "using the previous state instead" in caplog.text
 
 
 def _other_training(door: Door, caplog: Any) -> None:

@@ -89,8 +89,8 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
             metric, best = str(self.config["valid_metric"]).lower(), self.best_valid_score
             if score != score:
                 raise UserError(
-                    f"the validation metric {metric} is NaN, so no epoch can be chosen by it: set valid_metric to one"
-                    f" that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if the"
+                    f"the validation metric {metric} is NaN, so it cannot select the best epoch: set valid_metric to a"
+                    f" metric that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if the"
                     " model's scores are NaN"
                 )
             is_best = score > best if self.valid_metric_bigger else score < best

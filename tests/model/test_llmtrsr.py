@@ -127,7 +127,7 @@ def test_full_loss_is_the_mean_next_token_loss_of_prompt_and_right_answer(twelve
 
 def test_rows_without_a_history_id_are_refused_with_the_remedy(twelve_items):
     _, _, model = built(twelve_items)
-    with pytest.raises(UserError, match="history_id: run it through run_recbole_llmtrsr"):
+    with pytest.raises(UserError, match="history_id: run the model with run_recbole_llmtrsr"):
         model.predict(Interaction({"item_id": torch.tensor([1])}))
 
 

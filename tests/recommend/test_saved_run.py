@@ -100,7 +100,7 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
 
 OTHERS = [
     ({"model": "TALLRec"}, "is of a TALLRec, the run in"),
-    ({"builtin_hidden_size": 24}, "the checkpoint holds other weights than this model trains"),
+    ({"builtin_hidden_size": 24}, "the weights in the checkpoint do not match"),
     ({"summarizer": "evil/model"}, "takes its summarizer 'evil/model' from the model hub"),
     ({"summarizer": "evil"}, "takes its summarizer 'evil' from the model hub"),
 ]

@@ -161,7 +161,9 @@ def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
         run("LLMTRSR", result_dir="out")
     for path in Path("saved").glob("*.pth"):
         path.unlink()
-    with pytest.raises(UserError, match=r"the checkpoint .*\.pth of the run to be resumed is gone: put it back"):
+    with pytest.raises(
+        UserError, match=r"the checkpoint .*\.pth of the run to resume does not exist: restore the file"
+    ):
         run("LLMTRSR", resume="out")
 
 
@@ -203,7 +205,7 @@ def test_what_cannot_be_saved_is_told_and_trained_anew(
 ) -> None:
     given = {"epochs": 2, "exclude_seen": "yes"}
     run(model, **given, result_dir="whole")
-    assert f"{model} would be trained anew after a stop: {reason}" in caplog.text
+    assert f"training of {model} cannot be resumed and would start again: {reason}" in caplog.text
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
         patched.setattr("recbole_llmtrsr.experiment.pipeline.FinalTest.table", stopped_here)
         run(model, **given, result_dir="out")

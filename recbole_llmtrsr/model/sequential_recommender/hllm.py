@@ -100,8 +100,8 @@ class HLLM(SequenceRecommender):
         super().check_config(config)
         if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:
             raise UserError(
-                "tune_items: False leaves the builtin backbone as random as it is made: set tune_items: True, or name a"
-                " pretrained backbone"
+                "tune_items: False would leave the randomly initialized builtin backbone untrained: set tune_items:"
+                " True, or choose a pretrained backbone"
             )
 
     def train(self, mode: bool = True) -> HLLM:

@@ -96,20 +96,20 @@ class LLMTRSR(LanguageModelRecommender):
         if retrieval.retriever is not None and any(modes[split] != "full" for split in ranked):
             why = " (blend: ~ is tuned on the former)" if retrieval.blend is None else ""
             raise UserError(
-                f"retriever orders the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
-                f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or leave the retriever out"
+                f"retriever searches the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
+                f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or remove the retriever"
             )
         if config["eval_type"] == EvaluatorType.VALUE:
             check_labels(config)
         elif config.settings.training.objective == "regression":
             raise UserError(
-                f"objective: regression predicts labels, metrics {config['metrics']} rank: set metrics: [RMSE, MAE] and"
-                " eval_args: {mode: labeled}, or objective: listwise"
+                f"objective: regression predicts labels, but metrics {config['metrics']} measure rankings: set metrics:"
+                " [RMSE, MAE] and eval_args: {mode: labeled}, or objective: listwise"
             )
         elif config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(
-                f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
-                " {distribution: uniform, sample_num: 8}"
+                f"train_neg_sample_args: ~ leaves {cls.__name__} without negatives to train on: set"
+                " train_neg_sample_args: {distribution: uniform, sample_num: 8}"
             )
 
     def rerank_with(self, reranking: Reranker | None) -> None:
@@ -256,7 +256,7 @@ class LLMTRSR(LanguageModelRecommender):
 def _history_ids(interaction: Interaction) -> np.ndarray:
     if HISTORY_ID not in interaction:
         raise UserError(
-            "LLMTRSR needs rows with a history_id: run it through run_recbole_llmtrsr, or build them with"
+            "LLMTRSR needs rows with a history_id: run the model with run_recbole_llmtrsr, or build the data with"
             " recbole_llmtrsr.data.dataset.LLMTRSRDataset"
         )
     return np.asarray(interaction[HISTORY_ID].cpu().numpy())

@@ -36,6 +36,6 @@ class TALLRec(LLMTRSR):
         summary = config.settings.summary.summary
         if summary != "none":
             raise UserError(
-                f"summary must be none for TALLRec, which reads recent items alone, got '{summary}': leave it out, or"
-                f" let it speak to the model that has one (LLMTRSR.summary: {summary})"
+                f"summary must be none for TALLRec, whose prompts hold recent items only, got '{summary}': remove it,"
+                f" or set it for the model that uses summaries (LLMTRSR.summary: {summary})"
             )
