@@ -120,8 +120,8 @@ class ResumableTraining:
             return False
         if saved and state["has_checkpoint"] and not Path(state["checkpoint"]).is_file():
             raise UserError(
-                f"the checkpoint {state['checkpoint']} of the run to resume does not exist: restore the file, or start a"
-                " new run without resume, in another result_dir"
+                f"the checkpoint {state['checkpoint']} of the run to resume does not exist: restore the file, or start"
+                " a new run without resume, in another result_dir"
             )
         self._restore(state)
         show(f"  resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")

@@ -90,8 +90,8 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
             if score != score:
                 raise UserError(
                     f"the validation metric {metric} is NaN, so it cannot select the best epoch: set valid_metric to a"
-                    f" metric that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if the"
-                    " model's scores are NaN"
+                    f" metric that is defined on these data, or lower learning_rate ({self.config['learning_rate']}) if"
+                    " the model's scores are NaN"
                 )
             is_best = score > best if self.valid_metric_bigger else score < best
             self._show_epoch(f"; validation {metric} {score:.4f}{' (best)' if is_best else ''}")

@@ -165,8 +165,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 meter.back_to(mark)
             if processes.count() > 1:
                 raise UserError(
-                    f"training is out of memory in process {processes.rank()} of {processes.count()}, and batches cannot"
-                    " shrink in one process alone: lower max_tokens_per_batch (it was"
+                    f"training is out of memory in process {processes.rank()} of {processes.count()}, and batches"
+                    " cannot shrink in one process alone: lower max_tokens_per_batch (it was"
                     f" {self.config.settings.backbone.max_tokens_per_batch or 'chosen by the device'}), or set"
                     " precision: bf16, gradient_checkpointing: True or a smaller train_batch_size"
                 )
@@ -224,8 +224,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 raise
             n = sum(weight.numel() for weight in self.model.trainable_weights().values())
             raise UserError(
-                f"{self.device} has too little memory for the optimizer state of {n:,} trained weights, which takes twice"
-                " their size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
+                f"{self.device} has too little memory for the optimizer state of {n:,} trained weights, which takes"
+                " twice their size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower"
+                " max_tokens_per_batch"
             ) from error
 
     def _schedule(self, steps_per_epoch: int) -> LRScheduler:
@@ -290,9 +291,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         checkpoint = load_checkpoint(resume_file, map_location=self.device)
         if checkpoint.get("tokenizer", own := self.model.backbone.tokenizer_digest()) != own:
             raise UserError(
-                f"checkpoint {resume_file} was trained with another tokenizer, so its embeddings belong to other tokens;"
-                " the builtin backbone learns its tokenizer from item texts and summaries: use the data and the options"
-                " of the run that saved the checkpoint"
+                f"checkpoint {resume_file} was trained with another tokenizer, so its embeddings belong to other"
+                " tokens; the builtin backbone learns its tokenizer from item texts and summaries: use the data and the"
+                " options of the run that saved the checkpoint"
             )
         self._scheduler_state = checkpoint.get("scheduler")
         super().resume_checkpoint(resume_file)

@@ -134,5 +134,5 @@ def test_rows_without_a_history_id_are_refused_with_the_remedy(twelve_items):
 def test_a_checkpoint_of_other_weights_is_refused(twelve_items):
     _, _, model = built(twelve_items)
     _, _, wider = built(twelve_items, builtin_hidden_size=32)
-    with pytest.raises(UserError, match="other weights than this model trains"):
+    with pytest.raises(UserError, match="the weights in the checkpoint do not match those"):
         wider.load_state_dict(model.state_dict())

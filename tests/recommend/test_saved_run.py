@@ -63,7 +63,7 @@ def test_models_that_read_no_candidates_are_refused(train, trained, tmp_path):
     expected = "which reads no prompts with candidates: accepted are runs of LLMTRSR and TALLRec"
     for model in ("SASRec", "HLLM", "LiteLLM4Rec", "LLMSeqSim"):
         assert expected in refusal(changed(trained, tmp_path / model, model=model))
-    assert "model 'Nonsense' is neither ours" in refusal(changed(trained, tmp_path / "x", model="Nonsense"))
+    assert "model 'Nonsense' is neither one of" in refusal(changed(trained, tmp_path / "x", model="Nonsense"))
 
 
 def test_runs_without_a_checkpoint_are_refused(train, trained, tmp_path):

@@ -72,5 +72,5 @@ def test_a_safetensors_file_of_others_is_no_state(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(2)}, tmp_path / "s")
-    with pytest.raises(ValueError, match="no saved state"):
+    with pytest.raises(ValueError, match="is not a saved state"):
         read_state(tmp_path / "s")

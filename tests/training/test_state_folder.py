@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_stops_nothing_and_leaves_the_state_before(tmp_path:
     monkeypatch.setattr("os.fsync", fail)
     assert states.save({"n": torch.ones(3)}) is False
     assert "No space left on device" in caplog.text
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
     assert states.latest() == {"n": 0}
     assert names(tmp_path) == ["00000001.safetensors"]
 

@@ -253,7 +253,8 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
         " runs of one name must be seeds of one model; give runs with other settings another name, such as"
-        " GRU4Rec@other, when you run them or in the report: python -m recbole_llmtrsr.report GRU4Rec@other=<folder> ..."
+        " GRU4Rec@other, when you run them or in the report: python -m recbole_llmtrsr.report"
+        " GRU4Rec@other=<folder> ..."
     )
     with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([one, other])
