@@ -119,7 +119,7 @@ def test_auto_with_a_folder_begins_or_goes_on_there(run: Run, stopped: Path, mon
 
 
 def test_a_stopped_run_is_not_written_over(run: Run, stopped: Path) -> None:
-    with pytest.raises(UserError, match="out holds a run that was stopped: go on with --resume=out"):
+    with pytest.raises(UserError, match="out holds a run that was stopped: resume it with --resume=out"):
         run(result_dir="out")
 
 
@@ -127,7 +127,7 @@ def test_a_stopped_run_is_not_written_over(run: Run, stopped: Path) -> None:
     ("more", "message"),
     [
         ({"resume": "nowhere"}, r"resume: nowhere holds no run\.json"),
-        ({"resume": "out", "result_dir": "elsewhere"}, "resume: out and result_dir: elsewhere are two folders"),
+        ({"resume": "out", "result_dir": "elsewhere"}, "resume: out and result_dir: elsewhere name different folders"),
         ({"resume": "out", "seed": 3}, "SASRec, seed 3 is not among the runs that were begun there"),
         ({"resume": "out", "epochs": 2}, "SASRec, seed 2020 began with epochs: 1, not 2"),
         ({"LLMTRSR.resume": "out"}, "resume must be the same for all models"),
