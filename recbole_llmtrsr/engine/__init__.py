@@ -1,1 +1,1 @@
-"""Exact and fast log-odds of yes: packed rows, shared prefixes, token budgets."""
+"""Exact and fast computation of scores, the log-odds of yes: packed rows, shared prefixes, token budgets."""

@@ -1,7 +1,7 @@
-"""Scores candidates over cached keys, values and states of their prefix, with a backbone's own cache and attention.
+"""Scores candidates with a cached prefix, using the cache and attention of the backbone itself.
 
-For backbones whose attention the shared layout cannot compute: ALiBi, chunks, and layers that carry a state instead of
-keys and values.
+This serves backbones whose attention the shared-prefix layout cannot compute: ALiBi, chunked attention, and layers with
+a recurrent state in place of keys and values.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from recbole_llmtrsr.llm.backbone import Backbone
 def score_cached_prefix(
     backbone: Backbone, prompts: GroupedPrompts, yes_id: int, no_id: int, max_tokens: int
 ) -> Tensor:
-    """Score every candidate, reading each prefix once.
+    """Score every candidate; the backbone reads each prefix once.
 
-    One history at a time, so that no cache holds padding: windows, states and ALiBi would count it as tokens.
+    Histories are scored one at a time, so that no cache holds padding, which windows, recurrent states and ALiBi would
+    count as tokens.
 
     Args:
-        max_tokens: bound on (prefix + longest candidate) x candidates in one forward; one candidate always fits.
+        max_tokens: bound on (prefix + longest candidate) x candidates in one forward pass; a single candidate always
+            fits.
 
     Returns:
         float32 [B, C]; -inf where a history has fewer candidates.
 
     Raises:
         ValueError: as `GroupedPrompts.counts`.
-        RuntimeError: gradients are enabled, or the backbone keeps nothing of what it read.
+        RuntimeError: gradients are enabled, or the backbone returns no cache.
     """
     if torch.is_grad_enabled():
         raise RuntimeError("a cached prefix has no gradients: score under torch.no_grad(), or train on plain rows")
@@ -49,7 +51,7 @@ def score_cached_prefix(
 
 
 def _hidden_at_answers(backbone: Backbone, prefix: TokenIds, candidates: Sequence[TokenIds], max_tokens: int) -> Tensor:
-    """Hidden states at the last token of each candidate of one history, [C, H]."""
+    """Hidden states at the last token of each candidate of one history. [C, H]"""
     kept = _read(backbone, prefix) if len(prefix) else {}
     parts, order = [], []
     for chunk in candidate_chunks(list(map(len, candidates)), len(prefix), max_tokens, padded=True):
@@ -89,10 +91,10 @@ def _expanded(cache: Cache, n: int) -> Any:
     """Copy the cache for n candidates, since the decoder overwrites the cache that it receives."""
     cache = copy.deepcopy(cache)
     first = torch.zeros(n, dtype=torch.long)
-    # Every kind of cache can reorder for beam search; layers with states have no `batch_repeat_interleave`.
+    # Every cache can be reordered for beam search, but layers with states lack `batch_repeat_interleave`.
     for part in cache.layers if type(cache) is DynamicCache else [cache]:
         if type(part) in (DynamicLayer, DynamicSlidingWindowLayer) and part.keys is not None:
-            # These append to their keys by copying them, so they need no copies before that.
+            # These layers copy their keys when they append, so an expanded view is enough.
             part.keys, part.values = (x.expand(n, *x.shape[1:]) for x in (part.keys, part.values))
         else:
             part.reorder_cache(first)

@@ -1,8 +1,9 @@
-"""Next-token loss over prompt and answer, as the paper trains; kept for fidelity.
+"""Next-token loss over prompt and answer, the training loss of the paper (``loss_on: full``).
 
-The answer is one of about a thousand tokens, so most of this loss teaches the backbone to recite prompts.
+The answer is one of about a thousand tokens, so most of this loss trains the backbone to reproduce prompts.
 
-Logits of the whole vocabulary exist for a few tokens at a time only, and again in the backward pass.
+To save memory, logits of the whole vocabulary are computed for a few tokens at a time and recomputed in the backward
+pass.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _MAX_LOGITS_AT_ONCE = 2**25  # 128 MiB of float32
 
 @dataclass(frozen=True)
 class NextTokens:
-    """Pairs of a token and the one behind it, in a batch.
+    """Pairs of a token and its successor in a batch.
 
     Attributes:
         token: index of a token. [K]
-        target: id of the token behind it. [K]
-        weight: how many prompts have this pair. [K]
+        target: id of its successor. [K]
+        weight: number of prompts that contain the pair. [K]
     """
 
     token: Tensor
@@ -39,13 +40,15 @@ class NextTokens:
 
 
 def language_loss(backbone: Backbone, prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> Tensor:
-    """Mean cross-entropy of every next token of every prompt, the answer included. []
+    """Mean cross-entropy over all next tokens of all prompts, including the answer. []
 
     Args:
-        answer_ids: the right answer's token of each candidate; further ones of a history are unused.
+        backbone: the language model.
+        prompts: the prompts of B histories.
+        answer_ids: token id of the correct answer for each candidate of each history; surplus entries are ignored.
 
     Source:
-        the paper's training loss, which Zheng et al. write over prompt and answer.
+        Zheng et al. (WWW 2024): the training loss, which covers prompt and answer.
     """
     if backbone.is_unpacked:
         rows, pairs = plain_rows(prompts, backbone.pad_id), zip(prompts.candidates, answer_ids)
@@ -63,7 +66,7 @@ def _next_in_rows(rows: PlainRows, answers: Tensor) -> NextTokens:
 
 
 def next_tokens(prompts: GroupedPrompts, answer_ids: Sequence[Sequence[int]]) -> NextTokens:
-    """Pairs in shared-prefix rows, where the last token of a prefix is followed by each of its candidates."""
+    """Pairs in shared-prefix rows, in which every candidate of a history follows the last token of its prefix."""
     prefixes, candidates = prompts.prefixes, prompts.candidates
     tokens, targets, weights = [], [], []
     begin = 0

@@ -1,14 +1,14 @@
-"""Counts the work of a model in tokens and model operations.
+"""Counts the tokens that a model reads and its floating-point operations.
 
     evaluation = forward,   train = forward + gradients of activations + gradients of trained weights
 
-For a linear layer each of the three is the same product in size, so that training takes 3 times the forward pass where
-its weight is trained and 2 times where it is frozen; with LoRA the low-rank layers count 3 times, the base under them
-twice. Attention holds no weights: both factors of its products are activations, so it counts 3 times either way. The
-gradient of activations is counted for every layer, as if the lowest one were trained.
+For a linear layer the three terms are products of the same size. Training therefore takes 3 times the forward pass if
+the weight is trained, and twice if it is frozen; with LoRA, low-rank layers count 3 times and base layers twice. Both
+factors of attention's products are activations, so attention always counts 3 times. Gradients of activations are
+counted for every layer, as if the lowest one were trained.
 
-Only what the rows need is counted: no padding, and no second forward pass of gradient checkpointing. These are the
-"model FLOPs" of Chowdhery et al. (PaLM, 2022, appendix B), not the hardware's.
+Neither padding nor the second forward pass of gradient checkpointing counts. These are the "model FLOPs" of Chowdhery
+et al. (PaLM, 2022, appendix B), not those of the hardware.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MeteredStage = Literal["train", "evaluation"]
 
 
 class Meter:
-    """Counts work by stage, of a backbone whose trainable weights are chosen.
+    """Counts the work of a backbone by stage; its trainable weights must be selected before.
 
     Attributes:
-        not_counted: why operations cannot be counted on this backbone; None where they can.
+        not_counted: why operations cannot be counted on this backbone; None if they can.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -46,17 +46,24 @@ class Meter:
         self._n_histories = self._n_candidates = 0
 
     def count(self, stage: MeteredStage, work: Work, n_histories: int, n_candidates: int) -> None:
-        """Add a batch, by the work of its forward pass."""
+        """Add a batch.
+
+        Args:
+            stage: training or evaluation.
+            work: the work of the forward pass.
+            n_histories: histories in the batch.
+            n_candidates: candidates of all its histories.
+        """
         self._work[stage] += work
         self._n_histories += n_histories
         self._n_candidates += n_candidates
 
     def mark(self) -> tuple[Any, ...]:
-        """The counts as they are now, for `back_to`."""
+        """The current counts, for `back_to`."""
         return dict(self._work), self._n_histories, self._n_candidates
 
     def back_to(self, mark: tuple[Any, ...]) -> None:
-        """Forget what was counted since: a step that ran out of memory is done again."""
+        """Undo all counts since a mark, because a step that ran out of memory is repeated."""
         work, self._n_histories, self._n_candidates = mark
         self._work = dict(work)
 
@@ -72,11 +79,11 @@ class Meter:
 
     @property
     def tokens(self) -> dict[str, int]:
-        """Real tokens read so far, by stage."""
+        """Tokens read so far, without padding, by stage."""
         return {stage: work.tokens for stage, work in self._work.items()}
 
     def totals(self) -> dict[str, int]:
-        """Sums over all stages: tokens, histories, candidates, and operations where they can be counted."""
+        """Totals over all stages: tokens, histories, candidates, and operations if they can be counted."""
         totals = {
             "tokens": sum(work.tokens for work in self._work.values()),
             "histories": self._n_histories,
@@ -88,7 +95,7 @@ class Meter:
 
 
 def training_costs(forward: OperationCosts, backbone: Backbone) -> OperationCosts:
-    """Operations of forward and backward pass per unit of forward work, by the rule above."""
+    """Operations of the forward and backward pass per unit of forward work, by the rule of this module."""
     trained = sum(
         module.weight.numel()  # type: ignore[operator]
         for module in backbone.decoder.modules()
@@ -103,12 +110,12 @@ def training_costs(forward: OperationCosts, backbone: Backbone) -> OperationCost
 
 
 def shared_rows_work(prompts: GroupedPrompts) -> Work:
-    """Forward work of histories whose candidates share their prefix."""
+    """Work of the forward pass if the candidates of a history share its prefix."""
     pairs = zip(prompts.prefixes, prompts.candidates)
     return sum((shared_prefix_work(len(prefix), [len(c) for c in own]) for prefix, own in pairs), Work())
 
 
 def separate_rows_work(prompts: GroupedPrompts) -> Work:
-    """Forward work of one row per candidate."""
+    """Work of the forward pass with one row per candidate."""
     pairs = zip(prompts.prefixes, prompts.candidates)
     return sum((plain_work(1, len(prefix) + len(c)) for prefix, own in pairs for c in own), Work())

@@ -2,9 +2,9 @@
 
     operations = tokens * per_token + pairs * per_pair + logits * per_logit
 
-per_token is twice the elements of every linear weight of the decoder, per_pair 4 * heads * head size for every layer
-(for a query and a key: one product for the score, one for the value), per_logit twice the hidden size. Normalization,
-activations, softmax and look-ups are left out: they are no matrix products.
+per_token is twice the number of elements of all linear weights of the decoder. per_pair is 4 * heads * head size for
+every layer: each pair of a query and a key takes one product for the score and one for the value. per_logit is twice
+the hidden size. Normalization, activations, softmax and embedding look-ups are no matrix products and do not count.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Work:
     """The work of a backbone for some rows.
 
     Attributes:
-        tokens: tokens that pass the decoder.
-        pairs: (query, key) pairs of its attention, in one layer.
-        logits: elements of the output head's result.
+        tokens: tokens that the decoder reads.
+        pairs: (query, key) pairs of the attention of one layer.
+        logits: logits that the output head computes.
     """
 
     tokens: int = 0
@@ -44,7 +44,7 @@ class Work:
 
 @dataclass(frozen=True)
 class OperationCosts:
-    """Operations that a backbone takes per unit of `Work`."""
+    """Operations of a backbone per unit of `Work`."""
 
     per_token: int
     per_pair: int
@@ -52,12 +52,12 @@ class OperationCosts:
 
     @classmethod
     def of(cls, backbone: Backbone) -> OperationCosts:
-        """Read them from the modules; LoRA's low-rank layers count too, whatever they are merged with.
+        """Count the elements of a backbone's modules, including the low-rank layers of LoRA.
 
-        A layer with a sliding window is counted as if it saw everything.
+        A layer with a sliding window counts as full attention.
 
         Raises:
-            ValueError: no attention, or a weight of unknown use, such as the experts of a mixture.
+            ValueError: the backbone has no attention, or weights of an unknown kind, such as a mixture of experts.
         """
         config = backbone.config
         if not getattr(config, "num_attention_heads", None):
@@ -76,9 +76,9 @@ class OperationCosts:
 
 
 def shared_prefix_work(prefix_length: int, candidate_lengths: Sequence[int]) -> Work:
-    """One history: its prefix and candidates once, without padding; the least that exact scores take.
+    """Work for one history with its prefix and candidates once and without padding, the minimum for exact scores.
 
-    A candidate of c tokens sees the P of the prefix and, causally, itself: c * P + c * (c + 1) / 2 pairs.
+    A candidate of c tokens attends to the P tokens of the prefix and causally to itself: c * P + c * (c + 1) / 2 pairs.
     """
     tokens = sum(candidate_lengths)
     pairs = _causal(prefix_length) + prefix_length * tokens + sum(n * (n + 1) // 2 for n in candidate_lengths)
@@ -86,10 +86,12 @@ def shared_prefix_work(prefix_length: int, candidate_lengths: Sequence[int]) -> 
 
 
 def plain_work(n_rows: int, width: int, *, dense: bool = False) -> Work:
-    """Rows of `width` tokens, padding included, with two logits at the last token of each.
+    """Work for rows of `width` tokens, including padding, with two logits at the last token of each row.
 
     Args:
-        dense: count all width * width pairs, as attention under a mask computes them; otherwise the causal half.
+        n_rows: number of rows.
+        width: tokens of each row.
+        dense: count all width * width pairs, which masked attention computes; otherwise only the causal half.
     """
     return Work(n_rows * width, n_rows * (width * width if dense else _causal(width)), 2 * n_rows)
 
@@ -97,7 +99,7 @@ def plain_work(n_rows: int, width: int, *, dense: bool = False) -> Work:
 def full_logits_work(
     n_rows: int, vocab_size: int, width: int = FIXED_WIDTH, *, all_positions: bool = True, dense: bool = False
 ) -> Work:
-    """Rows of a fixed width with the whole vocabulary's logits, at all positions or at one."""
+    """Work for rows of a fixed width with logits of the whole vocabulary, at all positions or at one."""
     plain = plain_work(n_rows, width, dense=dense)
     return Work(plain.tokens, plain.pairs, n_rows * vocab_size * (width if all_positions else 1))
 
@@ -107,7 +109,7 @@ def _causal(n: int) -> int:
 
 
 def _linear_elements(decoder: nn.Module) -> int:
-    """Elements of all linear weights, from their sizes: a quantized weight is stored in another shape."""
+    """Number of elements of all linear weights, by layer sizes, since quantized weights are stored in another shape."""
     total, known = 0, set()
     for module in decoder.modules():
         weights: Any = module
@@ -120,7 +122,7 @@ def _linear_elements(decoder: nn.Module) -> int:
     unknown = [name for name, weight in decoder.named_parameters() if weight.ndim > 1 and id(weight) not in known]
     if unknown:
         raise ValueError(
-            f"operations cannot be counted: {unknown[0]} (one of {len(unknown)}) is the weight of no linear layer or"
-            " table; count those of a backbone without experts, convolutions or state spaces"
+            f"operations cannot be counted: {unknown[0]} (one of {len(unknown)}) belongs to no linear layer or"
+            " embedding; only backbones without experts, convolutions or state spaces are supported"
         )
     return total

@@ -1,7 +1,8 @@
-"""Token sections of histories and candidates, laid out for one forward pass.
+"""Layouts of histories and candidates for one forward pass.
 
-`GroupedPrompts` are what is scored. Shared: every history once, its prefix and then all its candidates, packed without
-padding. Plain: one padded row per (history, candidate), the reference that the shared layout must reproduce.
+`GroupedPrompts` hold the prompts to score. The shared-prefix layout reads each prefix once, followed by its candidates,
+packed without padding. The plain layout has one padded row per (history, candidate) and is the reference that the
+shared-prefix layout must reproduce.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ KeysAndValues = tuple[Tensor, Tensor]  # [1, H_kv, tokens, d] each
 
 @dataclass(frozen=True, eq=False)
 class GroupedPrompts:
-    """B histories, each with the prefix that its prompts share and the candidates that they end with.
+    """Prompts of B histories, each with one shared prefix and up to C candidates.
 
     Attributes:
-        prefixes: token ids of each of the B prefixes.
-        candidates: for each history the token ids of its up to C candidates, answer slot included.
+        prefixes: token ids of the B prefixes.
+        candidates: token ids of each history's candidates, including the answer slot.
     """
 
     prefixes: Sequence[TokenIds]
@@ -41,17 +42,17 @@ class GroupedPrompts:
         """Candidates per history. [B]
 
         Raises:
-            ValueError: the lists do not match, a candidate is empty, or there is no candidate at all.
+            ValueError: the lists differ in length, a candidate is empty, or there is no candidate.
         """
         if len(self.prefixes) != len(self.candidates):
             raise ValueError(
-                f"{len(self.prefixes)} prefixes but {len(self.candidates)} lists of candidates: give one list each"
+                f"{len(self.prefixes)} prefixes but {len(self.candidates)} lists of candidates: give each prefix a list"
             )
         counts = _lengths(self.candidates)
         if counts.sum() == 0:
             raise ValueError("no candidate to score: give at least one history with at least one candidate")
         if not all(map(len, chain.from_iterable(self.candidates))):
-            raise ValueError("a candidate has no tokens: its section must hold at least the answer slot")
+            raise ValueError("a candidate has no tokens: it must contain at least the answer slot")
         return counts
 
     def chosen(self, histories: Iterable[int]) -> GroupedPrompts:
@@ -73,14 +74,14 @@ class GroupedPrompts:
 
 @dataclass(frozen=True)
 class Extent:
-    """The place of one history among the tokens of all.
+    """The position of one history among the tokens of a batch.
 
     Attributes:
-        prefix: its part of the prefixes' tokens.
-        candidates: its part of the candidates' tokens.
-        n_slots: number of its candidates.
-        slot_width: tokens of the longest of them.
-        is_even: all candidates are that long.
+        prefix: slice of the tokens of all prefixes.
+        candidates: slice of the tokens of all candidates.
+        n_slots: number of candidates.
+        slot_width: tokens of the longest candidate.
+        is_even: whether all candidates have this length.
     """
 
     prefix: slice
@@ -91,28 +92,29 @@ class Extent:
 
     @property
     def prefix_length(self) -> int:
-        """Tokens of its prefix."""
+        """Number of prefix tokens."""
         return int(self.prefix.stop - self.prefix.start)
 
 
 @dataclass(frozen=True, eq=False)
 class SharedPrefixRows:
-    """B histories with up to C candidates each, as one row of N real tokens: all prefixes, then all candidates.
+    """B histories with up to C candidates each as one row of N tokens: all prefixes, then all candidates.
 
-    Both come in the order of the histories. Positions restart at the prefix's own length in every candidate, so each
-    sits where it would sit alone. There is no padding, so the work is that of the tokens alone.
+    Both follow the order of the histories. In every candidate, positions continue from the length of its prefix, as if
+    the candidate stood alone behind it. The row contains no padding.
 
     Attributes:
-        input_ids: [1, N].
-        position_ids: [1, N].
-        slots: where a candidate's token lies in a grid [n_slots, slot_width] of its history. [tokens of candidates]
+        input_ids: token ids. [1, N]
+        position_ids: positions. [1, N]
+        slots: index of each candidate token in the grid [n_slots, slot_width] of its history. [tokens of candidates]
         answer_tokens: index into N of each candidate's last token; 0 for dummy slots. [B, C]
         valid: False for the dummy slots of a history with fewer candidates. [B, C]
         lengths: tokens of every candidate. [candidates of all histories]
-        n_prefix_tokens: how many of the N tokens are prefixes': none where `kept` already holds their keys.
-        kept: keys and values of the prefixes by attention module. None forgets them; an empty dictionary is filled
-            by the forward pass, a filled one stands in for the prefixes' tokens.
-        derived: cache of what attention back-ends compute from this layout, for the layers that follow.
+        extents: the position of each history among the tokens.
+        n_prefix_tokens: number of prefix tokens in the row; 0 if `kept` already holds their keys and values.
+        kept: keys and values of the prefixes by attention module. The forward pass fills an empty dictionary; a filled
+            one replaces the tokens of the prefixes; None caches nothing.
+        derived: results that attention back-ends compute from this layout once, for use in the following layers.
     """
 
     input_ids: Tensor
@@ -135,13 +137,23 @@ class SharedPrefixRows:
 
 @dataclass(frozen=True)
 class PlainRows:
-    """N = number of (history, candidate) pairs, in that order; `history` and `candidate` index the pair."""
+    """One padded row for each of N (history, candidate) pairs, sorted by history and candidate.
 
-    input_ids: Tensor  # [N, T]
-    attention_mask: Tensor  # [N, T]
-    answer_positions: Tensor  # [N], index into the row of its last token
-    history: Tensor  # [N]
-    candidate: Tensor  # [N]
+    Attributes:
+        input_ids: token ids. [N, T]
+        attention_mask: 1 for tokens, 0 for padding. [N, T]
+        answer_positions: index of the last token of each row. [N]
+        history: index of each row's history. [N]
+        candidate: index of each row's candidate within its history. [N]
+        n_histories: number of histories.
+        n_slots: largest number of candidates of a history.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    answer_positions: Tensor
+    history: Tensor
+    candidate: Tensor
     n_histories: int
     n_slots: int
 
@@ -160,10 +172,11 @@ class PlainRows:
 
 
 def shared_prefix_rows(prompts: GroupedPrompts, kept: dict[nn.Module, KeysAndValues] | None = None) -> SharedPrefixRows:
-    """Lay out every history once.
+    """Lay out prompts as shared-prefix rows.
 
     Args:
-        kept: keys and values of their prefixes, to be filled or used; see `SharedPrefixRows`.
+        prompts: the prompts of B histories.
+        kept: keys and values of the prefixes, to be filled or used; see `SharedPrefixRows`.
 
     Raises:
         ValueError: as `GroupedPrompts.counts`.
@@ -200,7 +213,7 @@ def shared_prefix_rows(prompts: GroupedPrompts, kept: dict[nn.Module, KeysAndVal
 
 
 def plain_rows(prompts: GroupedPrompts, pad_id: int) -> PlainRows:
-    """Lay out one row per (history, candidate), padded on the right with `pad_id`; errors as `shared_prefix_rows`."""
+    """Lay out one row per (history, candidate), padded on the right with `pad_id`; raises as `shared_prefix_rows`."""
     counts = prompts.counts
     rows = [[*prefix, *section] for prefix, own in zip(prompts.prefixes, prompts.candidates) for section in own]
     input_ids, lengths = pad_right(rows, pad_id)
@@ -217,7 +230,7 @@ def plain_rows(prompts: GroupedPrompts, pad_id: int) -> PlainRows:
 
 
 def pad_right(sections: Sequence[TokenIds], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids [N, longest] and lengths [N] of N sections."""
+    """Padded ids [N, longest] and lengths [N] of N sections."""
     lengths = _lengths(sections)
     ids = np.full((len(sections), int(lengths.max())), pad_id, dtype=np.int64)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = _joined(sections)
@@ -233,7 +246,7 @@ def _joined(sections: Sequence[TokenIds]) -> np.ndarray:
 
 
 def ragged_arange(lengths: np.ndarray) -> np.ndarray:
-    """0 .. n - 1 for every n of the lengths, one after another.
+    """The concatenated ranges 0 .. n - 1 for every n of the lengths.
 
     >>> ragged_arange(np.array([3, 1, 2])).tolist()
     [0, 1, 2, 0, 0, 1]

@@ -1,11 +1,11 @@
 """Sharding of frozen weights among processes with FSDP2, for backbones that exceed the memory of one device.
 
-A decoder layer is gathered when it is read, in the forward and in the backward pass, and divided again. Trained weights
-(LoRA's) stay whole in every process, with their gradients, optimizer and checkpoints: they are the small part. Scores
-and gradients are what whole weights give.
+Each decoder layer is gathered for its forward and backward pass and sharded again afterwards. The few trained weights
+(those of LoRA) stay whole in every process, as do their gradients, optimizer states and checkpoints. Scores and
+gradients equal those of whole weights.
 
-A process that gathers waits for the others, so all must make equally many passes. In training they know how many the
-others have; where they do not, `Backbone.in_step` lets those that are done make idle ones.
+Gathering a layer waits for all processes, so all must make the same number of passes. In training the number is fixed;
+elsewhere, processes that have finished make idle passes within `Backbone.in_step`.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ def check_can_divide(settings: BackboneSettings) -> None:
     """Refuse options with which FSDP cannot shard any weights, before summaries are written.
 
     Raises:
-        UserError: no frozen weights, quantized ones, or a torch that cannot leave trained weights whole.
+        UserError: no weights are frozen, weights are quantized, or torch is too old.
     """
     if not processes.divides_weights():
         return
     faults = []
     if not tunes_lora(settings):
         faults.append(
-            f"tune: {settings.tune} freezes no weights of backbone '{settings.backbone}', and FSDP divides frozen ones:"
+            f"tune: {settings.tune} freezes no weights of backbone '{settings.backbone}', but FSDP shards frozen ones:"
             " set tune: lora, or launch with --multi_gpu"
         )
     if settings.load_in is not None:
         faults.append(
-            f"load_in: {settings.load_in} makes weights that FSDP cannot divide: leave it out, or launch with"
+            f"load_in: {settings.load_in} quantizes weights, which FSDP cannot shard: leave it out, or launch with"
             " --multi_gpu"
         )
     if is_torch_version("<", "2.7"):
         faults.append(
-            f"torch {torch.__version__} cannot leave trained weights whole under FSDP: install 2.7 or later, or launch"
+            f"torch {torch.__version__} cannot exclude trained weights from FSDP: install torch 2.7 or later, or launch"
             " with --multi_gpu"
         )
     if faults:
@@ -61,15 +61,15 @@ class WeightDivider:
     """Shards every decoder layer's frozen weights among all processes, which must create it together."""
 
     def __init__(self, device: torch.device) -> None:
-        from torch.distributed.device_mesh import init_device_mesh  # here, because it takes its time
+        from torch.distributed.device_mesh import init_device_mesh  # imported here because it is slow
 
         self._mesh = init_device_mesh(device.type, (processes.count(),))
 
     def divide(self, backbone: Backbone) -> None:
-        """Divide a whole backbone with its trainable weights chosen, and put the pieces on the device.
+        """Shard a backbone and move this process's part to the device; trainable weights must be selected before.
 
         Raises:
-            UserError: its layers are not named, or share weights.
+            UserError: the backbone does not name its layers, or they share weights.
         """
         from torch.distributed.fsdp import fully_shard
 
@@ -77,10 +77,10 @@ class WeightDivider:
         weights = (weight for layer in layers for weight in layer.parameters() if not weight.requires_grad)
         frozen = {weight for weight in weights if weight.dim() > 0 and weight.is_floating_point()}
         whole, kept = _size(frozen), set(backbone.parameters()) - frozen
-        del frozen  # each layer's whole weights go as soon as it is divided
+        del frozen  # releases the whole weights of each layer once it is sharded
         for layer in layers:
             fully_shard(layer, mesh=self._mesh, ignored_params=kept)
-        # Around them all, without weights of its own: layers share streams and gather ahead of their turn.
+        # The outer unit holds no weights; it lets layers share streams and prefetch.
         fully_shard(backbone.decoder, mesh=self._mesh, ignored_params=kept)
 
         def idle_pass() -> None:
@@ -93,7 +93,7 @@ class WeightDivider:
         backbone.is_divided = True
         own = _size([weight.to_local() for weight in _divided(backbone).values()])
         getLogger().info(
-            f"backbone: {whole / 2**20:,.1f} MiB of frozen weights in {len(layers)} layers are divided among"
+            f"backbone: FSDP shards {whole / 2**20:,.1f} MiB of frozen weights in {len(layers)} layers across"
             f" {processes.count()} processes, {own / 2**20:,.1f} MiB in each"
         )
 
@@ -106,7 +106,7 @@ def hide_sharded_weights(model: nn.Module) -> None:
 
 
 def _layers(backbone: Backbone) -> list[nn.Module]:
-    """The blocks of the decoder, without embeddings, as transformers names them for those who divide models."""
+    """The decoder blocks that transformers names as units for sharding a model, without embeddings."""
     names = set(backbone.transformer._no_split_modules or ())
     layers: list[nn.Module] = []
     within: set[nn.Module] = set()
@@ -118,9 +118,9 @@ def _layers(backbone: Backbone) -> list[nn.Module]:
             within |= set(module.modules())
     weights = [id(weight) for layer in layers for _, weight in layer.named_parameters(remove_duplicate=False)]
     if not layers:
-        fault = "does not name the layers that FSDP would divide (_no_split_modules)"
+        fault = "does not name layers for FSDP to shard (_no_split_modules)"
     elif len(weights) > len(set(weights)):
-        fault = "has weights that several of its layers share, which FSDP cannot divide"
+        fault = "has weights that several layers share, which FSDP cannot shard"
     else:
         return layers
     raise UserError(f"backbone '{backbone.name}' {fault}: launch with --multi_gpu")
@@ -134,7 +134,7 @@ def _divided(model: nn.Module) -> dict[str, Any]:
 
 
 def _size(weights: Collection[torch.Tensor]) -> int:
-    """Bytes."""
+    """Total size in bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
@@ -156,6 +156,6 @@ class _InStep:
             self._idle_pass()
 
     def before_pass(self, *_: object) -> None:
-        """Tell the others that there is one more."""
+        """Announce a further pass to the other processes."""
         if self._announces:
             processes.all_gather(True)

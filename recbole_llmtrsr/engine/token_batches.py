@@ -1,4 +1,4 @@
-"""Chooses which histories and candidates share a forward pass, bounded by tokens."""
+"""Groups histories and candidates into forward passes with a bounded number of tokens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from recbole_llmtrsr.runtime.packing import packed
 
 
 def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of histories that go together, the longest first, so that memory fails early if at all.
+    """Indices of histories for each batch, the longest first, so that an out-of-memory error occurs early.
 
-    A history above the bound is a batch of its own.
+    A history above the bound forms a batch alone.
 
     >>> list(token_batches([3, 9, 4, 2], max_tokens=8))
     [[1], [2, 0], [3]]
@@ -21,7 +21,7 @@ def token_batches(n_tokens: Sequence[int], max_tokens: int) -> Iterator[list[int
 
 
 def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
-    """Indices in n groups of nearly the same size: the largest first, each to the smallest group so far.
+    """Indices in n groups of nearly equal size; each index, largest first, joins the smallest group so far.
 
     >>> dealt([5, 1, 4, 2], 2)
     [[0, 1], [2, 3]]
@@ -38,9 +38,9 @@ def dealt(sizes: Sequence[int], n: int) -> list[list[int]]:
 
 
 def even_batches(n_tokens: Sequence[int], max_tokens: int, n: int) -> list[list[int]]:
-    """Indices of histories that go together, as `token_batches`, but n batches or a multiple of n, of like size.
+    """Indices of histories for each batch, as in `token_batches`, in a multiple of n batches of similar size.
 
-    There are fewer where there are fewer histories.
+    With fewer histories than that, there are fewer batches.
 
     >>> even_batches([3, 9, 4, 2], max_tokens=20, n=2)
     [[1], [2, 0, 3]]
@@ -58,15 +58,15 @@ def even_batches(n_tokens: Sequence[int], max_tokens: int, n: int) -> list[list[
 def candidate_chunks(
     lengths: Sequence[int], prefix_length: int, max_tokens: int, *, padded: bool = False
 ) -> Iterator[list[int]]:
-    """Indices of candidates of one history that go together.
+    """Indices of the candidates of one history for each chunk.
 
-    Candidates of like length share a chunk. One candidate always fits.
+    Candidates of similar length share a chunk. A single candidate always fits.
 
     Args:
         lengths: tokens of every candidate.
-        prefix_length: tokens of the prefix, which the first chunk has besides.
-        max_tokens: of a chunk.
-        padded: every candidate has a row of its own, behind the prefix, padded to the longest of its chunk.
+        prefix_length: tokens of the prefix, which the first chunk also contains.
+        max_tokens: bound on the tokens of a chunk.
+        padded: whether each candidate has its own row behind the prefix, padded to the longest of its chunk.
 
     >>> list(candidate_chunks([5, 1, 4, 2], prefix_length=3, max_tokens=6))
     [[1, 3], [2], [0]]

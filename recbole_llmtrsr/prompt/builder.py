@@ -213,7 +213,7 @@ class PromptBuilder:
         self._counted = set(state["counted"])
 
     def cut_items(self) -> Iterator[str]:
-        """A message if item texts are cut, with the option that would keep them whole."""
+        """Yield a message if item texts are cut, with the option that would keep them whole."""
         if n_cut := sum(item_id > 0 for item_id in self._items_cut):  # 0 is RecBole's padding
             yield (
                 f"{n_cut:,} of {len(self._items) - 1:,} item texts are cut to max_item_tokens:"
@@ -221,7 +221,7 @@ class PromptBuilder:
             )
 
     def cut_prompts(self) -> Iterator[str]:
-        """A message for each kind of text that the prompts so far lost, with the option that would keep it."""
+        """Yield a message for each kind of text that prompts lost so far, with the option that would keep it."""
         n_prompts, options = self.trims["prompts"], self._settings
         if self.trims["summaries_cut"]:
             yield (

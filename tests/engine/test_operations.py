@@ -46,7 +46,7 @@ def test_a_weight_that_no_linear_layer_holds_is_refused_by_name(tiny):
     backbone = tiny("llama")
     backbone.decoder.layers[0].experts = nn.ParameterDict({"up": nn.Parameter(torch.zeros(2, 3, 4))})
 
-    with pytest.raises(ValueError, match=r"layers\.0\.experts\.up \(one of 1\) is the weight of no linear layer"):
+    with pytest.raises(ValueError, match=r"layers\.0\.experts\.up \(one of 1\) belongs to no linear layer"):
         OperationCosts.of(backbone)
 
 

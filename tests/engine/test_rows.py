@@ -114,13 +114,13 @@ def test_a_part_of_plain_rows_is_padded_no_further_than_it_needs():
     "layout", [shared_prefix_rows, lambda prompts: plain_rows(prompts, pad_id=0)], ids=["shared", "plain"]
 )
 def test_faulty_sections_are_refused(layout):
-    with pytest.raises(ValueError, match="2 prefixes but 1 lists of candidates: give one list each"):
+    with pytest.raises(ValueError, match="2 prefixes but 1 lists of candidates: give each prefix a list"):
         layout(GroupedPrompts([[1], [2]], [[[3]]]))
     with pytest.raises(ValueError, match="no candidate to score: give at least one history"):
         layout(GroupedPrompts([[1]], [[]]))
     with pytest.raises(ValueError, match="no candidate to score"):
         layout(GroupedPrompts([], []))
-    with pytest.raises(ValueError, match="a candidate has no tokens: its section must hold at least the answer slot"):
+    with pytest.raises(ValueError, match="a candidate has no tokens: it must contain at least the answer slot"):
         layout(GroupedPrompts([[1]], [[[3], []]]))
 
 

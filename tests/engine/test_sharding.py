@@ -73,9 +73,9 @@ def test_all_processes_make_as_many_passes_as_the_one_that_has_most(n_passes, mo
         (
             {"backbone": "some/model", "load_in": "4bit"},
             False,
-            "load_in: 4bit makes weights that FSDP cannot",
+            "load_in: 4bit quantizes weights, which FSDP cannot",
         ),
-        ({"backbone": "some/model"}, True, "install 2.7 or later"),
+        ({"backbone": "some/model"}, True, "install torch 2.7 or later"),
         ({"backbone": "some/model"}, False, None),
         ({"backbone": "builtin", "tune": "lora"}, False, None),
     ],
@@ -118,13 +118,13 @@ def test_layers_are_the_outermost_blocks_without_embeddings():
 def test_weights_that_layers_share_are_refused():
     own = backbone(["Block"])
     own.decoder["second"].weight = own.decoder["first"].weight
-    with pytest.raises(UserError, match="'own' has weights that several of its layers share"):
+    with pytest.raises(UserError, match="'own' has weights that several layers share"):
         _layers(own)
 
 
 @pytest.mark.parametrize("named", [None, [], ["Words"]])
 def test_a_backbone_that_does_not_name_its_layers_is_refused(named):
-    with pytest.raises(UserError, match="'own' does not name the layers"):
+    with pytest.raises(UserError, match="'own' does not name layers"):
         _layers(backbone(named))
 
 

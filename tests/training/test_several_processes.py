@@ -87,7 +87,7 @@ def test_divided_weights_give_the_results_of_whole_ones(more, tmp_path, options,
     found, expected = outcome(tmp_path / "two"), outcome(tmp_path / "one")
     assert _but_for_processes(found) == _but_for_processes(expected)
     logs = "".join(path.read_text() for path in Path("log").rglob("*.log"))
-    told = re.findall(r"([\d.]+) MiB of frozen weights in 2 layers are divided among 2 processes, ([\d.]+) MiB", logs)
+    told = re.findall(r"FSDP shards ([\d.]+) MiB of frozen weights in 2 layers across 2 processes, ([\d.]+) MiB", logs)
     assert told == [("1.6", "0.8")]
 
 
@@ -177,7 +177,7 @@ def test_a_launcher_starts_them_and_faults_are_told_once(options, warm_python, t
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("results: out") == 1
     assert json.loads(Path("out/result.json").read_text())["processes"] == 4
-    assert "are divided among 4 processes" in "".join(path.read_text() for path in Path("log").rglob("*.log"))
+    assert "layers across 4 processes" in "".join(path.read_text() for path in Path("log").rglob("*.log"))
     used = launched(two)  # a fault that the main process meets
     assert used.returncode != 0
     assert used.stderr.count("error: result_dir out holds results already") == 1, used.stderr[-3000:]

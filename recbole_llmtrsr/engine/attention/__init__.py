@@ -1,1 +1,1 @@
-"""Attention over shared-prefix rows: one interface to transformers, several ways to compute it."""
+"""Attention over shared-prefix rows: one interface for transformers and several back-ends."""

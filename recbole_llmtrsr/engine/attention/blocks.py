@@ -1,7 +1,7 @@
 """Finds the blocks of queries and keys that interact in shared-prefix rows, without the N x N mask.
 
-A token is identified by its history, its slot (a number for every candidate of the batch, -1 for prefixes) and its
-position. It sees the keys of its own history that belong to the prefix or to its own slot and do not lie ahead.
+Each token has three labels: its history, its slot (a number for every candidate of the batch, -1 for prefixes) and its
+position. It attends to the keys of its history that belong to the prefix or to its slot and have no later position.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PREFIX = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of N tokens. [N] each"""
+    """Labels of N tokens; each array has the shape [N]."""
 
     history: np.ndarray
     slot: np.ndarray
@@ -25,7 +25,7 @@ class Labels:
 
     @classmethod
     def of(cls, rows: SharedPrefixRows) -> tuple[Labels, Labels]:
-        """Labels of the queries in the row, and of the keys: those in the row and those kept from another."""
+        """Labels of the queries in the row, and of the keys in the row and in the cache."""
         prefix_lengths = np.array([extent.prefix_length for extent in rows.extents])
         n_slots = np.array([extent.n_slots for extent in rows.extents])
         histories = np.arange(len(rows.extents))
@@ -46,11 +46,17 @@ class Labels:
 
 
 def meeting_blocks(queries: Labels, keys: Labels, size: int, window: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of `size` queries x `size` keys, judged by the ranges of their labels.
+    """Blocks of `size` queries x `size` keys that interact, derived from the ranges of their labels.
+
+    Args:
+        queries: labels of the queries.
+        keys: labels of the keys.
+        size: queries and keys of a block.
+        window: size of the sliding window, if the layer has one.
 
     Returns:
-        bool [query blocks, key blocks] twice: blocks in which some query may see some key, and among them those in
-        which every query sees every key.
+        Two bool arrays [query blocks, key blocks]: blocks in which some query may attend to some key, and among them
+        blocks in which every query attends to every key.
     """
     q, k = _Ranges.of(queries, size), _Ranges.of(keys, size)
     overlap = (q.history[0][:, None] <= k.history[1]) & (k.history[0] <= q.history[1][:, None])
@@ -65,7 +71,7 @@ def meeting_blocks(queries: Labels, keys: Labels, size: int, window: int | None)
 
 @dataclass(frozen=True)
 class _Ranges:
-    """Least and greatest label of every block."""
+    """Minimum and maximum label of every block."""
 
     history: tuple[np.ndarray, np.ndarray]
     slot: tuple[np.ndarray, np.ndarray]

@@ -1,16 +1,16 @@
-"""Flash attention in two parts: PyTorch's CPU kernel on real tokens, merged by log-sum-exp.
+"""Flash attention in two parts, computed by PyTorch's CPU kernel and merged by log-sum-exp.
 
     out = (1 - w) * out_prefix + w * out_own,   w = sigmoid(lse_own - lse_prefix)
 
-The candidates of a history attend to its prefix in one call without a mask and to themselves in another, causal one, in
-which each is a row of a batch. No score is ever written to memory, and only the second part is padded.
+The candidates of a history attend to its prefix in one call without a mask, and to themselves in a second, causal call
+in which each candidate is one row of a batch. Attention scores never reach memory, and only the second part is padded.
 
-The kernel gets half precision as fp32: its gradients of bf16 take several times longer than those of fp32.
+Half precision is converted to fp32, because the kernel's gradients take several times longer in bf16.
 
-In the backward pass the kernel needs of each part only the output and the log-sum-exp that its scores were normalized
-by; given the merged ones, it returns that part's share of the joint softmax's gradients.
+The kernel's backward pass needs only the output and log-sum-exp of its forward pass. Given the merged output and
+log-sum-exp, it returns the gradients of one part of the joint softmax.
 
-Source: Dao et al. (2022), FlashAttention, section 3; the merge is that of the online softmax.
+Source: Dao et al. (2022), FlashAttention, section 3; the parts are merged as in online softmax.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.attention.terms import States, Terms
 from recbole_llmtrsr.engine.rows import Extent, SharedPrefixRows
 
-# Unlike `scaled_dot_product_attention`, these return the log-sum-exp too. Behind the tensors: dropout, is_causal.
+# Unlike `scaled_dot_product_attention`, these also return the log-sum-exp. The tensors precede dropout and is_causal.
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
-    """Attention of all tokens in the row. [1, N, H, d]
+    """Attention output of all tokens in the row. [1, N, H, d]
 
-    What the kernel does not compute (dropout, windows, soft caps, sinks, values of another size) is left to
-    `split_attention`.
+    Falls back to `split_attention` for what the kernel does not support: dropout, windows, soft caps, sinks, and values
+    of another size.
 
     Raises:
-        NotImplementedError: another device than a CPU.
+        NotImplementedError: the device is not a CPU.
     """
     if states.query.device.type != "cpu":
         raise NotImplementedError(f"flash attention in two parts runs on a CPU, not on {states.query.device.type}")
@@ -64,7 +64,7 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
 
 
 class _Grid:
-    """Tokens of one history's candidates as a padded batch, and back."""
+    """Converts the candidate tokens of one history to a padded batch and back."""
 
     def __init__(self, extent: Extent, slots: Tensor) -> None:
         self.shape = (extent.n_slots, extent.slot_width)
@@ -85,7 +85,7 @@ class _Grid:
 
 
 class _Candidates(torch.autograd.Function):
-    """Candidates [1, H, M, d] of one history on its prefix [1, H, P, d] and on themselves."""
+    """Attention of the candidates of one history [1, H, M, d] to its prefix [1, H, P, d] and to themselves."""
 
     @staticmethod
     def forward(
@@ -123,6 +123,6 @@ class _Candidates(torch.autograd.Function):
 
 
 def _ready(x: Tensor) -> Tensor:
-    """At least fp32, with the elements of a vector side by side, as the kernel takes for granted without a check."""
+    """Convert to fp32 with contiguous vectors, which the kernel requires but does not check."""
     x = x.float() if x.dtype.itemsize < 4 else x
     return x if x.stride(-1) == 1 else x.contiguous()

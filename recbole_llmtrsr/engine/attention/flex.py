@@ -1,4 +1,4 @@
-"""FlexAttention: the shared-prefix layout as a block mask, in one fused kernel on GPUs."""
+"""FlexAttention with the shared-prefix layout as a block mask, one fused kernel on GPUs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.attention.terms import States, Terms
 from recbole_llmtrsr.engine.rows import SharedPrefixRows
 
-_BLOCK_SIZE = 128  # what its kernels are made for
+_BLOCK_SIZE = 128  # the block size of FlexAttention's kernels
 
 
 def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
-    """Attention of all tokens in the row. [1, N, H, d_v]
+    """Attention output of all tokens in the row. [1, N, H, d_v]
 
-    Dropout of attention weights is left to `split_attention`.
+    Falls back to `split_attention` if attention weights are dropped.
     """
     if terms.dropout:
         return split_attention(states, rows, terms)
@@ -30,7 +30,7 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
     name = ("flex", terms.window)
     if name not in rows.derived:
         rows.derived[name] = block_mask(rows, terms.window, states.query.device)
-    # The log-sum-exp, which sinks need, by PyTorch's newer or older name for it.
+    # Sinks need the log-sum-exp, whose argument has another name in older versions of PyTorch.
     with_lse = {"return_aux": flex.AuxRequest(lse=True)} if hasattr(flex, "AuxRequest") else {"return_lse": True}
     result: Any = _kernel(states.query.device.type)(
         states.query,
@@ -50,10 +50,10 @@ def flex_shared_prefix(states: States, rows: SharedPrefixRows, terms: Terms) -> 
 
 
 def block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device) -> flex.BlockMask:
-    """The layout in FlexAttention's form; of a layer with or without a window."""
+    """The layout as FlexAttention's block mask, for a layer with or without a sliding window."""
     queries, keys = Labels.of(rows)
     some, every = meeting_blocks(queries, keys, _BLOCK_SIZE, window)
-    # One by one: a compiled mask looks single numbers up.
+    # Separate tensors, because a compiled mask looks up single numbers.
     history, slot, position = (_on(x, device) for x in (queries.history, queries.slot, queries.position))
     key_history, key_slot, key_position = (_on(x, device) for x in (keys.history, keys.slot, keys.position))
 
@@ -73,7 +73,7 @@ def block_mask(rows: SharedPrefixRows, window: int | None, device: torch.device)
 
 
 def _listed(blocks: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The number of key blocks of each query block [1, 1, Q], and their indices, listed first [1, 1, Q, K]."""
+    """Number of key blocks of each query block [1, 1, Q], and all key blocks, with these first [1, 1, Q, K]."""
     order = np.argsort(~blocks, axis=1, kind="stable")
     return _on(blocks.sum(1), device)[None, None], _on(order, device)[None, None]
 
@@ -91,5 +91,5 @@ def _squash(softcap: float) -> Callable[..., Tensor]:
 
 @cache
 def _kernel(device_type: str) -> Any:
-    """The fused kernel on a GPU; elsewhere the same arithmetic unfused, which holds all scores at once."""
+    """The fused kernel on a GPU; elsewhere the same arithmetic without fusion, which stores all attention scores."""
     return torch.compile(flex.flex_attention, dynamic=True) if device_type == "cuda" else flex.flex_attention

@@ -1,12 +1,13 @@
 """Attention over shared-prefix rows: the prefix attends causally to itself, a candidate to the prefix and itself.
 
-For a token of a candidate, one softmax runs over the prefix keys (shared by all candidates, never copied) and the keys
-of its own. No T x T mask exists: P + C * c tokens cost P * P / 2 + C * c * (P + c / 2) scores.
+For a token of a candidate, one softmax covers the prefix keys, which all candidates share without a copy, and the keys
+of the candidate. No T x T mask exists: P + C * c tokens cost P * P / 2 + C * c * (P + c / 2) scores.
 
-Registered with transformers' attention interface as "shared_prefix". The layout and the back-end travel as a keyword
-argument, `decoder(..., shared_prefix=PrefixAttention(...))`, and not as state, so gradient checkpointing's
-recomputation sees them too. Without that argument the function is ordinary attention (transformers' own SDPA function
-where that can), so one setting serves shared rows, plain rows and `generate()`.
+The function is registered with transformers' attention interface as "shared_prefix". The layout and the back-end are
+passed as a keyword argument, `decoder(..., shared_prefix=PrefixAttention(...))`, and not as state, so that they are
+available when gradient checkpointing recomputes a layer. Without this argument the function computes ordinary attention
+(by transformers' SDPA function if that supports the arguments), so that one setting serves shared-prefix rows, plain
+rows and `generate()`.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ BACKENDS: Mapping[str, Callable[[States, SharedPrefixRows, Terms], Tensor]] = {
 
 
 def backends_for(device: torch.device) -> tuple[str, ...]:
-    """Back-ends to try on a device, the fastest first."""
+    """Names of the back-ends to try on a device, fastest first."""
     return {"cpu": ("flash", "split"), "cuda": ("flex", "split")}.get(device.type, ("split",))
 
 
 @dataclass(frozen=True)
 class PrefixAttention:
-    """The layout and the back-end, which shared-prefix attention needs beyond queries, keys and values."""
+    """Layout and back-end, the additional input of shared-prefix attention.
+
+    Attributes:
+        rows: the layout.
+        backend: a key of `BACKENDS`.
+    """
 
     rows: SharedPrefixRows
     backend: str
@@ -63,23 +69,27 @@ def shared_prefix_attention(
     s_aux: Tensor | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attention function in the signature of transformers' attention interface.
+    """Attention function with the signature of transformers' attention interface.
 
     Args:
-        query: [1, H, N, d], the tokens of shared-prefix rows; [B, H, T, d] without a layout.
-        key: [1, H_kv, N, d]; H_kv divides H (grouped-query attention).
-        value: [1, H_kv, N, d_v].
-        attention_mask: ignored for shared rows, which need no mask beyond their layout.
-        shared_prefix: the layout; None for every other kind of row.
-        sliding_window: a token sees only keys less than this many positions before it.
+        module: the attention layer.
+        query: queries of shared-prefix rows [1, H, N, d], or of other rows [B, H, T, d].
+        key: keys [1, H_kv, N, d]; H_kv divides H (grouped-query attention).
+        value: values [1, H_kv, N, d_v].
+        attention_mask: ignored for shared-prefix rows, whose layout replaces it.
+        scaling: factor of the attention scores; None is 1 / sqrt(d).
+        dropout: dropout probability of attention weights.
+        shared_prefix: layout and back-end; None for all other rows.
+        sliding_window: a token attends only to keys less than this many positions before it.
         softcap: scores are squashed into (-softcap, softcap).
         s_aux: attention sinks, one score per head. [H]
+        **kwargs: further arguments of transformers, which shared-prefix attention must not need.
 
     Returns:
         [1, N, H, d_v], and None in place of attention weights.
 
     Raises:
-        NotImplementedError: the backbone passes an argument that this attention does not compute.
+        NotImplementedError: the backbone passes an argument that this attention does not support.
     """
     if shared_prefix is None:
         if softcap is not None or s_aux is not None:
@@ -89,7 +99,7 @@ def shared_prefix_attention(
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
         )
     _refuse_unsupported(module, query, key, kwargs)
-    # Autocast leaves queries and keys behind their rotation in float32, and values in its own format.
+    # Under autocast, rotated queries and keys are float32 and values have the autocast format.
     query, key = query.to(value.dtype), key.to(value.dtype)
     rows = shared_prefix.rows
     n = rows.n_prefix_tokens
@@ -119,10 +129,12 @@ def _ordinary(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """softmax(cap(q k^T * scaling) + mask, sinks) v: attention over ordinary rows with what PyTorch's lacks.
+    """Attention over ordinary rows with soft caps and sinks, which PyTorch's lacks.
+
+    Computes softmax(cap(q k^T * scaling) + mask, sinks) v.
 
     Args:
-        mask: [B, 1, T, S], True where visible; None is causal, with the last query at the last key.
+        mask: [B, 1, T, S], True where visible; None is causal, with the last query aligned to the last key.
     """
     group = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
@@ -132,7 +144,7 @@ def _ordinary(
     if mask is None:
         n_queries, n_keys = scores.shape[-2:]
         mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
-    # Not -inf: a row of padding may see nothing at all.
+    # Not -inf, because a row of padding may have no visible key.
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     if sinks is not None:
         sink = sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
@@ -147,9 +159,9 @@ def _refuse_unsupported(module: nn.Module, query: Tensor, key: Tensor, kwargs: M
     if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         unsupported.append("is_causal=False")
     if unsupported:
-        raise NotImplementedError(f"shared-prefix attention does not compute {', '.join(unsupported)}")
+        raise NotImplementedError(f"shared-prefix attention does not support {', '.join(unsupported)}")
     if query.shape[2] != key.shape[2]:
-        raise NotImplementedError("shared-prefix attention reads no key-value cache: pass use_cache=False")
+        raise NotImplementedError("shared-prefix attention does not support a key-value cache: pass use_cache=False")
 
 
 ALL_ATTENTION_FUNCTIONS.register(SHARED_PREFIX, shared_prefix_attention)

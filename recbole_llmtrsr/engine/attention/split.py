@@ -1,7 +1,7 @@
-"""Split attention in plain tensor operations: every device, dropout, windows, soft caps, sinks, autograd.
+"""Split attention in plain tensor operations, for every device, with dropout, windows, soft caps, sinks and autograd.
 
-For the tokens of a slot one softmax runs over the prefix's keys, which all slots share without a copy, and the slot's
-own. The prefix itself is a single slot without shared keys.
+For the tokens of a slot, one softmax covers the keys of the prefix, which all slots share without a copy, and the keys
+of the slot. The prefix itself is a single slot without shared keys.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor
 from recbole_llmtrsr.engine.attention.terms import States, Terms
 from recbole_llmtrsr.engine.rows import KeysAndValues, SharedPrefixRows
 
-# Key heads are taken a few at a time, one at least: on a CPU their scores then stay in cache, elsewhere it only bounds
-# memory (float32 scores: 1 GiB).
+# A few key heads are processed at a time, at least one, so that their scores stay in the cache of a CPU. On other
+# devices this only bounds memory (1 GiB of float32 scores).
 _MAX_SCORES_AT_ONCE = {"cpu": 2**19}
 _MAX_SCORES_AT_ONCE_ELSEWHERE = 2**28
 
 
 def split_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Tensor:
-    """Attention of all tokens in the row. [1, N, H, d_v]"""
+    """Attention output of all tokens in the row. [1, N, H, d_v]"""
     on_prefixes, on_candidates = [], []
     for extent, prefix_query, parts in states.by_history(rows):
         prefix: KeysAndValues = (parts.prefix[0][0], parts.prefix[1][0])
@@ -37,14 +37,14 @@ def split_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
 
 
 def _grid(x: Tensor, slots: Tensor | None, shape: tuple[int, int]) -> Tensor:
-    """[H, M, d] as [H, C, c, d], with zeros for padding."""
+    """Reshape [H, M, d] to [H, C, c, d], with zeros for padding."""
     if slots is not None:
         x = x.new_zeros(len(x), shape[0] * shape[1], x.shape[-1]).index_copy(1, slots, x)
     return x.reshape(len(x), *shape, x.shape[-1])
 
 
 def _slots(query: Tensor, shared: KeysAndValues, own: KeysAndValues, terms: Terms) -> Tensor:
-    """Attention of slots [H, C, c, d] to shared keys [H_kv, P, d] and their own [H_kv, C, c, d]. [H, C, c, d_v]"""
+    """Attention of slots [H, C, c, d] to shared [H_kv, P, d] and individual keys [H_kv, C, c, d]. [H, C, c, d_v]"""
     n_kv, n_slots, width, _ = own[0].shape
     group, n_shared = len(query) // n_kv, shared[0].shape[1]
     hidden = _hidden(n_shared, width, terms.window, query.device)
@@ -63,10 +63,10 @@ def _slots(query: Tensor, shared: KeysAndValues, own: KeysAndValues, terms: Term
 def _few_heads(
     query: Tensor, shared: KeysAndValues, own: KeysAndValues, sinks: Tensor, hidden: Tensor, terms: Terms
 ) -> Tensor:
-    """[h, group, C, c, d] on [h, P, d] and [h, C, c, d], as [h * group, C, c, d_v]."""
+    """Attention of [h, group, C, c, d] to [h, P, d] and [h, C, c, d]. [h * group, C, c, d_v]"""
     n_kv, group, n_slots, width, dim = query.shape
     n_shared = shared[0].shape[1]
-    # The query heads that share a key head become more query rows of that head, so no key is repeated.
+    # Query heads that share a key head become further query rows of that head, so that no key is repeated.
     q = (query * terms.scaling).transpose(1, 2).reshape(n_kv, n_slots, group * width, dim)
     on_shared = (q.flatten(1, 2) @ shared[0].transpose(-1, -2)).view(n_kv, n_slots, group * width, n_shared)
     scores = torch.cat([on_shared, q @ own[0].transpose(-1, -2)], dim=-1).float()
@@ -86,7 +86,7 @@ def _few_heads(
 
 
 def _hidden(n_shared: int, width: int, window: int | None, device: torch.device) -> Tensor:
-    """Keys that a token of a slot does not see: first the shared ones, then its own. bool [c, P + c]"""
+    """Keys that are hidden from a token of a slot, the shared ones first. bool [c, P + c]"""
     offset = torch.arange(width, device=device)[:, None]
     to_shared = n_shared + offset - torch.arange(n_shared, device=device)
     distance = torch.cat([to_shared, offset - offset.T], dim=1)  # in positions, from key to token

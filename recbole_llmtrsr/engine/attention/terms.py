@@ -1,4 +1,4 @@
-"""The input of one attention layer: how it weighs keys, and its queries, keys and values."""
+"""The input of one attention layer: its parameters, and its queries, keys and values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from recbole_llmtrsr.engine.rows import Extent, KeysAndValues, SharedPrefixRows
 
 @dataclass(frozen=True)
 class Terms:
-    """How a layer weighs keys.
+    """Parameters of a layer's attention weights.
 
     Attributes:
-        scaling: of the scores.
+        scaling: factor of the scores.
         dropout: probability of dropping a weight.
-        window: a token sees only keys less than this many positions before it.
+        window: a token attends only to keys less than this many positions before it.
         softcap: scores are squashed into (-softcap, softcap).
-        sinks: one more score per head that takes weight and gives nothing. [H]
+        sinks: one further score per head, whose weight does not contribute to the output. [H]
     """
 
     scaling: float
@@ -31,7 +31,7 @@ class Terms:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the layer computes nothing but a softmax over scaled scores."""
+        """Whether attention weights are just the softmax of scaled scores."""
         return not self.dropout and self.window is None and self.softcap is None and self.sinks is None
 
 
@@ -40,8 +40,8 @@ class States:
     """Queries, keys and values of the tokens of shared-prefix rows.
 
     Attributes:
-        query: [1, H, N, d], of the tokens in the row.
-        prefix: keys and values of all prefixes, whether their tokens are in the row or were kept from another.
+        query: queries of the tokens in the row. [1, H, N, d]
+        prefix: keys and values of all prefixes, whose tokens are in the row or in the cache.
         own: keys and values of all candidates.
     """
 
@@ -50,9 +50,9 @@ class States:
     own: KeysAndValues
 
     def by_history(self, rows: SharedPrefixRows) -> Iterator[tuple[Extent, Tensor, States]]:
-        """Each history's extent, the queries of its prefix (none where that was kept) and its own part of the states.
+        """Yield each history's extent, the queries of its prefix (none if it is cached) and its part of the states.
 
-        Split, not sliced: the gradient of each slice would be a tensor of the whole row, zero but for one history.
+        The tensors are split and not sliced, since the gradient of each slice would have the size of the whole row.
         """
         extents = rows.extents
         prefixes = [extent.prefix_length for extent in extents]

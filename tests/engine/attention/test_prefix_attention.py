@@ -378,12 +378,12 @@ def test_the_memory_layout_of_states_does_not_matter(ragged, backend, n_key_head
 
 @pytest.mark.parametrize("argument", ["position_bias", "cache"])
 def test_what_it_does_not_compute_is_refused(argument):
-    with pytest.raises(NotImplementedError, match=f"does not compute {argument}"):
+    with pytest.raises(NotImplementedError, match=f"does not support {argument}"):
         weights("split", **{argument: torch.zeros(1)})
 
 
 def test_attention_that_looks_ahead_is_refused():
-    with pytest.raises(NotImplementedError, match="does not compute is_causal=False"):
+    with pytest.raises(NotImplementedError, match="does not support is_causal=False"):
         weights("split", is_causal=False)
 
 
@@ -391,7 +391,7 @@ def test_a_key_value_cache_is_refused_with_the_remedy():
     rows = shared_prefix_rows(GroupedPrompts([[1, 2]], [[[3]]]))
     query, key = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 5, 4)
 
-    with pytest.raises(NotImplementedError, match="reads no key-value cache: pass use_cache=False"):
+    with pytest.raises(NotImplementedError, match="does not support a key-value cache: pass use_cache=False"):
         shared_prefix_attention(
             nn.Module(), query, key, key, None, shared_prefix=PrefixAttention(rows, "split"), scaling=1.0
         )
