@@ -47,7 +47,7 @@ def register_model(
 ) -> None:
     """Make your model class known as ``--model=<name of the class>`` in this process.
 
-    It gets the property file of the nearest base class that has one, ours or RecBole's.
+    The model uses the property file of its nearest base class that has one, of this package or of RecBole.
 
     Args:
         model_class: a model of RecBole's kind; on a language model it inherits LLMTRSR or LanguageModelRecommender.
@@ -56,7 +56,7 @@ def register_model(
         options: names of further options, which it reads as ``config[name]``; None where the user sets none.
 
     Raises:
-        UserError: its name is taken.
+        UserError: a model of this name exists already.
     """
     name = model_class.__name__
     if name in model_names():
@@ -75,7 +75,7 @@ def get_model(name: str) -> type:
     """The model class of a name.
 
     Raises:
-        UserError: neither ours nor RecBole's, or one that needs a package which is not installed.
+        UserError: the name is neither a model of this package nor of RecBole, or the model needs a missing package.
     """
     if name in MODELS:
         return MODELS[name]
@@ -83,8 +83,8 @@ def get_model(name: str) -> type:
     if name not in names:
         hint = did_you_mean(name, names, any_case=True)
         raise UserError(
-            f"model '{name}' is neither ours ({', '.join(MODELS)}) nor one of RecBole's {len(names) - len(MODELS)}"
-            f" models{hint}; a model of your own is known once its file is imported, which registers it"
+            f"model '{name}' is neither one of this package ({', '.join(MODELS)}) nor one of RecBole's"
+            f" {len(names) - len(MODELS)} models{hint}; import the file that registers your model before the run"
         )
     try:
         return recbole.utils.get_model(name)  # type: ignore[no-any-return]
@@ -93,7 +93,7 @@ def get_model(name: str) -> type:
 
 
 def model_names() -> list[str]:
-    """Every model name that can be run."""
+    """Names of all models that can be run."""
     files = (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")
     return sorted({*MODELS, *(file.stem for file in files)})
 

@@ -41,10 +41,10 @@ def left_behind(folder: Path) -> set[str]:
 BEFORE_ANY_WORK = {
     "unknown model": (
         ["--model=SASRek"],
-        "model 'SASRek' is neither ours (LLMTRSR, TALLRec, HLLM, LiteLLM4Rec, LLMSeqSim) nor one of RecBole's 93"
-        " models; did you mean 'SASRec'?",
+        "model 'SASRek' is neither one of this package (LLMTRSR, TALLRec, HLLM, LiteLLM4Rec, LLMSeqSim) nor one of"
+        " RecBole's 93 models; did you mean 'SASRec'?",
     ),
-    "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither ours"),
+    "unknown second model": (["--model=Pop,Poop"], "model 'Poop' is neither one of"),
     "no model": (["--model=,"], "no model is named: pass --model=<name>, or several as --model=LLMTRSR,SASRec"),
     "unknown data set": (["--dataset=nope"], "dataset 'nope': no nope.inter in"),
     "no block": (["--block_size=0"], "block_size must be >= 1, got 0"),

@@ -111,7 +111,7 @@ def test_a_comparison_is_a_table_and_unpacks(dataset):
     assert compared.plot().startswith("<svg")
     assert "mrr@10 by history length" in compared.plot("mrr@10 by history length")
     assert compared.plot()._repr_html_().startswith("<img ")
-    with pytest.raises(UserError, match=r"there is no plot 'hit by K': there are recall by K, "):
+    with pytest.raises(UserError, match=r"unknown plot 'hit by K': available plots are recall by K, "):
         compared.plot("hit by K")
 
 

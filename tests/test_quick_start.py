@@ -260,7 +260,7 @@ def test_results_of_two_commands_do_not_meet_in_one_folder(tmp_path):
 
 def test_runs_before_one_that_fails_keep_their_results_and_their_comparison(tmp_path):
     options = {**TINY, "result_dir": "out", "report": True, "GRU4Rec.seed": 1}
-    with pytest.raises(UserError, match="would meet other valid candidates"):
+    with pytest.raises(UserError, match="would rank other valid candidates"):
         compare(["Pop", "SASRec", "GRU4Rec"], "toy", config_dict=options)
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["rows"]
     assert [row["label"] for row in rows] == ["Pop", "SASRec"]

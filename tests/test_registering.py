@@ -89,7 +89,7 @@ def test_a_name_that_is_taken_is_refused(name):
 
 
 def test_a_model_that_is_not_registered_is_told_how(atomic_folder):
-    with pytest.raises(UserError, match="a model of your own is known once its file is imported"):
+    with pytest.raises(UserError, match="import the file that registers your model before the run"):
         runs(["Elsewhere"])
 
 

@@ -51,14 +51,16 @@ def test_a_data_set_of_a_models_own_is_kept():
 )
 def test_an_unknown_model_is_told_with_the_nearest(name, near):
     ours = ", ".join(registry.MODELS)
-    text = rf"model '{name}' is neither ours \({ours}\) nor one of RecBole's \d+ models; did you mean '{near}'\?"
+    text = (
+        rf"'{name}' is neither one of this package \({ours}\) nor one of RecBole's \d+ models; did you mean '{near}'\?"
+    )
     with pytest.raises(UserError, match=text):
         registry.get_model(name)
 
 
 @pytest.mark.parametrize("name", ["zzz", "../../etc", ""])
 def test_a_name_like_no_other_has_no_hint(name):
-    with pytest.raises(UserError, match=r"which registers it$"):
+    with pytest.raises(UserError, match=r"registers your model before the run$"):
         registry.get_model(name)
 
 

@@ -110,12 +110,12 @@ def _queries(recommender: Recommender, users: Sequence[str], options: argparse.N
 def _read_users(file: Path) -> list[str]:
     """Ids of users, one on each line, each once."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--users={file} cannot be read ({error}): give a text file with one user id per line"
         ) from error
-    users = [line for line in lines if line]
+    users = [user for line in lines if (user := line.removesuffix("\r"))]
     if not users:
         raise UserError(f"--users={file} names no user: write one user id per line, or leave --users out for all")
     if len(set(users)) < len(users):
@@ -126,10 +126,13 @@ def _read_users(file: Path) -> list[str]:
 
 @contextmanager
 def _csv(file: BinaryIO) -> Iterator[Write]:
+    from recbole_llmtrsr.evaluation.comparison.exports import plain
+
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     table = csv.writer(text, lineterminator="\n")
     table.writerow(Row._fields)
-    yield table.writerows
+    # Ids stay as they are, so that they can be joined.
+    yield lambda rows: table.writerows(row._replace(text=str(plain(row.text))) for row in rows)
     text.detach()
 
 

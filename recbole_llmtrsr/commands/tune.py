@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llmtrsr.commands.arguments import check_arguments, check_names, check_writable, config_files, count
-from recbole_llmtrsr.config.sources import flags, literal
+from recbole_llmtrsr.config.sources import flags, literal, option_from_sources
 from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.runtime.command_line import command_parser, program
 
@@ -50,11 +50,13 @@ def _run(options: argparse.Namespace, others: Sequence[str]) -> int:
         raise UserError(
             f"{', '.join(doubled)}: set on the command line, and searched in {options.params_file}: remove one of them"
         )
+    if (named := fixed.get("result_dir") or option_from_sources("result_dir", files, {})) is not None:
+        raise UserError(f"result_dir: {named} is one folder, and every trial needs its own: leave result_dir out")
     search = _searched(space, fixed, files, options)
     best = search.params2result[search.params2str(search.best_params)]
-    chosen = [f"--{name}={value}" for name, value in search.best_params.items()]
-    named = {name: getattr(options, name) for name in ("model", "dataset", "config_files")}
-    given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    chosen = [f"--{name}={value}" for name, value in _whole(space, search.best_params).items()]
+    of_all = {name: getattr(options, name) for name in ("model", "dataset", "config_files")}
+    given = [f"--{name}={value}" for name, value in of_all.items() if value is not None]
     command = shlex.join([*given, *others, *chosen])
     print(f"best of {len(search.params2result):,} trials: {' '.join(chosen)}")
     print(f"validation: {_metrics(best['best_valid_result'])}\ntest: {_metrics(best['test_result'])}")
@@ -73,7 +75,7 @@ def _searched(space: Space, fixed: Mapping[str, Any], files: Sequence[str], opti
     from recbole.trainer import HyperTuning
 
     def objective(point: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
-        found = objective_function({**fixed, **point}, files)
+        found = objective_function({**fixed, **_whole(space, point)}, files)
         if found["best_valid_score"] is None:
             raise UserError("a trial ended without a validation score: leave out summarize_only and dry_run")
         return found
@@ -86,10 +88,22 @@ def _searched(space: Space, fixed: Mapping[str, Any], files: Sequence[str], opti
         max_evals=options.max_evals,
         early_stop=options.early_stop or (sys.maxsize if options.algo == "exhaustive" else _EARLY_STOP),
     )
-    search.run()
-    with draft_of(options.out) as draft:
-        search.export_result(output_file=draft)
+    try:
+        search.run()
+    finally:
+        if search.params2result:  # the trials before one that failed, too
+            with draft_of(options.out) as draft:
+                search.export_result(output_file=draft)
     return search
+
+
+def _whole(space: Space, point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point, with whole numbers where quniform has whole bounds and a whole step: hyperopt draws floats."""
+    steps = space.get("quniform", {})
+    return {
+        name: int(value) if name in steps and all(bound % 1 == 0 for bound in steps[name]) else value
+        for name, value in point.items()
+    }
 
 
 def _fixed_options(options: argparse.Namespace, others: Sequence[str]) -> dict[str, Any]:

@@ -86,12 +86,13 @@ class Dataset:
             the data set.
 
         Raises:
-            UserError: a missing column, a frame without rows, too many malformed rows, items without a text, or events
-                of unknown items alone.
+            UserError: a folder of this name that holds other files, a missing column, a frame without rows, too many
+                malformed rows, items without a text, or events of unknown items alone.
         """
         text = [text] if isinstance(text, str) else list(text)
         _check(interactions, items, name, domain, max_lost)
         out = Path(folder) / name
+        _check_place(out)
         report = convert_table(
             Path(),
             out,
@@ -123,6 +124,17 @@ class Dataset:
 
     def __str__(self) -> str:
         return self.report.text()
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder that holds more than a data set made of DataFrames."""
+    own = {PROPERTIES, f"{out.name}.inter", f"{out.name}.item", f"{out.name}.malformed.tsv"}
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if there and (PROPERTIES not in there or set(there) - own):
+        raise UserError(
+            f"{out} holds {', '.join(there)}, which Dataset.from_frames did not make: choose another name or folder, or"
+            " remove them"
+        )
 
 
 def _check(interactions: pd.DataFrame, items: pd.DataFrame, name: str, domain: str, max_lost: float) -> None:

@@ -119,7 +119,7 @@ class Compared(tuple[list[dict[str, Any]], Path]):
         found = plots(self.comparisons[0]) if self.comparisons else {}
         chosen = next(iter(found), "") if title is None else title
         if chosen not in found:
-            raise UserError(f"there is no plot '{chosen}': there are {', '.join(found) or 'none'}")
+            raise UserError(f"unknown plot '{chosen}': available plots are {', '.join(found) or 'none'}")
         return found[chosen]
 
     def __repr__(self) -> str:

@@ -115,8 +115,8 @@ def fit(
         changed = [name for name in ("data", "candidates", "summaries") if training.facts[name] != facts[name]]
         if changed:
             raise UserError(
-                f"the run in {folder} had other {' and '.join(changed)} than there are now, so it cannot go on: begin"
-                " anew without resume, in another result_dir"
+                f"the {' and '.join(changed)} changed since the run in {folder} started, so it cannot resume: start a"
+                " new run without resume, in another result_dir"
             )
         summaries = replace(summaries, report=training.facts["report"])
     else:
@@ -176,20 +176,20 @@ def _check_data_of(checkpoint: str, config: Config, data: RunData) -> None:
     """Refuse weights of other ids, and warn of other data; models that read texts may start from another data set."""
     saved = load_checkpoint(checkpoint, map_location="cpu")
     if "identity" not in saved:
-        getLogger().warning(f"checkpoint {checkpoint} does not tell what data it was trained on, so none is compared")
+        getLogger().warning(f"checkpoint {checkpoint} does not record its training data, so they were not checked")
         return
     changed = differences(saved["identity"], config.identity)
     if not data.has_texts and {"users", "items"} & set(changed):
         raise UserError(
-            f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} than there are now (other files,"
-            " filters or catalogue), so its ids mean others: give the data and the options of the run that saved it"
+            f"checkpoint {checkpoint} was trained with other {' and '.join(changed)} (other files, filters or"
+            " catalogue), so its ids do not match: use the data and the options of the run that saved it"
         )
     then = saved.get("data_files", config.data_files)  # checkpoints of earlier versions lack them
     changed += [f"file {name}" for name in changed_files(config, then, config.data_files)]
     if changed:
         getLogger().warning(
-            f"checkpoint {checkpoint} was trained with other data than there are now ({', '.join(changed)}): it may"
-            " have seen targets of this test, and its best_valid_score is of other rows"
+            f"checkpoint {checkpoint} was trained on other data ({', '.join(changed)}): it may have seen targets of"
+            " this test, and its best_valid_score was measured on other rows"
         )
 
 

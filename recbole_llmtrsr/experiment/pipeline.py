@@ -291,27 +291,25 @@ def _logging(config: Config) -> Iterator[logging.Logger]:
     if not processes.is_main():
         yield logger
         return
-    before, level, output = list(logger.handlers), logger.level, (sys.stdout, sys.stderr)
+    level, output = logger.level, (sys.stdout, sys.stderr)
+    added: list[logging.Handler] = []
     with on_screen() as screen, _without_bars_of_transformers():
-        for handler in (screen, *before):
-            logger.removeHandler(handler)  # else logging.basicConfig, which RecBole calls, would add none
-        init_logger(config)
-        sys.stdout, sys.stderr = output
-        added, logger.handlers = list(logger.handlers), [*before]
-        for handler in added:
-            if isinstance(handler, logging.FileHandler):
-                logger.addHandler(handler)
-        if screen not in logger.handlers:
-            logger.addHandler(screen)
-        screen.verbose = config.settings.evaluation.verbose
+        shown = list(logger.handlers)
         try:
+            logger.handlers = []  # else logging.basicConfig, which RecBole calls, would add none
+            init_logger(config)
+            sys.stdout, sys.stderr = output
+            added = [one for one in logger.handlers if isinstance(one, logging.FileHandler)]
+            logger.handlers = [*shown, *added]
+            screen.verbose = config.settings.evaluation.verbose
             with mock.patch("recbole.trainer.trainer.tqdm", Bar):
                 yield logger
         finally:
+            sys.stdout, sys.stderr = output
             screen.verbose = False
+            logger.handlers = shown
             logger.setLevel(level)
-            for handler in [one for one in added if one in logger.handlers]:
-                logger.removeHandler(handler)
+            for handler in added:
                 handler.close()
 
 

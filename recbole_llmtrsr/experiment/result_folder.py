@@ -43,7 +43,7 @@ def result_folder(
         chosen = latest_unfinished([path.parent for path in RUNS.glob(f"*/{FILE_NAME}")], runs)
     elif resume not in (None, "auto"):
         if chosen is not None and chosen.resolve() != Path(resume).resolve():
-            raise UserError(f"resume: {resume} and result_dir: {chosen} are two folders: leave result_dir out")
+            raise UserError(f"resume: {resume} and result_dir: {chosen} name different folders: remove result_dir")
         chosen = Path(resume)
     begun = None if chosen is None else read_run_file(chosen)
     if begun is None and resume not in (None, "auto"):
@@ -56,9 +56,9 @@ def result_folder(
         begun = None
     if begun is not None:
         n_finished, n_runs = len(begun["finished"]), len(begun["runs"])
-        getLogger().warning(f"going on in {chosen}: {n_finished} of {n_runs} runs have finished")
+        getLogger().warning(f"resuming in {chosen}: {n_finished} of {n_runs} runs have finished")
     elif resume == "auto":
-        getLogger().warning("resume: auto finds no stopped run of just these options: a new one begins")
+        getLogger().warning("resume: auto found no stopped run with exactly these options: starting a new one")
     is_new = chosen is None or not chosen.exists()
     folder = make_result_dir(None if chosen is None else str(chosen), models, dataset)
     if is_new and made is not None:
@@ -146,8 +146,8 @@ def _refuse_used(folder: Path, begun: Mapping[str, Any] | None) -> None:
     """Refuse a folder with another command's results, as both would be taken for one comparison."""
     if begun is not None and not begun["complete"]:
         raise UserError(
-            f"result_dir {folder} holds a run that was stopped: go on with --resume={folder}, choose another folder, or"
-            " remove it"
+            f"result_dir {folder} holds a run that was stopped: resume it with --resume={folder}, choose another"
+            " folder, or remove it"
         )
     if not folder.is_dir():
         return

@@ -86,8 +86,8 @@ def load_run_data(config: Config, clock: Clock, candidate_hashes: Mapping[str, s
         found = candidates[split].digest if split in candidates else "none"
         if found != digest:
             raise UserError(
-                f"this model would meet other {split} candidates ({found[:12]}) than the one before it"
-                f" ({digest[:12]}): give all models of a comparison the same eval_args, seed, filters and columns"
+                f"this model would rank other {split} candidates ({found[:12]}) than the previous model"
+                f" ({digest[:12]}): run all models of a comparison with the same eval_args, seed, filters and columns"
             )
     check_full_sort_cost(config, {"valid": valid, "test": test})
     return RunData(dataset, train, valid, test, candidates, also, files, size)

@@ -81,7 +81,7 @@ class RunFile:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             raise UserError(
-                f"another process runs in {self._path.parent}: wait for it, stop it, or choose another result_dir"
+                f"another process uses {self._path.parent}: wait for it, stop it, or choose another result_dir"
             ) from error
         try:
             return self._begun(runs, files, versions)
@@ -111,17 +111,17 @@ class RunFile:
         if faults:
             raise UserError(
                 [
-                    f"{folder} holds other runs than these, which cannot go on there:",
+                    f"{folder} holds other runs, so these runs cannot resume there:",
                     *faults,
-                    "give the options and data that the runs began with, or another result_dir",
+                    "use the options and data with which those runs started, or choose another result_dir",
                 ]
             )
         old = begun["versions"]
         changed = [f"{name} {old[name]}, now {versions.get(name)}" for name in old if versions.get(name) != old[name]]
         if changed:
             getLogger().warning(
-                f"the run in {folder} began with {'; '.join(changed)}: its results may differ in the last digits from"
-                " those of a run that was not stopped"
+                f"the run in {folder} started with {'; '.join(changed)}: its results may differ in the last digits from"
+                " those of an uninterrupted run"
             )
         return begun
 
@@ -157,7 +157,7 @@ def read_run_file(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as the account of a run: {error}") from error
+        raise UserError(f"{path} cannot be read as the record of a run: {error}") from error
     return {**content, "runs": runs}
 
 

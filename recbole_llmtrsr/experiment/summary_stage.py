@@ -171,8 +171,8 @@ def _wanted(dataset: LLMTRSRDataset, loaders: Sequence[AbstractDataLoader]) -> _
 def _from_file(config: Config, wanted: _Wanted) -> tuple[dict[int, str], dict[str, int]]:
     if config["benchmark_filename"] is not None:
         raise UserError(
-            "summarizer: file:<path> knows a history by its user's first events, which histories of pre-split files"
-            " (benchmark_filename) are not: choose another summarizer"
+            "summarizer: file:<path> identifies a history by the number of its user's first events, but histories of"
+            " pre-split files (benchmark_filename) need not be first events: choose another summarizer"
         )
     summaries = read_summaries(Path(config.settings.summary.summarizer.removeprefix(FILE)).expanduser())
     texts, counts = resolve(summaries, wanted.rows())
@@ -208,15 +208,15 @@ def _check_texts(result: SummaryResult, block_size: int) -> None:
         raise UserError(f"none of {n_expected} summaries has any text, {why}")
     if result.summaries and not n_expected:
         warn(
-            f"no history has a block of {block_size} items, so that no prompt has a summary: lower block_size, or set"
+            f"no history has a full block of {block_size} items, so no prompt has a summary: lower block_size, or set"
             " summarize_remainder: yes"
         )
     elif n_found < n_expected / 2 and "from_file" not in result.report:
         warn(f"{n_expected - n_found} of {n_expected} summaries have no text, {why}")
     elif len(texts) == 1 and n_found >= MANY:
         warn(
-            f"all {n_found} summaries read the same ('{next(iter(texts))[:60]}'), so that they tell nothing of a user:"
-            " choose another summarizer, or see what its prompts and answers are with --explain=<user id>"
+            f"all {n_found} summaries are equal ('{next(iter(texts))[:60]}'), so they carry no information about users:"
+            " choose another summarizer, or inspect its prompts and answers with --explain=<user id>"
         )
 
 

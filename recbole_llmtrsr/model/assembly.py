@@ -100,8 +100,8 @@ def recommender_templates(settings: Settings) -> Templates:
         return templates
     if "instruction" in overrides and "instruction_without_summary" not in overrides:
         raise UserError(
-            "prompt_templates replaces instruction, which prompts without a summary do not read: replace"
-            " instruction_without_summary (beside it, where models with a summary are compared)"
+            "prompt_templates replaces instruction, which prompts without a summary do not use: replace"
+            " instruction_without_summary (or both, to compare with models that use a summary)"
         )
     return templates.without_summary()
 
@@ -134,6 +134,6 @@ def _check_context(settings: Settings, config: PretrainedConfig) -> None:
     if rotation.get("rope_type") in ("dynamic", "longrope") and limit is not None and wanted > limit:
         raise UserError(
             f"max_prompt_tokens: {wanted} is more than the {limit} positions after which"
-            f" backbone '{settings.backbone.backbone}' turns all positions otherwise ({rotation['rope_type']} RoPE), so"
-            f" that a score would depend on the longest prompt beside it: set it to {limit} or less"
+            f" backbone '{settings.backbone.backbone}' rescales all positions ({rotation['rope_type']} RoPE), so a"
+            f" score would depend on the longest prompt in its batch: set it to {limit} or less"
         )

@@ -47,7 +47,9 @@ class ItemEncoder(nn.Module):
             self._tokens += self._tokenized(part, max_tokens)
         self.n_cut = sum(len(ids) == max_tokens for ids in self._tokens)
         if self.n_cut:
-            getLogger().warning(f"{self.n_cut:,} of {len(texts):,} item texts have {max_tokens} tokens and may be cut")
+            getLogger().warning(
+                f"{self.n_cut:,} of {len(texts):,} item texts reach max_item_tokens: {max_tokens} and may be truncated"
+            )
 
     def __len__(self) -> int:
         return len(self._tokens)

@@ -69,7 +69,7 @@ def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
     rows = torch.nonzero(has_text)[:, 0].to(weight.device)
     scale = weight[rows].std().cpu() / components.std()
     if not torch.isfinite(scale):
-        raise UserError(f"the texts of {len(components)} items do not differ: choose other item_text_fields")
+        raise UserError(f"the texts of all {len(components)} items are equal: choose other item_text_fields")
     weight[rows, : components.shape[1]] = (components * scale).to(weight)
     embedding.weight.requires_grad_(not frozen)
 
@@ -83,8 +83,8 @@ def item_embedding(model: nn.Module, n_items: int) -> nn.Embedding:
     embedding = getattr(model, "item_embedding", None)
     if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < n_items:
         raise UserError(
-            f"text_init: {type(model).__name__} has no item_embedding to begin with texts: set it for models that have"
-            " one, such as SASRec.text_init"
+            f"text_init: {type(model).__name__} has no item_embedding that could be initialized from texts: set it only"
+            " for models that have one, such as SASRec.text_init"
         )
     return embedding
 

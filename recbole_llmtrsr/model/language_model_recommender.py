@@ -36,7 +36,7 @@ def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoade
             raise UserError(
                 f"full ranking of {split} would score {n_histories:,} histories x {n_items:,} items ="
                 f" {n_histories * n_items:,} candidates with the language model, more than max_full_sort_scores:"
-                f" {limit:,}; let a retriever choose what it scores (retriever: Pop), rank sampled"
+                f" {limit:,}; let a retriever preselect the candidates (retriever: Pop), rank sampled"
                 " candidates instead (eval_args: {mode: uni100}), or raise the limit"
             )
 
@@ -75,8 +75,8 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
             UserError: they cannot be divided.
         """
         raise UserError(
-            f"training is out of memory with batches of {max(map(len, interactions))} rows, which"
-            f" {type(self).__name__} cannot divide: lower train_batch_size (and for HLLM n_shared_negatives or"
+            f"training ran out of memory with batches of {max(map(len, interactions))} rows, which"
+            f" {type(self).__name__} cannot split further: lower train_batch_size (and for HLLM n_shared_negatives or"
             " max_item_tokens), or set precision: bf16 or gradient_checkpointing: True"
         )
 
@@ -104,9 +104,9 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         shapes = [n for n in expected if n in state_dict and expected[n].shape != state_dict[n].shape]
         if strict and (missing or surplus or shapes):
             raise UserError(
-                f"the checkpoint holds other weights than this model trains: {len(missing)} missing, {len(surplus)}"
-                f" unknown, {len(shapes)} of another shape; use the backbone, tune and lora_* (or builtin_*) options"
-                " it was made with"
+                f"the weights in the checkpoint do not match those that this model trains: {len(missing)} are missing,"
+                f" {len(surplus)} are unknown, {len(shapes)} have another shape; use the backbone, tune and lora_* (or"
+                " builtin_*) options of the run that saved it"
             )
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 

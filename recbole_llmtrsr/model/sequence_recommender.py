@@ -81,8 +81,8 @@ class SequenceRecommender(LanguageModelRecommender):
         history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         if (n < 1).any():
             raise UserError(
-                f"a target has no event before it, and {type(self).__name__} predicts from the latest one: remove rows"
-                " without a history from the pre-split files (benchmark_filename)"
+                f"a target has no event before it, but {type(self).__name__} predicts from the latest event: remove"
+                " rows without a history from the pre-split files (benchmark_filename)"
             )
         kept = torch.minimum(n, limit.clamp(max=self.window))
         places = torch.arange(int(kept.max()), device=n.device)
@@ -137,8 +137,8 @@ def check_positions(backbone: Backbone, longest: int, options: str) -> None:
     positions = getattr(backbone.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
         raise UserError(
-            f"backbone '{backbone.name}' has {positions} positions, and up to {longest} vectors and tokens are to be"
-            f" read: lower {options}"
+            f"backbone '{backbone.name}' has {positions} positions, but the input may hold up to {longest} vectors and"
+            f" tokens: lower {options}"
         )
 
 
@@ -157,8 +157,8 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     embedded = backbone.transformer.get_input_embeddings().weight.shape[1]  # type: ignore[operator, union-attr]
     if embedded != width:
         raise UserError(
-            f"backbone '{backbone.name}' embeds tokens in {embedded} dimensions and computes in {width}: take one where"
-            " both are the same"
+            f"backbone '{backbone.name}' embeds tokens in {embedded} dimensions, but its hidden size is {width}: choose"
+            " a backbone where both are equal"
         )
     dtype = next(backbone.decoder.parameters()).dtype
     vectors = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0)).to(backbone.device, dtype)
@@ -170,8 +170,8 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
     backbone.train(was_training)
     if not torch.allclose(seen[0], seen[1], atol=1e-3 * float(seen[0].abs().max())):
         raise UserError(
-            f"backbone '{backbone.name}' lets events see what comes after them, so it would be trained on what it is to"
-            " predict: take a causal language model (of BERT's kind: is_decoder: true in its config)"
+            f"backbone '{backbone.name}' attends to later events, so training would leak the targets: choose a causal"
+            " language model (for a BERT architecture: is_decoder: true in its config)"
         )
 
 

@@ -41,7 +41,8 @@ class Values:
             if not 0 <= low <= high <= 1:
                 raise UserError(
                     f"labels of '{config['LABEL_FIELD']}' go from {low:g} to {high:g},"
-                    " and objective: pointwise knows 0 and 1: set threshold: {rating: 4}, or objective: regression"
+                    " but objective: pointwise accepts only 0 and 1: set threshold: {rating: 4}, or objective:"
+                    " regression"
                 )
             return cls((0.0, 1.0))
         return cls(train.label_span)

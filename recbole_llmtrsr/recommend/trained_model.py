@@ -95,7 +95,9 @@ def load_run(
         return LoadedRun(run.config, run.model, run.dataset, data.train, data.valid, data.test)
     _check_options(given)
     with trusting_checkpoints(given.get("trust_checkpoint") is True), undisturbed_randomness():
-        return _loaded(checkpoint_file(folder, result, moved), given)
+        drawn = {} if "eval_args" in given else result.get("candidates", {})
+        hashes = {split: of_split["hash"] for split, of_split in drawn.items() if "hash" in of_split}
+        return _loaded(checkpoint_file(folder, result, moved), given, hashes)
 
 
 def load_data_and_model(model_file: str | Path, options: Mapping[str, Any] | None = None) -> LoadedRun:
@@ -121,7 +123,7 @@ def load_data_and_model(model_file: str | Path, options: Mapping[str, Any] | Non
     file, given = Path(model_file), accepted_options(options or {})
     _check_options(given)
     with trusting_checkpoints(given.get("trust_checkpoint") is True), undisturbed_randomness():
-        return _loaded(file, given)
+        return _loaded(file, given, {})
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
@@ -129,16 +131,21 @@ def _check_options(given: Mapping[str, Any]) -> None:
         raise UserError(f"options {', '.join(others)} are the run's: only {', '.join(_MAY_DIFFER)} can differ")
 
 
-def _loaded(file: Path, given: Mapping[str, Any]) -> LoadedRun:
+def _loaded(file: Path, given: Mapping[str, Any], candidate_hashes: Mapping[str, str]) -> LoadedRun:
     saved = load_checkpoint(file, map_location="cpu")
     if isinstance(saved, dict) and isinstance(saved.get("config"), RecBoleConfig):  # of a run of RecBole's own
+        if unread := sorted(given.keys() - {"trust_checkpoint"}):
+            raise UserError(
+                f"options {', '.join(unread)} have no effect: {file} was saved by a run of RecBole's own, whose options"
+                " RecBole reads from it"
+            )
         recbole_patches.apply()
         return LoadedRun(*import_module("recbole.quick_start").load_data_and_model(str(file)))
     if not isinstance(saved, dict) or not set(saved) >= _PARTS:
         raise UserError(f"checkpoint {file} does not hold its options and data: give one that this package has saved")
     config = _config(file, saved, given)
     check_dataset_files(config)
-    data = load_run_data(config, Clock(), {})
+    data = load_run_data(config, Clock(), candidate_hashes)
     changed = differences(saved["identity"], config.identity)
     changed += changed_files(config, saved.get("data_files", config.data_files), config.data_files)
     if changed:

@@ -84,8 +84,8 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
     app.add_exception_handler(400, _unreadable)
 
     too_late = (
-        f"there was no answer within {limits.answer_seconds:g} seconds: ask about fewer or shorter items, or again when"
-        " fewer questions wait; --answer_seconds of the server allows more"
+        f"no result within {limits.answer_seconds:g} seconds: send fewer or shorter items, or try again when fewer"
+        " requests wait; the server's --answer_seconds sets this limit"
     )
 
     async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
@@ -97,7 +97,9 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
         try:
             future = ask(query)
         except QueueFullError:
-            raise HTTPException(503, f"{limits.max_waiting} questions wait already: try again later", _LATER) from None
+            raise HTTPException(
+                503, f"{limits.max_waiting} requests are already waiting: try again later", _LATER
+            ) from None
         answer = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(request.receive())  # after the body, the only message is that the client left
         try:
@@ -110,12 +112,12 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
                 metrics.left()
                 raise HTTPException(LEFT, "the client left")
             if answer.cancelled():
-                raise HTTPException(503, "the server is ending", _LATER)
+                raise HTTPException(503, "the server is shutting down", _LATER)
             return answer.result()
         except (HTTPException, asyncio.CancelledError):
             raise
         except Exception as error:
-            raise HTTPException(500, "the question could not be answered: the server's log tells why") from error
+            raise HTTPException(500, "the request failed on the server: see the server's log for the reason") from error
         finally:
             gone.cancel()
             answer.cancel()
@@ -131,24 +133,27 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
             request, lambda: recommender.query(history(question), question.candidates), worker.ranking
         )
 
-    @app.post("/recommend", summary="The best items of the catalogue for a history.", responses=_REFUSALS)
+    @app.post("/recommend", summary="Recommend the best items of the catalogue for a history.", responses=_REFUSALS)
     async def recommend(question: RecommendQuestion, request: Request) -> Ranking:
         options = {"with_history": question.with_history}
         return await answered(
             request, lambda: recommender.search_query(history(question), question.k, **options), worker.ranking
         )
 
-    @app.post("/explain", summary="How a ranking came about: summary, prompt, scores.", responses=_REFUSALS)
+    @app.post("/explain", summary="Explain a ranking by its summary, prompt and scores.", responses=_REFUSALS)
     async def explain(question: ExplainQuestion, request: Request) -> Explanation:
         def make() -> Query:
             if question.shown is not None and question.shown >= len(question.candidates):
-                raise UserError(f"shown: {question.shown} is no position among {len(question.candidates)} candidates")
+                raise UserError(
+                    f"shown: {question.shown} must be a position among the {len(question.candidates)} candidates, from"
+                    f" 0 to {len(question.candidates) - 1}"
+                )
             return recommender.query(history(question), question.candidates)
 
         explanation = await answered(request, make, lambda query: worker.explanation(query, question.shown))
         return replace(explanation, options=())  # they name files and servers behind this one
 
-    @app.get("/health", summary="Whether questions are answered.", responses=_refusals(403, 408, 413) | _DOWN)
+    @app.get("/health", summary="Whether the server answers requests.", responses=_refusals(403, 408, 413) | _DOWN)
     async def health(request: Request) -> JSONResponse:
         state: dict[str, Any] = {"status": "ok" if worker.is_alive else "down"}
         if request.scope.get(TRUSTED, False):
@@ -169,15 +174,20 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "No token, or a wrong one."},
-    403: {"description": "Forwarded by a proxy without a token, under a foreign name, or from another site's page."},
+    401: {"description": "The token is missing or wrong."},
+    403: {
+        "description": "A proxy forwarded the request without a token, or it names a foreign host or comes from another"
+        " site's page."
+    },
     408: {"description": "The body did not arrive in time."},
-    413: {"description": "Too many bytes, items or characters."},
+    413: {"description": "The body has too many bytes, items or characters."},
     415: {"description": "The body is not declared as application/json."},
-    422: {"description": "Malformed, no JSON, or of unknown users or items; the detail tells the remedy."},
-    500: {"description": "The question could not be answered; the server's log tells why."},
-    503: {"description": "Too many questions wait; Retry-After tells when to try again."},
-    504: {"description": "The question took too long; the detail tells the remedy."},
+    422: {
+        "description": "The body is malformed, not JSON or names unknown users or items; the detail names the remedy."
+    },
+    500: {"description": "The request failed on the server; see the server's log for the reason."},
+    503: {"description": "Too many requests are waiting; try again after Retry-After seconds."},
+    504: {"description": "The request took too long; the detail names the remedy."},
 }
 _DOWN: dict[int | str, dict[str, Any]] = {503: {"description": "The model's thread has ended."}}
 

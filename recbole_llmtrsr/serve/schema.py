@@ -20,18 +20,19 @@ GivenItem = _Id | _Texts
 
 
 class Question(BaseModel):
-    """A history: that of a known user, or one given as items."""
+    """A history, given by a known user or as a list of items."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     user: _Id | None = Field(None, description="Id of a user of the data set.")
     whole: bool = Field(
-        False, description="With user: all events that are known. Otherwise those before the latest target of the test."
+        False,
+        description="With user: read all known events instead of only those before the latest test target.",
     )
     history: Annotated[list[GivenItem], Field(min_length=1, max_length=MAX_HISTORY)] | None = Field(
         None,
         description="Items, oldest first: ids of the .item file, or texts by column, with an id under the id column's"
-        " name if they are to have one.",
+        " name if an item has one.",
     )
 
     @model_validator(mode="after")
@@ -39,7 +40,7 @@ class Question(BaseModel):
         if (self.user is None) == (self.history is None):
             raise ValueError("give either user or history")
         if self.whole and self.user is None:
-            raise ValueError("whole speaks of a user: give user, or leave whole out")
+            raise ValueError("whole needs a user: give user, or remove whole")
         return self
 
 
@@ -56,13 +57,15 @@ class RankQuestion(Question):
 class RecommendQuestion(Question):
     """Search the catalogue."""
 
-    k: int = Field(10, ge=1, le=MAX_CANDIDATES, description="How many items.")
-    with_history: bool = Field(False, description="Recommend items of the history again.")
+    k: int = Field(10, ge=1, le=MAX_CANDIDATES, description="Number of items.")
+    with_history: bool = Field(False, description="Whether items of the history may be recommended again.")
 
 
 class ExplainQuestion(RankQuestion):
-    """Tell how a ranking came about."""
+    """Explain how a ranking came about."""
 
     shown: int | None = Field(
-        None, ge=0, description="Position of the candidate whose prompt is told, from 0; the best one's if left out."
+        None,
+        ge=0,
+        description="Position, from 0, of the candidate whose prompt is shown; by default that of the best candidate.",
     )

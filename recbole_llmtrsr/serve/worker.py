@@ -76,11 +76,11 @@ class Worker:
         if self._thread.ident is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
-                logger.warning("what the model works on is given up after %g seconds", seconds)
+                logger.warning("the current batch did not finish within %g seconds and is abandoned", seconds)
 
     @property
     def is_alive(self) -> bool:
-        """Whether questions are answered."""
+        """Whether the thread answers requests."""
         return self._thread.is_alive() and not self._is_closing
 
     @property

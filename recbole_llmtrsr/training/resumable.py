@@ -111,7 +111,7 @@ class ResumableTraining:
             return False
         if not self._is_on:
             getLogger().warning(
-                "checkpoint_minutes: ~ goes on from no saved state: what there is of them is left alone"
+                "checkpoint_minutes: ~ disables resuming, so training starts from the beginning; saved states are kept"
             )
             return False
         self.facts, self._trainer.saved_model_file = state["facts"], state["checkpoint"]
@@ -120,8 +120,8 @@ class ResumableTraining:
             return False
         if saved and state["has_checkpoint"] and not Path(state["checkpoint"]).is_file():
             raise UserError(
-                f"the checkpoint {state['checkpoint']} of the run to be resumed is gone: put it back, or begin anew"
-                " without resume, in another result_dir"
+                f"the checkpoint {state['checkpoint']} of the run to resume does not exist: restore the file, or start"
+                " a new run without resume, in another result_dir"
             )
         self._restore(state)
         show(f"  resumed: {_place(state)}, {state['seconds']:.0f} s of training were done before")
@@ -233,7 +233,9 @@ class ResumableTraining:
 
     def _give_up(self, reason: str) -> None:
         self._can_be_saved = False
-        getLogger().warning(f"{type(self._trainer.model).__name__} would be trained anew after a stop: {reason}")
+        getLogger().warning(
+            f"training of {type(self._trainer.model).__name__} cannot be resumed and would start again: {reason}"
+        )
 
     def _model_state(self) -> dict[str, Any]:
         model, schedule = self._trainer.model, getattr(self._trainer, "schedule_state", None)

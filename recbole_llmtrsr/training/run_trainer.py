@@ -91,8 +91,8 @@ def run_trainer(host: type[AbstractTrainer]) -> type[AbstractTrainer]:
             metric, best = str(self.config["valid_metric"]).lower(), self.best_valid_score
             if score != score:
                 raise UserError(
-                    f"the validation metric {metric} is NaN after epoch {self._epoch}, so no epoch can be chosen by it:"
-                    " set valid_metric to one that is defined on these data, or lower learning_rate"
+                    f"the validation metric {metric} is NaN after epoch {self._epoch}, so it cannot select the best"
+                    " epoch: set valid_metric to a metric that is defined on these data, or lower learning_rate"
                     f" ({self.config['learning_rate']}) if the model's scores are NaN"
                 )
             is_best = score > best if self.valid_metric_bigger else score < best

@@ -70,9 +70,9 @@ def read_state(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             found = _decoded(json.loads((file.metadata() or {})[_TREE]), file.get_tensor)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged, or no saved state: {error}") from error
+        raise ValueError(f"{path} is damaged or is not a saved state: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is no saved state")
+        raise ValueError(f"{path} is not a saved state")
     return found
 
 

@@ -34,7 +34,7 @@ class StateFolder:
             try:
                 return read_state(path)
             except (ValueError, OSError) as error:
-                getLogger().warning(f"{error}; going back to the state before it")
+                getLogger().warning(f"{error}; using the previous state instead")
         return None
 
     def save(self, state: Mapping[str, Any]) -> bool:
@@ -52,8 +52,8 @@ class StateFolder:
             write_state(self._folder / f"{number:08d}{_SUFFIX}", state)
         except OSError as error:
             getLogger().warning(
-                f"the state of training cannot be saved in {self._folder} ({error}): training goes on, but after a stop"
-                " it could only be resumed from an earlier state; free some space there, or make it writable"
+                f"the training state cannot be saved in {self._folder} ({error}): training continues, but after a stop"
+                " it would resume from an earlier state; free disk space, or make the folder writable"
             )
             return False
         for path in self._paths()[: -self._keep]:

@@ -62,8 +62,8 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
         if self.accelerator.num_processes != processes.count():
             raise UserError(
-                f"accelerate knows of {self.accelerator.num_processes} processes, this run of {processes.count()}:"
-                " launch them with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
+                f"accelerate sees {self.accelerator.num_processes} processes, but this run has {processes.count()}:"
+                " start it with 'accelerate launch' or 'torchrun', which set RANK and WORLD_SIZE"
             )
         self._draws_by_model = bool(config["train_neg_sample_args"].get("dynamic"))  # negatives, by its present scores
         self._n_shards = (self._settings.gradient_shards or processes.count()) if model.divides_batches else 1
@@ -165,9 +165,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 meter.back_to(mark)
             if processes.count() > 1:
                 raise UserError(
-                    f"training is out of memory in process {processes.rank()} of {processes.count()}, which must all"
-                    " take one step: set max_tokens_per_batch (it was"
-                    f" {self.config.settings.backbone.max_tokens_per_batch or 'chosen by the device'}) to less, or"
+                    f"training is out of memory in process {processes.rank()} of {processes.count()}, and batches"
+                    " cannot shrink in one process alone: lower max_tokens_per_batch (it was"
+                    f" {self.config.settings.backbone.max_tokens_per_batch or 'chosen by the device'}), or set"
                     " precision: bf16, gradient_checkpointing: True or a smaller train_batch_size"
                 )
             self.model.halve_training_budget(group)
@@ -224,8 +224,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                 raise
             n = sum(weight.numel() for weight in self.model.trainable_weights().values())
             raise UserError(
-                f"the memory of {self.device} does not hold the optimizer's state of {n:,} trained weights, twice their"
-                " size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower max_tokens_per_batch"
+                f"{self.device} has too little memory for the optimizer state of {n:,} trained weights, which takes"
+                " twice their size: set tune: lora, a lower lora_rank, a smaller backbone, or a lower"
+                " max_tokens_per_batch"
             ) from error
 
     def _schedule(self, steps_per_epoch: int) -> LRScheduler:
@@ -290,9 +291,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         checkpoint = load_checkpoint(resume_file, map_location=self.device)
         if checkpoint.get("tokenizer", own := self.model.backbone.tokenizer_digest()) != own:
             raise UserError(
-                f"checkpoint {resume_file} was trained with another tokenizer, so its weights would read other words;"
-                " the builtin backbone learns its tokenizer from item texts and summaries: run with the data and the"
-                " options of the run that saved it"
+                f"checkpoint {resume_file} was trained with another tokenizer, so its embeddings belong to other"
+                " tokens; the builtin backbone learns its tokenizer from item texts and summaries: use the data and the"
+                " options of the run that saved the checkpoint"
             )
         self._scheduler_state = checkpoint.get("scheduler")
         super().resume_checkpoint(resume_file)

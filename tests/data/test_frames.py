@@ -153,3 +153,12 @@ def test_what_is_no_data_set_is_refused_and_nothing_is_written(
     with pytest.raises(UserError, match=message):
         made(**arguments)
     assert not list(tmp_path.rglob("*.inter"))
+
+
+def test_a_folder_with_other_files_is_refused_and_a_data_set_of_frames_is_replaced(
+    made: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    assert made() == made()
+    (tmp_path / "shop" / "shop.user").write_text("user_id:token\n")
+    with pytest.raises(UserError, match=r"shop holds .*shop.item, shop.user, which Dataset.from_frames did not make"):
+        made()

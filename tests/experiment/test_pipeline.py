@@ -156,5 +156,5 @@ def test_a_run_shows_its_data_and_epochs_and_its_log_file_has_all_the_rest(monke
 
 def test_a_validation_metric_that_is_not_a_number_is_named(monkeypatch):
     monkeypatch.setattr("recbole.trainer.Trainer._valid_epoch", lambda *_, **__: (float("nan"), {}))
-    with pytest.raises(UserError, match=r"the validation metric mrr@\d+ is NaN after epoch 1, so no epoch"):
+    with pytest.raises(UserError, match=r"the validation metric mrr@\d+ is NaN after epoch 1, so it cannot select"):
         compare(["Pop"], "toy", config_dict=POP)

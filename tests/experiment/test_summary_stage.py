@@ -112,7 +112,7 @@ def test_a_file_without_a_summary_for_any_history_is_refused(
     ("content", "message"),
     [
         (lines(("six", 1, "Likes lamps.")), "has a summary for 5 of 18 histories"),
-        (lines(*((user, 1, "Likes lamps.") for user in USERS)), "summaries read the same ('Likes lamps.')"),
+        (lines(*((user, 1, "Likes lamps.") for user in USERS)), "summaries are equal ('Likes lamps.')"),
     ],
 )
 def test_a_file_with_few_summaries_or_equal_ones_is_warned_of(
@@ -140,7 +140,7 @@ def test_extracts_that_are_empty_for_most_are_told_of(run: Any, atomic_folder: P
 
 def test_histories_without_a_block_are_told_of(run: Any, caplog: Any) -> None:
     run(summarize_only=True, block_size=50, summarize_remainder="no", n_recent_items=49)
-    assert "no history has a block of 50 items" in caplog.text
+    assert "no history has a full block of 50 items" in caplog.text
 
 
 def test_a_summarizer_that_never_answers_is_refused_and_leaves_nothing(

@@ -59,7 +59,7 @@ def test_a_prompt_without_a_summary_in_full():
 
 def test_an_own_instruction_that_no_prompt_would_read_is_refused_with_the_remedy():
     wording = {"instruction": "Next?\n"}
-    with pytest.raises(UserError, match="replaces instruction, which .* do not read: replace instruction_without_sum"):
+    with pytest.raises(UserError, match="replaces instruction, which .* do not use: replace instruction_without_sum"):
         recommender_templates(settings(summary="none", prompt_templates=wording))
     remedy = {**wording, "instruction_without_summary": "Next item?\n"}
     assert recommender_templates(settings(summary="none", prompt_templates=remedy)).instruction == "Next item?\n"

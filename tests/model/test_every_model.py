@@ -212,7 +212,7 @@ def tiny_bert(folder, is_decoder, positions=512):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_a_backbone_that_sees_what_comes_later_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="lets events see what comes after them"):
+    with pytest.raises(UserError, match="attends to later events"):
         built(name, backbone=tiny_bert(tmp_path / "bert", False))
 
 
@@ -249,12 +249,12 @@ def test_frozen_items_of_hllm_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "part"),
     [
-        ("HLLM", {}, "has 5 positions, and up to 10 vectors and tokens are to be read: lower max_item_tokens"),
-        ("HLLM", {"MAX_ITEM_LIST_LENGTH": 9}, "up to 9 vectors and tokens are to be read: lower MAX_ITEM_LIST_LENGTH"),
+        ("HLLM", {}, "has 5 positions, but the input may hold up to 10 vectors and tokens: lower max_item_tokens"),
+        ("HLLM", {"MAX_ITEM_LIST_LENGTH": 9}, "up to 9 vectors and tokens: lower MAX_ITEM_LIST_LENGTH"),
         (
             "LiteLLM4Rec",
             {"MAX_ITEM_LIST_LENGTH": 9},
-            "up to 9 vectors and tokens are to be read: lower MAX_ITEM_LIST_LENGTH",
+            "up to 9 vectors and tokens: lower MAX_ITEM_LIST_LENGTH",
         ),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_model_without_item_embedding_is_refused(make_config):
 
 @pytest.mark.parametrize("has_text", [[0, 1, 1, 1], [0, 1, 0, 0]])
 def test_texts_that_do_not_differ_are_refused(has_text):
-    with pytest.raises(UserError, match=f"the texts of {sum(has_text)} items do not differ"):
+    with pytest.raises(UserError, match=f"the texts of all {sum(has_text)} items are equal"):
         initialise_items(model_of(4), torch.tensor(has_text)[:, None] * torch.ones(4, 3), frozen=False)
 
 

@@ -127,12 +127,12 @@ def test_full_loss_is_the_mean_next_token_loss_of_prompt_and_right_answer(twelve
 
 def test_rows_without_a_history_id_are_refused_with_the_remedy(twelve_items):
     _, _, model = built(twelve_items)
-    with pytest.raises(UserError, match="history_id: run it through run_recbole_llmtrsr"):
+    with pytest.raises(UserError, match="history_id: run the model with run_recbole_llmtrsr"):
         model.predict(Interaction({"item_id": torch.tensor([1])}))
 
 
 def test_a_checkpoint_of_other_weights_is_refused(twelve_items):
     _, _, model = built(twelve_items)
     _, _, wider = built(twelve_items, builtin_hidden_size=32)
-    with pytest.raises(UserError, match="other weights than this model trains"):
+    with pytest.raises(UserError, match="the weights in the checkpoint do not match those"):
         wider.load_state_dict(model.state_dict())

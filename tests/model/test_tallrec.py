@@ -100,7 +100,7 @@ def test_training_without_negatives_is_refused_before_any_work(make_config, mode
     config = make_config(model_class)
     model_class.check_config(config)
     config.final_config_dict["train_neg_sample_args"] = {"distribution": "none"}
-    with pytest.raises(UserError, match=f"train_neg_sample_args: ~ leaves {model_class.__name__} without a no"):
+    with pytest.raises(UserError, match=f"train_neg_sample_args: ~ leaves {model_class.__name__} without negatives"):
         model_class.check_config(config)
 
 

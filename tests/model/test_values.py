@@ -110,8 +110,11 @@ def test_values_span_the_ratings():
             "set train_neg_sample_args: ~",
         ),
         ({**AUC, "objective": "listwise"}, "set objective: pointwise, for labels of 0 and 1, or regression"),
-        ({**AUC, "threshold": None, "LABEL_FIELD": "rating"}, "go from 2 to 5, and objective: pointwise knows 0 and 1"),
-        ({"objective": "regression", "eval_args": {"mode": "uni2"}}, "predicts labels, metrics"),
+        (
+            {**AUC, "threshold": None, "LABEL_FIELD": "rating"},
+            "go from 2 to 5, but objective: pointwise accepts only 0",
+        ),
+        ({"objective": "regression", "eval_args": {"mode": "uni2"}}, "predicts labels, but metrics"),
         ({**RMSE, "eval_args": {"mode": "uni2"}}, "under eval_args mode uni2 rows are targets and negatives"),
         ({**AUC, "eval_args": {"mode": {"valid": "labeled", "test": "uni2"}}}, "set eval_args: {mode: labeled}"),
         ({**RMSE, "loss_on": "full"}, "cannot predict ratings: set objective: pointwise"),

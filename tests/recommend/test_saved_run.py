@@ -63,7 +63,7 @@ def test_models_that_read_no_candidates_are_refused(train, trained, tmp_path):
     expected = "which reads no prompts with candidates: accepted are runs of LLMTRSR and TALLRec"
     for model in ("SASRec", "HLLM", "LiteLLM4Rec", "LLMSeqSim"):
         assert expected in refusal(changed(trained, tmp_path / model, model=model))
-    assert "model 'Nonsense' is neither ours" in refusal(changed(trained, tmp_path / "x", model="Nonsense"))
+    assert "model 'Nonsense' is neither one of" in refusal(changed(trained, tmp_path / "x", model="Nonsense"))
 
 
 def test_runs_without_a_checkpoint_are_refused(train, trained, tmp_path):
@@ -100,7 +100,7 @@ def test_a_damaged_or_foreign_checkpoint_is_told(trained, tmp_path):
 
 OTHERS = [
     ({"model": "TALLRec"}, "is of a TALLRec, the run in"),
-    ({"builtin_hidden_size": 24}, "the checkpoint holds other weights than this model trains"),
+    ({"builtin_hidden_size": 24}, "the weights in the checkpoint do not match"),
     ({"summarizer": "evil/model"}, "takes its summarizer 'evil/model' from the model hub"),
     ({"summarizer": "evil"}, "takes its summarizer 'evil' from the model hub"),
 ]

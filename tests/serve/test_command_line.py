@@ -131,7 +131,7 @@ def test_a_model_that_comes_to_no_end_puts_off_no_end(home, number, warm_python)
         assert process.wait(30) in (0, -number)
     finally:
         process.kill()
-    assert "what the model works on is given up after 1 seconds" in log.read_text()
+    assert "the current batch did not finish within 1 seconds and is abandoned" in log.read_text()
 
 
 def test_a_missing_extra_is_told(capsys, monkeypatch):

@@ -135,7 +135,7 @@ def test_the_detail_is_the_recommenders_remedy(serve):
     assert "'i99' is not among the 13 items of the run's catalogue (did you mean 'i9'?): give texts" in told["detail"]
     assert "candidates name 'i1' more than once: give each id once" in told["detail"]
     status, told = serve().post("/explain", {**RANK, "shown": 3})
-    assert (status, told) == (422, {"detail": "shown: 3 is no position among 3 candidates"})
+    assert (status, told) == (422, {"detail": "shown: 3 must be a position among the 3 candidates, from 0 to 2"})
 
 
 def test_other_paths_methods_and_types_are_refused(serve):
@@ -196,7 +196,7 @@ def test_a_full_line_is_told_with_a_time_to_come_again(serve, wait_until):
         wait_until(lambda: server.ask("GET", "/health")[1]["waiting"] == 2)
         status, told, headers = server.ask("POST", "/rank", RANK)
         assert (status, headers["retry-after"]) == (503, "1")
-        assert told == {"detail": "2 questions wait already: try again later"}
+        assert told == {"detail": "2 requests are already waiting: try again later"}
         server.model.gate.set()
         assert [one.result()[0] for one in asked] == [200, 200, 200]
     assert server.post("/rank", RANK)[0] == 200
@@ -233,7 +233,7 @@ def test_a_failure_is_told_without_its_reason_and_ends_nothing(serve, recommende
         raise RuntimeError("the disk of /secret/path is full")
 
     monkeypatch.setattr(server.model, "answer", broken)
-    told = {"detail": "the question could not be answered: the server's log tells why"}
+    told = {"detail": "the request failed on the server: see the server's log for the reason"}
     assert server.post("/rank", RANK) == (500, told)
     assert "the disk of /secret/path is full" in caplog.text
     monkeypatch.undo()
@@ -292,8 +292,8 @@ def test_a_question_has_an_end(serve, wait_until):
     server = serve(answer_seconds=1)
     server.model.gate.clear()
     told = {
-        "detail": "there was no answer within 1 seconds: ask about fewer or shorter items, or again when fewer"
-        " questions wait; --answer_seconds of the server allows more"
+        "detail": "no result within 1 seconds: send fewer or shorter items, or try again when fewer requests"
+        " wait; the server's --answer_seconds sets this limit"
     }
     with ThreadPoolExecutor(3) as clients:
         asked = [clients.submit(server.post, "/rank", RANK)]
@@ -315,4 +315,4 @@ def test_the_end_is_not_put_off_by_what_the_model_works_on(serve, wait_until, ca
     server.stop()
     wait_until(server.has_ended)
     assert not server.model.gate.is_set()
-    assert "what the model works on is given up after 0.1 seconds" in caplog.text
+    assert "the current batch did not finish within 0.1 seconds and is abandoned" in caplog.text

@@ -117,7 +117,7 @@ def test_a_thread_that_does_not_come_to_an_end_is_left_behind(worker, caplog):
     worker.close(0.1)
     assert (worker.is_alive, worker.is_left_behind) == (False, True)
     assert not first.done()
-    assert "what the model works on is given up after 0.1 seconds" in caplog.text
+    assert "the current batch did not finish within 0.1 seconds and is abandoned" in caplog.text
     worker.model.gate.set()
     assert first.result(10) == "first"
     with pytest.raises(CancelledError):

@@ -119,7 +119,7 @@ def test_auto_with_a_folder_begins_or_goes_on_there(run: Run, stopped: Path, mon
 
 
 def test_a_stopped_run_is_not_written_over(run: Run, stopped: Path) -> None:
-    with pytest.raises(UserError, match="out holds a run that was stopped: go on with --resume=out"):
+    with pytest.raises(UserError, match="out holds a run that was stopped: resume it with --resume=out"):
         run(result_dir="out")
 
 
@@ -127,7 +127,7 @@ def test_a_stopped_run_is_not_written_over(run: Run, stopped: Path) -> None:
     ("more", "message"),
     [
         ({"resume": "nowhere"}, r"resume: nowhere holds no run\.json"),
-        ({"resume": "out", "result_dir": "elsewhere"}, "resume: out and result_dir: elsewhere are two folders"),
+        ({"resume": "out", "result_dir": "elsewhere"}, "resume: out and result_dir: elsewhere name different folders"),
         ({"resume": "out", "seed": 3}, "SASRec, seed 3 is not among the runs that were begun there"),
         ({"resume": "out", "epochs": 2}, "SASRec, seed 2020 began with epochs: 1, not 2"),
         ({"LLMTRSR.resume": "out"}, "resume must be the same for all models"),
@@ -161,7 +161,9 @@ def test_a_checkpoint_that_is_gone_is_told_of(run: Run) -> None:
         run("LLMTRSR", result_dir="out")
     for path in Path("saved").glob("*.pth"):
         path.unlink()
-    with pytest.raises(UserError, match=r"the checkpoint .*\.pth of the run to be resumed is gone: put it back"):
+    with pytest.raises(
+        UserError, match=r"the checkpoint .*\.pth of the run to resume does not exist: restore the file"
+    ):
         run("LLMTRSR", resume="out")
 
 
@@ -203,7 +205,7 @@ def test_what_cannot_be_saved_is_told_and_trained_anew(
 ) -> None:
     given = {"epochs": 2, "exclude_seen": "yes"}
     run(model, **given, result_dir="whole")
-    assert f"{model} would be trained anew after a stop: {reason}" in caplog.text
+    assert f"training of {model} cannot be resumed and would start again: {reason}" in caplog.text
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
         patched.setattr("recbole_llmtrsr.experiment.pipeline.FinalTest.table", stopped_here)
         run(model, **given, result_dir="out")

@@ -88,7 +88,7 @@ def test_files_that_changed_came_or_went_are_refused_and_named(out: Path) -> Non
 def test_other_versions_are_told_of(out: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun(out)
     RunFile(out, RUNS, FILES, {"torch": "2.14.0"}).close()
-    assert "began with torch 2.13.0, now 2.14.0" in caplog.text
+    assert "started with torch 2.13.0, now 2.14.0" in caplog.text
 
 
 def test_a_folder_belongs_to_one_process_until_that_one_dies(out: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_folder_belongs_to_one_process_until_that_one_dies(out: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"has it\n"
-        with pytest.raises(UserError, match="another process runs in"):
+        with pytest.raises(UserError, match="another process uses"):
             RunFile(out, RUNS, FILES, VERSIONS)
         assert latest_unfinished([out], RUNS) is None
         other.kill()
@@ -141,7 +141,7 @@ def test_what_a_run_left_in_a_folder_that_was_there_keeps_its_account(out: Path,
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"runs": {}}', "null"])
 def test_a_file_of_others_is_not_taken_for_ours(out: Path, content: str) -> None:
     (out / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"run\.json cannot be read as the account of a run"):
+    with pytest.raises(UserError, match=r"run\.json cannot be read as the record of a run"):
         read_run_file(out)
     assert latest_unfinished([out], RUNS) is None
 

@@ -33,7 +33,7 @@ def test_a_damaged_state_is_told_of_and_the_one_before_it_taken(tmp_path: Path, 
     (tmp_path / "00000002.safetensors").write_bytes(b"half")
     assert states.latest() == {"n": 0}
     assert "00000002.safetensors is damaged" in caplog.text
-    assert "going back to the state before it" in caplog.text
+    assert "using the previous state instead" in caplog.text
 
 
 def test_a_disk_that_is_full_stops_nothing_and_leaves_the_state_before(tmp_path: Path, caplog, monkeypatch) -> None:
@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_stops_nothing_and_leaves_the_state_before(tmp_path:
     monkeypatch.setattr("os.fsync", fail)
     assert states.save({"n": torch.ones(3)}) is False
     assert "No space left on device" in caplog.text
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
     assert states.latest() == {"n": 0}
     assert names(tmp_path) == ["00000001.safetensors"]
 

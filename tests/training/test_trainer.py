@@ -149,7 +149,9 @@ def test_a_memory_too_small_for_the_optimizer_ends_the_run_with_the_remedy(monke
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(trainer.optimizer, "step", no_room)
-    with pytest.raises(UserError, match=r"does not hold the optimizer's state of [\d,]+ trained weights.*tune: lora"):
+    with pytest.raises(
+        UserError, match=r"has too little memory for the optimizer state of [\d,]+ trained weights.*tune: lora"
+    ):
         trainer._train_epoch(batches, 0)
 
 

@@ -19,15 +19,17 @@ PEAK_MEMORY = "peak memory (GiB; CPU: whole process)"
 
 # Notes under tables and in the report.
 GIVEN_WEIGHTS = (
-    "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
+    "Values are averaged over seeds first. Intervals and p values then cover the variation between users, for fixed"
+    " trained weights."
 )
 ABOUT_GROUPS = (
     f"Groups of fewer than {LEAST_USERS} users have no interval. A history with several targets is grouped by the most"
     " popular of them, and by the longest text."
 )
 STRANGE_PROMPTS = (
-    "What changes nothing is not read. The opposite does not follow: a prompt unlike all that the model was trained on"
-    " costs something by being strange, most of all on the builtin backbone, which has read one wording only."
+    "If an ablation leaves the metrics unchanged, the model ignores that part of the prompt. The converse does not"
+    " hold: a changed prompt is out of distribution, which alone can lower the metrics, above all with the builtin"
+    " backbone, which was trained on a single wording."
 )
 
 

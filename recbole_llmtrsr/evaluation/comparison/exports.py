@@ -35,7 +35,7 @@ def as_csv(comparison: Comparison) -> str:
     p_holm of a difference. The numbers of single seeds are rounded as in their result.json. A text that a spreadsheet
     would take for a formula gets a leading apostrophe.
     """
-    lines = [{name: _plain(cell) for name, cell in line.items()} for line in _lines(comparison)]
+    lines = [{name: plain(cell) for name, cell in line.items()} for line in _lines(comparison)]
     return str(pd.DataFrame(lines, columns=_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
@@ -72,10 +72,10 @@ def _lines(comparison: Comparison) -> Iterator[dict[str, object]]:
         yield from ({**of_group, "metric": metric, "mean": mean} for metric, mean in group.random.items())
 
 
-def _plain(cell: object) -> object:
+def plain(cell: object) -> object:
     """A cell on one line that no spreadsheet runs as a formula; empty for nan and infinity.
 
-    >>> _plain("=1+1"), _plain("Pop"), _plain(-0.5), _plain(math.inf)
+    >>> plain("=1+1"), plain("Pop"), plain(-0.5), plain(math.inf)
     ("'=1+1", 'Pop', -0.5, None)
     """
     if not isinstance(cell, str):

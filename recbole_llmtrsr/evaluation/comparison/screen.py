@@ -39,10 +39,11 @@ def screen(comparison: Comparison, width: int) -> str:
         return ""
     metric = next(iter([*chosen_by(comparison), *metrics]))
     title = without_breaks(caption(comparison, has_legend=False))
+    best = _clipped(best_label(comparison), width // 3)
     parts = [
         f"{title}\n{'-' * min(len(title), width)}\n{_table(comparison, metric, width)}",
-        _section(f"{metric} of {best_label(comparison)} minus that of", _differences(comparison, metric)),
-        _section(f"change of {metric} with changed prompts", _ablations(comparison, metric)),
+        _section(f"{metric} of {best} minus that of", _differences(comparison, metric), width),
+        _section(f"change of {metric} with changed prompts", _ablations(comparison, metric), width),
         "\n".join(_warning(text, width) for text in uneven_budgets(comparison)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -79,6 +80,7 @@ def _table(comparison: Comparison, metric: str, width: int) -> str:
         rows.append([RANDOM, figure(chance.get(metric)), *(figure(chance.get(name)) for name in names), *[MISSING] * 2])
     marks = {" ± deviation": "±", " [95 % interval]": "["}
     legend = "".join(text for text, mark in marks.items() if any(mark in row[1] for row in rows))
+    rows = [[_clipped(row[0], width // 3), *row[1:]] for row in rows]
     columns = list(zip(["model", f"{metric}{legend}", *names, "training", "memory"], *rows))
     # Least important last: the costs stay, metrics beyond the width go.
     while len(columns) > 2 and sum(_widths(columns)) + len(_GAP) * (len(columns) - 1) > width:
@@ -88,6 +90,11 @@ def _table(comparison: Comparison, metric: str, width: int) -> str:
         _GAP.join([line[0].ljust(widths[0]), line[1].ljust(widths[1]), *map(str.rjust, line[2:], widths[2:])]).rstrip()
         for line in zip(*columns)
     )
+
+
+def _clipped(label: str, most: int) -> str:
+    """A label of at most so many characters, its end kept, which names the variant."""
+    return label if len(label) <= most else f"...{label[3 - most :]}"
 
 
 def _cells(row: Row, metric: str, names: Sequence[str]) -> list[str]:
@@ -120,9 +127,10 @@ def _ablations(comparison: Comparison, metric: str) -> list[tuple[str, str]]:
     ]
 
 
-def _section(title: str, pairs: Sequence[tuple[str, str]]) -> str:
-    width = max((len(name) for name, _ in pairs), default=0)
-    return _lines([title, *(f"  {name.ljust(width)}{_GAP}{text}" for name, text in pairs)]) if pairs else ""
+def _section(title: str, pairs: Sequence[tuple[str, str]], width: int) -> str:
+    named = [(_clipped(name, width // 2), text) for name, text in pairs]
+    widest = max((len(name) for name, _ in named), default=0)
+    return _lines([title, *(f"  {name.ljust(widest)}{_GAP}{text}" for name, text in named)]) if named else ""
 
 
 def _warning(text: str, width: int) -> str:

@@ -52,7 +52,7 @@ class SharedRows:
     """The rows of a comparison.
 
     Attributes:
-        rows: keys and features, completed from all runs.
+        rows: keys and features; a feature that one run lacks comes from another run.
         metrics: names, in the order in which they were measured.
         weights: of a row in a metric's mean; 0 where it has no value. [n_rows, n_metrics]
         scores: by label.
@@ -81,8 +81,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
         expected, found = (_candidate_hash(r.result) for r in (first, run))
         if found != expected:
             raise UserError(
-                f"{run} met other test candidates ({found[:12]}) than {first} ({expected[:12]}): give all runs of a"
-                " comparison the same eval_args, data_seed, filters and columns"
+                f"{run} ranked other test candidates ({found[:12]}) than {first} ({expected[:12]}): run all models of a"
+                " comparison with the same eval_args, data_seed, filters and columns"
             )
     _check_same_files(runs)
     _check_same_protocol(runs)
@@ -90,8 +90,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
     twice = sorted({f"{label} with seed {seed}" for label, seed in named if named.count((label, seed)) > 1})
     if twice:
         raise UserError(
-            f"{', '.join(twice)} is there twice: name each run once, and run other settings of a model under a name of"
-            " their own, such as LLMTRSR@recurrent"
+            f"{', '.join(twice)} is given twice: give each run once, and run other settings of a model under another"
+            " name, such as LLMTRSR@recurrent"
         )
     _check_one_model_a_label(runs)
 
@@ -110,7 +110,9 @@ def share_rows(runs: Sequence[Run]) -> SharedRows | None:
         return None
     for run in runs:
         if run.per_history is None and run.label in {other.label for other in ranked}:
-            raise UserError(f"{run} has no table of ranked histories, other seeds of {run.label} have: make it again")
+            raise UserError(
+                f"{run} has no table of ranked histories, but other seeds of {run.label} have one: repeat this run"
+            )
     tables = [_sorted(run.per_history) for run in ranked]
     for run, table in zip(ranked[1:], tables[1:]):
         _check_same_rows(str(run), table, str(ranked[0]), tables[0])
@@ -140,9 +142,9 @@ def _candidate_hash(result: dict[str, Any]) -> str:
 
 
 def _check_same_files(runs: Sequence[Run]) -> None:
-    """Check that files of one name are equal: those of events in all runs, all data files in the runs of one label.
+    """Check that files of one name are equal: event files across all runs, other data files across runs of one label.
 
-    Runs of older versions and of other programs record none.
+    Runs of older versions and of other programs record no files and pass.
     """
     known: dict[tuple[str, str], tuple[Run, str]] = {}
     for run in runs:
@@ -151,8 +153,8 @@ def _check_same_files(runs: Sequence[Run]) -> None:
             other, expected = known.setdefault((label, name), (run, digest))
             if digest != expected:
                 raise UserError(
-                    f"{run} read another {name} ({digest[:12]}) than {other} ({expected[:12]}): run both on the same"
-                    " files"
+                    f"{run} read a different {name} ({digest[:12]}) than {other} ({expected[:12]}): run both on the"
+                    " same files"
                 )
 
 
@@ -170,9 +172,9 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
         read, expected_texts = ((r.result.get("summaries") or {}).get("digest") for r in (run, other))
         if None not in (read, expected_texts) and read != expected_texts:
             raise UserError(
-                f"{run} read other summaries than {other} ({read}, not {expected_texts}), so that they"
-                " differ in more than the seed: give all seeds one summary_store that holds every summary, or other"
-                " summaries a name of their own"
+                f"{run} read other summaries than {other} ({read}, not {expected_texts}), so the two differ in more"
+                " than the seed: use one summary_store that holds every summary for all seeds, or give runs with other"
+                " summaries another name"
             )
         weights = [
             (r.result.get("weights") or {}).get("total") for r in (run, other)
@@ -182,9 +184,9 @@ def _check_one_model_a_label(runs: Sequence[Run]) -> None:
         if differing:
             other_name = f"{run.label.partition('@')[0]}@other"
             raise UserError(
-                f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name are seeds of one model; give"
-                f" other settings a name of their own, such as {other_name}, in their run or when it is joined:"
-                f" python -m recbole_llmtrsr.report {other_name}=<folder> ..."
+                f"{run} ran with {'; '.join(differing[:3])} as {other}: runs of one name must be seeds of one model;"
+                f" give runs with other settings another name, such as {other_name}, when you run them or in the"
+                f" report: python -m recbole_llmtrsr.report {other_name}=<folder> ..."
             )
 
 
@@ -216,7 +218,7 @@ def _check_same_protocol(runs: Sequence[Run]) -> None:
             protocols[str(run)]["number of test targets"] = run.result.get("n_test", _UNKNOWN)
     faults = _faults(protocols, "ran")
     if faults:
-        raise UserError([*faults, "give all runs of a comparison the same split, order, filters and catalogue"])
+        raise UserError([*faults, "run all models of a comparison with the same split, order, filters and catalogue"])
 
 
 def _faults(protocols: Mapping[str, Mapping[str, Any]], verb: str) -> list[str]:
@@ -296,8 +298,8 @@ def _check_same_rows(name: str, table: pd.DataFrame, expected_name: str, expecte
         only = found.difference(wanted)
         example = f", such as user {only[0][0]} after {only[0][1]} events" if len(only) else ""
         raise UserError(
-            f"{name} ranked {len(found)} histories, {expected_name} {len(wanted)}; {len(only)} of the former and"
-            f" {len(wanted.difference(found))} of the latter are not among the other's{example}: {remedy}"
+            f"{name} ranked {len(found)} histories, {expected_name} ranked {len(wanted)}; {len(only)} of the former and"
+            f" {len(wanted.difference(found))} of the latter are missing from the other run{example}: {remedy}"
         )
     # Which of several positives is named as the target is arbitrary, unless the target alone distinguishes rows.
     must_agree = (table["n_positives"] == 1) | table.duplicated(_KEY, keep=False)
@@ -321,8 +323,8 @@ def _check_same_popularity(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) 
         n = int((popularity != known[0][1]).fillna(True).sum())
         if n:
             raise UserError(
-                f"{run} counts other training events of the targets than {known[0][0]} in {n} of {len(popularity)}"
-                " histories: one of them was made by an older version, make it again"
+                f"{run} counts the training events of the targets differently from {known[0][0]} in {n} of"
+                f" {len(popularity)} histories: an older version made one of the two, repeat that run"
             )
 
 

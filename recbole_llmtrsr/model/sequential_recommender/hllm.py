@@ -1,4 +1,4 @@
-"""HLLM: one language model embeds every item text, another reads a user's item vectors and predicts the next."""
+"""HLLM: one language model embeds item texts, another reads a user's item vectors and predicts the next."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ LARGE_CATALOGUE = 100_000  # items whose vectors are kept in a file
 
 
 class HLLM(SequenceRecommender):
-    """Ranks items by the cosine between their text's vector and what a user model expects next.
+    """Ranks items by the cosine similarity between their text embedding and the user model's prediction.
 
-    The item model reads each text once for all users; the user model reads vectors, one for each event (and one of the
-    preference summary before them, where there is one), so full ranking is one pass and one matrix product.
+    The item model embeds each text once for all users. The user model reads one vector per event, after the vector of
+    the preference summary if there is one. Full ranking therefore takes one forward pass and one matrix product.
 
     Attributes:
         items: the item model; its language model is `backbone`.
-        user: the user model, of the same kind as the item model.
+        user: the user model, which has the same architecture as the item model.
 
     Source:
         Chen et al., "HLLM: Enhancing Sequential Recommendations via Hierarchical Large Language Models for Item and
         User Modeling" (arXiv 2409.12740): two language models, trained together by InfoNCE on all positions.
 
     Deviation:
-        the vector of a text is the mean of its last hidden states, not the state of a further token, and no instruction
-        stands before the text; the user model reads vectors behind a layer norm; a target competes with the batch's
-        other targets, uncorrected for their popularity, and with `n_shared_negatives`; events (not a summary, nor what
-        they are compared with) lose elements by `vector_dropout`; pretrained models are tuned with
-        LoRA unless ``tune`` says all; the summary as the first element is ours.
+        the vector of a text is the mean of its last hidden states, not the state of an additional token, and no
+        instruction precedes the text; a layer norm precedes the user model; the loss contrasts a target with the other
+        targets of the batch, without correction for their popularity, and with `n_shared_negatives` items;
+        `vector_dropout` applies to the events, but not to summaries or targets; pretrained models are tuned with LoRA
+        unless ``tune`` is all; the preference summary as the first element is an addition of this package.
     """
 
     score_resolution = 2.0**-20  # cosines of one text are equal, however their products were rounded
@@ -92,26 +92,26 @@ class HLLM(SequenceRecommender):
 
     @classmethod
     def check_config(cls, config: Config) -> None:
-        """Refuse options that this model cannot work with, before any work is done.
+        """Check the options before any work starts.
 
         Raises:
-            UserError: frozen items of an untrained backbone, or what every sequence model refuses.
+            UserError: the item model would be frozen but untrained, or the options suit no sequence model.
         """
         super().check_config(config)
         if not config.settings.items.tune_items and config.settings.backbone.backbone == BUILTIN:
             raise UserError(
-                "tune_items: False leaves the builtin backbone as random as it is made: set tune_items: True, or name a"
-                " pretrained backbone"
+                "tune_items: False would leave the randomly initialized builtin backbone untrained: set tune_items:"
+                " True, or choose a pretrained backbone"
             )
 
     def train(self, mode: bool = True) -> HLLM:
-        """Set the mode; training drops the table of item vectors, which its steps change."""
+        """Set the mode; training mode discards the cached item vectors, which training steps change."""
         if mode:
             self._forget()
         return super().train(mode)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
-        """Load what ``state_dict`` gave; vectors of items that change are made anew."""
+        """Load a ``state_dict`` and discard cached item vectors that it changes."""
         self._forget()
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -148,7 +148,7 @@ class HLLM(SequenceRecommender):
         return torch.cat(scores, dim=1).view(-1)
 
     def _expected(self, interaction: Interaction) -> Tensor:
-        """What comes after each history, of length 1. fp32 [B, width]"""
+        """Predicted vector of the next item for each history, of length 1. fp32 [B, width]"""
         history, n = self.recent(interaction, interaction[self.ITEM_SEQ_LEN])
         distinct, place = torch.unique(history, return_inverse=True)
         states = self._states(self._known(distinct)[place], n, interaction)
@@ -165,16 +165,16 @@ class HLLM(SequenceRecommender):
         return read_vectors(self.user.decoder, head, is_there, events, n)
 
     def _vectors(self, items: Tensor) -> Tensor:
-        """Vectors of items as they are now; 0, the padding, has some too, which nothing reads."""
+        """Vectors of items, computed with the current weights; the vector of the padding item 0 is never used."""
         return self.items(items) if self.items_change else self._known(items)
 
     def _known(self, items: Tensor) -> Tensor:
-        """Vectors of items as the table has them. [..., width]"""
+        """Cached vectors of items. [..., width]"""
         table = self._item_table()
         return table[items.to(table.device)].to(self.device)
 
     def _entered(self, vectors: Tensor) -> Tensor:
-        """Vectors as the user model reads them: not of length 1, but with elements of about 1."""
+        """Rescale vectors of length 1 so that their elements are about 1, as the user model expects."""
         return self.entry(vectors * self.items.width**0.5)  # type: ignore[no-any-return]
 
     def _item_table(self) -> Tensor:
@@ -186,7 +186,7 @@ class HLLM(SequenceRecommender):
         return self._table
 
     def _forget(self) -> None:
-        """Drop the table of item vectors if training changes them; the next use makes it anew."""
+        """Discard the cached item vectors if training changes them; the next use computes them again."""
         if self.items_change and self._table is not None:
             self._table = None
             self.items.remove_file()

@@ -1,4 +1,4 @@
-"""Lite-LLM4Rec: a language model reads summary and recent items, and one projection ranks the whole catalogue."""
+"""Lite-LLM4Rec: a language model reads summary and recent items, and a projection ranks the whole catalogue."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ _FIRST_DEVIATION = 0.02
 
 
 class LiteLLM4Rec(SequenceRecommender):
-    """Ranks items by the projection of the last state over the catalogue: one forward pass for a history.
+    """Ranks the whole catalogue by projecting the last hidden state, with one forward pass per history.
 
-    The language model reads the preference summary's tokens and then the recent items, each as one vector, so that an
-    item takes one position and not as many as its text has tokens.
+    The language model reads the tokens of the preference summary and then one vector per recent item, so an item takes
+    a single position instead of one per token of its text.
 
     Attributes:
-        item_embedding: vectors of items, as they are read and as they are projected on.
+        item_embedding: vectors of items, shared by the input and the projection.
 
     Source:
         Wang et al., "Rethinking Large Language Model Architectures for Sequential Recommendations"
         (Lite-LLM4Rec, arXiv 2402.09543): no decoding, an item projection head, hierarchical encoding of items.
 
     Deviation:
-        items enter through text vectors (``text_encoder``), reduced to the model's width and tuned, in the place of an
-        item language model, and lose elements by ``vector_dropout`` in training; the same table is the head; all
-        targets of a row are learned from at once, behind the summary of what came before the first of them; the summary
-        is LLM-TRSR's.
+        text embeddings (``text_encoder``), reduced to the model's width and then tuned, replace the language model for
+        items; ``vector_dropout`` applies to them in training; the head shares their table; the loss covers all targets
+        of a row at once, with the summary of the events before the first target; the summary is that of LLM-TRSR.
     """
 
     def __init__(self, config: Config, dataset: LLMTRSRDataset) -> None:
@@ -67,7 +66,7 @@ class LiteLLM4Rec(SequenceRecommender):
 
     @classmethod
     def window_of(cls, config: Config) -> int:
-        """Most recent events that are read: ``n_recent_items``, and no more than ``MAX_ITEM_LIST_LENGTH``."""
+        """Number of recent events that the model reads: ``n_recent_items``, at most ``MAX_ITEM_LIST_LENGTH``."""
         return min(super().window_of(config), config.settings.prompt.n_recent_items)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
@@ -97,7 +96,7 @@ class LiteLLM4Rec(SequenceRecommender):
         return read_vectors(self.backbone.decoder, head, mask, events, n)
 
     def _summary_vectors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """Token embeddings of the summaries, and which are there. [B, S, H], [B, S]"""
+        """Token embeddings of the summaries and their mask. [B, S, H], [B, S]"""
         rows: list[list[int]] = [[] for _ in range(len(interaction))]
         if self._with_summary:
             texts = [self._summary(i) for i in interaction[HISTORY_ID].tolist()]
@@ -108,7 +107,7 @@ class LiteLLM4Rec(SequenceRecommender):
         return embedding(ids.to(self.device)), mask.to(self.device)
 
     def _logits(self, states: Tensor) -> Tensor:
-        """fp32; the padding is no item. [..., n_items]"""
+        """fp32 logits, -inf for the padding item. [..., n_items]"""
         logits = exact_product(states, self.item_embedding.weight.T)
         logits[..., 0] = -torch.inf
         return logits

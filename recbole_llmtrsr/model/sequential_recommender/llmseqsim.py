@@ -1,4 +1,4 @@
-"""LLMSeqSim: items whose texts resemble those of a user's recent items, without any training."""
+"""LLMSeqSim recommends items whose texts resemble those of a user's recent items, without any training."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from recbole_llmtrsr.model.item_vectors import item_vectors
 
 
 class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
-    """Ranks items by the cosine between their text vectors and the mean of those of the recent items.
+    """Ranks items by the cosine similarity between their text embedding and the mean embedding of the recent items.
 
-    The option ``text_encoder`` names what makes the vectors, ``n_recent_items`` how many are averaged.
+    The option ``text_encoder`` selects the text encoder, and ``n_recent_items`` the number of averaged items.
 
     Source:
         Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLMSeqSim.
 
     Deviation:
-        there the vectors come from a commercial service, and how a history's are combined is searched for. Items
-        without text score -1, the least a cosine can be.
+        the paper takes embeddings from a commercial service and searches for the best way to combine those of a
+        history. Here, items without text score -1, the lowest possible cosine.
     """
 
     input_type = InputType.POINTWISE
@@ -39,7 +39,7 @@ class LLMSeqSim(SequentialRecommender):  # type: ignore[misc]
         self.nothing = nn.Parameter(torch.zeros(1))  # RecBole's trainer wants something to train
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Nothing is learned."""
+        """Return a constant loss of 0, because the model has nothing to train."""
         return self.nothing.sum() * 0
 
     def predict(self, interaction: Interaction) -> Tensor:

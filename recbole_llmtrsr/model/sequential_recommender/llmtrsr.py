@@ -1,4 +1,4 @@
-"""LLMTRSR: a causal LM reads preference summary, recent items and a candidate, and answers yes or no."""
+"""LLMTRSR: a causal LM reads a preference summary, recent items and a candidate, and answers yes or no."""
 
 from __future__ import annotations
 
@@ -43,19 +43,23 @@ class LLMTRSR(LanguageModelRecommender):
     """Ranks candidates by P(yes) at the answer slot.
 
     Attributes:
-        reads_candidates: full ranking costs a prompt for each item.
-        score_resolution: scores that differ by less may differ by the engine's rounding alone (other batch mates,
-            another back-end); the evaluation takes them as equal.
-        meter: counts what it read so far, by stage ('train', 'evaluation').
+        reads_candidates: whether scoring an item takes a prompt of its text; full ranking then scores one prompt per
+            item.
+        score_resolution: rounding in the engine (other batches, another back-end) can cause smaller differences
+            between scores; the evaluation treats such scores as tied.
+        meter: counts the tokens processed so far, by stage ('train', 'evaluation').
         budgets: tokens per forward pass in 'training' and 'evaluation'.
-        reranking: how full ranking retrieves first, from `rerank_with`; None scores every item.
-        values: turns log-odds into predicted labels; leaves them as they are in rankings.
-        attention_refused: reasons against attention back-ends faster than the one in use, by name.
+        reranking: the retrieval step before full ranking, set by `rerank_with`; None scores every item.
+        values: converts log-odds to predicted labels; returns them unchanged for rankings.
+        attention_refused: by name, the reasons why faster attention back-ends are not in use.
 
     Source:
-        the paper's recommender. Deviations: the default loss is on the answer alone and compares the candidates of a
-        history (``loss_on``, ``objective``), each target with the negatives; a prompt may hold several
-        targets (``targets_per_prompt``); scores are fp32 log-odds, of which P(yes) is the sigmoid.
+        Zheng et al., "Harnessing Large Language Models for Text-Rich Sequential Recommendation" (WWW 2024).
+
+    Deviation:
+        by default, the loss covers the answer token only and compares each target of a history with the negatives
+        (``loss_on``, ``objective``); a prompt may hold several targets (``targets_per_prompt``); scores are fp32
+        log-odds, whose sigmoid is P(yes).
     """
 
     input_type = InputType.POINTWISE
@@ -84,11 +88,11 @@ class LLMTRSR(LanguageModelRecommender):
 
     @classmethod
     def check_config(cls, config: Config) -> None:
-        """Refuse options that this model cannot work with, before any work is done.
+        """Check the options before any work starts.
 
         Raises:
-            UserError: no training negatives, wording that is faulty or that no prompt would read, or a retriever where
-                nothing is retrieved.
+            UserError: there are no training negatives, the templates are faulty or unused, or a retriever is set
+                although nothing is retrieved.
         """
         recommender_templates(config.settings)
         modes, retrieval = config["eval_args"]["mode"], config.settings.retrieval
@@ -96,38 +100,38 @@ class LLMTRSR(LanguageModelRecommender):
         if retrieval.retriever is not None and any(modes[split] != "full" for split in ranked):
             why = " (blend: ~ is tuned on the former)" if retrieval.blend is None else ""
             raise UserError(
-                f"retriever orders the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
-                f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or leave the retriever out"
+                f"retriever searches the whole catalogue, but eval_args mode ranks {modes['valid']} in validation and"
+                f" {modes['test']} in the test{why}: set eval_args: {{mode: full}}, or remove the retriever"
             )
         if config["eval_type"] == EvaluatorType.VALUE:
             check_labels(config)
         elif config.settings.training.objective == "regression":
             raise UserError(
-                f"objective: regression predicts labels, metrics {config['metrics']} rank: set metrics: [RMSE, MAE] and"
-                " eval_args: {mode: labeled}, or objective: listwise"
+                f"objective: regression predicts labels, but metrics {config['metrics']} measure rankings: set metrics:"
+                " [RMSE, MAE] and eval_args: {mode: labeled}, or objective: listwise"
             )
         elif config["train_neg_sample_args"]["distribution"] == "none":
             raise UserError(
-                f"train_neg_sample_args: ~ leaves {cls.__name__} without a no to learn: set train_neg_sample_args:"
-                " {distribution: uniform, sample_num: 8}"
+                f"train_neg_sample_args: ~ leaves {cls.__name__} without negatives to train on: set"
+                " train_neg_sample_args: {distribution: uniform, sample_num: 8}"
             )
 
     def rerank_with(self, reranking: Reranker | None) -> None:
-        """Let full ranking score what is retrieved first; None scores every item."""
+        """Make full ranking score only retrieved items; with None it scores every item."""
         self.reranking = reranking
 
     def resumable_parts(self) -> dict[str, Any]:
-        """Counts of tokens and of what was trimmed, and how many tokens the memory held."""
+        """Counts of tokens and of trimmed prompts, and the token budgets that fit into memory."""
         return {"meter": self.meter, "prompts": self.prompts, **self.budgets}
 
     @contextmanager
     def reading(
         self, prompts: PromptBuilder, summary: Callable[[int], str], history: Callable[[int], Sequence[int]]
     ) -> Iterator[None]:
-        """A context in which the model reads other prompts, which do not count as its work.
+        """Return a context in which the model reads other prompts, which the meter does not count.
 
         Args:
-            prompts: makes them; it has made none of other summaries or histories before.
+            prompts: builder of the prompts; it must not have built prompts of other summaries or histories.
             summary: preference summary of a history id.
             history: item ids of a history id, oldest first.
         """
@@ -136,8 +140,8 @@ class LLMTRSR(LanguageModelRecommender):
         try:
             yield
         finally:
-            # The prompts last: batches prefetched when an error came up may still be in the making on their thread, and
-            # prompts kept among the model's own must be of its own summaries.
+            # Restore the prompts last: after an error, a thread may still build prefetched batches, and the model's
+            # cache must only hold prompts with the model's summaries.
             _, self._summary, self._history = own
             self.prompts = own[0]
             self.meter.back_to(mark)
@@ -166,13 +170,13 @@ class LLMTRSR(LanguageModelRecommender):
         return -(chosen / labels.sum(1)[history]).sum() / len(labels)
 
     def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
-        """Parts of a training batch that fit the budget; a history is never divided.
+        """Split a training batch into parts that fit the budget; all rows of a history stay together.
 
         Args:
-            n_shards: number of shards that take the parts in turn; these are of nearly the same size.
+            n_shards: number of shards that take the parts in turn; the parts have nearly equal sizes.
 
         Returns:
-            each part with its share in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
+            Each part with its weight in the loss, which is a mean over histories, rows (pointwise) or tokens (full).
         """
         rows = self._grouped(interaction)
         sizes, most = self._sizes(rows.prompts), self.budgets["training"].max_tokens
@@ -185,7 +189,7 @@ class LLMTRSR(LanguageModelRecommender):
         return [(GroupedInteraction(interaction[own], one), share) for (own, one), share in zip(divided, shares)]
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Halve the training budget: the parts of these batches were too large; a UserError if of single histories."""
+        """Halve the training budget after running out of memory; a UserError if the parts were single histories."""
         sizes = [self._sizes(self._grouped(interaction).prompts) for interaction in interactions]
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
@@ -199,7 +203,7 @@ class LLMTRSR(LanguageModelRecommender):
         return self.values(self.log_odds(rows.prompts)[rows.history, rows.slot])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of every item of the catalogue, or its order by a retriever and them. [batch_size * n_items]"""
+        """fp32 log-odds of every item, or with a retriever, scores of the re-ranked order. [batch_size * n_items]"""
         if self.reranking is not None:
             return self.reranking.scores(interaction, self.rank).view(-1)
         prefixes = [self._prefix(i) for i in _history_ids(interaction).tolist()]
@@ -219,24 +223,24 @@ class LLMTRSR(LanguageModelRecommender):
         return scores
 
     def _sizes(self, prompts: GroupedPrompts) -> list[int]:
-        """Tokens that each history takes in training; separate rows are all padded to the longest of the batch."""
+        """Number of training tokens of each history; separate rows are padded to the longest row of the batch."""
         if not self.backbone.is_unpacked:
             return prompts.sizes(rows_apart=False)
         width = max(len(prefix) + max(map(len, own)) for prefix, own in zip(prompts.prefixes, prompts.candidates))
         return [len(own) * width for own in prompts.candidates]
 
     def count_training(self, interaction: Interaction) -> None:
-        """Count a part of a training batch, whichever process learns from it."""
+        """Count a part of a training batch, whichever process computes it."""
         self._count("train", self._grouped(interaction).prompts)
 
     def _n_terms(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> int:
-        """Terms of the mean loss that a history contributes."""
+        """Number of terms that each history contributes to the mean loss."""
         if self.settings.training.loss_on == "full":
             return sum(len(prefix) + len(section) for section in candidates)
         return 1 if self.settings.training.objective == "listwise" else len(candidates)
 
     def _grouped(self, interaction: Interaction) -> GroupedRows:
-        """The rows of a batch by history; those of a batch that was prepared are grouped already."""
+        """The rows of a batch, grouped by history; prefetched batches are grouped already."""
         if isinstance(interaction, GroupedInteraction):
             return interaction.grouped
         items = interaction[self.ITEM_ID].cpu().numpy()
@@ -256,7 +260,7 @@ class LLMTRSR(LanguageModelRecommender):
 def _history_ids(interaction: Interaction) -> np.ndarray:
     if HISTORY_ID not in interaction:
         raise UserError(
-            "LLMTRSR needs rows with a history_id: run it through run_recbole_llmtrsr, or build them with"
+            "LLMTRSR needs rows with a history_id: run the model with run_recbole_llmtrsr, or build the data with"
             " recbole_llmtrsr.data.dataset.LLMTRSRDataset"
         )
     return np.asarray(interaction[HISTORY_ID].cpu().numpy())

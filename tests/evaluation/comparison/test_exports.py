@@ -89,7 +89,7 @@ def test_latex_marks_the_best_and_the_second():
     found = marked_metrics(comparison())
     assert found.endswith(LATEX)
     assert found.startswith("% Needs \\usepackage{booktabs}.")
-    assert "\n% Intervals and p values are over users, given the trained weights;" in found
+    assert "\n% Values are averaged over seeds first. Intervals and p values then cover" in found
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,12 @@ def test_budgets_are_compared_between_models_that_learn():
     assert [
         *uneven_budgets(Comparison("tiny", (row("A", 0, result(3, 10)), row("B", 0, result(1, 10))), (), None))
     ] == ["the models had different numbers of epochs: A 3, B 1"]
+
+
+def test_a_long_label_keeps_its_end_and_the_width():
+    long = Comparison(
+        "tiny", (row(f"SASRec@{'v' * 50}wide", 0, result(1, 10)), row("Pop", -0.1, result(1, 10))), (), None
+    )
+    lines = screen(long, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[3].startswith("...vvvvvvvvvvvvvwide  0.5300 [.510, .550]")

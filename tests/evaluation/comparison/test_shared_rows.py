@@ -74,7 +74,9 @@ def test_other_counts_of_the_same_targets_are_refused():
     one = run("Pop", 1, table([1.0, 1.0], features={"target_popularity": [0, 2]}))
     other = run("Pop", 2, table([1.0, 1.0], features={"target_popularity": [1, 2]}))
     unknown = run("Ours", 1, table([1.0, 1.0]))
-    with pytest.raises(UserError, match=r"Pop \(seed 2\) counts other training events of the targets than Pop"):
+    with pytest.raises(
+        UserError, match=r"Pop \(seed 2\) counts the training events of the targets differently from Pop"
+    ):
         share_rows([unknown, one, other])
 
 
@@ -99,8 +101,8 @@ def test_a_metric_that_one_run_did_not_measure_is_unknown_there():
 def test_runs_on_other_histories_are_refused_with_their_numbers():
     other = table([1.0, 1.0, 1.0], users=["a", "b", "x"], n_events=[5, 9, 7])
     message = re.escape(
-        "B (seed 2) ranked 3 histories, A (seed 1) 4; 1 of the former and 2 of the latter are not among the other's,"
-        " such as user x after 7 events: compare runs with the same"
+        "B (seed 2) ranked 3 histories, A (seed 1) ranked 4; 1 of the former and 2 of the latter are missing from the"
+        " other run, such as user x after 7 events: compare runs with the same"
     )
     with pytest.raises(UserError, match=message):
         share_rows([run("A", 1, table([1.0] * 4)), run("B", 2, other)])
@@ -137,12 +139,16 @@ def test_where_rows_share_user_and_length_the_target_tells_them_apart():
 
 
 def test_an_ablation_must_have_ranked_the_same_rows():
-    with pytest.raises(UserError, match=re.escape("A (seed 1) under 'no summary' ranked 3 histories, A (seed 1) 4")):
+    with pytest.raises(
+        UserError, match=re.escape("A (seed 1) under 'no summary' ranked 3 histories, A (seed 1) ranked 4")
+    ):
         share_rows([run("A", 1, table([1.0] * 4), {"no summary": table([1.0] * 3)})])
 
 
 def test_a_seed_without_a_table_beside_seeds_with_one_is_refused():
-    with pytest.raises(UserError, match=r"A \(seed 2\) has no table of ranked histories, other seeds of A have"):
+    with pytest.raises(
+        UserError, match=r"A \(seed 2\) has no table of ranked histories, but other seeds of A have one"
+    ):
         share_rows([run("A", 1, table([1.0])), run("A", 2, None)])
     assert share_rows([run("A", 1, None)]) is None
     assert list(share_rows([run("A", 1, None), run("B", 1, table([1.0]))]).scores) == ["B"]
@@ -150,8 +156,8 @@ def test_a_seed_without_a_table_beside_seeds_with_one_is_refused():
 
 def test_runs_that_met_other_candidates_or_data_are_refused():
     for changes, fault in (
-        ({"hash_": "ffff"}, "B (seed 1) met other test candidates (ffff) than A (seed 1) (0123456789ab)"),
-        ({"candidates": {}}, "met other test candidates (all items) than"),
+        ({"hash_": "ffff"}, "B (seed 1) ranked other test candidates (ffff) than A (seed 1) (0123456789ab)"),
+        ({"candidates": {}}, "ranked other test candidates (all items) than"),
         ({"dataset": "ml-1m"}, "B (seed 1) ran on ml-1m, A (seed 1) on tiny: compare runs of one"),
     ):
         with pytest.raises(UserError, match=re.escape(fault)):
@@ -194,7 +200,7 @@ def test_runs_of_another_split_filter_or_catalogue_are_refused_with_both_values(
     a, b = run("A", 1, None, options=options()), run("B", 1, None, options=options(**changes))
     with pytest.raises(UserError, match=re.escape(f"B (seed 1) ran with {fault}")) as found:
         check_comparable([a, b])
-    assert found.value.faults[-1] == "give all runs of a comparison the same split, order, filters and catalogue"
+    assert found.value.faults[-1] == "run all models of a comparison with the same split, order, filters and catalogue"
     check_comparable([b, run("C", 1, None, options=options(**changes))])
 
 
@@ -218,12 +224,12 @@ def test_runs_on_other_files_of_one_name_are_refused():
     a = run("A", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "summaries.jsonl": "0"})
     check_comparable([a, run("B", 1, None, data_files={"tiny.inter": "6763eec1aaaaaaaa", "other.jsonl": "1"})])
     check_comparable([a, run("B", 1, None)])  # an older version, another program
-    fault = "C (seed 1) read another tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)"
+    fault = "C (seed 1) read a different tiny.inter (982639cd) than A (seed 1) (6763eec1aaaa)"
     with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([run("B", 1, None), a, run("C", 1, None, data_files={"tiny.inter": "982639cd"})])
     texts = {"tiny.item": "1", "summaries.jsonl": "1"}
     check_comparable([run("A", 1, None, data_files=texts), run("B", 1, None, data_files={"summaries.jsonl": "2"})])
-    with pytest.raises(UserError, match="A .seed 2. read another summaries.jsonl"):
+    with pytest.raises(UserError, match="A .seed 2. read a different summaries.jsonl"):
         check_comparable([run("A", 1, None, data_files=texts), run("A", 2, None, data_files={"summaries.jsonl": "2"})])
 
 
@@ -246,15 +252,16 @@ def test_runs_of_one_label_with_other_options_are_no_seeds_of_one_model():
     other = run("GRU4Rec", 2, None, options=options(learning_rate=0.01, enable_amp=True))
     fault = (
         "GRU4Rec (seed 2) ran with enable_amp: True, not False; learning_rate: 0.01, not 0.001 as GRU4Rec (seed 1):"
-        " runs of one name are seeds of one model; give other settings a name of their own, such as GRU4Rec@other, in"
-        " their run or when it is joined: python -m recbole_llmtrsr.report GRU4Rec@other=<folder> ..."
+        " runs of one name must be seeds of one model; give runs with other settings another name, such as"
+        " GRU4Rec@other, when you run them or in the report: python -m recbole_llmtrsr.report"
+        " GRU4Rec@other=<folder> ..."
     )
     with pytest.raises(UserError, match=re.escape(fault)):
         check_comparable([one, other])
 
 
 def test_a_run_that_is_there_twice_is_refused():
-    with pytest.raises(UserError, match="A with seed 1 is there twice: .*LLMTRSR@recurrent"):
+    with pytest.raises(UserError, match="A with seed 1 is given twice: .*LLMTRSR@recurrent"):
         check_comparable([run("A", 1, None), run("A", 2, None), run("A", 1, None)])
 
 

@@ -183,7 +183,7 @@ def test_ablations_are_changes_with_their_sign():
         "| A | no summary | -0.0500 [-.060, -.040] |",
     ]
     assert ablation_table(alone(comparison.rows[1])).captioned() == ""
-    assert "one wording only." in STRANGE_PROMPTS
+    assert "a single wording." in STRANGE_PROMPTS
     assert as_markdown(comparison).endswith(f"\n{ablation_table(comparison).captioned()}\n{STRANGE_PROMPTS}\n")
     assert STRANGE_PROMPTS not in as_markdown(alone(comparison.rows[1]))
 
@@ -224,7 +224,10 @@ def test_groups_are_listed_however_small_with_the_models_side_by_side():
 def test_the_tables_of_the_file_begin_with_the_comparison():
     comparison = three()
     differences = difference_table(comparison).captioned()
-    note = "Intervals and p values are over users, given the trained weights; values are averaged over seeds first."
+    note = (
+        "Values are averaged over seeds first. Intervals and p values then cover the variation between users, for fixed"
+        " trained weights."
+    )
     assert as_markdown(comparison) == (
         f"{comparison_table(comparison)}\n{note}\n\n## Differences\n\n{differences}\n"
         "Holm's correction is over the pairs of one metric: mrr@3, which chose the epochs, is the primary one, the"
