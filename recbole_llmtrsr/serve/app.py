@@ -1,6 +1,6 @@
-"""The endpoints."""
+"""The endpoints of the server."""
 
-# Without postponed annotations: FastAPI evaluates those of functions that are defined inside another one.
+# This module does not postpone annotations, because FastAPI evaluates those of functions inside other functions.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,15 +32,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server.
+    """Limits of a server.
 
     Attributes:
-        max_waiting: questions that may wait for the model.
-        max_prompts: prompts of questions that are answered together.
-        max_body: bytes of a request's body.
-        body_seconds: for a client to send the body.
-        answer_seconds: for a question to be answered, its time in the queue included.
-        shutdown_seconds: for the model's current batch to finish when the server ends.
+        max_waiting: maximum number of requests that wait for the model.
+        max_prompts: maximum number of prompts of the requests in a batch.
+        max_body: maximum size of a request's body in bytes.
+        body_seconds: time limit for a client to send the body.
+        answer_seconds: time limit for the answer to a request, including its time in the queue.
+        shutdown_seconds: time limit for the current batch when the server shuts down.
     """
 
     max_waiting: int = 64
@@ -52,7 +52,14 @@ class Limits:
 
 
 def make_app(recommender: Recommender, limits: Limits, token: str | None, only_loopback: bool) -> FastAPI:
-    """The application around a recommender, whose thread starts and ends with it; see `Guard` for the last two."""
+    """Build the application that serves a recommender; its worker thread starts and ends with the application.
+
+    Args:
+        recommender: answers the requests.
+        limits: limits of the server.
+        token: token that clients must send; None requires none.
+        only_loopback: refuse requests to other host names and forwarded requests, see `Guard`.
+    """
     worker = Worker(recommender, limits.max_waiting, limits.max_prompts, lambda *batch: metrics.batch(*batch))
     metrics = Metrics(lambda: worker.n_waiting)
 
@@ -89,7 +96,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
     )
 
     async def answered(request: Request, make: Callable[[], Query], ask: Callable[[Query], "Future[_T]"]) -> _T:
-        """Wait for the answer until the client leaves or its time is over."""
+        """Wait for the answer until the client disconnects or the time limit ends."""
         try:
             query = make()
         except UserError as fault:
@@ -101,7 +108,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
                 503, f"{limits.max_waiting} requests are already waiting: try again later", _LATER
             ) from None
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(request.receive())  # after the body, the only message is that the client left
+        gone = asyncio.ensure_future(request.receive())  # after the body, the only message is a disconnect
         try:
             waiting: set[asyncio.Future[Any]] = {answer, gone}
             await asyncio.wait(waiting, timeout=limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -110,7 +117,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
                 if not gone.done():
                     raise HTTPException(504, too_late)
                 metrics.left()
-                raise HTTPException(LEFT, "the client left")
+                raise HTTPException(LEFT, "the client disconnected")
             if answer.cancelled():
                 raise HTTPException(503, "the server is shutting down", _LATER)
             return answer.result()
@@ -151,7 +158,7 @@ def make_app(recommender: Recommender, limits: Limits, token: str | None, only_l
             return recommender.query(history(question), question.candidates)
 
         explanation = await answered(request, make, lambda query: worker.explanation(query, question.shown))
-        return replace(explanation, options=())  # they name files and servers behind this one
+        return replace(explanation, options=())  # options can name internal files and servers
 
     @app.get("/health", summary="Whether the server answers requests.", responses=_refusals(403, 408, 413) | _DOWN)
     async def health(request: Request) -> JSONResponse:
@@ -197,7 +204,7 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    """Answer with the faults and their places, without the values, which may be huge, or no text at all."""
+    """Reply with the errors and their positions, but not with the values, which can be huge or binary."""
     assert isinstance(error, RequestValidationError)
     faults = list(error.errors())
     told = [f"{'.'.join(str(part)[:60] for part in one['loc'])}: {one['msg'][:300]}" for one in faults[:_MOST_FAULTS]]
@@ -209,6 +216,6 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
-    """Answer a body that no JSON parser can read (nesting, digits, bytes that are no UTF-8) like any malformed one."""
-    detail = "the body cannot be read as JSON: send UTF-8, numbers of usual length and little nesting"
+    """Reply 422 to a body that the JSON parser cannot read because of its nesting, digits or encoding."""
+    detail = "the body cannot be parsed as JSON: send UTF-8, numbers of normal length and little nesting"
     return JSONResponse({"detail": detail}, 422)

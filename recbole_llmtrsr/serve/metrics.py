@@ -13,31 +13,35 @@ _POWERS = tuple(2.0**n for n in range(11))
 
 
 class Metrics:
-    """Counts requests, and the questions and prompts that the model works on; ``n_waiting`` gives those that wait."""
+    """Counts HTTP requests, and the requests and prompts in the model's batches.
+
+    Args:
+        n_waiting: returns the number of requests in the queue.
+    """
 
     def __init__(self, n_waiting: Callable[[], float]) -> None:
         self._registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
         labels = ("path", "status")
-        self._requests = Counter("recommender_requests", "Requests by path and status.", labels, registry=own)
+        self._requests = Counter("recommender_requests", "HTTP requests by path and status.", labels, registry=own)
         self._seconds = Histogram(
-            "recommender_request_seconds", "From a request to its answer.", ("path",), buckets=_SECONDS, registry=own
+            "recommender_request_seconds", "Seconds from request to answer.", ("path",), buckets=_SECONDS, registry=own
         )
-        self._left = Counter("recommender_clients_left", "Clients that left before their answer.", registry=own)
+        self._left = Counter("recommender_clients_left", "Clients that disconnected before their answer.", registry=own)
         self._questions = Histogram(
-            "recommender_batch_questions", "Questions answered together.", buckets=_POWERS, registry=own
+            "recommender_batch_questions", "Requests per batch of the model.", buckets=_POWERS, registry=own
         )
-        self._prompts = Counter("recommender_prompts", "Prompts scored, at most.", registry=own)
-        Gauge("recommender_waiting_questions", "Questions that wait.", registry=own).set_function(n_waiting)
+        self._prompts = Counter("recommender_prompts", "Upper bound on the prompts scored.", registry=own)
+        Gauge("recommender_waiting_questions", "Requests in the queue.", registry=own).set_function(n_waiting)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; all paths that are not served count as 'other'."""
+        """Count a request; paths that the server does not offer count as 'other'."""
         known = path if path in _PATHS else "other"
         self._requests.labels(known, str(status)).inc()
         self._seconds.labels(known).observe(seconds)
 
     def left(self) -> None:
-        """Count a client that left."""
+        """Count a client that disconnected."""
         self._left.inc()
 
     def batch(self, questions: int, prompts: int) -> None:
@@ -46,5 +50,5 @@ class Metrics:
         self._prompts.inc(prompts)
 
     def text(self) -> bytes:
-        """All counters, in Prometheus' format."""
+        """Return all counters in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Time-outs for connections that send no request, and back-pressure for those that send ahead or read no answer."""
+"""Time-outs for connections that send no request, and back-pressure for those that pipeline or read no answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from h11 import Connection
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_UNREAD = 2**16  # bytes behind a request in work; more is left to the client
+MOST_UNREAD = 2**16  # bytes to buffer after the current request; the client must hold the rest
 
 
 class _Backpressure(FlowControl):
-    """Resumes reading once the requests that were read are answered.
+    """Resumes reading only after the buffered requests are answered.
 
-    Uvicorn resumes whenever a request waits for its body or for the client to leave, and then reads up to 256 KiB, for
-    a request of 36 bytes.
+    Uvicorn resumes whenever a request waits for its body or for a disconnect, and then reads up to 256 KiB even for a
+    request of 36 bytes.
     """
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
@@ -30,13 +30,13 @@ class _Backpressure(FlowControl):
 def impatient(seconds: float) -> type[asyncio.Protocol]:
     """Uvicorn's protocol with time limits for a client's header and for reading an answer.
 
-    Uvicorn itself times idle connections only after an answer. Requests that a client sends without reading the answers
-    stay in its own buffers. The protocol is the one on h11 even where httptools is installed, which makes an object of
-    each of them.
+    Uvicorn limits the time of idle connections only after an answer, and buffers requests of clients that do not read
+    their answers. The protocol uses h11 even if httptools is installed, because httptools creates an object for each of
+    these requests.
 
     Args:
-        seconds: for the whole header of the first request; for that of a later one, after the time that a connection
-            is kept alive; and for a client to read what was written, beyond what the sockets hold.
+        seconds: time limit for the whole header of the first request, for the header of a later request after the
+            keep-alive time, and for a client to read an answer that the socket buffers cannot hold.
     """
 
     class Impatient(H11Protocol):  # type: ignore[misc]
@@ -77,6 +77,6 @@ def impatient(seconds: float) -> type[asyncio.Protocol]:
 
         def give_up(self) -> None:
             if self.cycle is None or self.cycle.response_complete:  # no request is under way
-                self.transport.abort()  # close() would wait for a client that reads no answer
+                self.transport.abort()  # close() would wait for clients that read no answer
 
     return Impatient

@@ -1,4 +1,4 @@
-"""The bodies of requests, with bounds; answers are the package's dataclasses."""
+"""The bodies of requests and their limits; answers are dataclasses of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thread owns the model, and answers the questions that wait for it in batches."""
+"""A thread that holds the model and answers requests in batches."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ logger = getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """The queue holds as many questions as it may."""
+    """The queue is full."""
 
 
 class NotAnsweredError(Exception):
-    """A question could not be answered; the reason is the cause."""
+    """A request failed; its ``__cause__`` holds the reason."""
 
 
 @dataclass(eq=False)
@@ -33,17 +33,17 @@ class _Waiting:
 
 
 class Worker:
-    """Answers questions in the order in which they came, several at a time.
+    """Answers requests in the order of their arrival, several at a time.
 
-    When the model gets free, the questions that wait are answered in common forward passes, up to a bound on prompts;
-    no question waits for others to come. A question whose client has left (its future is cancelled) costs nothing. A
-    failure sets a NotAnsweredError in its future, and the thread goes on.
+    When the model is free, it scores all waiting requests in shared forward passes, up to a bound on prompts; no
+    request waits for later ones. Requests of clients that disconnected, whose future is cancelled, are skipped. A
+    failure sets a NotAnsweredError in the future of its request, and the thread continues.
 
     Args:
-        recommender: used by this thread alone.
-        max_waiting: questions that may wait.
-        max_prompts: of questions answered together; a single one may have more.
-        observe: called with the number of questions and of prompts of every batch.
+        recommender: the recommender, which only this thread uses.
+        max_waiting: maximum number of waiting requests.
+        max_prompts: maximum number of prompts of a batch; a single request may have more.
+        observe: called with the numbers of requests and prompts of every batch.
     """
 
     def __init__(
@@ -65,10 +65,11 @@ class Worker:
         self._thread.start()
 
     def close(self, seconds: float | None = None) -> None:
-        """Cancel waiting questions, finish the current batch, and end the thread.
+        """Cancel waiting requests, finish the current batch, and end the thread.
 
         Args:
-            seconds: to wait for the batch; then the thread is left behind, and ends with the process. None waits on.
+            seconds: time limit for the batch, after which the thread is abandoned and ends with the process; None waits
+                without a limit.
         """
         with self._changed:
             self._is_closing = True
@@ -85,28 +86,28 @@ class Worker:
 
     @property
     def is_left_behind(self) -> bool:
-        """Whether the thread still runs after ``close``."""
+        """Whether the thread is still running after ``close``."""
         return self._thread.is_alive() and self._is_closing
 
     @property
     def n_waiting(self) -> int:
-        """Questions that wait, without those of the current batch."""
+        """Number of waiting requests, without those of the current batch."""
         return len(self._queue)
 
     def ranking(self, query: Query) -> Future[Ranking]:
-        """Queue a question for a ranking.
+        """Queue a request for a ranking.
 
         Raises:
-            QueueFullError: as many questions wait as may.
+            QueueFullError: the queue is full.
         """
         return self._enter(_Waiting(query, is_explained=False, shown=None))
 
     def explanation(self, query: Query, shown: int | None) -> Future[Explanation]:
-        """Queue a question for an explanation; raises as ``ranking``."""
+        """Queue a request for an explanation; raises as ``ranking``."""
         return self._enter(_Waiting(query, is_explained=True, shown=shown))
 
     def leave(self, future: Future[Any]) -> None:
-        """Drop a question whose client has left; one of the current batch finishes, and its result is discarded."""
+        """Remove the request of a client that disconnected; in the current batch it finishes and is discarded."""
         if future.cancel():
             with self._changed:
                 self._queue = deque(one for one in self._queue if one.future is not future)
@@ -134,12 +135,12 @@ class Worker:
                 if batch:
                     self._observe(len(batch), sum(one.query.n_prompts for one in batch))
                     self._answer(batch)
-            except BaseException as error:  # whatever it is, clients wait, and others will come
+            except BaseException as error:  # the thread must survive, since clients wait and others will follow
                 for one in batch:
                     _fail(one, error)
 
     def _taken(self) -> list[_Waiting]:
-        """The first question of the queue and those behind it that fit; an explanation is a batch alone."""
+        """Take the first request of the queue and those after it that fit; an explanation forms a batch alone."""
         batch = [self._queue.popleft()]
         n_prompts = batch[0].query.n_prompts
         while self._queue and not batch[0].is_explained and not self._queue[0].is_explained:
@@ -156,7 +157,7 @@ class Worker:
             else:
                 answers = self._recommender.answer([one.query for one in batch])
         except Exception as error:
-            if len(batch) > 1:  # one question's fault is not that of the others
+            if len(batch) > 1:  # the failure of one request must not affect the others
                 for one in batch:
                     self._answer([one])
                 return
@@ -167,10 +168,10 @@ class Worker:
 
 
 def _fail(one: _Waiting, error: BaseException) -> None:
-    """Set an exception that every kind of future can hold, and log the reason."""
+    """Set an exception in the future of a request and log the reason."""
     if one.future.done():
         return
-    logger.error("a question could not be answered", exc_info=error)
-    told = NotAnsweredError("the question could not be answered")
+    logger.error("a request failed", exc_info=error)
+    told = NotAnsweredError("the request failed")
     told.__cause__ = error
     one.future.set_exception(told)

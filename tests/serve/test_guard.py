@@ -35,8 +35,8 @@ def test_what_a_proxy_forwarded_needs_a_token(serve):
             status, told, _ = open_to_all.ask(method, path, body, **{name: value})
             assert status == 403
             assert told["detail"] == (
-                f"a proxy forwarded this request (header {name.lower()}), and this server asks for no token: start it"
-                " with one in the environment variable that --token_variable names, or ask it directly"
+                f"a proxy forwarded this request (header {name.lower()}), but this server requires no token: start"
+                " it with a token in the environment variable that --token_variable names, or send requests directly"
             )
             assert closed.ask(method, path, body, **{name: value})[0] == 200
     assert open_to_all.post("/rank", RANK)[0] == 200
@@ -50,13 +50,14 @@ def test_pages_of_other_sites_are_refused(serve, token):
         assert server.ask("POST", "/rank", RANK, **{"Sec-Fetch-Site": value})[0] == status
         assert server.ask("GET", "/health", **{"Sec-Fetch-Site": value})[0] == status
     assert server.ask("GET", "/health", **{"Sec-Fetch-Site": "cross-site"})[1] == {
-        "detail": "Sec-Fetch-Site is cross-site: pages of other sites may not ask; ask from a program, or from a server"
+        "detail": "Sec-Fetch-Site is cross-site: requests from pages of other sites are refused; send them from a"
+        " program"
     }
 
 
 TYPES = [
-    (b"", "there is no Content-Type"),
-    (b"Content-Type: \r\n", "there is no Content-Type"),
+    (b"", "Content-Type is missing"),
+    (b"Content-Type: \r\n", "Content-Type is missing"),
     (b"Content-Type: text/plain\r\n", "Content-Type is 'text/plain'"),
     (b"Content-Type: text/plain; application/json\r\n", "Content-Type is 'text/plain; application/json'"),
     (b"Content-Type: multipart/form-data\r\n", "Content-Type is 'multipart/form-data'"),

@@ -150,7 +150,7 @@ def test_other_paths_methods_and_types_are_refused(serve):
 
 def test_what_is_too_large_is_refused(serve):
     server = serve(max_body=10_000)
-    told = {"detail": "the body may have 10,000 bytes: send fewer or shorter items"}
+    told = {"detail": "the body exceeds the limit of 10,000 bytes: send fewer or shorter items"}
     assert server.post("/rank", b" " * 10_001) == (413, told)
     chunks = b"".join(b"%x\r\n%s\r\n" % (5_000, b" " * 5_000) for _ in range(3)) + b"0\r\n\r\n"
     chunked = server.raw(b"POST /rank HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
