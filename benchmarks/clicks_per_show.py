@@ -1,19 +1,20 @@
-"""How well do counts rank impressions, with the same data as a language model that trains on them?
+"""How well do counts rank impressions, if they use the same data as a language model that trains on impressions?
 
 python benchmarks/clicks_per_show.py [--data=mind] [--config_files="<files of the comparison>"] --out=<folder>
                                      [--run=<folder of a run of a language model> ...]
                                      [--<option>=<value> of that comparison]
 
-Such a model sees what the users of training were shown and did not click; Pop and RecBole's models see clicks alone.
-Rankings that count training's impressions, all shows of them, alone or beside a model's scores:
+Such a language model also learns from items that training users were shown and did not click, whereas Pop and RecBole's
+models learn from clicks only. This benchmark ranks by counts over all shows in training, alone or with a model's
+scores:
 
     Clicks                  log(clicks + a)
     ClicksPerShow           log-odds of (clicks + a p) / (shows + a), p the share of clicks among all shows
-    ...@LLMSeqSim           the same + w times the cosine of LLMSeqSim (text_encoder: TF-IDF unless told otherwise)
-    ...@<label of a run>    the same + w times the log-odds of yes by that run's model; start where the run was started
+    ...@LLMSeqSim           the same + w times the cosine of LLMSeqSim (text_encoder: TF-IDF by default)
+    ...@<label of a run>    the same + w times the log-odds of yes by that run's model; start in its working directory
 
-a and w are those of the highest ImpressionAUC on validation, together. The folders seed-<seed> below --out join
-the runs of a comparison by python -m recbole_llmtrsr.report.
+a and w are chosen together by the highest ImpressionAUC on the validation set. python -m recbole_llmtrsr.report joins
+the folders seed-<seed> below --out with the runs of a comparison.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def main() -> None:
     runs = [load_saved_run(folder, {}, None) for folder in known.run]
     named = [f"{run.label} with seed {run.config['seed']}" for run in runs]
     if len(set(named)) < len(named):
-        raise SystemExit(f"--run names {', '.join(named)}: give those of one name and seed apart, with --out apart")
+        raise SystemExit(
+            f"--run names {', '.join(named)}, of which some have equal names and seeds: pass these in separate calls,"
+            " with different --out"
+        )
 
     def load(model: str, train_on: str, candidates: Mapping[str, str]) -> tuple[Config, RunData]:
         config = checked_config(
@@ -97,7 +101,7 @@ def main() -> None:
 
             ways = {(a, w): scored("valid", (a, w)) for a in PRIORS for w in what.weights}
             choice, found = best(files["valid"], ways)
-            told = f"validation's {AUC} {found:.4f} with a {choice[0]}, w {choice[1]}"
+            told = f"validation {AUC} {found:.4f} with a {choice[0]}, w {choice[1]}"
             table, tested = evaluate_scores(files["test"], scored("test", choice), METRICS, config["topk"])
             label = name + what.suffix
             folder = known.out / label / f"seed-{what.seed}"
@@ -107,7 +111,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Added:
-    """What is added to counts: scores of all candidates, by split, in the order of their files."""
+    """Scores to add to counts, for all candidates by split, in the order of the candidate files."""
 
     suffix: str
     seed: int
@@ -116,7 +120,7 @@ class Added:
 
 
 def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
-    """The scores of a run's model on the candidates with these hashes, as in its test."""
+    """Compute the scores of a run's model on the candidates with these hashes, as in its test."""
     data = load_run_data(run.config, Clock(), candidates)
     make_summaries(run.config, run.dataset, [getattr(data, split) for split in SPLITS])
     with autocast(run.config.settings.backbone.precision, run.model.device):
@@ -125,13 +129,13 @@ def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
 
 
 def impressions_of(loader: ImpressionTrainDataLoader) -> CandidateFile:
-    """Those that the loader gives out."""
+    """Return the impressions that the loader yields."""
     given = loader._dataset.inter_feat[HISTORY_ID].numpy()
     return loader.candidates.file.select(np.flatnonzero(np.isin(loader.candidates.history_ids, given)))
 
 
 def counted(impressions: CandidateFile) -> Counts:
-    """How often each item was shown, and how often clicked."""
+    """Count shows and clicks of each item."""
     n_items = len(impressions.tokens)
     n_shows = np.bincount(impressions.items, minlength=n_items).tolist()
     n_clicks = np.bincount(impressions.items[impressions.is_positive], minlength=n_items).tolist()
@@ -139,12 +143,12 @@ def counted(impressions: CandidateFile) -> Counts:
 
 
 def clicks(candidates: CandidateFile, counts: Counts, a: float) -> Floats:
-    """[offsets[-1]]"""
+    """Compute the log of smoothed clicks. [offsets[-1]]"""
     return np.log([counts.get(token, (0, 0))[1] + a for token in candidates.tokens.tolist()])[candidates.items]
 
 
 def clicks_per_show(candidates: CandidateFile, counts: Counts, a: float) -> Floats:
-    """What was never shown has the prior. [offsets[-1]]"""
+    """Compute log-odds of a click per show; items that were never shown get the prior. [offsets[-1]]"""
     n_shows, n_clicks = np.sum(list(counts.values()), axis=0)
     found = np.array([counts.get(token, (0, 0)) for token in candidates.tokens.tolist()])
     rates = (found[:, 1] + a * n_clicks / n_shows) / (found[:, 0] + a)
@@ -153,7 +157,7 @@ def clicks_per_show(candidates: CandidateFile, counts: Counts, a: float) -> Floa
 
 @torch.no_grad()
 def scores(model: torch.nn.Module, loader: CandidateEvalDataLoader) -> Floats:
-    """The model's score of every candidate, in the order of the file. [offsets[-1]]"""
+    """Compute the model's score of every candidate, in the order of the file. [offsets[-1]]"""
     found: dict[int, list[float]] = {}
     for rows, *_ in loader:
         for history, score in zip(rows[HISTORY_ID].tolist(), model.predict(rows).tolist()):
@@ -162,7 +166,7 @@ def scores(model: torch.nn.Module, loader: CandidateEvalDataLoader) -> Floats:
 
 
 def best(valid: CandidateFile, ways: Mapping[Choice, Floats]) -> tuple[Choice, float]:
-    """The choice whose scores have the highest AUC on validation; of equal ones the first."""
+    """Return the choice with the highest AUC on the validation set, and the first of equal ones."""
     auc = {choice: evaluate_scores(valid, scores, [AUC], [1])[1][AUC] for choice, scores in ways.items()}
     choice = max(auc, key=lambda choice: auc[choice])
     return choice, auc[choice]

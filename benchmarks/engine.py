@@ -1,4 +1,4 @@
-"""How near to its arithmetic ceiling does shared-prefix scoring come, and how much faster is it than the other ways?
+"""How much faster is shared-prefix scoring than other methods, and how close does it come to its arithmetic ceiling?
 
 python benchmarks/engine.py [--data=ml-100k|mind|amazon-industrial] [--data_path=<folder of their folders>]
                             [--shape=builtin|<hidden>x<layers>|qwen2.5-0.5b|qwen2.5-1.5b|qwen2.5-7b]
@@ -6,18 +6,19 @@ python benchmarks/engine.py [--data=ml-100k|mind|amazon-industrial] [--data_path
                             [--n_authors=4] [--repetitions=3] [--threads=<n>] [--train] [--negatives 1 20] [--lora]
                             [--profile] [--device=cpu|cuda] [--dtype=float32|bfloat16] [--<option>=<value> of a run]
 
-Real prompts of test histories, random weights, the builtin tokenizer whatever the shape. Every way starts from token
-sections, lays out its own rows and ends with the same table of scores, which is compared. All run by turns. Ours is
-what a run does, with a run's max_tokens_per_batch, in training too; plain rows and the cached prefix get the batch size
-that is fastest for each on neighbouring histories with as many candidates. `batch` counts tokens for ours, rows for
-plain rows, histories for the cached prefix. A ratio is the other way's seconds over ours in the same turn. With --lora,
-scores and training steps go through adapters.
+The benchmark uses real prompts of test histories, random weights, and the builtin tokenizer for all shapes. Every
+method starts from the same token sections, builds its rows, and returns a table of scores, which the benchmark
+compares. In each repetition, all methods run one after another. "ours" scores as in a run, with its
+max_tokens_per_batch, also in training; plain rows and the cached prefix use their fastest batch size on neighbouring
+histories with the same number of candidates. `batch` counts tokens for ours, rows for plain rows, and histories for the
+cached prefix. A ratio divides the seconds of the other method by those of ours in the same repetition. With --lora,
+scores and training steps use adapters.
 
-Its ceiling is the other way's operations over those of ours, which count real tokens alone. `ceiling` counts the
-causal half of the other's attention, padding included; `as computed` all pairs where it computes them under a mask:
-candidates over a cache, and the authors' prompts.
+The ceiling of a ratio divides the operations of the other method by those of ours, which have no padding. `ceiling`
+counts the causal half of the other method's attention, including padding; `as computed` counts all pairs if the method
+computes them under a mask, as for candidates over a cache and for the authors' prompts.
 
-For ml-100k and mind see docs/guides/data.md; amazon-industrial is read with title, brand and description of the items.
+docs/guides/data.md describes ml-100k and mind; amazon-industrial uses title, brand and description of the items.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ def compare() -> None:
         prompts, seconds = test_prompts(run, parts.prompts, known.n_histories)
     if (found := min(map(len, prompts.candidates))) < n:
         raise SystemExit(
-            f"--candidates and --negatives ask for {n - 1} negatives of a history, --eval_args gives {found - 1}: leave"
-            f" --eval_args out, or set its mode to uni{n - 1}"
+            f"--candidates and --negatives need {n - 1} negatives per history, but --eval_args gives {found - 1}:"
+            f" remove --eval_args, or set its mode to uni{n - 1}"
         )
     device = parts.backbone.device
     measured = matrix_product_peak(device, parts.backbone.transformer.dtype)
     if measured is None:
         raise SystemExit(
-            f"{device} has no room to measure matrix products beside the weights: choose a smaller --shape"
+            f"{device} has too little memory to measure matrix products beside the weights: choose a smaller --shape"
         )
     peak = measured / 1e9
     describe(known, parts, prompts, seconds, peak)
@@ -109,26 +110,28 @@ def arguments() -> argparse.Namespace:
     parser = run_parser(__doc__)
     parser.add_argument("--shape", default="builtin")
     backends = (*BACKENDS, WITHOUT_GRADIENTS)
-    what = "ours, the first is compared; none takes what the check picks"
+    what = "our back-ends, of which the first is the reference; by default the one that the exactness check selects"
     parser.add_argument("--backends", nargs="+", choices=backends, help=what)
     parser.add_argument("--candidates", type=int, nargs="+", default=[21, 101])
     parser.add_argument("--n_histories", type=int, default=48)
-    parser.add_argument("--n_authors", type=int, default=4, help="prompts of the slow procedure of the authors")
+    parser.add_argument(
+        "--n_authors", type=int, default=4, help="number of prompts for the slow procedure of the authors"
+    )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--train", action="store_true")
-    parser.add_argument("--negatives", type=int, nargs="+", default=[1, 20], help="per positive, in training")
-    parser.add_argument("--lora", action="store_true", help="freeze the weights and put LoRA, rank 8, on top")
-    parser.add_argument("--profile", action="store_true", help="name the operators that our scoring spends time in")
+    parser.add_argument("--negatives", type=int, nargs="+", default=[1, 20], help="negatives per positive in training")
+    parser.add_argument("--lora", action="store_true", help="freeze the weights and add LoRA of rank 8")
+    parser.add_argument("--profile", action="store_true", help="show in which operators our scoring spends its time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     known = parsed(parser)
     if min(known.candidates) < 2:
-        parser.error(f"--candidates must be >= 2, got {min(known.candidates)}: scores of one have no order to keep")
+        parser.error(f"--candidates must be >= 2, got {min(known.candidates)}: a single candidate has no order")
     return known
 
 
 def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone, list[str]]:
-    """A random backbone of the shape with the prompts of the data, and our back-ends, all exact on it."""
+    """Create a random backbone of the shape with the prompts of the data, and select back-ends that are exact on it."""
     builtin = assemble(run.config.settings, run.dataset, torch.device("cpu"), run.config["seed"])
     backbone = random_backbone(known.shape, builtin.backbone, known.device, getattr(torch, known.dtype))
     if known.lora:
@@ -139,8 +142,8 @@ def random_parts(known: argparse.Namespace, run: Run) -> tuple[PromptedBackbone,
         choose_attention(backbone, parts.yes_id, parts.no_id, wanted)
     backends = known.backends or [backbone.attention]
     if "plain" in backends:
-        raise SystemExit(f"no back-end of ours is exact on --shape={known.shape} here: choose another shape or device")
-    # Serves every back-end, and is SDPA attention without a shared prefix.
+        raise SystemExit(f"none of our back-ends is exact on --shape={known.shape}: choose another shape or device")
+    # Supports every back-end, and computes SDPA attention without a shared prefix.
     backbone.transformer.set_attn_implementation(SHARED_PREFIX)
     if run.config.settings.backbone.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
@@ -155,7 +158,7 @@ def describe(
     print(
         f"{known.data}, {len(prefixes)} test histories; prefix {statistics.mean(prefixes):.0f} tokens on average"
         f" ({min(prefixes)} - {max(prefixes)}), candidate {statistics.mean(sections):.0f} ({min(sections)} -"
-        f" {max(sections)}); a prefix is made in {1000 * seconds_per_prefix:.1f} ms, before all that is timed"
+        f" {max(sections)}); building a prefix takes {1000 * seconds_per_prefix:.1f} ms, which is not timed below"
     )
     print(
         f"{known.shape}: hidden size {config.hidden_size}, {config.num_hidden_layers} layers, random weights,"
@@ -164,7 +167,7 @@ def describe(
     )
     print(
         f"{device_name(parts.backbone.device)}, matrix products at {peak:,.0f} GFLOP/s;"
-        f" {known.repetitions} repetitions by turns; {versions()}"
+        f" {known.repetitions} alternating repetitions; {versions()}"
     )
 
 

@@ -5,14 +5,15 @@ python benchmarks/engine_scaling.py [--data=ml-100k|mind|amazon-industrial] [--d
                                     [--users 1000 10000] [--n_events=8] [--threads=<n>] [--device=cpu|cuda]
                                     [--<option>=<value> of a run]
 
-Time: real prompts of test histories, one history per call, with candidates from the whole catalogue; the numbers of
-candidates take turns. A line is fitted by least squares. Candidates recur where the catalogue has fewer.
+Time: the benchmark scores real prompts of test histories, one history per call, with candidates from the whole
+catalogue, which repeat if the catalogue has fewer. The numbers of candidates alternate, and a line is fitted by least
+squares.
 
-Memory: an evaluation by the trainer, for each number of users in a process of its own. Users are made up: each has
-read n_events random items of the catalogue. RecBole's own tables grow with the users, so what counts is the peak over
-the level right before the evaluation. Needs Linux, or a GPU.
+Memory: the trainer evaluates each number of users in a separate process. Users are synthetic and have n_events random
+items of the catalogue. Since RecBole's tables grow with the users, the result is the peak above the level directly
+before the evaluation. This part needs Linux or a GPU.
 
-For ml-100k and mind see docs/guides/data.md; amazon-industrial is read with title, brand and description of the items.
+docs/guides/data.md describes ml-100k and mind; amazon-industrial uses title, brand and description of the items.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--n_histories", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--users", type=int, nargs="*", default=[1000, 10_000])
-    parser.add_argument("--n_events", type=int, default=8, help="of every made-up user; at least 4")
+    parser.add_argument("--n_events", type=int, default=8, help="number of events of every synthetic user, at least 4")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory_of", type=int, help=argparse.SUPPRESS)  # users; this process is one of the measured
     return parsed(parser)
 
 
 def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackbone) -> None:
-    """Print the seconds of a history by its candidates, and the line through them."""
+    """Print the time per history by number of candidates, and the fitted line."""
     prompts, _ = test_prompts(run, parts.prompts, known.n_histories)
     prompts = with_candidates(run, parts, prompts, max(known.candidates))
     device = parts.backbone.device
@@ -102,14 +103,14 @@ def time_by_candidates(known: argparse.Namespace, run: Run, parts: PromptedBackb
 
 
 def with_candidates(run: Run, parts: PromptedBackbone, prompts: Prompts, n: int) -> Prompts:
-    """The same prefixes with n items of the catalogue, in random order."""
+    """Return the same prefixes with n items of the catalogue, in random order."""
     order = 1 + np.random.default_rng(0).permutation(run.dataset.item_num - 1)  # 0 is the padding
     sections = [parts.prompts.candidate(item) for item in np.resize(order, n).tolist()]
     return Prompts(prompts.prefixes, [sections] * len(prompts.prefixes))
 
 
 def memory_by_users(known: argparse.Namespace, others: list[str]) -> None:
-    """Print a line per number of users, each from its own process."""
+    """Print a line per number of users, each of which runs in a separate process."""
     print(f"{known.data}'s catalogue, users with {known.n_events} events each; MiB\n")
     print("| users | seconds | before the evaluation | peak in it | added |")
     print("|---:|---:|---:|---:|---:|")
@@ -120,7 +121,9 @@ def memory_by_users(known: argparse.Namespace, others: list[str]) -> None:
         command = [sys.executable, "-W", "ignore", __file__, *flags, *others]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            raise SystemExit(f"the evaluation of {n:,} users ended with exit code {done.returncode}: see above")
+            raise SystemExit(
+                f"the evaluation of {n:,} users failed with exit code {done.returncode}: see the output above"
+            )
         print(done.stdout.splitlines()[-1], flush=True)
 
 

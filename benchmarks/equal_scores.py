@@ -2,7 +2,7 @@
 
 python benchmarks/equal_scores.py [--checkpoint=saved/<file>.pth] [--n_prompts=1000] [--<option>=<value> of that run]
 
-Without a checkpoint, the embedded default is trained on ml-100k first.
+Without a checkpoint, the benchmark first trains the embedded default on ml-100k.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def main() -> None:
         ("one history at a time", by_history),
         ("one prompt at a time", one_by_one),
     ):
-        print(f"largest difference to {name}: {(shared - other).abs().max():.1e}")
+        print(f"largest difference from {name}: {(shared - other).abs().max():.1e}")
 
 
 def _readable(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that a Config takes back; what RecBole derives itself is left out."""
+    """Return the options that a Config accepts, without those that RecBole derives."""
     derived = ("eval_type", "valid_metric_bigger", "local_rank", "single_spec", "valid_neg_sample_args")
     return {k: v for k, v in options.items() if k not in derived and not k.isupper() and k != "test_neg_sample_args"}
 

@@ -1,15 +1,15 @@
-"""How much of an evaluation, and of an epoch of training, is spent outside the backbone?
+"""How much time of an evaluation, and of an epoch of training, is spent outside the backbone?
 
 python benchmarks/evaluation_profile.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>]
                                         [--no_training] [--threads=<n>] [--device=cpu|cuda]
                                         [--<option>=<value> of a run]
 
-One evaluation by the trainer on all test users, and one epoch on the latest target of every user, with the builtin
-backbone (of any size: --builtin_hidden_size and the like). A GPU is waited for at every change of parts.
+The trainer evaluates all test users and trains one epoch on the latest target of every user, with the builtin backbone
+(of any size: --builtin_hidden_size and similar options). The clock synchronizes a GPU whenever the part changes.
 
-Both are done twice: as a run does, which makes prompts on a second thread, and in a plain loop. On a second thread they
-are no part of the table but for the waiting, and slow the forward pass where the cores are few; in the plain loop every
-part has its own time.
+Both run twice: as in a run, which builds prompts on a second thread, and in a plain loop. With a second thread, the
+table contains only the time of waiting for prompts, and with few cores that thread slows the forward pass; in the plain
+loop, the table contains the time of every part.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measured(clock: Clock, model: Any, loop: Loop, call: Callable[[], Any]) -> None:
-    """Run a call with such a loop over batches, from prompts not yet made, on a clock at zero."""
+    """Run a call with a loop over batches, after clearing cached prompts and the clock."""
     for module in (prefetch, training):
         module.prefetched = loop  # type: ignore[attr-defined]
         clock.wrap_iterator(module, "prefetched", "waiting for batches: loader, grouping, prompts")
@@ -86,7 +86,7 @@ def one_after_another(batches: Iterable[Any], prepare: Callable[[Any], Any]) -> 
 
 
 def watch(clock: Clock, trainer: Any, model: Any) -> None:
-    """Give the functions of evaluation and training to their parts."""
+    """Assign the functions of evaluation and training to their parts."""
     clock.wrap(model, "predict", "division into passes")
     clock.wrap(model, "micro_batches", "division into passes")
     for module in (scorer, scoring):

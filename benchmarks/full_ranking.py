@@ -1,12 +1,12 @@
-"""What does it cost to rank a whole catalogue for a user, by texts and by ids?
+"""How long does it take to rank a whole catalogue for a user, by texts and by ids?
 
 python benchmarks/full_ranking.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>] [--n_histories=<n>]
                                   [--repetitions=<n>] [--threads=<n>] [--device=cpu|cuda] [--<option>=<value> of a run]
 
-The same test histories are ranked by turns with SASRec, HLLM and LiteLLM4Rec, with the weights they begin with, as an
-evaluation calls them; the vectors of HLLM's items are there, as they are after the first batch, and what making them
-took is printed. Beside them LLMTRSR reads one prompt for each history, as it would for every single item. The last
-column is the ratio to the sum of SASRec and such a prompt, the least and the most of the repetitions.
+SASRec, HLLM and LiteLLM4Rec alternately rank the same test histories with their initial weights, as in an evaluation.
+The item vectors of HLLM are computed before, as after the first batch, and their time is printed. For comparison,
+LLMTRSR reads one prompt per history, as it would for each single item. The last column is the ratio to the time of
+SASRec plus that of one prompt, with the minimum and maximum of the repetitions.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def rows_of(run: Run, n: int) -> Iterator[Any]:
-    """The first n test histories, in the batches of an evaluation."""
+    """Yield the first n test histories in the batches of an evaluation."""
     for rows, *_ in run.loaders[2]:
         if n <= 0:
             return
@@ -71,7 +71,7 @@ def rows_of(run: Run, n: int) -> Iterator[Any]:
 
 
 def numbers(run: Run) -> torch.autocast:
-    """The number format of an evaluation: RecBole's models compute in fp32."""
+    """Return the number format of an evaluation; RecBole's models compute in fp32."""
     device = run.config["device"]
     half = weights_dtype(run.config.settings.backbone.precision, device) == torch.bfloat16
     is_ours = hasattr(run.config.model_class, "check_config")
@@ -79,7 +79,7 @@ def numbers(run: Run) -> torch.autocast:
 
 
 def full_ranking(model: Any, batches: list[Any], numbers: torch.autocast) -> Callable[[int], None]:
-    """Scores of every item for every row."""
+    """Return a call that scores every item for every row."""
 
     def call(_: int) -> None:
         with numbers:
@@ -90,7 +90,7 @@ def full_ranking(model: Any, batches: list[Any], numbers: torch.autocast) -> Cal
 
 
 def one_prompt(run: Run, n: int) -> tuple[Callable[[int], Any], float]:
-    """Scores of one item for every row, in prompts that are made ahead, and their mean length in tokens."""
+    """Return a call that scores one item for every row in prebuilt prompts, and their mean length in tokens."""
     model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"]).eval()
     ids = [int(i) for rows in rows_of(run, n) for i in rows["history_id"]]
     prefixes = [model._prefix(i) for i in ids]

@@ -1,12 +1,12 @@
-"""How much faster does the local writer answer in batches than one prompt at a time, as the authors ask?
+"""How much faster does the local writer answer in batches than one prompt at a time, as in the authors' code?
 
 python benchmarks/generation.py [--model=<folder>] [--n_prompts=64] [--max_new_tokens=160] [--repetitions=3]
                                 [--batch_sizes 4 16 64] [--lengths=equal|mixed] [--threads=<n>]
 
-The prompts ask for summaries of blocks of ml-100k's histories. Without a model, a random Llama is made: its speed is
-that of a trained one of its size, its texts mean nothing, and it never ends an answer by itself. With
-`--lengths=mixed` every answer ends at a length of its own, from an eighth of the limit to all of it; a batch then
-waits for its longest answer.
+The prompts request summaries of blocks of ml-100k's histories. Without --model, the benchmark creates a random Llama,
+which has the speed of a trained model of its size, writes meaningless texts, and never ends an answer by itself. With
+`--lengths=mixed`, answers end at different lengths, from an eighth of the limit to the limit; a batch then waits for
+its longest answer.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def block_prompts(n_prompts: int) -> list[str]:
-    """Prompts that ask for summaries of the first blocks of users, one block per user as long as users last."""
+    """Build prompts for summaries of the first blocks of users, then of the second blocks, and so on."""
     texts = read_item_text(DATA / "ml-100k.item", "item_id", COLUMNS)
     events = [line.split("\t") for line in (DATA / "ml-100k.inter").read_text().splitlines()[1:]]
     histories = defaultdict(list)
@@ -73,7 +73,7 @@ def block_prompts(n_prompts: int) -> list[str]:
 
 
 def random_llama(folder: Path, texts: list[str]) -> str:
-    """A Llama with random weights, built as small models are today, and a tokenizer trained on the texts."""
+    """Create a small Llama with random weights, and a tokenizer trained on the texts."""
     tokenizer = train_tokenizer(texts, vocab_size=4000)
     tokenizer.eos_token = tokenizer.pad_token
     tokenizer.save_pretrained(folder)
@@ -88,7 +88,7 @@ def random_llama(folder: Path, texts: list[str]) -> str:
 
 
 class EndSomewhere(LogitsProcessor):
-    """Ends every answer at a length that its prompt fixes."""
+    """Ends every answer at a length that its prompt determines."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -103,11 +103,11 @@ class EndSomewhere(LogitsProcessor):
 
 
 def share_weights(generators: dict[int, TransformersGenerator], lengths: str, limit: int) -> None:
-    """Let all use one model, so that they differ in the batch size alone."""
+    """Make all generators share one model, so that they differ only in the batch size."""
     model: Any = generators[1]._model
     if lengths == "mixed":
         if model.generation_config.pad_token_id != END_ID:
-            raise SystemExit("--lengths=mixed is made for the random model")
+            raise SystemExit("--lengths=mixed requires the random model: remove --model")
         plain = model.generate
         model.generate = lambda **options: plain(**options, logits_processor=LogitsProcessorList([EndSomewhere(limit)]))
     for generator in generators.values():
@@ -117,13 +117,13 @@ def share_weights(generators: dict[int, TransformersGenerator], lengths: str, li
 def measure(
     generators: dict[int, TransformersGenerator], prompts: list[str], limit: int, repetitions: int
 ) -> tuple[dict[int, list[float]], int, dict[int, list[str]]]:
-    """Seconds of every repetition by batch size, tokens written, and texts by batch size."""
+    """Measure the seconds of every repetition by batch size, tokens written, and texts by batch size."""
     seconds: dict[int, list[float]] = defaultdict(list)
     texts, tokens = {}, 0
     for generator in generators.values():  # warm up
         list(generator.generate(prompts[:1], 4))
     for _ in range(repetitions):
-        for size, generator in generators.items():  # by turns, so that a slow minute of the machine affects all
+        for size, generator in generators.items():  # alternating, so that a slow minute of the machine affects all
             start = time.perf_counter()
             answers: dict[int, Any] = dict(generator.generate(prompts, limit))
             seconds[size].append(time.perf_counter() - start)
@@ -150,7 +150,7 @@ def report(
     print(
         f"{known.n_prompts} block prompts of ml-100k ({BLOCK_SIZE} items, {n_prompt_tokens:.0f} tokens on average),"
         f" at most {known.max_new_tokens} new tokens, lengths {known.lengths}, {tokens / known.n_prompts:.0f} written"
-        f" on average; {known.repetitions} repetitions by turns"
+        f" on average; {known.repetitions} alternating repetitions"
     )
     print(f"{processor()}, {torch.get_num_threads()} threads; {versions()}\n")
     print("| prompts at a time | median s (least - most) | prompts/s | tokens/s | times one at a time | equal texts |")

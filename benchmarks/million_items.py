@@ -1,10 +1,10 @@
-"""A catalogue of a million items for HLLM: encoding it, going on after a stop, and the best items for a user.
+"""Encode a catalogue of a million items for HLLM, resume after a stop, and find the best items for a user.
 
     python benchmarks/million_items.py --n_items=1000000 --out=<folder>
 
-The texts are made up: seven words of a vocabulary of 20,000 each. The builtin backbone encodes them, is stopped half
-way, and goes on in a new process; then the best items for one random vector at a time are looked up. Where --out holds
-the vectors of an earlier call, nothing is encoded.
+The texts are synthetic, seven words each from a vocabulary of 20,000. The builtin backbone encodes them, stops half
+way, and resumes in a new process; then the benchmark finds the best items for one random user vector at a time. If
+--out holds the vectors of an earlier call, nothing is encoded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOKENS_AT_ONCE = 4096
 
 
 def texts(n: int) -> list[str]:
-    """The first is the padding's."""
+    """Create n item texts; the first text belongs to the padding."""
     rng = np.random.default_rng(0)
     words = np.array([f"{a}{b}" for a in _syllables(rng, 200) for b in _syllables(rng, 100)])
     return [" ".join(row) for row in words[rng.integers(len(words), size=(n + 1, 7))]]
@@ -41,7 +41,7 @@ def _syllables(rng: np.random.Generator, n: int) -> list[str]:
 
 
 def encode(n: int, folder: Path, stop_after: int | None) -> torch.Tensor:
-    """The table; ends the process after so many parts, as a kill would."""
+    """Encode all items; ends the process after `stop_after` parts, as a kill would."""
     catalogue = texts(n)
     backbone = build_builtin(catalogue[:20_000], max_positions=128, seed=1)
     encoder = ItemEncoder(backbone, catalogue, max_tokens=32).eval()
@@ -59,7 +59,7 @@ def encode(n: int, folder: Path, stop_after: int | None) -> torch.Tensor:
 
 
 def best(user: torch.Tensor, table: torch.Tensor, k: int) -> torch.Tensor:
-    """The k items of the largest cosines with a user's vector [1, width], part by part."""
+    """Find the k items with the largest cosines with a user's vector [1, width], part by part."""
     parts = table[1:].split(LARGE_CATALOGUE)  # without the padding
     found = [exact_product(user, part.T).topk(min(k, len(part)), dim=1) for part in parts]
     items = torch.cat([own.indices + 1 + i * LARGE_CATALOGUE for i, own in enumerate(found)], dim=1)
@@ -67,11 +67,13 @@ def best(user: torch.Tensor, table: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def main() -> None:
-    """Encode in two processes, then look up."""
+    """Encode in two processes, then measure retrieval."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n_items", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--stop_after", type=int, help="for the process that is stopped: parts of 4,096 items")
+    parser.add_argument(
+        "--stop_after", type=int, help="internal: number of parts of 4,096 items after which the first process stops"
+    )
     given = parser.parse_args()
     if given.stop_after is not None:
         encode(given.n_items, given.out, given.stop_after)
@@ -81,15 +83,15 @@ def main() -> None:
     own = [sys.executable, __file__, f"--n_items={given.n_items}", f"--out={given.out}", f"--stop_after={half}"]
     stopped = subprocess.run(own, check=False)
     if stopped.returncode not in (0, 3):
-        raise SystemExit(f"the first process ended with {stopped.returncode}, before it was stopped")
+        raise SystemExit(f"the first process failed with exit code {stopped.returncode}: see the output above")
     middle = time.perf_counter()
     table = encode(given.n_items, given.out, None)
     end = time.perf_counter()
     if stopped.returncode == 0:
-        print(f"--out held the vectors, which a process finds in {end - middle:.0f} s")
+        print(f"--out holds the vectors already; loading them takes {end - middle:.0f} s")
     else:
-        print(f"first half, stopped: {middle - begin:.0f} s; second half in a new process: {end - middle:.0f} s")
-    print(f"peak memory of the latest process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        print(f"first half, until the stop: {middle - begin:.0f} s; second half, resumed: {end - middle:.0f} s")
+    print(f"peak memory of the last process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
     seconds = []
     for seed in range(30):
         user = torch.nn.functional.normalize(

@@ -1,10 +1,11 @@
-"""What does bf16 gain over fp32 in training and scoring, with one backbone on one device?
+"""How much faster is bf16 than fp32 in training and scoring, with one backbone on one device?
 
 python benchmarks/precision.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>] [--threads=<n>]
                                [--n_batches=<n>] [--repetitions=<n>] [--<option>=<value> of a run]
 
-The same batches by the trainer's gradient step and by its evaluation, in turns; options choose model and prompts, such
-as --backbone=<folder> --tune=all. Scores of both are compared in the run.
+The trainer's gradient step and its evaluation process the same batches in both formats, in alternation. Options of a
+run select model and prompts, such as --backbone=<folder> --tune=all. The benchmark also compares the scores of both
+formats.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def trainer(known: argparse.Namespace, precision: str) -> tuple[LLMTRSRTrainer, list[Any], list[Any]]:
-    """A trainer of equal weights in this number format, some training batches and some of the test."""
+    """Create a trainer with equal weights in a number format, some training batches and some test batches."""
     with tempfile.TemporaryDirectory() as folder:
         run = load_run(known.data, known.data_path, Path(folder), precision=precision)
         model = get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"])
@@ -78,7 +79,7 @@ def trainer(known: argparse.Namespace, precision: str) -> tuple[LLMTRSRTrainer, 
 
 
 def step(own: LLMTRSRTrainer, batches: Sequence[Any]) -> None:
-    """Gradients of every batch, without a step, so that both formats keep the same weights."""
+    """Compute gradients of every batch, without an optimizer step, so that both formats keep the same weights."""
     own.model.train()
     for batch in batches:
         own._gradients([batch])
@@ -87,7 +88,7 @@ def step(own: LLMTRSRTrainer, batches: Sequence[Any]) -> None:
 
 @torch.no_grad()
 def scored(own: LLMTRSRTrainer, batches: Sequence[Any]) -> Tensor:
-    """Scores of every row of the batches."""
+    """Score every row of the batches."""
     own.model.eval()
     with own.accelerator.autocast():
         return torch.cat([own.model.predict(batch.to(own.device)) for batch in batches])

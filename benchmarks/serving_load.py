@@ -1,13 +1,13 @@
-"""Does a server stand a crowd? Valid, malformed and cancelled requests, many at once, over real connections.
+"""Does a server withstand many valid, malformed and cancelled requests at once, over real connections?
 
 python benchmarks/serving_load.py [--data=ml-100k|...] [--data_path=<folder of their folders>] [--n_requests=<n>]
                                   [--concurrency=<n>] [--threads=<n>] [--<option>=<value> of a run]
 
-A small LLMTRSR is trained in an empty folder and served by `python -m recbole_llmtrsr.serve` on the loopback. Of the
-requests one in ten is malformed and one in ten leaves before its answer; the others rank the test's candidates for
-known users, by their id or by their history, rank texts given by hand, and explain. Rankings of the test's candidates
-are compared with the scores that the trainer gave. Some valid ones are asked one by one, too; the table's last column
-is the ratio of the two. Memory is the server's resident set, after a warm-up and after each quarter of the requests.
+The benchmark trains a small LLMTRSR in an empty folder and serves it with `python -m recbole_llmtrsr.serve` on the
+loopback. One request in ten is malformed, and one in ten disconnects before its answer. The others rank the test
+candidates for known users, by id or by history, rank new texts, and explain rankings. Scores of test candidates are
+compared with those of the trainer. Some valid requests are also sent one at a time; the last column of the table is the
+ratio of both times. Memory is the server's resident set, after a warm-up and after each quarter of the requests.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from common.machine import processor, versions
 from common.runs import parsed, run_parser
 
 import recbole_llmtrsr
+from recbole_llmtrsr.config.sources import flags
 from recbole_llmtrsr.experiment.evaluation_stage import FinalTest
 from recbole_llmtrsr.explain import candidate_scores, history_of
 from recbole_llmtrsr.quick_start import compare
 
 VALID, MALFORMED, CANCELLED = "valid", "malformed", "cancelled"
-WARM_UP = 100  # requests before memory is first read
+WARM_UP = 100  # number of requests before memory is first measured
 N_USERS = 100  # whose candidates are ranked
 OPTIONS: dict[str, Any] = {
     "epochs": 1,
@@ -65,7 +66,7 @@ BAD = (
 
 @dataclass
 class Offline:
-    """What the trainer's test gave, by user, and a column that texts by hand can fill."""
+    """Scores and histories of the trainer's test by user, and a column for new texts."""
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     histories: dict[str, list[str]] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Offline:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: of which kind, where to, with what, and the scores to expect."""
+    """A request with its kind, path and body, and the expected scores."""
 
     kind: str
     path: str
@@ -84,7 +85,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer: its status (0: none was waited for), seconds, and the largest difference of the scores compared."""
+    """An answer with its status (0 if the client disconnected), seconds, and the largest difference of scores."""
 
     kind: str
     status: int
@@ -103,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            offline = trained(known.data, {**OPTIONS, **data_path})
+            offline = trained(known.data, {**OPTIONS, **data_path, **flags(known.others)})
             asked = requests(offline, known.n_requests)
             with server(Path(folder), known.threads) as (port, process):
                 alone = [ask(port, one) for one in asked[: max(1, len(asked) // 10)] if one.kind == VALID]
@@ -122,7 +123,7 @@ def main() -> None:
 
 
 def trained(data: str, options: dict[str, Any]) -> Offline:
-    """Train, and note the scores of the test."""
+    """Train a model and record the scores of its test."""
     offline, table = Offline(), FinalTest.table
 
     def noting(self: FinalTest, loader: Any) -> Any:
@@ -144,7 +145,7 @@ def trained(data: str, options: dict[str, Any]) -> Offline:
 
 
 def requests(offline: Offline, n: int) -> list[Asked]:
-    """n requests in a fixed order."""
+    """Create n requests in a fixed order."""
     drawn = np.random.default_rng(0)
     users = sorted(offline.scores)
     asked = []
@@ -173,13 +174,13 @@ def dumped(**question: Any) -> bytes:
 
 
 def run(port: int, asked: list[Asked], concurrency: int) -> list[Answered]:
-    """So many clients at a time."""
+    """Send requests with the given number of clients at a time."""
     with ThreadPoolExecutor(concurrency) as clients:
         return list(clients.map(lambda one: ask(port, one), asked))
 
 
 def ask(port: int, asked: Asked) -> Answered:
-    """Send a request over a new connection, and read the answer or close it before."""
+    """Send a request over a new connection, and read the answer or disconnect before."""
     start = time.perf_counter()
     if asked.kind == CANCELLED:
         head = f"POST {asked.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -201,7 +202,7 @@ def ask(port: int, asked: Asked) -> Answered:
 
 
 def compared(asked: Asked, status: int, content: bytes) -> tuple[float, int]:
-    """Largest difference from the trainer's scores, and how many were compared."""
+    """Return the largest difference from the trainer's scores, and the number of compared scores."""
     if status != 200 or asked.expected is None:
         return 0.0, 0
     told = json.loads(content)
@@ -215,7 +216,7 @@ def compared(asked: Asked, status: int, content: bytes) -> tuple[float, int]:
 
 @contextmanager
 def server(folder: Path, threads: int) -> Iterator[tuple[int, psutil.Process]]:
-    """The command itself, on a free port of the loopback."""
+    """Run the server's command on a free port of the loopback."""
     log = folder / "serve.log"
     command = [sys.executable, "-m", "recbole_llmtrsr.serve", "--run=run", "--port=0"]
     package = str(Path(recbole_llmtrsr.__file__).parents[1])
@@ -231,19 +232,19 @@ def server(folder: Path, threads: int) -> Iterator[tuple[int, psutil.Process]]:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         errors = log.read_text().count("Traceback")
-        print(f"the server ended with {process.returncode} at the signal {signal.SIGTERM}, tracebacks: {errors}")
+        print(f"the server exited with code {process.returncode} after signal {signal.SIGTERM}, tracebacks: {errors}")
     finally:
         process.kill()
         process.wait()
 
 
 def resident(process: psutil.Process) -> float:
-    """MiB."""
+    """Return the resident memory in MiB."""
     return process.memory_info().rss / 2**20
 
 
 def counters(port: int) -> dict[str, float]:
-    """What the server counts."""
+    """Read the server's counters."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
@@ -262,17 +263,17 @@ def report(
 ) -> None:
     print(f"{processor()}; {known.threads} threads of the server; {versions()}")
     print(
-        f"{known.data}: {len(answers):,} requests, {known.concurrency} at once, {len(answers) / seconds:.0f} a second"
+        f"{known.data}: {len(answers):,} requests, {known.concurrency} at once, {len(answers) / seconds:.0f} per second"
     )
     for kind in (VALID, MALFORMED, CANCELLED):
         statuses = Counter(str(one.status) if one.status > 0 else "none" for one in answers if one.kind == kind)
         print(f"{kind}: {', '.join(f'{n} x {status}' for status, n in sorted(statuses.items()))}")
     n_compared, largest = sum(one.n_compared for one in answers), max(one.difference for one in answers)
-    print(f"largest difference from the trainer's scores: {largest:.1e} of {n_compared:,}")
+    print(f"largest difference from the trainer's scores: {largest:.1e} among {n_compared:,}")
     together = counted["recommender_batch_questions_sum"] / counted["recommender_batch_questions_count"]
-    print(f"clients that the server saw leave: {counted['recommender_clients_left_total']:.0f}")
-    print(f"questions answered together: {together:.1f} on average")
-    print(f"resident memory (MiB), after warm-up and each quarter: {', '.join(f'{m:.1f}' for m in memory)}\n")
+    print(f"disconnected clients, as counted by the server: {counted['recommender_clients_left_total']:.0f}")
+    print(f"requests per batch: {together:.1f} on average")
+    print(f"resident memory (MiB) after the warm-up and each quarter: {', '.join(f'{m:.1f}' for m in memory)}\n")
     print("| valid requests | one by one (ms) | at once (ms) | times |\n|---|---:|---:|---:|")
     crowd = [one.seconds for one in answers if one.kind == VALID and one.status == 200]
     calm = [one.seconds for one in alone]

@@ -1,16 +1,17 @@
-"""What do several processes gain, and do they end with what one ends with?
+"""How much faster are several processes than one, and do they give the same results?
 
 python benchmarks/several_processes.py [--data=ml-100k|...] [--data_path=<folder of their folders>] [--processes=<n>]
                                        [--repetitions=<n>] [--threads=<n of each process>] [--<option>=<value> of a run]
 
-By turns, one process (`gradient_shards` of as many) and several train, validate and test LLMTRSR on the same data, each
-from an empty folder, by the command line of a run and torchrun. Seconds are those of the stages in `cost`, where the
-backbone works, and of the summaries; the ratio is that to one process, the least and the most of the repetitions.
+One process (with `gradient_shards` for as many) and several processes alternately train, validate and test LLMTRSR on
+the same data, each from an empty folder, with the command line of a run and torchrun. Seconds are those of the stages
+in `cost`, in which the backbone computes, and of the summaries; ratios are to one process, with the minimum and maximum
+of the repetitions.
 
-What the cores allow is estimated by as many runs of one process each, started at once, that know nothing of one
-another: if a stage of such a run takes as long as alone, n processes can do the work in 1/n of the time; if it takes
-longer, as where cores share caches, memory or clock, that time over n, the last column, is what to expect of sharing
-the work out. At the end results, tables and weights are compared.
+To estimate what the cores allow, the benchmark also starts as many independent runs of one process at once. If a stage
+of such a run takes as long as alone, n processes can do the work in 1/n of the time. If it takes longer, for example
+because cores share caches, memory or clock, the last column divides its time by n, which is the time to expect. At the
+end, the benchmark compares results, tables and weights.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def run(known: argparse.Namespace, others: list[str], n: int, folder: Path) -> dict[str, Any]:
-    """Make a run in n processes; returns its result.json and its folder."""
+    """Start a run in n processes; returns its result.json and its folder."""
     folder.mkdir()
     launch = ["-m", "torch.distributed.run", f"--nproc_per_node={n}"] if n > 1 else []
     places = [f"--result_dir={folder / 'out'}", f"--checkpoint_dir={folder}", f"--summary_store={folder / 's.sqlite'}"]
@@ -82,7 +83,7 @@ def run(known: argparse.Namespace, others: list[str], n: int, folder: Path) -> d
 
 
 def apart(known: argparse.Namespace, others: list[str], folder: Path) -> dict[str, float]:
-    """Seconds of each stage in runs of one process that are made at once, of the run that took longest."""
+    """Measure the seconds of each stage in concurrent runs of one process, for the slowest run."""
     folder.mkdir()
     with ThreadPoolExecutor(known.processes) as threads:
         runs = [threads.submit(run, known, others, 1, folder / str(number)) for number in range(known.processes)]
@@ -90,30 +91,30 @@ def apart(known: argparse.Namespace, others: list[str], folder: Path) -> dict[st
 
 
 def seconds_of(result: dict[str, Any], stage: str) -> float:
-    """Of a stage of `cost`, or of the summaries."""
+    """Return the seconds of a stage of `cost`, or of the summaries."""
     return float(result["summaries"]["seconds"] if stage == "summaries" else result["cost"][stage]["seconds"])
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without times, paths and the number of processes."""
+    """Return a result without times, paths and the number of processes."""
     free = ("seconds", "cost", "checkpoint", "processes", "options", "command", "folder", "validations")
     rest: dict[str, Any] = {name: value for name, value in result.items() if name not in free}
     return {**rest, "summaries": {**result["summaries"], "seconds": None}}
 
 
 def tables(result: dict[str, Any]) -> list[bytes]:
-    """The per-history tables."""
+    """Return the contents of the per-history tables."""
     return [path.read_bytes() for path in sorted((result["folder"] / "out").rglob("*.csv"))]
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """The largest between two weights of the best checkpoints."""
+    """Return the largest difference between two weights of the best checkpoints."""
     weights = [torch.load(result["folder"] / result["checkpoint"])["state_dict"] for result in (one, other)]
     return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and those of a run."""
+    """Parse the flags of the benchmark, and return those of a run."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--data_path")

@@ -1,9 +1,10 @@
-"""How many calls do the summaries of all histories take, and what does planning cost?
+"""How many calls do the summaries of all histories take, and how long does planning take?
 
 python benchmarks/summary_calls.py [--dataset=ml-100k] [--block_size=5] [--<option>=<value>]
 python benchmarks/summary_calls.py --users=100000 --events=50
 
-The first counts every target of a data set; the second plans random histories of so many users and events.
+The first command plans the histories of all targets of a data set; the second plans random histories with the given
+numbers of users and events.
 """
 
 from __future__ import annotations

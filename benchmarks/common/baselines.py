@@ -1,8 +1,8 @@
-"""The other ways to score: as the authors do, plain rows, and a cached prefix copied for each of its candidates.
+"""The other scoring methods: the authors' procedure, plain rows, and a cached prefix copied for each of its candidates.
 
-Written as one would without this package, on transformers' own SDPA attention. Padding is on the right, where causal
-attention does not see it, so only the authors' procedure and candidates over a padded cache have a mask. Each way
-gives the scores of one forward pass after the other, with their places in the table [B * C], and the work that it does.
+They are written without this package's engine, on transformers' SDPA attention. Padding is on the right, where causal
+attention ignores it, so that only the authors' procedure and candidates over a padded cache need a mask. Each method
+yields the scores of its forward passes with their positions in the table [B * C], and counts its work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Passes = Iterator[tuple[Tensor, Sequence[int]]]
 
 
 def plain_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
-    """`size` rows at a time, in the order of their lengths, padded to the longest of them."""
+    """Score `size` rows at a time, sorted by length and padded to the longest row."""
     rows = [[*prefix, *c] for prefix, own in zip(prompts.prefixes, prompts.candidates) for c in own]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), size):
@@ -34,14 +34,14 @@ def plain_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes
 
 
 def work_of_plain(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Of `plain_passes`; without a mask the kernel skips what lies ahead, so it is never dense."""
+    """Count the work of `plain_passes`; without a mask the kernel skips later tokens, so it is never dense."""
     lengths = sorted(prompts.row_lengths())
     batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
     return sum((plain_work(len(rows), rows[-1]) for rows in batches), Work())
 
 
 def cached_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
-    """`size` histories at a time: keys and values of the prefix once, then copied for each of its candidates."""
+    """Score `size` histories at a time, copying the keys and values of each prefix for its candidates."""
     begin = 0
     for part in prompts.parts(size):
         yield _cached(parts, part), range(begin, begin + len(part))
@@ -66,7 +66,7 @@ def _cached(parts: PromptedBackbone, part: Prompts) -> Tensor:
 
 
 def work_of_cached(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Of `cached_passes`."""
+    """Count the work of `cached_passes`."""
     total = Work()
     for part in prompts.parts(size):
         width = max(map(len, part.prefixes))
@@ -76,17 +76,20 @@ def work_of_cached(prompts: Prompts, size: int, dense: bool) -> Work:
 
 
 def work_over_cache(prefix_width: int, n_candidates: int, width: int, dense: bool) -> Work:
-    """Of candidates padded to a width over a cached prefix.
+    """Count the work of candidates padded to a width over a cached prefix.
 
     Args:
-        dense: count all pairs, as attention under a mask computes them; otherwise a candidate's own causally.
+        prefix_width: tokens of the cached prefix, including padding.
+        n_candidates: number of candidates.
+        width: tokens of each candidate, including padding.
+        dense: count all pairs, which masked attention computes; otherwise only causal pairs within a candidate.
     """
     own = width * width if dense else width * (width + 1) // 2
     return Work(n_candidates * width, n_candidates * (width * prefix_width + own), 2 * n_candidates)
 
 
 def authors_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
-    """One prompt at a time, padded to 2,048 tokens; the whole vocabulary at all positions, then the two answers."""
+    """Score one prompt at a time, padded to 2,048 tokens, with logits of the whole vocabulary at all positions."""
     for place, (prefix, candidate) in enumerate(
         (p, c) for p, own in zip(prompts.prefixes, prompts.candidates) for c in own
     ):
@@ -97,12 +100,12 @@ def authors_passes(parts: PromptedBackbone, prompts: Prompts, size: int) -> Pass
 
 
 def work_of_authors(parts: PromptedBackbone, n_prompts: int, dense: bool) -> Work:
-    """Of `authors_passes`."""
+    """Count the work of `authors_passes`."""
     return full_logits_work(n_prompts, parts.backbone.vocab_size, dense=dense)
 
 
 def _log_odds(parts: PromptedBackbone, hidden: Tensor, lengths: Tensor) -> Tensor:
-    """At the last token of each row, from the two answers' logits, in float32: half precision would tie them. [N]"""
+    """Compute log-odds at the last token of each row in float32, since half precision would tie them. [N]"""
     last = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
     weight: Any = parts.backbone.output_head.weight
     with torch.autocast(hidden.device.type, enabled=False):
@@ -111,7 +114,7 @@ def _log_odds(parts: PromptedBackbone, hidden: Tensor, lengths: Tensor) -> Tenso
 
 
 def _padded(sections: Sequence[Sequence[int]], backbone: Backbone, width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Ids [N, width] of sections padded on the right, and their lengths [N]."""
+    """Return the ids [N, width] of sections padded on the right, and their lengths [N]."""
     lengths = list(map(len, sections))
     width = width or max(lengths)
     ids = [[*section, *[backbone.pad_id] * (width - len(section))] for section in sections]
@@ -119,5 +122,5 @@ def _padded(sections: Sequence[Sequence[int]], backbone: Backbone, width: int | 
 
 
 def _mask(lengths: Tensor, width: int) -> Tensor:
-    """1 at tokens and 0 at padding. [N, width]"""
+    """Return 1 for tokens and 0 for padding. [N, width]"""
     return (torch.arange(width, device=lengths.device) < lengths[:, None]).long()

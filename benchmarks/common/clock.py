@@ -1,4 +1,4 @@
-"""Where the time of a call goes, by parts that may lie within each other."""
+"""Measures the time of a call by parts, which can be nested."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ REST = "the rest"
 
 
 class Clock:
-    """Charges every moment to the innermost part that is running; the device is waited for at each change.
+    """Assigns time to the innermost running part, and synchronizes the device whenever the part changes.
 
     Attributes:
-        seconds: by part.
+        seconds: time by part.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,7 +31,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str = REST) -> Iterator[None]:
-        """What runs inside belongs to this part."""
+        """Assign the time within the context to a part."""
         self._charge()
         self._running.append(name)
         try:
@@ -41,7 +41,7 @@ class Clock:
             self._running.pop()
 
     def wrap(self, owner: Any, name: str, part: str) -> None:
-        """Let every call of a function or method of this name belong to a part."""
+        """Assign every call of a function or method to a part."""
         original = getattr(owner, name)
 
         @wraps(original)
@@ -52,7 +52,7 @@ class Clock:
         setattr(owner, name, timed)
 
     def wrap_iterator(self, owner: Any, name: str, part: str) -> None:
-        """The same for the waiting of a function that gives an iterator."""
+        """Assign the time of waiting for a function's iterator to a part."""
         original = getattr(owner, name)
 
         @wraps(original)
@@ -68,7 +68,7 @@ class Clock:
         setattr(owner, name, timed)
 
     def table(self, inside: Sequence[str]) -> str:
-        """A line per part, the share of all that lies outside the given parts last."""
+        """Return a table with one line per part, and a last line for the time outside of the given parts."""
         total = sum(self.seconds.values())
         outside = sum(seconds for name, seconds in self.seconds.items() if name not in inside)
         parts = sorted(self.seconds.items(), key=lambda part: -part[1])

@@ -1,4 +1,4 @@
-"""The scores of every way, timed by turns."""
+"""Times the scoring of every method, in alternation."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from torch import Tensor
 from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.model.assembly import PromptedBackbone
 
-# Of the deviation of scores within a history: half precision must not change the order by much.
+# Share of the standard deviation of scores within a history, so that half precision changes the order only little.
 SPREAD = 0.5
 
 
 def compare_scoring(
     parts: PromptedBackbone, prompts: Prompts, own: Sequence[Way], n_authors: int, repetitions: int
 ) -> list[Line]:
-    """Lines of our ways, the first of which is compared, and of the others.
+    """Measure our methods, of which the first is the reference, and the others.
 
     Args:
-        parts: what scores.
-        prompts: what is scored.
-        own: our ways.
-        n_authors: prompts given to the slow procedure of the authors, from which its time is scaled.
-        repetitions: turns.
+        parts: backbone with prompts and answers.
+        prompts: the prompts to score.
+        own: our methods.
+        n_authors: number of prompts for the slow procedure of the authors, whose time is then scaled.
+        repetitions: number of repetitions.
 
     Raises:
-        SystemExit: the scores of two ways differ.
+        SystemExit: the scores of two methods differ.
     """
     device, few = parts.backbone.device, prompts.every(n_authors).first_candidates(1)
     authors = Way(
@@ -72,7 +72,7 @@ def _score(way: Way, parts: PromptedBackbone, prompts: Prompts, size: int) -> Te
 
 
 def _allowed(parts: PromptedBackbone, scores: Tensor) -> float:
-    """Largest difference between the scores of two ways."""
+    """Return the largest allowed difference between the scores of two methods."""
     if parts.backbone.transformer.dtype == torch.float32:
         return 1e-4
     return SPREAD * float(scores.std(1).mean())

@@ -1,4 +1,4 @@
-"""A training step by shared prefix and by plain rows, on the same samples: forward, backward and AdamW."""
+"""Times a training step (forward, backward, AdamW) with a shared prefix and with plain rows, on the same samples."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recbole_llmtrsr.engine.operations import OperationCosts
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.model.assembly import PromptedBackbone
 
-# Half precision rounds each way's gradients by several per cent of their norm, and more where candidates cancel out.
+# Half precision rounds gradients by several per cent of their norm, and more if the candidates' gradients cancel out.
 SAME = {torch.float32: 1e-4, torch.bfloat16: 0.2}
 N_HISTORIES = 8
 
 
 def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Way], repetitions: int) -> list[Line]:
-    """Lines of our ways, the first of which is compared, and of plain rows, on `N_HISTORIES` of the histories.
+    """Measure our methods, of which the first is the reference, and plain rows on `N_HISTORIES` of the histories.
 
-    The step has rate 0, so that all repetitions are alike. Gradients are accumulated over the passes of each way.
+    The learning rate is 0, so that all repetitions are equal. Gradients accumulate over the passes of each method.
 
     Raises:
-        SystemExit: the gradients of two ways differ.
+        SystemExit: the gradients of two methods differ.
     """
     backbone, ways = parts.backbone.train(), [*own, PLAIN]
     device = backbone.device
@@ -65,13 +65,13 @@ def compare_training(parts: PromptedBackbone, prompts: Prompts, own: Sequence[Wa
 
 
 def _next(backbone: Backbone, passes: Passes) -> tuple[Tensor, Sequence[int]] | None:
-    """The next forward pass alone in its precision: a backward pass keeps that of its forward pass by itself."""
+    """Run the next forward pass under autocast; the backward pass uses the precision of its forward pass."""
     with precision(backbone):
         return next(passes, None)
 
 
 def _relative_difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """Norm of the difference of all gradients over the norm of the expected ones."""
+    """Return the norm of the difference of all gradients, divided by the norm of the expected gradients."""
     differences = [(found[name].float() - gradient.float()).norm() for name, gradient in expected.items()]
     norms = [gradient.float().norm() for gradient in expected.values()]
     return float(torch.stack(differences).norm() / torch.stack(norms).norm())

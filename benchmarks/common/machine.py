@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Description of the machine that runs a benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor, as Linux names it where it does."""
+    """Return the name of the processor, on Linux with its model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -16,5 +16,5 @@ def processor() -> str:
 
 
 def versions() -> str:
-    """Of Python and the libraries that a time depends on."""
+    """Return the versions of Python and the libraries that affect times."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in ("torch", "transformers"))])

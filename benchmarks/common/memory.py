@@ -1,4 +1,4 @@
-"""Peak memory of one evaluation of made-up users."""
+"""Measures the peak memory of an evaluation of synthetic users."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ NAME = "made_up"
 
 
 def evaluate_made_up_users(known: argparse.Namespace, folder: Path, **options: Any) -> str:
-    """Make users of a catalogue, evaluate them, and measure.
+    """Create users of a catalogue, evaluate them, and measure memory.
 
     Returns:
-        a line: users, seconds, MiB before, peak, difference; of the process, or of the tensors on a GPU.
+        A line with the number of users, seconds, MiB before, peak and difference, for the process or a GPU's tensors.
     """
     fixed = {**OPTIONS.get(known.data, {}), **({"data_path": known.data_path} if known.data_path else {})}
     source = Config(get_model("LLMTRSR"), known.data, [], fixed, command=commands[-1])
     make_users(source, folder, known.memory_of, known.n_events)
     kept = {name: source[name] for name in ("item_text_fields", "item_text_labels", "domain", "max_item_tokens")}
     kept = {name: value for name, value in kept.items() if value is not None}
-    # What comes before the evaluation is no concern here.
+    # Keeps the work before the evaluation short.
     kept |= {"max_train_targets_per_user": 1, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
     run = load_run(NAME, str(folder), folder, **kept, **options)
     trainer = LLMTRSRTrainer(run.config, get_model("LLMTRSR")(run.config, run.dataset).to(run.config["device"]))
@@ -47,7 +47,7 @@ def evaluate_made_up_users(known: argparse.Namespace, folder: Path, **options: A
 
 
 def make_users(source: Any, folder: Path, n_users: int, n_events: int) -> None:
-    """Atomic files of users with random items each, all different, and of the items as they are."""
+    """Write atomic files with distinct random items per user, and the items unchanged."""
     items = (Path(source["data_path"]) / f"{source['dataset']}.item").read_text(encoding="utf-8")
     tokens = [line.split("\t", 1)[0] for line in items.splitlines()[1:]]
     rng = np.random.default_rng(0)
@@ -61,14 +61,14 @@ def make_users(source: Any, folder: Path, n_users: int, n_events: int) -> None:
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes held now, from which the peak is counted anew."""
+    """Return the bytes in use, and reset the peak to this level."""
     if (told := reset_peak_memory(device)) not in ("whole process", "tensors on the device"):
         raise SystemExit(
-            f"the peak memory of a part cannot be told here, only that of the {told}: run on Linux with a writable"
-            " /proc/self/clear_refs, or with --device=cuda, or leave memory out with --users and no number"
+            f"the peak memory of a part cannot be measured here, only that of the {told}: run on Linux with a writable"
+            " /proc/self/clear_refs, use --device=cuda, or skip this part with --users and no number"
         )
     gc.collect()
-    # What the allocator holds back of freed memory would hide as much of what follows. Not every C library can.
+    # Freed memory that the allocator keeps would hide later allocations. Not every C library can return it.
     if told == "whole process" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
     reset_peak_memory(device)

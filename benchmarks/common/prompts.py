@@ -1,4 +1,4 @@
-"""Real prompts: prefixes of test histories and the sections of their candidates."""
+"""Real prompts of test histories, as prefixes and candidate sections."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 
 @dataclass(frozen=True)
 class Prompts:
-    """B histories, shortest prefix first; each has the same number of candidates, the target among them first."""
+    """Prompts of B histories, shortest prefix first, with equal numbers of candidates, of which the target is first."""
 
     prefixes: list[list[int]]
     candidates: list[list[list[int]]]
 
     def parts(self, size: int) -> Iterator[Prompts]:
-        """Of so many histories each."""
+        """Yield parts with `size` histories each."""
         for i in range(0, len(self.prefixes), size):
             yield Prompts(self.prefixes[i : i + size], self.candidates[i : i + size])
 
     def first_candidates(self, n: int) -> Prompts:
-        """All histories, with so many candidates."""
+        """Return all histories with their first n candidates."""
         return Prompts(self.prefixes, [own[:n] for own in self.candidates])
 
     def every(self, n: int) -> Prompts:
-        """So many of the histories, evenly spaced."""
+        """Return n evenly spaced histories."""
         n = min(n, len(self.prefixes))
         return self.chosen([i * len(self.prefixes) // n for i in range(n)])
 
     def middle(self, n: int) -> Prompts:
-        """So many neighbours in length, around the middle; all if there are fewer."""
+        """Return the n histories of medium length, or all if there are fewer."""
         begin = max(0, (len(self.prefixes) - n) // 2)
         return Prompts(self.prefixes[begin : begin + n], self.candidates[begin : begin + n])
 
     def chosen(self, histories: Sequence[int]) -> Prompts:
-        """These histories, in this order."""
+        """Return some histories in the given order."""
         return Prompts([self.prefixes[i] for i in histories], [self.candidates[i] for i in histories])
 
     def grouped(self) -> GroupedPrompts:
-        """The same prompts, as the engine takes them."""
+        """Return the prompts as input of the engine."""
         return GroupedPrompts(self.prefixes, self.candidates)
 
     def row_lengths(self) -> list[int]:
-        """Tokens of every prefix with each of its candidates."""
+        """Return the tokens of every prefix with each of its candidates."""
         return [len(p) + len(c) for p, own in zip(self.prefixes, self.candidates) for c in own]
 
     def section_lengths(self) -> list[int]:
-        """Tokens of every candidate."""
+        """Return the tokens of every candidate."""
         return list(map(len, chain.from_iterable(self.candidates)))
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Prompts:
 
 
 def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Prompts, float]:
-    """Prompts of test histories, evenly spaced over all, and the seconds that making one prefix took."""
+    """Build prompts of evenly spaced test histories, and measure the seconds per prefix."""
     chosen, items = [], []
     for rows, history, *_ in run.loaders[2]:
         chosen += rows[HISTORY_ID].unique_consecutive().tolist()
@@ -77,7 +77,7 @@ def test_prompts(run: Run, builder: PromptBuilder, n_histories: int) -> tuple[Pr
 
 
 def prefix(run: Run, builder: PromptBuilder, history_id: int) -> list[int]:
-    """Ids of a history's prefix."""
+    """Return the token ids of a history's prefix."""
     return [
         int(i) for i in builder.prefix(history_id, run.dataset.summary(history_id), run.dataset.histories[history_id])
     ]

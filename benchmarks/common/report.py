@@ -1,4 +1,4 @@
-"""One line per way: time, speed, and how much of what arithmetic allows was reached."""
+"""Table with one line per method: time, speed, and the share of the arithmetic ceiling that it reaches."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ RULE = "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 
 @dataclass(frozen=True)
 class Line:
-    """What was measured of a way.
+    """Measurements of a method.
 
     Attributes:
-        name: of the way.
-        size: its batch size.
-        tokens: that pass the decoder, padding included.
-        seconds: of every repetition.
-        operations: with attention counted causally, and as its kernel computes it.
-        difference: of its results to ours.
+        name: name of the method.
+        size: batch size.
+        tokens: tokens that pass through the decoder, including padding.
+        seconds: seconds of every repetition.
+        operations: operations with causal attention, and with attention as the kernel computes it.
+        difference: largest difference of its results from ours.
     """
 
     name: str
@@ -48,7 +48,7 @@ def lines_of(
     costs: OperationCosts,
     differences: Mapping[str, float],
 ) -> list[Line]:
-    """What was measured of every way, by its name, with the operations of its work on the prompts."""
+    """Combine the measurements of every method with the operations of its work on the prompts."""
     lines = []
     for way in ways:
         size = sizes[way.name]
@@ -59,12 +59,12 @@ def lines_of(
 
 
 def table(lines: Sequence[Line], n_histories: int, peak: float) -> None:
-    """Print them; ratios, ceilings and shares are against the first.
+    """Print the table; ratios, ceilings and shares are relative to the first line.
 
     Args:
-        lines: ours first.
-        n_histories: that each worked on.
-        peak: GFLOP/s of the device's matrix product.
+        lines: measurements, ours first.
+        n_histories: number of histories that each method processed.
+        peak: GFLOP/s of the device's matrix products.
     """
     first, others = lines[0], lines[1:]
     print(HEADER)
@@ -74,7 +74,7 @@ def table(lines: Sequence[Line], n_histories: int, peak: float) -> None:
         ratios = [other / one for one, other in zip(first.seconds, line.seconds, strict=True)]
         ratio = statistics.median(ratios)
         cells = [spread(ratios, 2)]
-        # The same work on another back-end needs no ceiling.
+        # A back-end with the same work has no ceiling.
         for counted in line.operations:
             ceiling = counted / first.operations[0]
             cells += [f"{ceiling:.2f}", f"{ratio / ceiling:.0%}"] if line.operations != first.operations else ["", ""]

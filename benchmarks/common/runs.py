@@ -1,4 +1,4 @@
-"""The data of a run as the pipeline prepares it: split, candidates, summaries; and the flags of a benchmark on it."""
+"""Prepares the data of a run as the pipeline does (split, candidates, summaries), and parses flags of benchmarks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def run_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the flags that all benchmarks on the data of a run share."""
+    """Create a parser with the flags that all benchmarks on the data of a run share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="ml-100k")
-    parser.add_argument("--data_path", help="folder that holds <data>/<data>.inter; ml-100k needs none")
+    parser.add_argument("--data_path", help="folder that contains <data>/<data>.inter; not needed for ml-100k")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser
 
@@ -43,26 +43,26 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Run:
-    """Options of a run, and its train, valid and test loaders."""
+    """The options of a run, and its train, valid and test loaders."""
 
     config: Config
     loaders: tuple[Any, Any, Any]
 
     @property
     def dataset(self) -> Any:
-        """The data set, of the training rows: what a model is built from."""
+        """The data set with the training rows, from which models are built."""
         return self.loaders[0]._dataset
 
 
 def load_run(data: str, data_path: str | None, folder: Path, model: str = "LLMTRSR", **options: Any) -> Run:
-    """Read a data set and, for a model that reads summaries, summarize its histories.
+    """Read a data set and, if the model reads summaries, summarize its histories.
 
     Args:
-        data: its name.
-        data_path: the folder that holds its folder; ml-100k needs none.
-        folder: for all that the run leaves behind.
-        model: that is to be run on it.
-        options: of the run; flags of the command line are stronger.
+        data: name of the data set.
+        data_path: the folder that contains the data set's folder; not needed for ml-100k.
+        folder: folder for the files that the run writes.
+        model: name of the model.
+        options: options of the run; flags of the command line override them.
     """
     fixed: dict[str, Any] = {"candidate_dir": str(folder), "checkpoint_dir": str(folder), "summary_store": None}
     fixed |= {"state": "WARNING", "show_progress": False} | OPTIONS.get(data, {})

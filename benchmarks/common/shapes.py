@@ -1,4 +1,4 @@
-"""Backbones of given shapes, with random weights: their speed is that of trained ones."""
+"""Backbones of given shapes with random weights, which have the speed of trained ones."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ QWEN = {
 
 
 def random_backbone(shape: str, builtin: Backbone, device: str, dtype: torch.dtype) -> Backbone:
-    """A Qwen2-type model with the builtin tokenizer.
+    """Create a Qwen2-type model with the builtin tokenizer.
 
     Args:
         shape: 'builtin', '<hidden>x<layers>' or a name in `QWEN`.
-        builtin: the embedded backbone of the data at hand.
-        device: where the weights are made; made elsewhere and moved, large ones would take minutes.
-        dtype: of the weights. The tables of rotary positions stay float32, as in a loaded model.
+        builtin: the embedded backbone for the data set.
+        device: device that creates the weights, since creating and then moving large weights takes minutes.
+        dtype: data type of the weights. Rotary position tables stay float32, as in a loaded model.
     """
     config = copy.deepcopy(builtin.transformer.config) if shape == "builtin" else _config(shape, builtin)
-    # With smaller weights, as usual before training, half precision hides the differences between candidates.
+    # With the usual smaller initial weights, half precision would hide the differences between candidates.
     config.initializer_range = config.hidden_size**-0.5
     with torch.device(device):
         lm = Qwen2ForCausalLM._from_config(config, dtype=dtype, attn_implementation="sdpa")

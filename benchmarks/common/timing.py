@@ -1,4 +1,4 @@
-"""Seconds of calls, fairly: warmed up, by turns, each at its best batch size."""
+"""Fair timing of calls: after a warm-up, in alternation, each with its best batch size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from recbole_llmtrsr.runtime.device import synchronize
 Result = TypeVar("Result")
 
 OUT_OF_MEMORY = "out of memory with a batch size of 1: choose a smaller --shape or fewer --candidates"
-# A size this much slower than the best ends the search: all that follow are larger still.
+# A size that is slower than the best by this factor ends the search, since all further sizes are larger.
 HOPELESS = 1.3
 PATIENCE = 5.0  # seconds, after which a size is measured only once
 
 
 def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Result]:
-    """Seconds of a call, whatever it left to the device included, and its result."""
+    """Measure the seconds of a call, including asynchronous work on the device, and return its result."""
     synchronize(device)
     start = time.perf_counter()
     result = call()
@@ -30,20 +30,21 @@ def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Resu
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Median, least and most."""
+    """Format median, minimum and maximum."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
 def by_turns(
     device: torch.device, calls: Mapping[str, Callable[[int], Any]], sizes: Mapping[str, int], repetitions: int
 ) -> tuple[dict[str, list[float]], dict[str, Any], dict[str, int]]:
-    """Seconds of every repetition, the last result, and the last batch size, of each call.
+    """Measure the seconds of every repetition, the last result, and the last batch size of each call.
 
-    One after the other in every turn, so that a slow minute of the machine affects all; one turn more warms up. A call
-    that is out of memory goes on with half its batch size, and what it lost by that is not counted.
+    In every repetition all calls run one after another, so that a slow minute of the machine affects all of them; an
+    additional repetition warms up. A call that runs out of memory continues with half its batch size, and the lost time
+    does not count.
 
     Raises:
-        SystemExit: the memory does not hold a batch of 1.
+        SystemExit: memory does not suffice for a batch of 1.
     """
     sizes = dict(sizes)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -54,7 +55,7 @@ def by_turns(
                 if sizes[name] == 1:
                     raise SystemExit(f"{name}: {OUT_OF_MEMORY}")
                 sizes[name] //= 2
-                print(f"{name}: out of memory, going on with a batch size of {sizes[name]:,}\n")
+                print(f"{name}: out of memory, continuing with a batch size of {sizes[name]:,}\n")
             took, results[name] = done
             if turn:
                 seconds[name].append(took)
@@ -62,10 +63,10 @@ def by_turns(
 
 
 def fastest_size(device: torch.device, name: str, call: Callable[[int], Any], sizes: Sequence[int]) -> int:
-    """The batch size with which a call is fastest; the sizes ascend, and are tried until they clearly do not pay.
+    """Find the batch size with which a call is fastest; ascending sizes are tried until they become clearly slower.
 
     Raises:
-        SystemExit: the memory does not hold the first.
+        SystemExit: memory does not suffice for the first size.
     """
     best: dict[int, float] = {}
     for size in sizes:
@@ -92,6 +93,6 @@ def _timed_if_it_fits(device: torch.device, call: Callable[[], Result]) -> tuple
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
-    # Behind the clause, where the error no longer holds the failed call's tensors.
+    # Outside the except clause, where the error no longer references tensors of the failed call.
     clear_device_cache(garbage_collection=True)
     return None

@@ -1,4 +1,4 @@
-"""Every way to score, by name: ours with each of its back-ends, and the baselines that are run whole."""
+"""The scoring methods by name: ours with each of its back-ends, and baselines that score all prompts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from recbole_llmtrsr.model.assembly import PromptedBackbone
 
 @dataclass(frozen=True)
 class Way:
-    """A way to score.
+    """A scoring method.
 
     Attributes:
-        name: in tables.
-        passes: scores of prompts by forward pass, at a batch size, with their places in the table.
-        work: of prompts at a batch size, by whether attention counts dense where it is computed so.
-        unit: what its batch size counts.
-        budget: its batch size, if that is not to be found by trying; lower after a run that was out of memory.
+        name: name in tables.
+        passes: function that yields the scores of each forward pass at a batch size, with their positions in the table.
+        work: function that counts the work at a batch size, with or without dense counts for masked attention.
+        unit: unit of the batch size.
+        budget: the batch size, if it is not searched for; it decreases when memory runs out.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Way:
     budget: TokenBudget | None = None
 
     def score(self, parts: PromptedBackbone, prompts: Prompts, size: int) -> Tensor:
-        """Scores of all candidates. [B, C]"""
+        """Score all candidates. [B, C]"""
         passes = list(self.passes(parts, prompts, size))
         places = torch.tensor([place for _, places in passes for place in places])
         return torch.cat([scores for scores, _ in passes])[places.argsort()].view(len(prompts.prefixes), -1)
@@ -52,24 +52,24 @@ CACHED = Way("cached prefix", cached_passes, work_of_cached, "histories")
 
 
 def ours(backend: str, budget: TokenBudget) -> Way:
-    """Scoring as a run does it, with one of its attention back-ends and its bound on tokens."""
+    """Return scoring as in a run, with one of its attention back-ends and its bound on tokens."""
     work = work_of_own_cache if backend == "cached_prefix" else work_of_ours
     return Way(f"ours, {backend}", partial(_scorer_passes, backend, budget), work, "tokens", budget)
 
 
 def ours_in_training(backend: str, budget: TokenBudget) -> Way:
-    """Scores with gradients, in passes as a run divides them."""
+    """Return scoring with gradients, in passes as in a run."""
     return Way(f"ours, {backend}", partial(_training_passes, backend), work_of_ours, "tokens", budget)
 
 
 def work_of_ours(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Every real token once: the least that exact scores take."""
+    """Count every token once and without padding, the minimum for exact scores."""
     pairs = zip(prompts.prefixes, prompts.candidates)
     return sum((shared_prefix_work(len(p), list(map(len, own))) for p, own in pairs), Work())
 
 
 def work_of_own_cache(prompts: Prompts, size: int, dense: bool) -> Work:
-    """Every prefix once, and its candidates in chunks padded to the longest of each."""
+    """Count every prefix once, and its candidates in chunks padded to the longest of each."""
     total = Work()
     for prefix, own in zip(prompts.prefixes, prompts.candidates):
         total += shared_prefix_work(len(prefix), ())
@@ -80,12 +80,12 @@ def work_of_own_cache(prompts: Prompts, size: int, dense: bool) -> Work:
 
 
 def precision(backbone: Backbone) -> AbstractContextManager[None]:
-    """Autocast where a run has it: on weights in bfloat16."""
+    """Return autocast as in a run, which uses it for weights in bfloat16."""
     return torch.autocast(backbone.device.type, torch.bfloat16, enabled=backbone.transformer.dtype == torch.bfloat16)
 
 
 def _scorer_passes(backend: str, budget: TokenBudget, parts: PromptedBackbone, prompts: Prompts, size: int) -> Passes:
-    """All passes together: a Scorer divides them itself, within a budget that it lowers itself."""
+    """Score all prompts; the Scorer divides them into passes and lowers its budget itself."""
     parts.backbone.attention = backend  # type: ignore[assignment]
     scorer = Scorer(parts.backbone, parts.yes_id, parts.no_id, budget)
     yield scorer.scores(prompts.grouped()).flatten(), range(len(prompts))
