@@ -1,8 +1,8 @@
 """Exact metrics under ties in RecBole's evaluation, for all models.
 
-RecBole ranks by ``torch.topk``, which leaves equal scores in the order of their columns, and columns are item ids in
-the order of the .inter file: popular items first. On ml-100k a model with constant scores then has an MRR@10 far above
-chance. Here it has exactly that of chance.
+RecBole ranks by ``torch.topk``, which orders equal scores by column. Columns are item ids in the order of the .inter
+file, so that popular items come first, and on ml-100k a model with constant scores has an MRR@10 far above chance. This
+module computes the expectation over all orders of equal scores, which for constant scores is exactly that of chance.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from recbole_llmtrsr.evaluation.tie_groups import Ints, tie_groups
 
 
 class RankingCollector(Collector):  # type: ignore[misc]
-    """RecBole's Collector, with the values of every row of the latest evaluation, in the loader's order.
+    """RecBole's Collector, which also holds the values of every row of the latest evaluation, in the loader's order.
 
-    Metrics beyond `EXPECTED` (coverage, popularity and the like of the recommended items; metrics without a ranking)
-    are collected by RecBole.
+    RecBole collects metrics outside of `EXPECTED`, such as the coverage or popularity of the recommended items and
+    metrics without a ranking.
 
     Args:
-        config: our Config.
-        score_resolution: scores are rounded to multiples of it first, so that noise in their last bits, which may
-            depend on the places of the candidates, breaks no ties; None compares them unrounded.
+        config: the configuration of the run.
+        score_resolution: scores are rounded to multiples of it before they are compared, so that noise in their last
+            bits, which can depend on the position of a candidate, breaks no ties; None compares unrounded scores.
 
     Attributes:
-        values: by "recall@3" and the like, unrounded. [n_rows]
-        ranks: expected rank, the mean over a row's positives. [n_rows]
-        n_candidates: of each row, positives included. [n_rows]
-        n_positives: of each row. [n_rows]
+        values: unrounded values of each row by metric, such as "recall@3". [n_rows]
+        ranks: expected rank, averaged over the positives of a row. [n_rows]
+        n_candidates: number of candidates of each row, including positives. [n_rows]
+        n_positives: number of positives of each row. [n_rows]
     """
 
     def __init__(self, config: Config, score_resolution: float | None = None) -> None:
@@ -56,7 +56,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self.forget()
 
     def forget(self) -> None:
-        """Clear earlier evaluations; RecBole calls no collector for an evaluation without rows."""
+        """Clear the values of earlier evaluations, since RecBole calls no collector for an evaluation without rows."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
         self.values: dict[str, Floats] = {}
         self.ranks: Floats = np.zeros(0)
@@ -69,17 +69,17 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Collect one batch.
 
         Args:
-            scores_tensor: [n_rows, n_items], -inf for items that are no candidates; [n_rows] for value metrics.
+            scores_tensor: scores [n_rows, n_items], -inf for items that are not candidates; [n_rows] for value metrics.
             interaction: the rows.
-            positive_u: row of each positive.
-            positive_i: item of each positive.
+            positive_u: row index of each positive.
+            positive_i: item id of each positive.
 
         Raises:
-            UserError: a score is nan, or a candidate's is -inf.
+            UserError: a score is nan, or the score of a candidate is -inf.
         """
         if torch.isnan(scores_tensor).any():
             raise UserError(
-                "the model's scores hold nan: it diverged in training; lower learning_rate or set"
+                "the model's scores contain nan, which means that training diverged: lower learning_rate or set"
                 " clip_grad_norm: {max_norm: 1.0}"
             )
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
@@ -98,10 +98,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         )
 
     def get_data_struct(self) -> DataStruct:
-        """The input of the evaluator; the next evaluation starts empty.
+        """Return the input of the evaluator and clear the collected values.
 
         Deviation:
-            RecBole's method fails on counts, which coverage and popularity need.
+            RecBole's method fails on the counts that coverage and popularity need.
         """
         joined = {name: np.concatenate([b[name] for b in self._batches]) for name in next(iter(self._batches), {})}
         self.forget()
@@ -120,9 +120,9 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
 
 def _check_candidates(scores: Tensor, interaction: Interaction | None, config: Config) -> None:
-    """Refuse -inf for a candidate, which would drop out of its list unnoticed.
+    """Refuse a score of -inf for a candidate, which would silently remove it from its list.
 
-    In full ranking the interaction holds one row for each row of scores, its target, which `tie_groups` checks.
+    In full ranking the interaction holds only the target of each row of scores, which `tie_groups` checks.
     """
     if interaction is None or len(interaction) <= len(scores) or HISTORY_ID not in interaction:
         return
@@ -131,8 +131,8 @@ def _check_candidates(scores: Tensor, interaction: Interaction | None, config: C
     n_gone = int(torch.isneginf(scores[row.to(scores.device), items]).sum())
     if n_gone:
         raise UserError(
-            f"the model scored {n_gone} of {len(items)} candidates -inf, which says that they are no candidates: scores"
-            " must be finite; if the model diverged in training, lower learning_rate"
+            f"the model scored {n_gone} of {len(items)} candidates -inf, which marks items that are not candidates:"
+            " scores must be finite; if the model diverged in training, lower learning_rate"
         )
 
 
@@ -140,13 +140,13 @@ class ExpectedEvaluator(Evaluator):  # type: ignore[misc]
     """RecBole's Evaluator on the values of a `RankingCollector`."""
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """All metrics in the order of the option `metrics`, rounded as RecBole does."""
+        """Return all metrics in the order of the option `metrics`, rounded as by RecBole."""
         values = dataobject.get("rec.values")
         means = mean_values(values, dataobject.get("rec.n_positives"))
         for name, of_rows in values.items():
             n_unknown = int(np.isnan(of_rows).sum())
             if n_unknown:
-                getLogger().warning(f"{name}: {n_unknown} of {len(of_rows)} rows have no negatives and are left out")
+                getLogger().warning(f"{name}: {n_unknown} of {len(of_rows)} rows have no negatives and are excluded")
         result: OrderedDict[str, float] = OrderedDict()
         for metric in self.metrics:
             if metric in EXPECTED:

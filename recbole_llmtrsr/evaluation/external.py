@@ -1,4 +1,4 @@
-"""Other programs' scores on a candidate file, evaluated like those of our runs."""
+"""Evaluation of the scores that another program gave to the candidates of a file, as those of a run."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ _DECIMALS = 4  # of RecBole's metric_decimal_place
 def evaluate_scores(
     candidates: CandidateFile, scores: Floats, metrics: Sequence[str], topk: Sequence[int]
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """The per-history table and the metrics, rounded as those of a run.
+    """Compute the per-history table and the metrics, rounded as those of a run.
 
     Args:
-        candidates: the lists that are ranked.
-        scores: from `given_scores.align_scores`.
+        candidates: the lists of candidates.
+        scores: score of each candidate, as `given_scores.align_scores` returns them.
         metrics: names from `EXPECTED`, in any case.
-        topk: cut-offs.
+        topk: cut-offs of the rankings.
+
+    Returns:
+        The table, with one row per history, and the metrics by name, such as "recall@3".
 
     Raises:
-        UserError: an unknown metric, a k below 1, or no row.
+        UserError: a metric is unknown, a cut-off is below 1, or the file holds no row.
     """
     names = [name.lower() for name in metrics]
-    faults = [f"metric '{name}' is none of {', '.join(EXPECTED)}" for name in names if name not in EXPECTED]
+    faults = [f"metric '{name}' must be one of {', '.join(EXPECTED)}" for name in names if name not in EXPECTED]
     faults += [f"topk must hold whole numbers >= 1, got {k}" for k in topk if k < 1]
     if not len(candidates.users):
-        faults.append("the candidate file has no row: there is nothing to rank")
+        faults.append("the candidate file has no rows to rank: export it from a run with test targets")
     if faults:
         raise UserError(faults)
     lengths = np.diff(candidates.offsets)
@@ -69,10 +72,19 @@ def write_external(
     table: pd.DataFrame,
     found: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write per_history.csv and result.json of another program's run, whose name in a comparison is ``label``.
+    """Write per_history.csv and result.json for the scores of another program.
 
-    ``table`` and ``found``, the metrics, are those of `evaluate_scores`. Returns the content of result.json, in which
-    unknown facts are null.
+    Args:
+        folder: the result folder.
+        label: name of the program in comparisons.
+        dataset: name of the data set.
+        seed: seed of the program's run.
+        candidates: the lists of candidates.
+        table: the per-history table from `evaluate_scores`.
+        found: the metrics from `evaluate_scores`.
+
+    Returns:
+        The content of result.json, in which unknown values are null.
 
     Raises:
         UserError: the folder cannot be written.

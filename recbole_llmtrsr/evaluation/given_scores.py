@@ -1,4 +1,4 @@
-"""Another program's scores of the candidates of a file: exactly one line for each candidate."""
+"""Reads and checks a file of scores that another program gave to candidates, with exactly one line per candidate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ _N_NAMED = 5
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read scores: .csv and .tsv with a header, or .jsonl with an object per line.
+    """Read scores from a .csv or .tsv file with a header, or from a .jsonl file with one object per line.
+
+    Args:
+        path: the file.
 
     Returns:
-        columns user (text), n_events (int64), item (text) and score (float64), nan where it is no number.
+        A table with the columns user (text), n_events (int64), item (text) and score (float64); scores that are not
+        numbers are nan.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or holds an n_events that is no whole number.
+        UserError: the file cannot be read, lacks a column, or has an n_events that is not a whole number.
     """
     if path.suffix not in (*_SEPARATORS, ".jsonl"):
-        raise UserError(f"scores {path} have no known form: the file must end in .csv, .tsv or .jsonl")
+        raise UserError(f"scores {path} have an unknown format: the file name must end in .csv, .tsv or .jsonl")
     try:
         if path.suffix == ".jsonl":
             table = pd.DataFrame(list(_lines(path)), columns=list(COLUMNS))
@@ -52,7 +56,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     wrong = table[~((n_events >= 0) & (n_events % 1 == 0))]
     if len(wrong):
         raise UserError(
-            f"scores {path}: {len(wrong)} lines have an n_events that is no whole number >= 0: {_named(wrong)}"
+            f"scores {path}: n_events must be a whole number >= 0, which {len(wrong)} lines violate: {_named(wrong)}"
         )
     return pd.DataFrame(
         {
@@ -65,11 +69,18 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def align_scores(candidates: CandidateFile, scores: pd.DataFrame) -> Floats:
-    """The score of every candidate, in the order of the candidate file, from the rows of `read_scores` in any order.
+    """Sort scores into the order of the candidate file.
+
+    Args:
+        candidates: the lists of candidates.
+        scores: the table from `read_scores`, in any order.
+
+    Returns:
+        The score of each candidate. [n_candidates of all rows]
 
     Raises:
-        UserError: candidates have no score or several, scores belong to no candidate or are not finite; reports all
-            faults at once, with counts and the first few.
+        UserError: candidates have no score or several, or scores belong to no candidate or are not finite; the message
+            counts all faults and names the first few of each kind.
     """
     rows = np.repeat(np.arange(len(candidates.users)), np.diff(candidates.offsets))
     wanted = pd.DataFrame(
@@ -82,8 +93,8 @@ def align_scores(candidates: CandidateFile, scores: pd.DataFrame) -> Floats:
     both = wanted.merge(scores, on=_KEY, how="outer", indicator="side")
     found = {
         "candidates have no score": both[both["side"] == "left_only"],
-        "scores are of no candidate": both[both["side"] == "right_only"],
-        "scores name a candidate again": scores[scores.duplicated(_KEY)],
+        "scores belong to no candidate": both[both["side"] == "right_only"],
+        "scores repeat a candidate": scores[scores.duplicated(_KEY)],
         "scores are not finite numbers": scores[~np.isfinite(scores["score"])],
     }
     faults = [f"{len(table)} {what}: {_named(table)}" for what, table in found.items() if len(table)]
@@ -101,7 +112,7 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str, float]]:
                 yield str(user), int(n_events), str(item), float("nan" if score is None else score)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise UserError(
-                    f"scores {path}, line {number}: must be an object with {', '.join(COLUMNS)}, got {line[:80]!r}"
+                    f"scores {path}, line {number} must be a JSON object with {', '.join(COLUMNS)}, got {line[:80]!r}"
                 ) from error
 
 

@@ -1,9 +1,9 @@
 """Ranking metrics as exact expectations over all orders of equal scores, row by row.
 
-A group of e candidates with equal scores, p of them positive, behind b better ones of which q are positive (see
-`tie_groups`): a place in it holds a positive with probability p/e, two places hold two with p(p-1) / (e(e-1)). With
-H(n) = 1/1 + ... + 1/n, D(n) = 1/log2(2) + ... + 1/log2(n+1), l = min(b, k), h = min(b+e, k), c = (p-1)/(e-1), and n
-positives in the row, sums run over its groups:
+Consider a group of e candidates with equal scores, p of them positive, behind b better candidates of which q are
+positive (see `tie_groups`). A place in the group holds a positive with probability p/e, and two places hold two
+positives with probability p(p-1) / (e(e-1)). Let H(n) = 1/1 + ... + 1/n, D(n) = 1/log2(2) + ... + 1/log2(n+1),
+l = min(b, k), h = min(b+e, k), c = (p-1)/(e-1), and n the number of positives in the row. Sums run over its groups:
 
     hits@k      = sum p/e (h-l)          recall@k = hits@k / n,  precision@k = hits@k / k
     ndcg@k      = sum p/e (D(h)-D(l)) / D(min(n, k))
@@ -12,15 +12,15 @@ positives in the row, sums run over its groups:
     all 1/rank  = sum p/e (H(b+e)-H(b)) / n
     rank        = sum p (b + (e+1)/2) / n
 
-map: the hits at or above a hit at place j are the q before the group, itself, and c for each of the j-b-1 places of the
-group above it. The first hit lies in the best group: place j > b has none at or above it with probability
+For map, the hits at or above a hit at place j are the q before the group, the hit itself, and c for each of the j-b-1
+places of the group above it. The first hit lies in the best group; no hit lies at or above place j > b with probability
 
     miss(j) = (1 - p/e) (1 - p/(e-1)) ... (1 - p/(e-(j-b)+1)),   first(j) = miss(j-1) p/(e-(j-b)+1)
     hit@k   = 1 - miss(k),   mrr@k = sum_{j <= k} first(j) / j
 
-Source: the definitions of RecBole 1.2.1, which are reached exactly where no scores are equal; ties as in McSherry and
+Source: the metrics are those of RecBole 1.2.1 and give the same values if no scores are equal; ties follow McSherry and
 Najork, "Computing information retrieval performance measures efficiently in the presence of tied scores" (ECIR 2008).
-ImpressionAUC and ImpressionMRR are AUC and MRR of the MIND leaderboard; its nDCG@5 and nDCG@10 are ndcg@k, since
+ImpressionAUC and ImpressionMRR are AUC and MRR of the MIND leaderboard, whose nDCG@5 and nDCG@10 are ndcg@k, since
 labels are 0 and 1.
 """
 
@@ -37,9 +37,16 @@ Floats = npt.NDArray[np.float64]
 
 
 def row_values(groups: TieGroups, metrics: Sequence[str], topk: Sequence[int]) -> dict[str, Floats]:
-    """Each metric of each row, [n_rows] by "recall@3", "gauc" and so on, in the order of ``metrics``.
+    """Compute each metric of each row.
 
-    ``metrics`` are lower-case names from `EXPECTED`, ``topk`` the cut-offs. A row without negatives has no auc: nan.
+    Args:
+        groups: the tie groups of the rows.
+        metrics: lower-case names from `EXPECTED`.
+        topk: cut-offs of the rankings.
+
+    Returns:
+        Values [n_rows] by name, such as "recall@3" or "gauc", in the order of ``metrics``; gauc is nan for rows without
+        negatives.
     """
     values: dict[str, Floats] = {}
     ks = np.asarray(topk, dtype=np.int64)
@@ -53,7 +60,7 @@ def row_values(groups: TieGroups, metrics: Sequence[str], topk: Sequence[int]) -
 
 
 def mean_values(values: Mapping[str, Floats], n_positives: npt.ArrayLike) -> dict[str, float]:
-    """Means of `row_values` over the rows that have a value, nan if none has; gauc weights a row by its positives."""
+    """Average `row_values` over rows with a value; nan if there is none. gauc weights rows by their positives."""
     means = {}
     for name, of_rows in values.items():
         known = ~np.isnan(of_rows)
@@ -63,7 +70,7 @@ def mean_values(values: Mapping[str, Floats], n_positives: npt.ArrayLike) -> dic
 
 
 def expected_ranks(groups: TieGroups) -> Floats:
-    """Expected rank from 1, the mean over a row's positives. [n_rows]"""
+    """Compute the expected rank, counted from 1 and averaged over the positives of a row. [n_rows]"""
     return _sum(groups, groups.n_positives * (groups.n_better + (groups.n_equal + 1) / 2)) / groups.row_positives
 
 
@@ -98,11 +105,11 @@ def _mrr(groups: TieGroups, ks: Ints) -> Floats:
 
 
 def _first_hits(groups: TieGroups, n_places: int) -> tuple[Floats, Floats]:
-    """Probability that a place holds the first hit, and that no place down to it does: [n_rows, n_places] each."""
+    """Probabilities that a place holds the first hit, and that no place down to it has one. [n_rows, n_places] each"""
     best = np.flatnonzero(np.diff(groups.row, prepend=-1))  # groups are sorted by row, then from the best
     b, e, p = (part[best, None] for part in (groups.n_better, groups.n_equal, groups.n_positives))
     left = e - (np.arange(1, n_places + 1) - b) + 1  # candidates of the group before this place is filled
-    # Once no more than p are left, all are positive.
+    # If no more than p candidates are left, all of them are positive.
     chance = np.where(left <= e, np.minimum(p / np.maximum(left, 1), 1), 0.0)
     missed = np.cumprod(1 - chance, axis=1)
     return np.hstack([np.ones((len(best), 1)), missed[:, :-1]]) * chance, missed

@@ -1,9 +1,9 @@
-"""RecBole's sequential models encode each history once, not once for each of its sampled candidates.
+"""Lets RecBole's sequential models encode each history once instead of once per sampled candidate.
 
-RecBole scores row by row, so 21 candidates cost 21 passes over one history. `full_sort_predict` encodes it once and
-scores all items, among them the candidates. In most models both are the same products of the same vectors, summed in
-another order. Some differ (SHAN reads other columns), so one row of every history is scored both ways, and a model
-whose scores differ is evaluated row by row from then on.
+RecBole scores row by row, so that 21 candidates cost 21 passes over one history. `full_sort_predict` encodes the
+history once and scores all items, including the candidates. In most models, both compute the same products of the same
+vectors, summed in another order. Some models differ (SHAN reads other columns). Therefore one row of every history is
+scored both ways; if the scores differ, the model is evaluated row by row from then on.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from recbole_llmtrsr.data.histories import HISTORY_ID
 
 TOLERANCE = 1e-4  # relative to the largest score of the two
 MOST_SCORES = 2**22  # scores of all items in one pass
-FEWEST_HISTORIES = 16  # in one pass: with fewer, passes would increase, and equal vectors would not tie
+FEWEST_HISTORIES = 16  # per pass; with fewer, there would be more passes and equal vectors would not tie
 
 
 @cache
 def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
-    """Subclass a model class of RecBole so that `predict` encodes each history once, where that is less work.
+    """Subclass a model class of RecBole so that `predict` encodes each history once, if this reduces work.
 
-    Unchanged are models of other types, models that only look vectors up, classes that define `predict` and
-    `full_sort_predict` in different bases, and catalogues above `MOST_SCORES / FEWEST_HISTORIES` items.
+    The function leaves these cases unchanged: models that are not sequential, models that only look up vectors, classes
+    that define `predict` and `full_sort_predict` in different bases, and catalogues above
+    `MOST_SCORES / FEWEST_HISTORIES` items.
     """
     is_read = issubclass(host, SequentialRecommender)
     if not is_read or _defining(host, "predict") is not _defining(host, "full_sort_predict"):
         return host
 
     class OnceScored(host):  # type: ignore[misc, valid-type]
-        """The host; `once_per_history` scores its rows, None where it scores row by row."""
+        """The host class with `once_per_history`, which scores its rows; None if the host scores row by row."""
 
         once_per_history: OncePerHistory | None = None
 
@@ -51,7 +52,7 @@ def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
                 )
 
         def predict(self, interaction: Interaction) -> Tensor:
-            """Scores of rows. [n_rows]"""
+            """Score rows. [n_rows]"""
             score = super().predict if self.once_per_history is None else self.once_per_history
             return score(interaction)
 
@@ -60,7 +61,7 @@ def scoring_once_per_history(host: type[nn.Module]) -> type[nn.Module]:
 
 
 def _reads(model: nn.Module) -> bool:
-    """Whether a model has layers with weights besides embeddings."""
+    """Whether a model has layers with weights other than embeddings."""
     parts = [part for part in model.modules() if part is not model and not isinstance(part, nn.Embedding)]
     return any(True for part in parts for _ in part.parameters(recurse=False))
 
@@ -70,13 +71,13 @@ def _defining(model_class: type, method: str) -> type:
 
 
 class OncePerHistory:
-    """`predict` by means of `full_sort_predict`, as long as their scores agree.
+    """Computes `predict` by means of `full_sort_predict` as long as their scores agree.
 
     Args:
-        by_row: scores of rows, each a history and an item.
-        by_history: scores of all items for each row's history.
-        item_field: column of the items.
-        at_once: histories in one call of `by_history`.
+        by_row: function that scores rows, each a history and an item.
+        by_history: function that scores all items for the history of each row.
+        item_field: name of the item column.
+        at_once: maximum number of histories per call of `by_history`.
     """
 
     def __init__(
@@ -91,33 +92,33 @@ class OncePerHistory:
         self._n_batches, self._is_same = 0, True  # in the batches so far
 
     def state(self) -> dict[str, Any]:
-        """Checks so far, for a resumed run."""
+        """The checks so far, for a resumed run."""
         return {"n_batches": self._n_batches, "is_same": self._is_same}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state()` returned."""
+        """Restore what `state()` returned."""
         self._n_batches, self._is_same = state["n_batches"], state["is_same"]
 
     @torch.no_grad()
     def __call__(self, interaction: Interaction) -> Tensor:
-        """Scores of rows. [n_rows]"""
+        """Score rows. [n_rows]"""
         if self._is_same:
             try:
                 scores, difference = self._of_histories(interaction)
                 if difference <= TOLERANCE:
                     return scores
-                reason = f"scores of all items differ by {difference:.2g} of the largest"
+                reason = f"scores of full ranking differ by {difference:.2g}, relative to the largest score"
             except (NotImplementedError, RuntimeError, IndexError) as error:
                 reason = f"{type(error).__name__} {error}".strip()
             self._is_same = False
-            getLogger().info(f"candidates are scored row by row: {reason}")
+            getLogger().info(f"the model scores candidates row by row: {reason}")
         return self._by_row(interaction)
 
     def _of_histories(self, interaction: Interaction) -> tuple[Tensor, float]:
-        """Scores of rows [n_rows], and the relative difference to scores by row, on one row of each history."""
+        """Scores of rows [n_rows], and their largest relative difference from scores by row, on one row per history."""
         _, history, count = np.unique(interaction[HISTORY_ID].cpu().numpy(), return_inverse=True, return_counts=True)
         rows = np.argsort(history, kind="stable")  # history by history
-        # A different row in every batch: the first is usually the target.
+        # Another row of the history in every batch, since the first is usually the target.
         seen = rows[count.cumsum() - 1 - self._n_batches % count]
         self._n_batches += 1
         parts = np.split(seen, range(self._at_once, len(seen), self._at_once))
@@ -129,6 +130,6 @@ class OncePerHistory:
         return scores, float((found - expected).abs().max() / largest.clamp(min=1e-30))
 
     def _all_items(self, interaction: Interaction, rows: np.ndarray) -> Tensor:
-        """Scores of all items for these rows' histories. [n, n_items]"""
+        """Scores of all items for the histories of these rows. [n, n_items]"""
         padded = np.resize(rows, max(len(rows), FEWEST_HISTORIES))
         return self._by_history(interaction[padded]).view(len(padded), -1)[: len(rows)]

@@ -1,4 +1,4 @@
-"""The per-history table in a run's folder: metrics and features of every ranked history."""
+"""The per-history table in the folder of a run, with metrics and features of every ranked history."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 FILE_NAME = "per_history.csv"
-ABLATION_DIR = "ablations"  # beside it, with a table for every ablation
+ABLATION_DIR = "ablations"  # folder beside it, with a table for every ablation
 
 _TEXT = ("user_id", "target")
 _COUNTS = ("n_candidates", "n_positives")
 _BEFORE = ("user_id", "n_events", "target", *_COUNTS, "rank")
-# Features, with types that distinguish "unknown" from 0 and False.
+# Types of the features, which distinguish unknown values from 0 and False.
 _FEATURES = {"target_popularity": "Int64", "target_words": "Int64", "prompt_trimmed": "boolean"}
 _TRUTH = {"True": True, "False": False, "": None}
 
@@ -35,28 +35,28 @@ def per_history(
     n_positives: npt.ArrayLike,
     features: Mapping[str, npt.ArrayLike | Sequence[int | bool | None] | None],
 ) -> pd.DataFrame:
-    """The table of an evaluation, in the order in which rows were ranked; all columns have [n_rows] values.
+    """Build the table of an evaluation, with one row per ranked history; all columns have the shape [n_rows].
 
     Args:
         users: user tokens.
-        n_events: events before the target.
-        targets: item token of a row's first positive.
-        values: of the metrics, by "recall@3" and the like.
-        ranks: expected rank of the target, the mean over a row's positives.
-        n_candidates: of each row, positives included.
-        n_positives: of each row.
-        features: target_popularity (training events) and target_words, of several targets the maximum, and
-            prompt_trimmed; None where unknown; a feature that is missing, or None, is unknown for all rows.
+        n_events: number of events before the target.
+        targets: item token of the first positive.
+        values: values of the metrics by name, such as "recall@3".
+        ranks: expected rank of the target, averaged over the positives.
+        n_candidates: number of candidates, including positives.
+        n_positives: number of positives.
+        features: target_popularity (training events) and target_words, each the maximum over several targets, and
+            prompt_trimmed. Unknown values are None; a feature that is missing or None is unknown for all rows.
 
     Raises:
-        ValueError: a column has another length or an unknown name.
+        ValueError: columns differ in length or have unknown names.
     """
     unknown = sorted(set(features) - set(_FEATURES))
     if unknown:
-        raise ValueError(f"features {unknown} are unknown: known are {list(_FEATURES)}")
+        raise ValueError(f"features {unknown} are unknown, use {list(_FEATURES)}")
     taken = sorted(set(values) & {*_BEFORE, *_FEATURES})
     if taken:
-        raise ValueError(f"metrics {taken} have names of other columns")
+        raise ValueError(f"metrics {taken} have the names of other columns: rename them")
     columns: dict[str, pd.Series] = {
         "user_id": pd.Series(list(map(str, users)), dtype=object),
         "n_events": pd.Series(np.asarray(n_events, dtype=np.int64)),
@@ -71,19 +71,19 @@ def per_history(
         columns[name] = pd.Series([None] * len(users) if feature is None else list(feature), dtype=dtype)  # type: ignore[arg-type]
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns must have one value per history, got lengths {lengths}")
+        raise ValueError(f"columns must have one value per history, but have the lengths {lengths}")
     return pd.DataFrame(columns)
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    """Names of the metrics in a table, in its order."""
+    """Names of the metrics in a table, in the order of its columns."""
     return [str(name) for name in table.columns if name not in _BEFORE and name not in _FEATURES]
 
 
 def write_per_history(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically; all numbers are read back bit for bit."""
+    """Write a table atomically; reading it restores all numbers exactly."""
     text = StringIO()
-    # All text is quoted: otherwise Python before 3.13 lets a carriage return in a name end the line.
+    # All text is quoted, because before Python 3.13 a carriage return in an unquoted name ends the line.
     table.to_csv(text, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
@@ -93,7 +93,7 @@ def read_per_history(path: Path) -> pd.DataFrame:
     """Read a table; tokens such as "007", "1e5", "NA" and "" stay text.
 
     Raises:
-        UserError: the file is no per-history table.
+        UserError: the file is not a per-history table.
     """
     try:
         text = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8")
@@ -101,7 +101,9 @@ def read_per_history(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a per-history table: {error}") from error
     missing = [name for name in (*_BEFORE, *_FEATURES) if name not in text]
     if missing:
-        raise UserError(f"{path} is no per-history table: it lacks {', '.join(missing)}; make it by a run")
+        raise UserError(
+            f"{path} is not a per-history table, it lacks the columns {', '.join(missing)}: give the file of a run"
+        )
     try:
         return per_history(
             list(text["user_id"]),
@@ -118,4 +120,6 @@ def read_per_history(path: Path) -> pd.DataFrame:
             },
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} holds a value that is no number, or no True or False: {error}") from error
+        raise UserError(
+            f"{path} has a value that is neither a number nor True or False ({error}): give the file as a run wrote it"
+        ) from error

@@ -1,4 +1,4 @@
-"""The history and the targets of each ranked row: the left part of the per-history table."""
+"""The history and the targets of each ranked row, the first columns of the per-history table."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from recbole_llmtrsr.errors import UserError
 
 @dataclass(frozen=True)
 class RankedRows:
-    """The rows that an evaluation ranks, in the loader's order.
+    """The rows that an evaluation ranks, in the order of the loader.
 
     Attributes:
         users: user tokens. [n_rows]
-        n_events: events before the target. [n_rows]
-        target_tokens: item token of each row's first target. [n_rows]
-        history_ids: [n_rows]
+        n_events: number of events before the target. [n_rows]
+        target_tokens: item token of the first target. [n_rows]
+        history_ids: ids of the histories. [n_rows]
         targets: item ids of all targets, row by row. [n_targets]
-        begins: index of each row's first target in ``targets``. [n_rows]
+        begins: index in ``targets`` of the first target of each row. [n_rows]
     """
 
     users: list[str]
@@ -37,16 +37,17 @@ class RankedRows:
     begins: npt.NDArray[np.int64]
 
     def largest(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The maximum over each row's targets: [n_targets] -> [n_rows]."""
+        """Return the maximum over the targets of each row. [n_targets] -> [n_rows]"""
         of_targets = np.asarray(values, dtype=np.int64)
         return np.maximum.reduceat(of_targets, self.begins) if len(self.begins) else of_targets
 
 
 def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
-    """The rows of a loader.
+    """Return the rows that a loader ranks.
 
-    RecBole's full ranking for models that are not sequential ranks users, not histories: a row is then that of the
-    user's first target. A list of candidates may have several targets too, such as an impression with several clicks.
+    For models that are not sequential, RecBole's full ranking ranks users and not histories; each row then describes
+    the first target of a user. A list of candidates can also have several targets, such as an impression with several
+    clicks.
     """
     dataset = loader._dataset
     rows = dataset.inter_feat
@@ -75,12 +76,12 @@ def ranked_rows(loader: AbstractDataLoader) -> RankedRows:
 
 
 def target_words(config: Config, dataset: Dataset, targets: npt.NDArray[np.int64]) -> list[int] | None:
-    """Number of words in the text of every target, whether the model reads texts or not; None without texts."""
+    """Count the words in the text of each target, even if the model reads no texts; None if there are no texts."""
     text: ItemText | None = getattr(dataset, "item_text", None)
     if text is None and item_file(config).is_file():
         try:
             text = read_catalogue(config)
-        except UserError:  # a fault only for models that read texts
+        except UserError:  # an error only for models that read texts
             return None
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The result folder of a run and its result.json, with versions and commit."""
+"""The result folder of a run, and what result.json records: versions and commit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from recbole_llmtrsr.runtime.atomic_write import atomic_write
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pandas", "scipy")
 
-RUNS = Path("results") / "runs"  # of runs without result_dir
+RUNS = Path("results") / "runs"  # holds the folders of runs without result_dir
 
 
 def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> Path:
-    """Make the folder for a run's results; called before any work, so that a fault is found first.
+    """Create the result folder of a run, before any work starts, so that an error appears first.
+
+    Args:
+        folder: the option ``result_dir``; None creates a new folder below `RUNS`.
+        models: labels of the models.
+        dataset: name of the data set.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the folder cannot be written.
     """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path(folder) if folder else RUNS / f"{stamp}-{'+'.join(models)[:80]}-{dataset}"
@@ -48,12 +53,12 @@ def make_result_dir(folder: str | None, models: Sequence[str], dataset: str) -> 
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write atomically; nan and infinity (no validation data), which JSON lacks, become null."""
+    """Write JSON atomically; nan and infinity, which JSON lacks and runs without validation produce, become null."""
     write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write atomically."""
+    """Write a text atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
@@ -64,7 +69,7 @@ def versions() -> dict[str, str]:
     return ours | {package: _version(package) for package in _PACKAGES}
 
 
-@cache  # called three times in a run, and each call would parse the metadata of the package
+@cache  # a run calls it three times, and each call would parse the metadata of the package
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -73,7 +78,7 @@ def _version(package: str) -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that holds this package, with '+changes' if it was edited; None without a checkout."""
+    """Commit of the checkout that contains this package, with '+changes' if files differ; None without a checkout."""
     folder = Path(recbole_llmtrsr.__file__).parent.parent
     if not (folder / ".git").exists():
         return None
@@ -91,7 +96,7 @@ def git_commit() -> str | None:
 
 
 def _new_folder(path: Path) -> Path:
-    """Make this folder, or the first free one with a number behind its name: runs may start at the same time."""
+    """Create this folder, or the first free one with a number after its name, as runs may start at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")

@@ -1,11 +1,11 @@
 """Tie groups: a ranking by scores, without an order among equal scores.
 
-The group of a positive holds the candidates that share its score. With
+The group of a positive consists of the candidates with the same score s. With
 
     n_better = #{score > s},   n_equal = #{score = s},   n_positives = #{positive, score = s}
 
-its places are n_better + 1 ... n_better + n_equal, and which of them the positive takes is chance. Groups without a
-positive affect no metric. The order of the columns has no influence.
+the group covers the places n_better + 1 ... n_better + n_equal, and the positive takes each of them with the same
+probability. Groups without a positive affect no metric. The order of the columns has no influence.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _SCORES_AT_ONCE = 2**22  # bounds the temporary arrays to some tens of MiB
 
 @dataclass(frozen=True)
 class TieGroups:
-    """Groups that hold positives, by row and within a row from the best to the worst; every row has one.
+    """Groups that contain positives, sorted by row and within a row from best to worst; every row has at least one.
 
     Attributes:
-        row: of each group. [n_groups]
-        n_better: candidates with a higher score. [n_groups]
-        n_equal: candidates with this score, positives included. [n_groups]
-        n_positives: positives with this score. [n_groups]
-        row_candidates: candidates of each row. [n_rows]
-        row_positives: positives of each row. [n_rows]
+        row: row of each group. [n_groups]
+        n_better: number of candidates with a higher score. [n_groups]
+        n_equal: number of candidates with this score, including positives. [n_groups]
+        n_positives: number of positives with this score. [n_groups]
+        row_candidates: number of candidates of each row. [n_rows]
+        row_positives: number of positives of each row. [n_rows]
     """
 
     row: Ints
@@ -46,15 +46,15 @@ class TieGroups:
 
 
 def tie_groups(scores: Tensor, positive_rows: Tensor, positive_items: Tensor) -> TieGroups:
-    """The groups of a batch.
+    """Find the tie groups of a batch.
 
     Args:
-        scores: [n_rows, n_items], -inf for items that are no candidates; compared exactly.
-        positive_rows: row of each positive. [n_positives]
-        positive_items: column of each positive; duplicates count once. [n_positives]
+        scores: scores, compared exactly; -inf for items that are not candidates. [n_rows, n_items]
+        positive_rows: row index of each positive. [n_positives]
+        positive_items: column index of each positive; duplicates count once. [n_positives]
 
     Raises:
-        UserError: a positive is scored -inf.
+        UserError: the score of a positive is -inf.
         ValueError: a row has no positive.
     """
     n_rows, n_items = scores.shape
@@ -63,15 +63,15 @@ def tie_groups(scores: Tensor, positive_rows: Tensor, positive_items: Tensor) ->
     rows, items = named // n_items, named % n_items
     of_row = torch.bincount(rows, minlength=n_rows)
     if bool((of_row == 0).any()):
-        raise ValueError(f"{int((of_row == 0).sum())} of {n_rows} rows have no positive: there is nothing to rank")
+        raise ValueError(f"{int((of_row == 0).sum())} of {n_rows} rows have no positive: every row needs one")
     unscored = int(torch.isneginf(scores[rows, items]).sum())
     if unscored:
         raise UserError(
-            f"the model scored {unscored} of {len(items)} targets -inf, which says that they are no candidates: scores"
-            " must be finite; if the model diverged in training, lower learning_rate"
+            f"the model scored {unscored} of {len(items)} targets -inf, which marks items that are not candidates:"
+            " scores must be finite; if the model diverged in training, lower learning_rate"
         )
     n_better, n_equal = _counts(scores, items, of_row)
-    # Positives of one score have one n_better; unique sorts by row, then from the best.
+    # Positives with equal scores have equal n_better; unique sorts by row, then from the best.
     group, member, size = torch.unique(rows * (n_items + 1) + n_better, return_inverse=True, return_counts=True)
     equal_of_group = torch.empty_like(group).scatter_(0, member, n_equal)
     n_candidates = (scores != -torch.inf).sum(1, dtype=torch.int32)
@@ -80,9 +80,11 @@ def tie_groups(scores: Tensor, positive_rows: Tensor, positive_items: Tensor) ->
 
 
 def random_ranking(n_candidates: npt.ArrayLike, n_positives: npt.ArrayLike) -> TieGroups:
-    """Groups of a constant score, whose expected metrics are those of random ranking.
+    """Return the groups of a constant score, whose expected metrics are those of a random ranking.
 
-    ``n_candidates`` [n_rows] includes ``n_positives`` [n_rows].
+    Args:
+        n_candidates: number of candidates of each row, including positives. [n_rows]
+        n_positives: number of positives of each row. [n_rows]
     """
     candidates, positives = np.asarray(n_candidates, dtype=np.int64), np.asarray(n_positives, dtype=np.int64)
     rows = np.arange(len(candidates))
@@ -90,10 +92,10 @@ def random_ranking(n_candidates: npt.ArrayLike, n_positives: npt.ArrayLike) -> T
 
 
 def _counts(scores: Tensor, items: Tensor, of_row: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of candidates that are better than and equal to each positive, by row, within a row in any order."""
+    """Numbers of candidates better than and equal to each positive, sorted by row, in any order within a row."""
     n_better, n_equal = torch.empty_like(items), torch.empty_like(items)
-    first = of_row.cumsum(0) - of_row  # where a row's positives begin
-    # Nearly all rows have one positive, and comparing with it is ten times as fast as searching among several.
+    first = of_row.cumsum(0) - of_row  # index of the first positive of each row
+    # Nearly all rows have one positive, for which a comparison is ten times as fast as a search among several.
     n_at_once = max(1, _SCORES_AT_ONCE // scores.shape[1])
     for alike, count in ((of_row == 1, _compared), (of_row > 1, _searched)):
         found = torch.nonzero(alike).squeeze(1)
@@ -110,16 +112,17 @@ def _counts(scores: Tensor, items: Tensor, of_row: Tensor) -> tuple[Tensor, Tens
 
 
 def _compared(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores above and at or above the one value of each row: [n, n_items], [n, 1] -> twice [n, 1]."""
+    """Count scores above, and at or above, the single value of each row. [n, n_items], [n, 1] -> twice [n, 1]"""
     better = (scores > values).sum(1, keepdim=True, dtype=torch.int32)
     at_least = (scores >= values).sum(1, keepdim=True, dtype=torch.int32)
     return better.long(), at_least.long()
 
 
 def _searched(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores above and at or above each of a row's ascending values: [n, n_items], [n, m] -> twice [n, m].
+    """Count scores above, and at or above, each of a row's ascending values. [n, n_items], [n, m] -> twice [n, m]
 
-    A score is above value j (from 0) if more than j values are below it, at or above it if more than j are not above.
+    A score is above value j, counted from 0, if more than j values are below the score; it is at or above value j if
+    more than j values are not above the score.
     """
     n, m = values.shape
     offset = torch.arange(n, device=scores.device)[:, None] * (m + 1)

@@ -179,13 +179,13 @@ def test_rows_without_negatives_are_told_and_left_out(caplog):
     with caplog.at_level(logging.WARNING):
         found, _ = ours(options(["ImpressionAUC"]), scores, torch.tensor([0, 1]), torch.tensor([1, 2]))
     assert found == {"impressionauc": 1.0}
-    assert "impressionauc: 1 of 2 rows have no negatives and are left out" in caplog.text
+    assert "impressionauc: 1 of 2 rows have no negatives and are excluded" in caplog.text
 
 
 def test_scores_that_are_not_numbers_are_refused():
     scores = torch.zeros(2, 25)
     scores[1, 3] = float("nan")
-    with pytest.raises(UserError, match="scores hold nan: it diverged in training; lower learning_rate"):
+    with pytest.raises(UserError, match="scores contain nan, which means that training diverged: lower learning_rate"):
         ours(options(["MRR"]), scores, torch.arange(2), torch.tensor([1, 2]))
 
 

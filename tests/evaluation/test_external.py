@@ -129,8 +129,8 @@ def test_all_faults_of_the_scores_are_told_at_once_with_counts_and_the_first_few
     assert code == 2
     assert capsys.readouterr().err == (
         "error: 2 candidates have no score: 'i7' of user '007' after 12 events, 'i1' of user 'b' after 3 events\n"
-        "error: 1 scores are of no candidate: 'i8' of user 'b' after 4 events\n"
-        "error: 2 scores name a candidate again: 'i1' of user '007' after 12 events,"
+        "error: 1 scores belong to no candidate: 'i8' of user 'b' after 4 events\n"
+        "error: 2 scores repeat a candidate: 'i1' of user '007' after 12 events,"
         " 'i1' of user '007' after 12 events\n"
         "error: 3 scores are not finite numbers: 'i2' of user 'b' after 3 events, 'i3' of user 'b' after 3 events,"
         " 'i5' of user 'b' after 3 events\n"
@@ -151,15 +151,15 @@ def test_of_many_faults_five_are_named(score, capsys):
     ("text", "name", "fault"),
     [
         ("user,item,score\nb,i1,1\n", "a.csv", "lack the columns n_events: the header must name user, n_events"),
-        (SCORES.replace("b,4,i1", "b,4.5,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0: 'i1'"),
-        (SCORES.replace("b,4,i1", "b,,i1"), "a.csv", "1 lines have an n_events that is no whole number >= 0"),
+        (SCORES.replace("b,4,i1", "b,4.5,i1"), "a.csv", "a whole number >= 0, which 1 lines violate: 'i1'"),
+        (SCORES.replace("b,4,i1", "b,,i1"), "a.csv", "a whole number >= 0, which 1 lines violate"),
         (SCORES + "b,4,i1,0,5\n", "a.csv", "cannot be read: "),
         (SCORES.replace("0.001", "0,001"), "a.csv", "cannot be read: "),
         ("", "a.csv", "cannot be read: No columns to parse"),
-        (SCORES, "a.txt", "have no known form: the file must end in .csv, .tsv or .jsonl"),
-        ('{"user": "b", "n_events": 3}\n', "a.jsonl", "line 1: must be an object with user, n_events, item, score"),
-        ('{"user": "b", "n_events": 3, "item": "i1", "score": [1]}\n', "a.jsonl", "line 1: must be an object"),
-        ("[1]\n", "a.jsonl", "line 1: must be an object"),
+        (SCORES, "a.txt", "have an unknown format: the file name must end in .csv, .tsv or .jsonl"),
+        ('{"user": "b", "n_events": 3}\n', "a.jsonl", "line 1 must be a JSON object with user, n_events, item, score"),
+        ('{"user": "b", "n_events": 3, "item": "i1", "score": [1]}\n', "a.jsonl", "line 1 must be a JSON object"),
+        ("[1]\n", "a.jsonl", "line 1 must be a JSON object"),
         ("", "a.jsonl", "11 candidates have no score"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_decimal_comma_in_every_line_is_no_shifted_column(score, capsys):
     padded = [lines[0], *(line if line.count(",") == 4 else f"{line},0" for line in lines[1:])]
     code, _ = score("\n".join(padded))
     assert code == 2
-    assert "n_events that is no whole number" in capsys.readouterr().err
+    assert "n_events must be a whole number" in capsys.readouterr().err
 
 
 def test_the_data_set_is_not_guessed(tmp_path, capsys):
@@ -196,14 +196,14 @@ def test_unknown_metrics_and_numbers_are_refused_together(score, capsys):
     code, _ = score(metrics="Recall,Recal", topk="0,3")
     assert code == 2
     error = capsys.readouterr().err
-    assert "metric 'recal' is none of recall, precision, hit, ndcg, mrr, map, gauc" in error
+    assert "metric 'recal' must be one of recall, precision, hit, ndcg, mrr, map, gauc" in error
     assert "topk must hold whole numbers >= 1, got 0" in error
 
 
 def test_a_file_without_a_row_is_refused(score, capsys):
     code, _ = score("user,n_events,item,score\n", made=CandidateFile.from_rows([]))
     assert code == 2
-    assert "there is nothing to rank" in capsys.readouterr().err
+    assert "has no rows to rank" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(score, capsys, tmp_path):

@@ -71,7 +71,12 @@ def test_a_model_whose_scores_differ_in_a_later_batch_is_asked_row_by_row_from_t
         for _ in range(2):
             assert torch.equal(predict(ROWS), EXPECTED)
     assert asked.n_histories == 2 * FEWEST_HISTORIES
-    assert caplog.text.count("scored row by row: scores of all items differ by 0.001 of the largest") == 1
+    assert (
+        caplog.text.count(
+            "candidates row by row: scores of full ranking differ by 0.001, relative to the largest score"
+        )
+        == 1
+    )
     resumed = OncePerHistory(asked.by_row, asked.by_history, "item_id", 100)
     resumed.restore(predict.state())
     assert torch.equal(resumed(ROWS), EXPECTED)
@@ -95,7 +100,7 @@ def test_a_model_that_cannot_score_all_items_is_asked_row_by_row(caplog):
 
     with caplog.at_level(logging.INFO):
         assert torch.equal(OncePerHistory(Asked().by_row, none, "item_id", 100)(ROWS), EXPECTED)
-    assert "scored row by row: NotImplementedError" in caplog.text
+    assert "the model scores candidates row by row: NotImplementedError" in caplog.text
 
 
 class OneAtATime(SequentialRecommender):

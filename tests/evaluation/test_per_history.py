@@ -91,20 +91,20 @@ def test_what_is_unknown_is_empty_not_0():
 
 
 def test_columns_of_other_lengths_and_names_are_refused():
-    with pytest.raises(ValueError, match="one value per history, got lengths .*'rank': 1"):
+    with pytest.raises(ValueError, match="one value per history, but have the lengths .*'rank': 1"):
         tiny(ranks=[1.0])
     with pytest.raises(ValueError, match=re.escape("features ['colour'] are unknown")):
         tiny(features={"colour": [1, 2]})
-    with pytest.raises(ValueError, match=re.escape("metrics ['rank'] have names of other columns")):
+    with pytest.raises(ValueError, match=re.escape("metrics ['rank'] have the names of other columns")):
         tiny(values={"rank": [1, 2]})
 
 
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("user_id,n_events\n1,2\n", "it lacks target, n_candidates"),
-        (FILE.replace("12", "twelve"), "holds a value that is no number"),
-        (FILE.replace("True", "yes"), "no True or False: 'yes'"),
+        ("user_id,n_events\n1,2\n", "it lacks the columns target, n_candidates"),
+        (FILE.replace("12", "twelve"), "has a value that is neither a number"),
+        (FILE.replace("True", "yes"), "a number nor True or False \\('yes'"),
         ("", "cannot be read as a per-history table"),
     ],
 )

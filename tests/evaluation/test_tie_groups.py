@@ -95,7 +95,7 @@ def test_columns_have_no_say():
 
 def test_a_target_that_is_scored_as_no_candidate_is_refused_with_a_count():
     scores = torch.tensor([[0.0, NONE], [0.0, 1.0]])
-    with pytest.raises(UserError, match="scored 1 of 2 targets -inf, which says that they are no candidates"):
+    with pytest.raises(UserError, match="scored 1 of 2 targets -inf, which marks items that are not candidates"):
         tie_groups(scores, torch.tensor([0, 1]), torch.tensor([1, 1]))
 
 
