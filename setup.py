@@ -98,7 +98,7 @@ setup(
         "parquet": [PARQUET],
         "serving": SERVING,
         "docs": DOCS,
-        "notebook": [*NOTEBOOK, "jupyterlab>=4"],
+        "notebook": [*NOTEBOOK, "jupyterlab>=4", "ipywidgets>=8"],
         "tune": [TUNING],
         "tuning": [TUNING],  # its earlier name
         "wandb": [WANDB],

@@ -4,7 +4,7 @@
 # This notebook makes a data set of two DataFrames, compares a language model with two baselines, and asks the trained
 # model for rankings, recommendations and an explanation. It takes a minute on a CPU and downloads nothing.
 #
-# `pip install "recbole_llmtrsr[notebook]"` installs what it needs.
+# In a checkout, `pip install ".[notebook]"` installs what it needs.
 
 # %% [markdown]
 # ## Two DataFrames

@@ -85,6 +85,8 @@ def _run(known: argparse.Namespace, others: Sequence[str], given: Sequence[str])
     from recbole_llmtrsr.commands.arguments import check_arguments, config_files
 
     check_arguments(others)
+    if sys.stderr.isatty():
+        print("loading torch, transformers and RecBole ...", file=sys.stderr)
     # Last, as torch and transformers take seconds.
     from recbole_llmtrsr.config.sources import Command, flags, option_from_sources, typed_command
     from recbole_llmtrsr.experiment.last_screen import last_screen

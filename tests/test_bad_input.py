@@ -404,7 +404,7 @@ def _damaged_state(door: Door, caplog: Any) -> None:
 def _other_training(door: Door, caplog: Any) -> None:
     (result,) = door.compare("Pop")
     door.compare("Pop", checkpoint=result["checkpoint"], result_dir="second")
-    assert "was trained with other data" not in caplog.text
+    assert "was trained on other data" not in caplog.text
     door.inter.write_text(door.inter.read_text().replace("six\ti1\t1", "six\ti1\t2.5"))
     door.compare("Pop", checkpoint=result["checkpoint"], result_dir="third")
     assert "was trained on other data (file tiny.inter)" in caplog.text

@@ -118,7 +118,9 @@ class Dataset:
         }
         with atomic_write(made.properties) as file:
             file.write(yaml.safe_dump(options, sort_keys=False, allow_unicode=True).encode())
-        for fault in report.fault_text():
+        empty = {column: int(items[column].isna().sum()) for column in text if column in items.columns}
+        lost = [f"{column}: missing in {n:,} of {len(items):,} items" for column, n in empty.items() if n]
+        for fault in (*report.fault_text(), *lost):
             getLogger().warning(f"data set '{name}': {fault}")
         return made
 

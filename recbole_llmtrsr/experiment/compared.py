@@ -12,6 +12,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, metrics_of
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run
+from recbole_llmtrsr.experiment.last_screen import last_screen
 from recbole_llmtrsr.report.page import REPORT, main_metric
 from recbole_llmtrsr.report.svg import SVG, plots
 
@@ -123,10 +124,8 @@ class Compared(tuple[list[dict[str, Any]], Path]):
         return found[chosen]
 
     def __repr__(self) -> str:
-        costs = [f"{run.label}\n{run.result['summary_cost']}" for run in self.runs if "summary_cost" in run.result]
-        shown = [self.table.round(_DIGITS).to_string()] if self.comparisons else []
-        where = [f"results: {self.folder}"] if self.folder.is_dir() else []
-        return "\n".join([*costs, *shown, *where])
+        """What a command shows at its end."""
+        return last_screen(self.runs, self.comparisons, self.folder)
 
     def _repr_html_(self) -> str | None:
         """The table, as a notebook shows it; without a table the notebook shows the text."""

@@ -14,7 +14,7 @@ _FILES = {
     "tables": ("comparison.md", "comparison.csv", "comparison.tex", "comparison.json"),
     "report": ("report.html",),
     "summaries": ("summaries.jsonl",),
-    "run": ("result.json", "per_history.csv"),
+    "files": ("result.json", "per_history.csv"),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from recbole_llmtrsr.data.item_text import one_line
 from recbole_llmtrsr.explain.explanation import Explanation, facts
 from recbole_llmtrsr.explain.page import N_SHOWN
-from recbole_llmtrsr.explain.ranking import best
+from recbole_llmtrsr.explain.ranking import Ranked, best
 from recbole_llmtrsr.summarizer.trace import TracedCall
 
 WIDTH = 100
@@ -24,16 +24,21 @@ def brief(e: Explanation, width: int) -> str:
     """The explanation in at most nine lines of `width` columns: target, history, summary, prompt, best candidates."""
     target, n_recent = e.ranked_target, min(e.n_recent, len(e.history))
     rank = f", rank {target.rank_text} of {len(e.ranking)}" if target else ""
-    of_target = "" if e.target is None else f": the target is {e.target.line}{rank}"
+    of_target = "" if e.target is None else f": the target (>) is {e.target.line}{rank}"
     limit = f" of at most {e.prompt_limit}" if e.prompt_limit else ""
     lines = [
         ("", f"explanation of {e.subject}{of_target}"),
         ("  history: ", f"{len(e.history)} events, of which the prompt shows the last {n_recent} one by one"),
         ("  summary: ", e.summary or "none"),
         ("  prompt:  ", f"{e.prompt_tokens} tokens{limit}" if e.sections else "none"),
-        *((f"  {r.rank_text:>5}  P(yes) {r.candidate.p_yes:.4f}  ", r.candidate.line) for r in best(e.ranking, 5)),
+        *((_score(r), r.candidate.line) for r in best(e.ranking, 5)),
     ]
     return "\n".join(clipped(f"{lead}{one_line(content)}", width) for lead, content in lines)
+
+
+def _score(r: Ranked) -> str:
+    mark = ">" if r.candidate.is_target else " "
+    return f"  {mark}{r.rank_text:>5}  P(yes) {r.candidate.p_yes:.4f}  log-odds {r.candidate.log_odds:+.3f}  "
 
 
 def clipped(content: str, width: int) -> str:

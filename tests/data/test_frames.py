@@ -107,6 +107,7 @@ def test_rows_without_an_id_or_a_time_and_repeated_items_are_counted_and_told(
         "items: item_id seen before: 1 (row skipped, first kept); line 4",
         "interactions: timestamp is missing: 1 (row skipped); line 2",
         "interactions: user_id or item_id is not an id that RecBole keeps",
+        "title: missing in 2 of 4 items",
     ]
 
 
@@ -162,3 +163,8 @@ def test_a_folder_with_other_files_is_refused_and_a_data_set_of_frames_is_replac
     (tmp_path / "shop" / "shop.user").write_text("user_id:token\n")
     with pytest.raises(UserError, match=r"shop holds .*shop.item, shop.user, which Dataset.from_frames did not make"):
         made()
+
+
+def test_missing_texts_are_counted_by_column(made: Callable[..., Dataset], caplog: pytest.LogCaptureFixture) -> None:
+    made(items=products(brand=[None, NAN, "Oak & Co"]), text=["title", "brand"])
+    assert caplog.messages == ["data set 'shop': brand: missing in 2 of 3 items"]

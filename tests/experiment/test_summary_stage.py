@@ -153,7 +153,7 @@ def test_a_summarizer_that_never_answers_is_refused_and_leaves_nothing(
             yield [(position, GenerationFailure("status 500")) for position in range(len(jobs))]
 
     monkeypatch.setattr(make_writer, "_registered", {"silent": Silent})
-    with pytest.raises(UserError, match=r"summarizer 'silent': none of .* can be used \(failures: {'status 500'"):
+    with pytest.raises(UserError, match=r"summarizer 'silent': none of .* are usable \(failures: {'status 500'"):
         run(summarizer="silent", summary_store=None)
     assert not list(tmp_path.rglob("results/runs/*"))
 

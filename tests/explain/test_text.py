@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from recbole_llmtrsr.explain.explanation import ExplainedItem
 from recbole_llmtrsr.explain.ranking import ExplainedCandidate
-from recbole_llmtrsr.explain.text import columns, text
+from recbole_llmtrsr.explain.text import brief, columns, text
 
 EXPECTED = """\
 How the ranking for user u7 came about
@@ -150,3 +150,21 @@ def test_without_a_target_the_shown_candidate_is_named(make_explanation):
     )
     assert "As the model reads it for the candidate i8: 26 tokens" in written
     assert "TARGET" not in written
+
+
+BRIEF = """\
+explanation of user u7: the target (>) is Oak chair, rank 2.5 of 3
+  history: 7 events, of which the prompt shows the last 2 one by one
+  summary: Kettles, lamps.
+  prompt:  26 tokens of at most 30
+       1  P(yes) 0.8808  log-odds +2.000  Iron stove
+     2.5  P(yes) 0.5000  log-odds +0.000  Silk rug
+  >  2.5  P(yes) 0.5000  log-odds +0.000  Oak chair"""
+
+
+def test_the_screen_has_the_explanation_in_few_lines(make_explanation):
+    assert brief(make_explanation(), 80) == BRIEF
+    narrow = brief(make_explanation(summary="\x1b[2J" + "lamps " * 50), 60).splitlines()
+    assert max(map(columns, narrow)) <= 60
+    assert narrow[2].endswith("...")
+    assert "\x1b" not in narrow[2]

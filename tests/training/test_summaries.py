@@ -120,7 +120,7 @@ def test_all_runs_of_a_command_read_the_same_summaries(
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     for content in ("{", "[]", '{"xy": "timeout"}'):
         (tmp_path / UNANSWERED).write_text(content)
-        with pytest.raises(UserError, match=f"{UNANSWERED} cannot be read .*: put it back"):
+        with pytest.raises(UserError, match=f"{UNANSWERED} cannot be read .*: restore the file"):
             RunRecord(tmp_path).unanswered()
     (tmp_path / UNANSWERED).write_text(json.dumps({"00ff": "timeout"}))
     assert RunRecord(tmp_path).unanswered() == {b"\x00\xff": "timeout"}

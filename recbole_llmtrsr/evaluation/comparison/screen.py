@@ -42,7 +42,7 @@ def screen(comparison: Comparison, width: int) -> str:
     best = _clipped(best_label(comparison), width // 3)
     parts = [
         f"{title}\n{'-' * min(len(title), width)}\n{_table(comparison, metric, width)}",
-        _section(f"{metric} of {best} minus that of", _differences(comparison, metric), width),
+        _section(f"{metric} of {best} minus that of, p Holm-corrected", _differences(comparison, metric), width),
         _section(f"change of {metric} with changed prompts", _ablations(comparison, metric), width),
         "\n".join(_warning(text, width) for text in uneven_budgets(comparison)),
     ]

@@ -58,7 +58,7 @@ LLMTRSR         0.5300 [.510, .550]        0.9173   0.6229   1,199 s  1.0 GiB
 SASRec          0.4300 [.410, .450]        0.8173   0.5229   1,199 s  1.0 GiB
 random ranking  0.2000                     0.2000   0.2000         -        -
 
-mrr@10 of LLMTRSR minus that of
+mrr@10 of LLMTRSR minus that of, p Holm-corrected
   SASRec  +0.1000 [.050, .150], p < .001
 
 change of mrr@10 with changed prompts
