@@ -109,7 +109,7 @@ def test_texts_by_hand_are_read_by_the_language_model_alone(train, sasrec):
     assert (plain.n_unread, mixed.n_unread) == (0, 1)
     assert set(plain.scores) == set(mixed.scores)
     assert plain.scores != mixed.scores
-    with pytest.raises(UserError, match="knows items by their ids, and the history holds none of the catalogue"):
+    with pytest.raises(UserError, match="reads items by their ids, and the history holds none of the catalogue"):
         recommender.recommend([LAMP], 2)
 
 

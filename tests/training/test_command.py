@@ -203,7 +203,7 @@ def test_a_run_that_continues_a_checkpoint_continues_it_after_a_stop_too(run: Ru
 def test_what_cannot_be_saved_is_told_and_trained_anew(
     run: Run, model: str, reason: str, outcome: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = {"epochs": 2, "exclude_seen": "yes"}
+    given = {"epochs": 2, "exclude_seen": "yes", "state": "WARNING"}
     run(model, **given, result_dir="whole")
     assert f"training of {model} cannot be resumed and would start again: {reason}" in caplog.text
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
