@@ -177,7 +177,7 @@ def test_elements_of_vectors_are_missing_in_training_alone(name, share, is_equal
     [
         (
             {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
-            "only ranks, but metrics .* compare predictions with labels",
+            "only ranks, but metrics ['AUC'] compare predictions with labels",
         ),
         ({"train_on": "impressions"}, "train_on: impressions requires a model that reads candidates"),
         ({"targets_per_prompt": 60}, "targets_per_prompt: 60 is more than the 50 recent events"),
