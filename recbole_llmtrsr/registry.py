@@ -45,18 +45,26 @@ _RECBOLE_DATASETS = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLE
 def register_model(
     model_class: type, trainer: type | None = None, dataset: type | None = None, options: Sequence[str] = ()
 ) -> None:
-    """Make your model class known as ``--model=<name of the class>`` in this process.
+    """Register a model class for this process, so that ``--model=<name of the class>`` selects it.
 
     The model uses the property file of its nearest base class that has one, of this package or of RecBole.
 
     Args:
-        model_class: a model of RecBole's kind; on a language model it inherits LLMTRSR or LanguageModelRecommender.
-        trainer: its trainer; None is LLMTRSRTrainer for a model on a language model, else that of its base class.
-        dataset: its data set; None is LLMTRSRDataset, which holds texts and summaries, or that of its base class.
-        options: names of further options, which it reads as ``config[name]``; None where the user sets none.
+        model_class: a RecBole model; a model on a language model inherits LLMTRSR or LanguageModelRecommender.
+        trainer: the trainer class; by default LLMTRSRTrainer for a model on a language model, and otherwise the trainer
+            of its base class.
+        dataset: the data set class; by default LLMTRSRDataset, which holds texts and summaries, for a model on a
+            language model, and otherwise the data set of its base class.
+        options: names of further options, which the model reads as ``config[name]``; unset options are None.
 
     Raises:
-        UserError: a model of this name exists already.
+        UserError: a model of this name already exists.
+
+    Example:
+        ```python
+        register_model(MyModel, options=["my_rate"])  # MyModel reads config["my_rate"]
+        compare(["MyModel", "SASRec"], "ml-100k", config_dict={"my_rate": 0.5})
+        ```
     """
     name = model_class.__name__
     if name in model_names():
@@ -99,7 +107,7 @@ def model_names() -> list[str]:
 
 
 def get_dataset(model_class: type[AbstractRecommender]) -> type[Dataset]:
-    """The data set class of a model; its rows carry history ids whatever the model."""
+    """The data set class of a model; its rows have history ids for every model."""
     if model_class.__name__ in DATASETS:
         return DATASETS[model_class.__name__]
     module = importlib.import_module("recbole.data.dataset")
@@ -118,6 +126,6 @@ def get_trainer(model_class: type[AbstractRecommender]) -> type:
 
 
 def _names(model_class: type) -> list[str]:
-    """Names by which RecBole finds a model's data set and trainer: its own; of a registered one its bases' too."""
+    """Names by which RecBole finds a model's data set and trainer, including those of a registered model's bases."""
     classes = model_class.__mro__ if model_class.__name__ in config.OWN_MODELS else (model_class,)
     return [one.__name__ for one in classes]

@@ -1,1 +1,1 @@
-"""RecBole models on language models, with their losses."""
+"""RecBole models on language models, and their losses."""

@@ -1,4 +1,4 @@
-"""Puts backbone, tokenizer and prompts together from the options."""
+"""Builds the backbone and the prompts of a model from the options."""
 
 from __future__ import annotations
 
@@ -23,38 +23,48 @@ from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
 
-# Wording that the builtin backbone does not read in training: its tokenizer is not trained on it.
+# Templates that the builtin backbone does not read in training, so that its tokenizer is not trained on them.
 _UNREAD = ("retry", "instruction_without_summary", "paraphrase", "paraphrase_without_summary")
 
 
 @dataclass(frozen=True)
 class PromptedBackbone:
-    """A backbone with its prompts and the tokens of its answers."""
+    """A backbone with its prompts and the token ids of its answers.
+
+    Attributes:
+        backbone: the language model.
+        prompts: builds its prompts.
+        yes_id: token id of the answer yes.
+        no_id: token id of the answer no.
+        attention_refused: reasons why faster attention back-ends are not in use, by name.
+    """
 
     backbone: Backbone
     prompts: PromptBuilder
     yes_id: int
     no_id: int
-    attention_refused: Mapping[str, str]  # back-ends faster than the one in use, and why they are not
+    attention_refused: Mapping[str, str]
 
 
 def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, seed: int) -> PromptedBackbone:
-    """Load or make the backbone, choose its trainable weights, and find how it scores exactly.
+    """Load or create the backbone, select its trainable weights and the attention back-end.
 
     Args:
-        dataset: its item texts and summaries also train the builtin tokenizer.
-        seed: of the builtin backbone's weights.
+        settings: the options.
+        dataset: the data set; the builtin tokenizer is trained on its item texts and summaries.
+        device: device of the backbone.
+        seed: seed of the builtin backbone's weights.
     """
     templates = recommender_templates(settings)
     catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
 
     def texts() -> list[str]:
-        # The wording counts as often as it will be read: a prompt's fixed words should be single tokens.
+        # The fixed words of prompts are weighted, so that they become single tokens.
         wording = [str(value) for name, value in dataclasses.asdict(templates).items() if name not in _UNREAD]
         return [*catalogue, *dataset.summary_sample(), *wording * 100]
 
     divider = WeightDivider(device) if processes.divides_weights() else None
-    with nullcontext() if divider is None else processes.in_turn():  # main memory then holds one whole backbone
+    with nullcontext() if divider is None else processes.in_turn():  # main memory then holds a single whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
         for loss in prompts.cut_items():
@@ -74,12 +84,14 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
 
 
 def check_prompts(settings: Settings, dataset: LLMTRSRDataset) -> None:
-    """Refuse a backbone that cannot be loaded or prompted, before summaries are written; reads no weights but names.
+    """Refuse a backbone that cannot be loaded or prompted, before summaries are written.
+
+    The check reads the names of weights, but not the weights.
 
     Raises:
-        UserError: no such backbone, no tokenizer, weights of another architecture, answers that are not single tokens,
-            a prompt limit too small, a `load_in` that cannot work, or weights that cannot be divided as the launcher
-            demands.
+        UserError: the backbone or its tokenizer does not exist, the weights have another architecture, answers are not
+            single tokens, `max_prompt_tokens` is too small, `load_in` is not supported, or FSDP cannot shard the
+            weights.
     """
     check_can_divide(settings.backbone)
     if (checked := check_backbone(settings, dataset.config["device"])) is not None:
@@ -89,10 +101,10 @@ def check_prompts(settings: Settings, dataset: LLMTRSRDataset) -> None:
 
 
 def recommender_templates(settings: Settings) -> Templates:
-    """The wording of the recommender's prompts: with or without a summary, asking for the answers that were set.
+    """Return the templates of the recommender's prompts, with or without a summary and with the words of `answers`.
 
     Raises:
-        UserError: `prompt_templates` is faulty, or replaces an instruction that prompts without a summary do not read.
+        UserError: `prompt_templates` is invalid, or replaces an instruction that prompts without a summary do not use.
     """
     overrides, (first, second) = settings.prompt.prompt_templates, settings.prompt.answers
     templates = templates_for(settings.prompt.domain, overrides, (first, second))
@@ -109,7 +121,7 @@ def recommender_templates(settings: Settings) -> Templates:
 def prompt_builder(
     settings: Settings, templates: Templates, tokenizer: PreTrainedTokenizerBase, catalogue: Sequence[str]
 ) -> PromptBuilder:
-    """A `PromptBuilder` by the options that has made no prompt; `catalogue` holds each item's text by item id."""
+    """Create a `PromptBuilder` from the options; `catalogue` holds the text of each item by item id."""
     with_summary = settings.summary.summary != "none"
     return PromptBuilder(tokenizer, templates, settings.prompt, catalogue, with_summary=with_summary)
 

@@ -1,4 +1,4 @@
-"""Groups the rows of a batch by history, once, when the loader yields the batch."""
+"""Groups the rows of a batch by history, once per batch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class GroupedRows:
-    """The prompts of a batch's rows, and where each row is among them.
+    """The prompts of a batch, and the position of each row among them.
 
     Attributes:
-        prompts: of the B distinct histories by their ids, the candidates of each in the order of the rows.
-        history: which history a row belongs to. [n_rows]
-        slot: which candidate of its history a row is. [n_rows]
+        prompts: prompts of the B distinct histories, sorted by id, with candidates in the order of the rows.
+        history: index of each row's history. [n_rows]
+        slot: index of each row among the candidates of its history. [n_rows]
     """
 
     prompts: GroupedPrompts
@@ -34,7 +34,14 @@ class GroupedRows:
     def of(
         cls, history_ids: Ids, items: Ids, prefix: Callable[[int], TokenIds], candidate: Callable[[int], TokenIds]
     ) -> GroupedRows:
-        """Group rows of history and item [n_rows] each, by the token ids of a history's prefix and of an item."""
+        """Group rows by history.
+
+        Args:
+            history_ids: history of each row. [n_rows]
+            items: item of each row. [n_rows]
+            prefix: returns the token ids of a history's prefix.
+            candidate: returns the token ids of an item.
+        """
         ids, rows = np.unique(history_ids, return_inverse=True)
         order = np.argsort(rows, kind="stable")
         begins = np.searchsorted(rows[order], np.arange(len(ids)))
@@ -45,12 +52,12 @@ class GroupedRows:
         return cls(prompts, torch.from_numpy(rows), torch.from_numpy(slot))
 
     def table(self, values: Tensor) -> Tensor:
-        """Values of the rows by history and candidate, 0 where a history has fewer. [n_rows] -> [B, C]"""
+        """Arrange values of the rows by history and candidate, with 0 in unused slots. [n_rows] -> [B, C]"""
         shape = len(self.prompts), int(self.prompts.counts.max())
         return values.new_zeros(shape).index_put((self.history, self.slot), values)
 
     def part(self, histories: Sequence[int]) -> tuple[Tensor, GroupedRows]:
-        """Which rows belong to some of the histories [n_rows], and these grouped; the histories keep their order."""
+        """Return the mask of rows that belong to some histories [n_rows], and these rows grouped in the same order."""
         chosen = torch.tensor(sorted(histories))
         rows = torch.isin(self.history, chosen)
         history = torch.searchsorted(chosen, self.history[rows])
@@ -58,7 +65,7 @@ class GroupedRows:
 
 
 class GroupedInteraction(Interaction):  # type: ignore[misc]
-    """RecBole's rows with their grouping, which goes with them to a device; a choice of rows is RecBole's again."""
+    """RecBole's rows with their grouping, which moves with them to a device; indexing returns RecBole's rows."""
 
     def __init__(self, rows: Interaction, grouped: GroupedRows) -> None:
         super().__init__(rows.interaction)

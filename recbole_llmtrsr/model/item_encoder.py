@@ -1,4 +1,4 @@
-"""A language model that makes one vector of every item text, and may be tuned with the model that reads them."""
+"""A language model that encodes item texts as vectors, and can be tuned together with the model that reads them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _ITEMS_A_PART = 4096
 
 
 class ItemEncoder(nn.Module):
-    """Mean of a language model's last hidden states over a text's tokens, of length 1.
+    """Encodes a text as the mean of a language model's last hidden states over its tokens, normalized to length 1.
 
     Args:
         backbone: the language model.
-        texts: of the items, by item id; that of 0 is never read.
-        max_tokens: longer texts are cut.
+        texts: texts of the items by item id; the text of the padding item 0 is never used.
+        max_tokens: maximum number of tokens, to which longer texts are cut.
 
     Attributes:
-        n_cut: texts of so many tokens, which may be cut.
-        width: of a vector.
+        backbone: the language model.
+        n_cut: number of texts with `max_tokens` tokens, which may be cut.
     """
 
     def __init__(self, backbone: Backbone, texts: Sequence[str], max_tokens: int) -> None:
@@ -56,24 +56,24 @@ class ItemEncoder(nn.Module):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text, as it is read."""
+        """Number of tokens of the longest text after cuts."""
         return max(map(len, self._tokens))
 
     @property
     def width(self) -> int:
-        """Of a vector."""
+        """Number of dimensions of a vector."""
         return int(self.backbone.config.hidden_size)
 
     def forward(self, items: Tensor) -> Tensor:
-        """Vectors of items, with gradients. [n] -> [n, width]"""
+        """Encode items by their ids, with gradients. [n] -> [n, width]"""
         return self._encoded([self._tokens[i] for i in items.tolist()])
 
     def of_texts(self, texts: Sequence[str], max_tokens: int) -> Tensor:
-        """Vectors of other texts, of which so many tokens are read, with gradients. [n, width]"""
+        """Encode other texts, cut to `max_tokens`, with gradients. [n, width]"""
         return self._encoded(self._tokenized(texts, max_tokens))
 
     def remove_file(self) -> None:
-        """Remove the file of the latest table, whose weights have changed since."""
+        """Remove the file of the latest table after its weights have changed."""
         if self._file is not None:
             for path in (self._file, self._file.with_suffix(".json")):
                 path.unlink(missing_ok=True)
@@ -81,15 +81,17 @@ class ItemEncoder(nn.Module):
 
     @torch.no_grad()
     def table(self, max_tokens: int, show_progress: bool = False, folder: Path | None = None) -> Tensor:
-        """Vectors of all items; zeros for item 0.
+        """Encode all items; the vector of item 0 is zero.
 
         Args:
-            max_tokens: of a forward pass.
-            folder: keeps them in a file, named by texts and weights, from which a stopped run continues; None keeps
-                them in memory.
+            max_tokens: maximum number of tokens per forward pass.
+            show_progress: whether to draw a progress bar.
+            folder: folder of a file of vectors, named by a hash of texts and weights, from which a stopped run resumes;
+                None keeps vectors in memory.
 
         Returns:
-            fp32, on the CPU and mapped where they are in a file, else where the backbone is. [n_items, width]
+            fp32 vectors, memory-mapped on the CPU if they are in a file, and otherwise on the device of the backbone.
+            [n_items, width]
         """
         n, file = len(self), None
         if folder is not None:

@@ -1,4 +1,4 @@
-"""Text vectors of a catalogue by item id, and as initial weights of item embeddings."""
+"""Text vectors of a catalogue by item id, and their use as initial item embeddings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ _ROWS_AT_ONCE = 65_536  # in double precision
 
 
 def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
-    """Text vectors by RecBole's item id, of length 1; of zeros for the padding and items without text.
+    """Compute text vectors of length 1 by RecBole's item id; zeros for the padding and items without text.
 
     Args:
+        config: the configuration of the run.
+        dataset: the data set.
         role: the option that names the encoder, 'text_encoder' or 'text_init'.
 
     Returns:
@@ -46,21 +48,23 @@ def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
 
 
 def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
-    """Initialise a model's item embeddings with the texts' principal components.
+    """Initialise a model's item embeddings with the principal components of text vectors.
 
-    They are scaled to the deviation of the model's initial weights, which layers behind expect. Items without text,
-    the padding, further rows (a mask) and columns beyond the vectors' width keep what they have.
+    The components are scaled to the standard deviation of the model's initial weights, which later layers expect. Items
+    without text, the padding, further rows (such as a mask) and columns beyond the width of the vectors keep their
+    initial weights.
 
     Args:
-        vectors: of the texts. [n_items, width]
-        frozen: do not train the table, its rows without texts included.
+        model: the model.
+        vectors: text vectors. [n_items, width]
+        frozen: whether to freeze the whole table, including its rows without texts.
 
     Source:
         Harte et al., "Leveraging Large Language Models for Sequential Recommendation" (RecSys 2023), LLM2BERT4Rec,
-        where vectors of a commercial service are reduced by principal components, and tuned.
+        which reduces vectors of a commercial service by principal components and tunes them.
 
     Raises:
-        UserError: the model has no embedding of items, or all texts are alike.
+        UserError: the model has no item embedding, or all texts are equal.
     """
     embedding = item_embedding(model, len(vectors))
     has_text = vectors.abs().sum(1) > 0
@@ -75,10 +79,10 @@ def initialise_items(model: nn.Module, vectors: Tensor, frozen: bool) -> None:
 
 
 def item_embedding(model: nn.Module, n_items: int) -> nn.Embedding:
-    """The table of a model of item ids, a row an item.
+    """Return the item embedding of a model, with one row per item.
 
     Raises:
-        UserError: the model has none.
+        UserError: the model has no item embedding.
     """
     embedding = getattr(model, "item_embedding", None)
     if not isinstance(embedding, nn.Embedding) or embedding.num_embeddings < n_items:
@@ -90,9 +94,9 @@ def item_embedding(model: nn.Module, n_items: int) -> nn.Embedding:
 
 
 def principal_components(vectors: Tensor, n: int) -> Tensor:
-    """Coordinates along the n directions of largest variance, the largest first; fewer if vectors are narrower.
+    """Compute coordinates along the n directions of largest variance, largest first; fewer for narrower vectors.
 
-    Signs, which are free, are such that the largest weight of a direction is positive.
+    The sign of a direction is chosen so that its largest weight is positive.
 
     Returns:
         fp32 [n_rows, min(n, width)].

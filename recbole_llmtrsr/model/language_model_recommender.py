@@ -18,7 +18,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 
 
 def reads_candidates(model: object) -> bool:
-    """Whether a model, or a class of models, reads a prompt for each candidate, which can be counted and changed."""
+    """Whether a model or model class reads one prompt per candidate."""
     return getattr(model, "reads_candidates", False)
 
 
@@ -42,37 +42,47 @@ def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoade
 
 
 class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
-    """A sequential model of RecBole's whose checkpoints hold the trained weights alone.
+    """Base class of RecBole models on a language model; checkpoints hold only the trained weights.
+
+    A subclass sets `backbone` and implements `calculate_loss`, `predict` and `full_sort_predict`.
 
     Attributes:
-        divides_batches: the loss and the scores of a batch can be computed in parts, by several processes.
-        backbone: its language model; a subclass sets it.
+        divides_batches: whether several processes can compute the loss and the scores of a batch in parts.
+        backbone: the language model.
     """
 
     divides_batches = False
     backbone: Backbone
 
     def forward(self, interaction: Interaction) -> Tensor:
-        """The training loss: what a distributed wrapper calls."""
+        """Compute the training loss, for the wrapper of distributed training. []"""
         loss: Tensor = self.calculate_loss(interaction)
         return loss
 
     def prepare(self, interaction: Interaction) -> Interaction:
-        """The batch as it is; a subclass may do work for it here, ahead of its turn, on another thread."""
+        """Prepare a batch on another thread, before its turn; by default, return it unchanged."""
         return interaction
 
     def micro_batches(self, interaction: Interaction, n_shards: int = 1) -> list[tuple[Interaction, float]]:
-        """Parts of a training batch that fit into memory, each with its share in the loss: the batch as it is."""
+        """Split a training batch into parts that fit into memory; by default, return it as a single part.
+
+        Args:
+            interaction: the batch.
+            n_shards: number of shards that take the parts in turn.
+
+        Returns:
+            Each part with its weight in the loss.
+        """
         return [(interaction, 1.0)]
 
     def count_training(self, interaction: Interaction) -> None:
-        """Count a part of a training batch, whichever process learns from it."""
+        """Count the work of a part of a training batch, whichever process computes it."""
 
     def halve_training_budget(self, interactions: Sequence[Interaction]) -> None:
-        """Lower the training budget: the parts of these batches were too large.
+        """Lower the token budget of training after the parts of these batches ran out of memory.
 
         Raises:
-            UserError: they cannot be divided.
+            UserError: the batches cannot be split further.
         """
         raise UserError(
             f"training ran out of memory with batches of {max(map(len, interactions))} rows, which"
@@ -81,23 +91,23 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         )
 
     def resumable_parts(self) -> dict[str, Any]:
-        """What it counts or learns beside its weights, by name; each with `state` and `restore`."""
+        """State beside the weights that a resumed run restores, by name; values have `state` and `restore`."""
         return {}
 
     def trainable_weights(self) -> dict[str, torch.nn.Parameter]:
-        """The weights that training changes, by name."""
+        """Weights that training changes, by name."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The trainable weights alone, so that RecBole's checkpoints stay small."""
+        """Return only the trainable weights, so that RecBole's checkpoints stay small."""
         names = self.trainable_weights()
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in names}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
-        """Load what ``state_dict`` gave; frozen weights come from the backbone itself.
+        """Load the weights that ``state_dict`` returned; frozen weights come from the backbone.
 
         Raises:
-            UserError: a checkpoint of other weights.
+            UserError: the checkpoint has other weights.
         """
         expected = self.trainable_weights()
         missing, surplus = set(expected) - set(state_dict), set(state_dict) - set(expected)
@@ -111,6 +121,6 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def save_backbone(self, folder: Path) -> None:
-        """Save what was trained in its own format: a peft adapter, or the whole builtin model; with its tokenizer."""
+        """Save the trained part of the language model (a peft adapter or the whole model) and its tokenizer."""
         self.backbone.lm.save_pretrained(folder)  # type: ignore[operator]
         self.backbone.tokenizer.save_pretrained(folder)

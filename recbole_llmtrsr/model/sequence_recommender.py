@@ -1,4 +1,4 @@
-"""The base of recommenders that read a user's items as vectors and rank the whole catalogue in one pass."""
+"""Base of recommenders that read a user's items as vectors and rank the whole catalogue in one pass."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecomm
 
 
 class SequenceRecommender(LanguageModelRecommender):
-    """Learns all targets of a row at once, each from the events before it, of which no more are read than in the test.
+    """Trains on all targets of a row at once, each predicted from the `window` events before it, as in the test.
 
     Args:
-        config: our Config.
-        dataset: an LLMTRSRDataset, of the training rows.
+        config: the configuration of the run.
+        dataset: the data set with the training rows.
 
     Attributes:
-        learns_sequences: its training rows hold several targets.
-        window: most recent events that are read.
+        learns_sequences: whether training rows hold several targets.
+        window: number of most recent events that the model reads.
     """
 
     input_type = InputType.POINTWISE
@@ -43,21 +43,22 @@ class SequenceRecommender(LanguageModelRecommender):
 
     @classmethod
     def check_config(cls, config: Config) -> None:
-        """Refuse options that this model cannot work with, before any work is done.
+        """Check the options before any work starts.
 
         Raises:
-            UserError: labels to predict, impressions to learn from, or a window without an event.
+            UserError: the options require labels or impressions, or more targets than the window has events.
         """
         faults, window = [], cls.window_of(config)
         n = config.settings.training.targets_per_prompt
         if config["eval_type"] == EvaluatorType.VALUE:
             faults.append(
-                f"{cls.__name__} ranks and predicts no labels, but metrics {config['metrics']} compare with labels: set"
-                " metrics: [Recall, MRR, NDCG], or take LLMTRSR"
+                f"{cls.__name__} only ranks, but metrics {config['metrics']} compare predictions with labels: set"
+                " metrics: [Recall, MRR, NDCG], or use LLMTRSR"
             )
         if config.settings.training.train_on == "impressions":
             faults.append(
-                f"train_on: impressions is for models that read candidates, not for {cls.__name__}: set targets"
+                f"train_on: impressions requires a model that reads candidates, unlike {cls.__name__}: set train_on:"
+                " targets"
             )
         if not 1 <= n <= window:
             faults.append(
@@ -69,14 +70,21 @@ class SequenceRecommender(LanguageModelRecommender):
 
     @classmethod
     def window_of(cls, config: Config) -> int:
-        """Most recent events that are read."""
+        """Number of most recent events that the model reads."""
         return int(config["MAX_ITEM_LIST_LENGTH"])
 
     def recent(self, interaction: Interaction, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """The last items of each history [B, L], and how many [B]: at most the limit (of each row [B]) and the window.
+        """Return the last items of each history.
+
+        Args:
+            interaction: rows of histories.
+            limit: maximum number of items of each row, beside the window. [B]
+
+        Returns:
+            Item ids, padded with 0 [B, L], and their numbers [B].
 
         Raises:
-            UserError: a history without an event.
+            UserError: a history has no event.
         """
         history, n = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         if (n < 1).any():
@@ -90,10 +98,11 @@ class SequenceRecommender(LanguageModelRecommender):
         return torch.where(places < kept[:, None], history.gather(1, index), 0), kept
 
     def training_sequences(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sequences to read, of at most `window` events, and the targets in them.
+        """Return the training sequences of at most `window` events, and the positions of their targets.
 
         Returns:
-            item ids [B, T], how many [B], and of every target its row and the place it is predicted from.
+            Item ids [B, T], their numbers [B], and for every target its row [n_targets] and the position from which it
+            is predicted [n_targets].
         """
         targets = interaction[TARGETS]
         n_targets = (targets > 0).sum(1)
@@ -102,20 +111,20 @@ class SequenceRecommender(LanguageModelRecommender):
         return joined(history, n, targets, n_targets), n + n_targets - 1, row, n[row] - 1 + slot
 
     def each_history(self, interaction: Interaction) -> tuple[Interaction, Tensor]:
-        """One row of each history, and which of them every row belongs to. [n], [batch_size]"""
+        """Return one row of each history [n], and the index of every row's history among them [batch_size]."""
         ids = interaction[HISTORY_ID].cpu().numpy()
         _, first, row = np.unique(ids, return_index=True, return_inverse=True)
         return interaction[torch.from_numpy(first)], torch.from_numpy(row)
 
 
 def exact_product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix product in fp32, whatever the number format around it: scores are compared. [n, m]"""
+    """Compute a matrix product in fp32, also under autocast, since rankings compare scores. [n, m]"""
     with torch.autocast(left.device.type, enabled=False):
         return left.float() @ right.float()
 
 
 def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
-    """Freeze weights that no sequence passes: those behind the last hidden states, and unread token embeddings."""
+    """Freeze weights that do not affect the last hidden states, and token embeddings that the model does not read."""
     read = {id(weight) for weight in backbone.decoder.parameters()}
     if not reads_tokens:
         read -= {id(weight) for weight in backbone.transformer.get_input_embeddings().parameters()}
@@ -125,11 +134,12 @@ def freeze_unread(backbone: Backbone, reads_tokens: bool) -> None:
 
 
 def check_positions(backbone: Backbone, longest: int, options: str) -> None:
-    """Refuse sequences that a backbone has no positions for.
+    """Refuse sequences that are longer than the positions of a backbone.
 
     Args:
+        backbone: the language model.
         longest: length of the longest sequence, in vectors and tokens.
-        options: those that make it shorter, for the message.
+        options: options that shorten it, for the message.
 
     Raises:
         UserError: the backbone has too few positions.
@@ -144,13 +154,14 @@ def check_positions(backbone: Backbone, longest: int, options: str) -> None:
 
 @torch.no_grad()
 def check_reads_vectors(backbone: Backbone, longest: int) -> None:
-    """Refuse a backbone that cannot read vectors one after the other.
+    """Refuse a backbone that cannot read a sequence of vectors causally.
 
     Args:
+        backbone: the language model.
         longest: length of the longest sequence, in vectors and tokens.
 
     Raises:
-        UserError: it has too few positions, embeddings of another width, or states that see what comes later.
+        UserError: the backbone has too few positions, embeddings of another width, or attends to later events.
     """
     check_positions(backbone, longest, "MAX_ITEM_LIST_LENGTH, n_recent_items or max_summary_tokens")
     width = backbone.config.hidden_size
@@ -176,21 +187,21 @@ def check_reads_vectors(backbone: Backbone, longest: int) -> None:
 
 
 def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Tensor, n_events: Tensor) -> Tensor:
-    """Hidden states at every event, after the vectors before it and its own.
+    """Compute the hidden state at every event, which depends on the vectors up to this event.
 
     Args:
-        decoder: of a causal language model.
-        head: vectors before the events, such as a summary's. [B, S, H]
-        head_mask: which of them are there. [B, S]
+        decoder: decoder of a causal language model.
+        head: vectors before the events, such as those of a summary. [B, S, H]
+        head_mask: True for vectors in use. [B, S]
         events: vectors of the events, oldest first. [B, T, H]
-        n_events: of each row, at least 1. [B]
+        n_events: number of events of each row, at least 1. [B]
 
     Returns:
-        [B, T, H]; meaningless behind a row's events.
+        Hidden states; undefined after the events of a row. [B, T, H]
     """
     event_mask = torch.arange(events.shape[1], device=events.device) < n_events[:, None]
     mask = torch.cat([head_mask, event_mask], dim=1)
-    # What is there comes first in each row: positions are then right without being given, in every architecture.
+    # Vectors in use come first in each row, so that default positions are correct in every architecture.
     order = torch.argsort(~mask, dim=1, stable=True)
     vectors = _picked(torch.cat([head, events], dim=1), order)
     states = decoder(inputs_embeds=vectors, attention_mask=mask.gather(1, order).long()).last_hidden_state
@@ -199,14 +210,16 @@ def read_vectors(decoder: nn.Module, head: Tensor, head_mask: Tensor, events: Te
 
 
 def joined(history: Tensor, n: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
-    """Each history with its targets appended, but for the last one, which nothing is predicted from.
+    """Append to each history its targets except for the last, from which nothing is predicted.
 
     Args:
-        history, targets: item ids, oldest first. [B, L], [B, m]
-        n, n_targets: how many of them; at least 1 target. [B] each
+        history: item ids, oldest first. [B, L]
+        n: number of items of each history. [B]
+        targets: item ids of the targets, oldest first. [B, m]
+        n_targets: number of targets of each row, at least 1. [B]
 
     Returns:
-        item ids, 0 behind. [B, T]
+        Item ids, padded with 0. [B, T]
 
     >>> history, targets = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([[4, 5], [6, 0]])
     >>> joined(history, torch.tensor([2, 1]), targets, torch.tensor([2, 1])).tolist()

@@ -1,4 +1,4 @@
-"""Turns log-odds into the values that RecBole's metrics compare with labels: a probability, or a rating."""
+"""Converts log-odds to the values that RecBole's metrics compare with labels, probabilities or ratings."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from recbole_llmtrsr.errors import UserError
 
 @dataclass(frozen=True)
 class Values:
-    """What a model's log-odds stand for.
+    """Conversion of a model's log-odds to predicted values.
 
     Attributes:
-        span: lowest and highest value; None leaves log-odds as they are, for rankings.
+        span: lowest and highest value; None returns log-odds unchanged, for rankings.
 
     Source:
         Kang et al., "Do LLMs Understand User Preferences? Evaluating LLMs On User Rating Prediction" (arXiv
-        2305.06474), where a rating is a classification or the output of a head on the last state. Deviation: here it is
-        P(yes) over the range of training's ratings, so that one prompt and one pair of answers serve all tasks.
+        2305.06474).
+
+    Deviation:
+        the paper predicts a rating by classification or by a head on the last state. Here P(yes) is scaled to the range
+        of the training ratings, so that one prompt and one pair of answers serve all tasks.
     """
 
     span: tuple[float, float] | None
 
     @classmethod
     def of(cls, config: Config, train: LLMTRSRDataset) -> Values:
-        """Values by the options and the labels of all training rows.
+        """Select the conversion by the options and the labels of all training rows.
 
         Raises:
-            UserError: labels are neither 0 nor 1 where they should be.
+            UserError: labels are outside of 0 to 1, but the objective is not regression.
         """
         if config["eval_type"] != EvaluatorType.VALUE:
             return cls(None)
@@ -48,7 +51,7 @@ class Values:
         return cls(train.label_span)
 
     def __call__(self, log_odds: Tensor) -> Tensor:
-        """Values of log-odds, in their shape."""
+        """Convert log-odds to values of the same shape."""
         if self.span is None:
             return log_odds
         low, high = self.span
@@ -56,27 +59,28 @@ class Values:
 
 
 def check_labels(config: Config) -> None:
-    """Refuse options under which labels cannot be learned.
+    """Refuse options that do not suit the prediction of labels.
 
     Raises:
-        UserError: negatives beside labelled rows, or a comparison of candidates where there are none.
+        UserError: the options add negatives to labelled rows, or compare candidates.
     """
     training, faults, compare = config.settings.training, [], f"metrics {config['metrics']} compare with labels, but"
     if others := sorted({mode for mode in config["eval_args"]["mode"].values() if mode != "labeled"}):
         faults.append(
-            f"{compare} under eval_args mode {others[0]} rows are targets"
+            f"{compare} with eval_args mode {others[0]}, rows are targets"
             " and negatives: set eval_args: {mode: labeled}"
         )
     if config["train_neg_sample_args"]["distribution"] != "none":
         faults.append(
-            f"{compare} train_neg_sample_args draws negatives and calls all events a yes: set train_neg_sample_args: ~"
+            f"{compare} train_neg_sample_args draws negatives and labels all events as positive: set"
+            " train_neg_sample_args: ~"
         )
     if training.objective == "listwise":
         faults.append(
-            f"metrics {config['metrics']} are of each row by itself: set objective: pointwise, for labels of 0 and 1,"
-            " or regression, for ratings"
+            f"metrics {config['metrics']} evaluate each row separately, but objective: listwise compares candidates:"
+            " set objective: pointwise for labels of 0 and 1, or regression for ratings"
         )
     if training.train_on == "impressions":
-        faults.append("train_on: impressions has no labels but clicks: set train_on: targets")
+        faults.append("train_on: impressions uses clicks, not labels: set train_on: targets")
     if faults:
         raise UserError(faults)

@@ -1,7 +1,7 @@
-"""Preference summaries: how a history becomes a short text.
+"""Preference summaries, short texts that describe a history.
 
-``paradigms`` states how the paper makes one summary of a history's blocks (``hierarchical``, ``recurrent``).
-``planning`` runs it with numbers of calls in place of texts, which lists the distinct writer calls of all histories.
-``execute`` runs the calls that the ``store`` does not have, wave by wave, and a writer (``extractive``, ``llm_writer``)
-turns items and earlier texts into text. ``python -m recbole_llmtrsr.summarizer`` inspects a store.
+``paradigms`` defines how the blocks of a history become one summary (``hierarchical``, ``recurrent``). ``planning``
+runs a paradigm with call numbers in place of texts, which lists the distinct writer calls of all histories. ``execute``
+runs the calls that are missing in the ``store``, wave by wave, and a writer (``extractive``, ``llm_writer``) writes a
+text from items and earlier texts. ``python -m recbole_llmtrsr.summarizer`` inspects a store.
 """

@@ -1,4 +1,4 @@
-"""The jobs of a writer; it answers each with a ``GeneratedText``."""
+"""The jobs of a writer, which answers each with a ``GeneratedText``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Job:
     """One text to write.
 
     Attributes:
-        kind: ``block`` (summarize items), ``update`` (take items into an earlier text) or ``merge`` (earlier texts).
-        items: items of its block, oldest first; none in a merge.
-        inputs: earlier texts, oldest first: none in a block, one in an update. Each is one line, '' where there is
-            nothing to say.
+        kind: ``block`` (summarize items), ``update`` (update an earlier text with items) or ``merge`` (merge earlier
+            texts).
+        items: items of the block, oldest first; empty for a merge.
+        inputs: earlier texts, oldest first; none for a block, one for an update. Each text is a single line, and empty
+            if its items have no text.
         attempt: 0, or 1 for the second attempt after a faulty answer.
     """
 
@@ -32,7 +33,7 @@ class Job:
 
 
 def __getattr__(name: str) -> type:
-    """Names that writers of users imported in the previous version."""
+    """Support names that users' writers imported from the previous version."""
     if name not in ("Answer", "Failure"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     now: type = GeneratedText if name == "Answer" else GenerationFailure

@@ -13,7 +13,7 @@ KEY_BYTES = 16
 
 
 def canonical(settings: Mapping[str, object]) -> str:
-    """Settings as canonical JSON, the same text for equal settings.
+    """Format settings as canonical JSON, which is equal for equal settings.
 
     >>> canonical({"b": 1, "a": [True, "é"]})
     '{"a":[true,"é"],"b":1}'
@@ -22,7 +22,7 @@ def canonical(settings: Mapping[str, object]) -> str:
 
 
 def digest(text: str) -> bytes:
-    """BLAKE2b digest of a text, 16 bytes; lone surrogates, which some files hold, are part of it."""
+    """BLAKE2b digest of a text, 16 bytes; it includes lone surrogates, which some files contain."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
@@ -32,11 +32,11 @@ def item_digest(item: Item) -> bytes:
 
 
 def call_key(writer: bytes, kind: Kind, items: Sequence[bytes], inputs: Sequence[str]) -> bytes:
-    """The key of a call; each part has a fixed length or is counted, so that different calls have different contents.
+    """Compute the key of a call; parts have a fixed length or a count, so that different calls never concatenate alike.
 
     Args:
         writer: digest of the writer's settings for this kind and attempt.
-        kind: of the call.
+        kind: kind of the call.
         items: digests of the items, oldest first.
         inputs: earlier texts, oldest first.
     """

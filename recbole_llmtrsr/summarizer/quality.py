@@ -1,7 +1,8 @@
-"""Faults of a summary, found from its text and its job.
+"""Detects faults of a summary from its text and its job.
 
-The checks look for the ways in which language models fail, in any language, and let pass what good summaries do:
-quote titles, list genres, say little, name Latin brands in Chinese text. Each takes time linear in the texts' length.
+The checks detect common failures of language models in any language. They accept what good summaries do, such as
+quoting titles, listing genres, being short, or naming Latin brands in Chinese text. Each check takes time linear in the
+length of the texts.
 """
 
 from __future__ import annotations
@@ -16,28 +17,29 @@ from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.summarizer.jobs import Job
 
 FAULTS: tuple[str, ...] = ("empty", "thinks", "cut_off", "repeats", "echoes", "wrong_script", "refuses")
-ALWAYS_REPLACED = frozenset({"empty", "thinks"})  # by an extract, whatever else is done about faults
+ALWAYS_REPLACED = frozenset({"empty", "thinks"})  # replaced by an extract, whatever faulty_summaries says
 
-# Lengths are of text without spaces, wide characters (Chinese, Japanese, Korean) counted twice: they say more.
-PASSAGE = 16  # about three words: shorter passages recur in any text ('the user likes')
-MAX_REPEATED = 0.25  # of the passages; good summaries stay below 0.2, one sentence of three said twice is at 0.33
-MAX_TIMES = 5  # that a passage comes again; a loop at the end of a long good text recurs more often
-MAX_QUOTED = 3  # times that earlier texts give reason to say a passage: more would let one that loops excuse the next
+# Lengths are those of text without spaces. Wide characters (Chinese, Japanese, Korean) count twice, since they carry
+# more information.
+PASSAGE = 16  # about three words; shorter passages recur in any text ('the user likes')
+MAX_REPEATED = 0.25  # share of the passages; good summaries stay below 0.2, repeating one sentence of three gives 0.33
+MAX_TIMES = 5  # repetitions of a passage; a loop at the end of a long good text has more
+MAX_QUOTED = 3  # repetitions of a passage that earlier texts justify; with more, a looping text would excuse the next
 
-MIN_SENTENCE = 20  # shorter sentences of the wording may be said by chance
-MAX_SENTENCE = 45  # the beginning of a longer one is enough: nobody begins a sentence of nine words just so by chance
-MIN_COPIED_LINES = 4  # a summary may quote the titles of three items, which can be all the text they have
-MIN_COPIED_SHARE = 0.75  # of the answer: four lines, and a fifth that was cut off
-MIN_COPIED_LENGTH = 160  # of one passage: longer than nearly all titles, which may be quoted
+MIN_SENTENCE = 20  # shorter sentences of the wording can occur by chance
+MAX_SENTENCE = 45  # the beginning of a longer sentence suffices, since nine equal words do not occur by chance
+MIN_COPIED_LINES = 4  # a summary may quote the titles of three items, which can be their whole text
+MIN_COPIED_SHARE = 0.75  # share of the answer, such as four lines and a fifth that was cut off
+MIN_COPIED_LENGTH = 160  # length of one passage; longer than nearly all titles, which may be quoted
 
-MIN_DOMINANT = 0.5  # of an answer's letters
-MAX_FOREIGN = 0.02  # of the letters read: a foreign name or two
+MIN_DOMINANT = 0.5  # share of an answer's letters
+MAX_FOREIGN = 0.02  # share of the input's letters, such as a foreign name or two
 
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
 _SENTENCE_END = re.compile(r"(?<=[.?!:])\s+|(?<=[\u3002\uff1f\uff01\uff1a])|\n|\{\w*\}")
 _EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC")
 
-# Lower case where titles have capitals ("I Can't Think Straight"), and not what people say who love something.
+# The patterns are case-sensitive to exclude titles ("I Can't Think Straight"), and exclude phrases of enthusiasm.
 _REFUSALS = (
     r"(?:Unfortunately, |Sorry, (?:but )?)?[Ii] (?:can ?not|can't|could not|couldn't)\b"
     r"(?! get enough| resist| wait| live without| do without| stop| help but| imagine)",
@@ -68,9 +70,9 @@ _REFUSALS = (
     r"(?:私は)?(?:AI|人工知能|(?:大規模)?言語モデル)(?:言語モデル|アシスタント)?(?:として|なので|であるため|です)",
 )
 _REFUSAL = re.compile("|".join(_REFUSALS))
-# Beginnings of thoughts without a mark. Answers may begin likewise, but end before the token limit.
+# Beginnings of reasoning without marks. Answers can begin alike, but they end before the token limit.
 _PLANS = re.compile(
-    r"(?:analysis)?(?:"  # a channel's name, where a server took the marks around it away
+    r"(?:analysis)?(?:"  # a channel's name, if a server removed the marks around it
     r"Hmm+[,.]|Thinking process\b"
     r"|(?:Okay|OK|Alright|All right|Got it)[,.] (?:so (?:I|we)\b|the (?:user|task) (?:wants|asks|is asking)\b)"
     r"|(?:(?:Okay|OK|Alright|All right|Got it)[,.] )?(?:(?:so|first|now),? )?(?:"
@@ -109,12 +111,12 @@ def faults_of(job: Job, answer: GeneratedText, wording: Sequence[str]) -> tuple[
 
 
 def _is_empty(job: Job, text: str) -> bool:
-    """Whether the text has no letter and no digit although its job has content."""
+    """Whether the text has no letters and digits although its job has content."""
     return not any(map(str.isalnum, text)) and (any(job.inputs) or any(item.fields for item in job.items))
 
 
 def _repeats(job: Job, text: str) -> bool:
-    """Whether passages recur more often than in the job's texts; items of one series begin alike."""
+    """Whether passages recur more often than in the job's texts, in which items of one series begin alike."""
     times = Counter(_passages(text))
     if not _too_much(times, times.total()):
         return False
@@ -148,13 +150,13 @@ def _copies_lines(job: Job, text: str) -> bool:
         begin = text.find(line, position)
         if begin >= 0:
             n_copied, length, position = n_copied + 1, length + len("-" + line), begin + len(line)
-    # Two earlier summaries are more than quotes.
+    # Copies of two earlier summaries are not quotes.
     fewest = max(MIN_COPIED_LINES if job.items else 2, len(lines) // 2 + 1)
     return n_copied >= fewest and length >= MIN_COPIED_SHARE * len(text)
 
 
 def _copies(job: Job, text: str) -> bool:
-    """Whether the answer, but for its edges, is one passage of the items, as a copy of long texts is."""
+    """Whether the answer without its edges is one passage of the items, as in a copy of long texts."""
     edge = int(len(text) * (1 - MIN_COPIED_SHARE) / 2)
     middle = text[edge : len(text) - edge]
     return len(middle) >= MIN_COPIED_LENGTH and middle in _squeezed("- ".join(item.line for item in job.items))
@@ -162,7 +164,7 @@ def _copies(job: Job, text: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _sentences(wording: tuple[str, ...]) -> tuple[str, ...]:
-    """Beginnings of the wording's sentences that only a copy would contain."""
+    """Beginnings of the wording's sentences that occur only in copies."""
     sentences = (_squeezed(sentence or "") for text in wording for sentence in _SENTENCE_END.split(text))
     return tuple(dict.fromkeys(sentence[:MAX_SENTENCE] for sentence in sentences if len(sentence) >= MIN_SENTENCE))
 
@@ -178,7 +180,7 @@ def _is_in_wrong_script(job: Job, text: str, wording: tuple[str, ...]) -> bool:
     script, n_letters = max(letters.items(), key=lambda pair: pair[1], default=("", 0))
     if n_letters <= MIN_DOMINANT * letters.total():
         return False
-    # Apart: in a long list of items the wording's share would be small.
+    # Separately, since the wording's share would be small beside a long list of items.
     asked, read = _scripts(wording), _scripts((*job.inputs, *(item.line for item in job.items)))
     return all(part[script] <= MAX_FOREIGN * part.total() for part in (asked, read))
 
@@ -197,6 +199,6 @@ def _scripts(texts: Iterable[str]) -> Counter[str]:
 
 @lru_cache(maxsize=20_000)
 def _script(letter: str) -> str:
-    """The first word of a letter's Unicode name; Japanese mixes its scripts with the Chinese one, so they are one."""
+    """The first word of a letter's Unicode name; Japanese and Chinese scripts, which Japanese mixes, count as one."""
     name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "UNKNOWN").split()[0]
     return "CJK" if name in _EAST_ASIAN else name

@@ -1,4 +1,4 @@
-"""Trace of one summary: the calls behind it."""
+"""Trace of a summary, which lists the calls behind it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ class TracedCall:
     """A call behind a summary.
 
     Attributes:
-        number: of the call in its plan.
+        number: number of the call in its plan.
         kind: ``block``, ``update`` or ``merge``.
-        items: texts of the items it read, oldest first.
-        inputs: numbers of the calls whose texts it read, oldest first.
-        text: its answer, or the replacement.
-        source: found in the store, written in this run, or replaced by the extractive writer.
-        prompt_tokens, new_tokens, finish: of the writer's answer, also if it was replaced; 0, 0 and 'none' without one.
-        faults: of the writer's answer.
+        items: texts of the items that the call reads, oldest first.
+        inputs: numbers of the calls whose texts it reads, oldest first.
+        text: the answer or its replacement.
+        source: whether the text was found in the store, written in this run, or replaced by the extractive writer.
+        prompt_tokens: prompt tokens of the writer's answer, even if it was replaced; 0 without an answer.
+        new_tokens: new tokens of the answer; 0 without an answer.
+        finish: reason why the answer ended; 'none' without an answer.
+        faults: faults of the answer.
     """
 
     number: int
@@ -40,7 +42,7 @@ class TracedCall:
 
 
 def trace(number: int, calls: Calls, executor: Executor, store: SummaryStore) -> tuple[TracedCall, ...]:
-    """After an execution, the calls behind a call's text in execution order, the call itself last; none for -1."""
+    """List the calls behind a call's text in execution order, the call itself last; empty for -1."""
     traced = []
     for call in calls.plan.chain(number) if number >= 0 else ():
         key = calls.used_keys[call] or calls.key(call)

@@ -1,4 +1,4 @@
-"""Trains one process on the shards of a batch as several processes would: equal sums, equal dropout."""
+"""Lets one process train on the shards of a batch exactly as several processes do, with equal sums and dropout."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 class GradientSum:
-    """Sums of the gradients of trained weights, shard by shard: floating-point sums depend on their order."""
+    """Sums the gradients of trained weights shard by shard, since floating-point sums depend on their order."""
 
     def __init__(self, weights: Iterable[torch.nn.Parameter]) -> None:
         self._weights = list(weights)
         self._sums: list[torch.Tensor | None] = [None] * len(self._weights)
 
     def take(self) -> None:
-        """Add the gradients of a shard and remove them from the weights."""
+        """Add the gradients of a shard, and clear them in the weights."""
         for i, weight in enumerate(self._weights):
             own, so_far = weight.grad, self._sums[i]
             self._sums[i] = so_far if own is None else own if so_far is None else so_far.add_(own)
             weight.grad = None
 
     def give(self) -> None:
-        """Put the sums back as gradients."""
+        """Assign the sums to the weights as gradients."""
         for weight, total in zip(self._weights, self._sums, strict=True):
             weight.grad = total

@@ -1,4 +1,4 @@
-"""LLMTRSRTrainer: RecBole's Trainer, with its epochs, early stopping and logs, on accelerate."""
+"""LLMTRSRTrainer: RecBole's Trainer with its epochs, early stopping and logs, extended by accelerate."""
 
 from __future__ import annotations
 
@@ -42,10 +42,14 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 
 class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
-    """Trains the weights that require gradients of a `LanguageModelRecommender`.
+    """Trains the weights of a `LanguageModelRecommender` that require gradients.
 
-    Adds to RecBole's Trainer: bf16 where the device has it, gradient accumulation, warm-up and decay of the learning
-    rate, and checkpoints of trainable weights with the adapter in its own format beside them.
+    The trainer adds to RecBole's Trainer: bf16 if the device supports it, gradient accumulation, warm-up and decay of
+    the learning rate, and checkpoints of the trainable weights, beside which it saves the adapter in peft's format.
+
+    Args:
+        config: the configuration of the run.
+        model: the model to train.
     """
 
     saved_model_file: str
@@ -74,7 +78,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         self._begin_at: tuple[int, torch.Tensor] | None = None
 
     def _distributed(self, model: SequentialRecommender) -> torch.nn.Module:
-        """The model, in a wrapper that sums gradients where there are several processes."""
+        """Wrap the model to sum gradients if there are several processes."""
         prepared = self.accelerator.prepare_model(model, evaluation_mode=True)  # whose own wrapper refuses DTensors
         if processes.count() == 1:
             return prepared
@@ -83,15 +87,15 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return DistributedDataParallel(prepared, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def begin_at(self, n_batches: int, total: torch.Tensor) -> None:
-        """Let the next epoch begin behind this many batches, whose losses sum up to `total` []; see `_after_step`."""
+        """Start the next epoch after this many batches, whose losses sum up to `total` []; see `_after_step`."""
         self._begin_at = n_batches, total
 
     def schedule_state(self) -> dict[str, Any] | None:
-        """State of the learning rate's schedule; None before the first step."""
+        """State of the learning rate schedule; None before the first step."""
         return None if self._scheduler is None else self._scheduler.state_dict()
 
     def restore_schedule(self, state: dict[str, Any]) -> None:
-        """Restore what `schedule_state()` returned, once the next epoch makes the schedule."""
+        """Restore what `schedule_state()` returned, when the next epoch creates the schedule."""
         self._scheduler_state = state
 
     def _build_optimizer(self, **kwargs: object) -> torch.optim.Optimizer:
@@ -105,7 +109,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, loss_func: object = None, show_progress: bool = False
     ) -> float:
-        """One pass over the training rows; returns the mean loss of a batch."""
+        """Train one epoch; returns the mean loss of a batch."""
         self.model.train()
         n_batches, size = len(train_data), self._settings.gradient_accumulation_steps
         scheduler = self._schedule(-(-n_batches // size))
@@ -137,19 +141,19 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return float(mean)
 
     def _after_step(self, epoch: int, n_batches: int, loss: torch.Tensor) -> None:
-        """Called after every optimizer step with the epoch's batches so far and the sum of their losses []."""
+        """Hook after every optimizer step, with the number of batches so far in the epoch and the sum of losses []."""
 
     def _batches(self, train_data: Iterable[Interaction], n_done: int = 0) -> Iterable[Interaction]:
-        """The batches that are not done yet; prefetched, unless the loader draws negatives by the model."""
+        """Return the remaining batches, prefetched unless the loader draws negatives by the model's scores."""
         if self._draws_by_model:
             return train_data  # type: ignore[no-any-return]
         return prefetched(islice(train_data, n_done, None), self.model.prepare)
 
     def _gradients(self, group: Sequence[Interaction]) -> torch.Tensor:
-        """Compute gradients of the mean loss of a group of batches, again in smaller parts when memory runs out.
+        """Compute gradients of the mean loss of a group of batches, in smaller parts if memory runs out.
 
         Returns:
-            the sum of their losses, shape [].
+            The sum of their losses. []
         """
         while True:
             meter = getattr(self.model, "meter", None)
@@ -159,7 +163,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-            # Behind the clause, where the error no longer holds the failed pass's tensors.
+            # Outside the except clause, where the error no longer references tensors of the failed pass.
             self.optimizer.zero_grad()
             if meter:
                 meter.back_to(mark)
@@ -191,9 +195,9 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         return torch.stack(losses).sum().to(self.device)
 
     def _backward_own(self, shards: Sequence[_Parts], n_batches: int) -> torch.Tensor:
-        """`_backward_parts` of this process's shard; the meter counts all shards."""
+        """Run `_backward_parts` on this process's shard; the meter counts all shards."""
         own, meter = shards[processes.rank()], getattr(self.model, "meter", None)
-        # All of them synchronize; and where weights are divided, every pass of one is a pass of all.
+        # All processes synchronize gradients; with sharded weights, all must make the same number of passes.
         n_passes = max(map(len, shards)) if self.model.backbone.is_divided else 1
         idle = [(shards[0][0][0], 0.0)] * (n_passes - len(own))
         mark = meter.mark() if meter else None
@@ -230,7 +234,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             ) from error
 
     def _schedule(self, steps_per_epoch: int) -> LRScheduler:
-        """The schedule over all epochs; made at the first epoch, when their length is known."""
+        """Return the schedule over all epochs, which the first epoch creates, when the number of steps is known."""
         if self._scheduler is None:
             steps = steps_per_epoch * self.epochs
             self._scheduler = get_scheduler(
@@ -242,21 +246,21 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             if self._scheduler_state is not None:
                 self._scheduler.load_state_dict(self._scheduler_state)
                 for group, rate in zip(self.optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
-                    group["lr"] = rate  # making the schedule set it to the first step's
+                    group["lr"] = rate  # creating the schedule has set it to that of the first step
         return self._scheduler
 
     @torch.no_grad()
     def evaluate(self, eval_data: AbstractDataLoader | None, *args: object, **kwargs: object) -> Any:
-        """RecBole's evaluation, in the precision of training; scores are fp32 all the same."""
+        """Run RecBole's evaluation in the precision of training; scores are still fp32."""
         if eval_data and not isinstance(eval_data, FullSortEvalDataLoader):  # which RecBole recognizes by its class
             eval_data = Prefetched(eval_data, lambda batch: (self.model.prepare(batch[0]), *batch[1:]))
         with self.accelerator.autocast():
             return super().evaluate(eval_data, *args, **kwargs)
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: str) -> None:
-        """Save trainable weights and training state as tensors and plain values, and the backbone's own format."""
+        """Save trainable weights and training state as tensors and plain values, and the backbone in its format."""
         if epoch < 0 < self.start_epoch:
-            return  # nothing left to train: the checkpoint resumed from is already there
+            return  # training has ended, and the checkpoint from which it resumed exists already
         file = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         state = {
             **self.config.checkpoint_parts(),
@@ -278,7 +282,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
                     self.model.save_backbone(folder)
             except (OSError, SafetensorError) as error:
                 raise unwritable(file.with_suffix(""), error) from error
-        processes.barrier()  # the others read it when it is there
+        processes.barrier()  # the other processes read it afterwards
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
@@ -286,7 +290,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
         """Load weights, optimizer, learning rate and best score from a checkpoint, and continue after its epoch.
 
         Raises:
-            UserError: not a checkpoint, or one of other weights or another tokenizer.
+            UserError: the file is not a checkpoint, or belongs to other weights or another tokenizer.
         """
         checkpoint = load_checkpoint(resume_file, map_location=self.device)
         if checkpoint.get("tokenizer", own := self.model.backbone.tokenizer_digest()) != own:

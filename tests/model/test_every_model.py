@@ -175,8 +175,11 @@ def test_elements_of_vectors_are_missing_in_training_alone(name, share, is_equal
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}, "predicts no labels"),
-        ({"train_on": "impressions"}, "train_on: impressions is for models that read candidates"),
+        (
+            {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}},
+            "only ranks, but metrics ['AUC'] compare predictions with labels",
+        ),
+        ({"train_on": "impressions"}, "train_on: impressions requires a model that reads candidates"),
         ({"targets_per_prompt": 60}, "targets_per_prompt: 60 is more than the 50 recent events"),
     ],
 )

@@ -40,7 +40,14 @@ class Reranker(Protocol):
 
 
 class LLMTRSR(LanguageModelRecommender):
-    """Ranks candidates by P(yes) at the answer slot.
+    """Ranks candidates by P(yes) of a causal language model.
+
+    A prompt contains the preference summary of a history, its recent items and one candidate; the model scores the
+    candidate by the log-odds of yes against no at the answer slot.
+
+    Args:
+        config: the configuration of the run.
+        dataset: the data set with the training rows, item texts and summaries.
 
     Attributes:
         reads_candidates: whether scoring an item takes a prompt of its text; full ranking then scores one prompt per
@@ -147,7 +154,14 @@ class LLMTRSR(LanguageModelRecommender):
             self.meter.back_to(mark)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Loss of a batch of labelled rows; the rows of one history form one prompt. []"""
+        """Compute the training loss of a batch; the candidates of a history share one prefix.
+
+        Args:
+            interaction: rows of a history, an item and its label.
+
+        Returns:
+            The mean over histories (listwise), rows (pointwise, regression) or tokens (``loss_on: full``). []
+        """
         rows = self._grouped(interaction)
         labels = rows.table(interaction[self.label_field].float().cpu())  # [B, C]
         if self.settings.training.loss_on == "full":
@@ -157,12 +171,12 @@ class LLMTRSR(LanguageModelRecommender):
             return loss
         scores = scores_with_gradients(self.backbone, rows.prompts, self.yes_id, self.no_id)  # [B, C]
         self._count("train", rows.prompts)
-        labels, real = labels.to(scores.device), scores != float("-inf")  # nan is real, and seen
+        labels, real = labels.to(scores.device), scores != float("-inf")  # nan stays, so that the trainer reports it
         if self.settings.training.objective == "regression":
             return F.mse_loss(self.values(scores[real]), labels[real])
         if self.settings.training.objective == "pointwise":
             return F.binary_cross_entropy_with_logits(scores[real], labels[real])
-        # Each target against the negatives alone: those of one history do not compete with each other.
+        # Each target competes with the negatives only, not with other targets of its history.
         history, slot = torch.nonzero(labels > 0, as_tuple=True)  # [n_targets]
         others = (labels > 0)[history]
         others[torch.arange(len(slot), device=slot.device), slot] = False
@@ -194,16 +208,20 @@ class LLMTRSR(LanguageModelRecommender):
         self.budgets["training"].halve(max(map(sum, sizes)), max(map(max, sizes)))
 
     def prepare(self, interaction: Interaction) -> GroupedInteraction:
-        """Group a batch and make its prompts ahead of its turn, on another thread."""
+        """Group a batch by history and build its prompts, on another thread and before its turn."""
         return GroupedInteraction(interaction, self._grouped(interaction))
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of yes for every row; where labels are predicted, P(yes) or the rating. [batch_size]"""
+        """Compute fp32 log-odds of yes for every row, or P(yes) or a rating if labels are predicted. [batch_size]"""
         rows = self._grouped(interaction)
         return self.values(self.log_odds(rows.prompts)[rows.history, rows.slot])
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """fp32 log-odds of every item, or with a retriever, scores of the re-ranked order. [batch_size * n_items]"""
+        """Compute fp32 log-odds of every item or, with a retriever, scores of the re-ranked order.
+
+        Returns:
+            Scores, flattened as RecBole expects; -inf for the padding item. [batch_size * n_items]
+        """
         if self.reranking is not None:
             return self.reranking.scores(interaction, self.rank).view(-1)
         prefixes = [self._prefix(i) for i in _history_ids(interaction).tolist()]
@@ -212,12 +230,12 @@ class LLMTRSR(LanguageModelRecommender):
         return F.pad(scores, (1, 0), value=float("-inf")).view(-1)
 
     def rank(self, history_ids: Sequence[int], items: Tensor) -> Tensor:
-        """fp32 log-odds of the given items of every history. [B, k] -> [B, k]"""
+        """Compute fp32 log-odds of the given items for every history. [B, k] -> [B, k]"""
         candidates = [[self.prompts.candidate(item) for item in own] for own in items.tolist()]
         return self.log_odds(GroupedPrompts([self._prefix(i) for i in history_ids], candidates))
 
     def log_odds(self, prompts: GroupedPrompts) -> Tensor:
-        """fp32 log-odds of prompts, wherever these were made; -inf where a history has fewer candidates. [B, C]"""
+        """Compute fp32 log-odds of any prompts; -inf where a history has fewer candidates. [B, C]"""
         scores = self._scorer.scores(prompts)
         self._count("evaluation", prompts)
         return scores

@@ -1,1 +1,1 @@
-"""From histories to a graph of distinct calls."""
+"""Planning of the distinct calls that the summaries of all histories need."""

@@ -1,4 +1,4 @@
-"""From histories to a plan: every block goes through a paradigm once, and the histories that begin with it share it."""
+"""Plans the summaries of histories; those that begin with the same blocks share the calls for these blocks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PlanWrite = Write[bytes, int]
 
 @dataclass(frozen=True)
 class Paradigm(Generic[State]):
-    """A function of ``paradigms`` in two steps, so that histories that begin alike share the first.
+    """A function of ``paradigms`` in two steps, of which histories with a common beginning share the first.
 
     Attributes:
         start: the state before the first block.
-        read: (blocks, write, state) -> the state with these blocks.
-        summary: (state, write) -> number of the call that summarizes them; None without a block.
+        read: function (blocks, write, state) that returns the state with these blocks.
+        summary: function (state, write) that returns the number of the call that summarizes them; None without a block.
     """
 
     start: State
@@ -37,7 +37,7 @@ class Paradigm(Generic[State]):
     summary: Callable[[State, PlanWrite], int | None]
 
     def calls_alone(self) -> Iterator[int]:
-        """Yields how many calls a history of 0, 1, 2, ... blocks takes that shares none."""
+        """Yield the number of calls of a history of 0, 1, 2, ... blocks that shares no call."""
         calls: list[Kind] = []
 
         def write(kind: Kind, block: bytes | None = None, inputs: tuple[int, ...] = ()) -> int:
@@ -66,17 +66,17 @@ PARADIGMS: dict[str, Callable[[SummarySettings], Paradigm[Any]]] = {
 def make_plan(
     items: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64], settings: SummarySettings
 ) -> Plan:
-    """Plan the summaries of histories, each a slice of one array of events.
+    """Plan the summaries of histories, which are slices of one array of events.
 
-    Blocks are aligned to where a history begins, so that histories that begin together, the prefixes of one user,
-    share their full blocks. With ``summarize_remainder`` the short last block counts too; without it, its items are
-    left to the recent items. With ``max_blocks`` the most recent blocks count, the short one included; each history
-    beyond them then takes ``max_blocks`` steps, and its recurrent chain shares little, as it starts at a later block.
+    Blocks are aligned to the beginning of a history, so that the prefixes of one user share their full blocks. With
+    ``summarize_remainder``, the short last block is summarized too; otherwise its items are only among the recent
+    items. With ``max_blocks``, only the most recent blocks are summarized, including the short one. Longer histories
+    then take ``max_blocks`` steps each and share few calls of a recurrent chain, as it starts at a later block.
 
     Args:
         items: item ids of all events. [n_events]
-        begin: where each history begins. [n_histories]
-        end: where it ends, target excluded. [n_histories]
+        begin: index of the first event of each history. [n_histories]
+        end: index after its last event, without the target. [n_histories]
         settings: paradigm and blocks.
     """
     plan = Plan()
@@ -97,7 +97,7 @@ def make_plan(
 
 
 class _Prefixes(Generic[State]):
-    """One user's events, of which ever longer prefixes are summarized."""
+    """Summarizes increasingly long prefixes of one user's events."""
 
     def __init__(
         self, plan: Plan, paradigm: Paradigm[State], settings: SummarySettings, ids: npt.NDArray[np.int32], begin: int
@@ -106,13 +106,13 @@ class _Prefixes(Generic[State]):
         self._write, self._paradigm, self._ids = plan.write, paradigm, ids
         self._size, self._with_remainder = settings.block_size, settings.with_remainder
         self._limit = math.inf if settings.max_blocks is None else settings.max_blocks
-        self._next = begin  # where the next full block begins
+        self._next = begin  # index of the next full block
         self._n_blocks = 0
         self._latest: deque[bytes] = deque(maxlen=settings.max_blocks)  # full blocks; all of them without a limit
         self._state, self._n_read = paradigm.start, 0  # grows with prefixes that are within the limit
 
     def summary(self, end: int) -> tuple[int | None, int]:
-        """The call that summarizes the events before ``end``, and of how many blocks."""
+        """Return the number of the call that summarizes the events before ``end``, and its number of blocks."""
         while self._next + self._size <= end:
             self._latest.append(self._ids[self._next : self._next + self._size].tobytes())
             self._next += self._size

@@ -1,8 +1,8 @@
 """A graph of the distinct writer calls that the summaries of many histories need.
 
-A plan holds no text. A call is its kind, the ids of the items and the numbers of the earlier calls that it reads, so
-that millions of calls fit in memory. A merge of all blocks (no ``merge_fan_in``) lists them all, so that the prefixes
-of one user of n events take room for n * n / block_size numbers: 60 MB for four users of 6,000 events.
+A plan contains no text. It stores the kind of each call, the ids of its items and the numbers of the earlier calls that
+it reads, so that millions of calls fit in memory. A merge of all blocks (no ``merge_fan_in``) lists all of them, so
+that the prefixes of a user with n events take about n * n / block_size numbers: 60 MB for four users with 6,000 events.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from recbole_llmtrsr.summarizer.jobs import KINDS, Kind
 
 
 class Plan:
-    """Calls, numbered from 0; inputs come before the calls that read them.
+    """Calls, numbered from 0 and in an order in which inputs precede the calls that read them.
 
     Attributes:
-        results: number of the call that gives each history's summary, -1 without one. [n_histories]
-        requested: calls that the histories would need if nothing were shared.
+        results: number of the call whose text is each history's summary; -1 without a summary. [n_histories]
+        requested: number of calls without sharing.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Plan:
         return len(self._calls)
 
     def write(self, kind: Kind, block: bytes | None = None, inputs: tuple[int, ...] = ()) -> int:
-        """Add a call unless the plan has an equal one: the ``write`` of a paradigm that returns numbers for texts.
+        """Add a call unless the plan has an equal one; paradigms call this as ``write`` and get numbers for texts.
 
         Args:
-            kind: of the call.
+            kind: kind of the call.
             block: ids of the items that it reads, oldest first, as bytes of int32.
             inputs: numbers of the calls whose texts it reads, oldest first.
 
@@ -74,7 +74,7 @@ class Plan:
             yield self.kind(int(numbers[0])), numbers
 
     def chain(self, number: int) -> list[int]:
-        """A call and all that it depends on, in the order in which they run."""
+        """Return the numbers of a call and of all calls that it depends on, in execution order."""
         needed, waiting = set[int](), [number]
         while waiting:
             call = waiting.pop()

@@ -1,1 +1,1 @@
-"""Where every text that was ever written is kept."""
+"""The store of all texts that writers have written."""

@@ -1,6 +1,7 @@
-"""A content-addressed store of writers' answers, so that no call is made twice.
+"""A content-addressed store of writers' answers, which avoids repeated calls.
 
-SQLite with a write-ahead log: several processes share one file, and a killed process loses only what it has not put.
+The store uses SQLite with a write-ahead log: several processes can share one file, and a killed process loses only
+answers that it has not stored yet.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from recbole_llmtrsr.summarizer.store.rows import (
 
 __all__ = ["Claims", "Record", "Speed", "SummaryStore"]
 
-_CHUNK = 900  # SQLite takes 999 values per statement, or more
+_CHUNK = 900  # SQLite accepts at least 999 values per statement
 
 
 class SummaryStore:
-    """Answers by key. One thread uses it; other processes may open the same file.
+    """Stores answers by key. Only one thread may use an instance; other processes can open the same file.
 
     Args:
-        path: its file, made if missing; None keeps everything in memory, for this process alone.
+        path: the file, created if missing; None keeps everything in the memory of this process.
 
     Raises:
-        UserError: (by every method, too) not a store, one of another version, a file that is damaged or cannot be
-            written, a full disk.
+        UserError: (also by every method) the file is not a store, has another version, is damaged or cannot be written,
+            or the disk is full.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -62,11 +63,11 @@ class SummaryStore:
 
     @property
     def damaged(self) -> int:
-        """Number of rows read so far whose checksum did not match; they are never returned."""
+        """Number of rows read so far whose checksum does not match; the store never returns them."""
         return len(self._damaged)
 
     def writer_id(self, name: str, settings: Mapping[str, object]) -> int:
-        """Number of the writer with these settings; a new one is registered."""
+        """Return the number of the writer with these settings, and register it if it is new."""
         row = writer_row(name, settings)
         with self._transaction():
             # The update repairs a damaged row.
@@ -78,18 +79,18 @@ class SummaryStore:
             return int(self._database.execute("SELECT id FROM writers WHERE digest = ?", row[2:]).fetchone()[0])
 
     def writers(self) -> dict[int, tuple[str, Mapping[str, object]]]:
-        """Number -> name and settings of each writer; damaged rows are left out."""
+        """Return name and settings of each writer by number, without damaged rows."""
         with file_faults(self.path):
             rows = self._database.execute("SELECT id, name, settings, digest FROM writers").fetchall()
         return {row[0]: (row[1].decode(), json.loads(row[2])) for row in rows if is_sound_writer(row[1:])}
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, GeneratedText]:
-        """Stored answers by key; keys without one are missing."""
+        """Return the stored answers by key, without keys that have no answer."""
         with file_faults(self.path):
             return {key: record.answer for key, record in self._sound(keys).items()}
 
     def claim(self, keys: Sequence[bytes]) -> Claims:
-        """Claim the calls that are neither stored nor claimed; claims of dead processes lapse."""
+        """Claim the calls that are neither stored nor claimed; claims of terminated processes lapse."""
         with self._transaction():
             self._owner.appear()
             owners = [owner for (owner,) in self._database.execute("SELECT DISTINCT owner FROM claims")]
@@ -109,7 +110,7 @@ class SummaryStore:
         """Store answers in one transaction and release their claims.
 
         Returns:
-            The store's answers for the keys now: the first one put under a key wins.
+            The answers that the store now has for the keys; the first answer stored under a key is kept.
         """
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         held = self.insert([replace(r, writer=writer_id, created=created, version=__version__) for r in records])
@@ -122,11 +123,11 @@ class SummaryStore:
         """Store entries unchanged in one transaction and release their claims.
 
         Args:
-            records: where two have the same key, the first counts.
-            overwrite: whether what is there is replaced; otherwise only damaged rows are.
+            records: the entries; of those with equal keys, the first is stored.
+            overwrite: whether to replace existing entries; otherwise only damaged rows are replaced.
 
         Returns:
-            The store's answers for the keys before.
+            The answers that the store had for the keys before.
         """
         keys = list(dict.fromkeys(record.key for record in records))
         with self._transaction():
@@ -138,17 +139,17 @@ class SummaryStore:
         return held
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """Release claims without an answer."""
+        """Release claims on calls without an answer."""
         with self._transaction():
             self._drop_claims(keys)
 
     def speed(self, writer_ids: Sequence[int]) -> Speed:
-        """Totals over the calls of some writers."""
+        """Return totals over the calls of some writers."""
         parts = [astuple(part) for (writer, _), part in self.speeds().items() if writer in writer_ids]
         return Speed(*map(sum, zip(*parts)))
 
     def speeds(self) -> dict[tuple[int, str], Speed]:
-        """Totals by writer's number and kind, in their order."""
+        """Return totals by number of the writer and kind, sorted."""
         with file_faults(self.path):
             rows = self._database.execute(
                 "SELECT writer, kind, count(*), sum(prompt_tokens), sum(new_tokens), sum(seconds),"
@@ -157,10 +158,10 @@ class SummaryStore:
         return {(row[0], row[1].decode(errors="replace")): Speed(*row[2:]) for row in rows}
 
     def keys(self, first: bytes = b"", last: bytes = b"\xff" * 16) -> list[bytes]:
-        """All readable keys between two, ascending."""
+        """Return all readable keys between two keys, in ascending order."""
         found: set[bytes] = set()
         for order in ("ASC", "DESC"):
-            # From both ends, to reach all rows that are not on damaged pages.
+            # Reads from both ends to reach all rows outside of damaged pages.
             with suppress(sqlite3.DatabaseError):
                 for (key,) in self._database.execute(
                     f"SELECT key FROM summaries WHERE key BETWEEN ? AND ? ORDER BY key {order}", (first, last)
@@ -170,14 +171,14 @@ class SummaryStore:
         return sorted(found)
 
     def latest(self, n: int) -> list[bytes]:
-        """Keys of the n latest rows, the newest first."""
+        """Return the keys of the n latest rows, newest first."""
         with file_faults(self.path):
             return [
                 key for (key,) in self._database.execute(f"SELECT key FROM summaries ORDER BY rowid DESC LIMIT {n}")
             ]
 
     def records(self, keys: Sequence[bytes]) -> Iterator[Record]:
-        """Yield the sound, readable entries of some keys, in their order."""
+        """Yield the undamaged entries of some keys, in their order."""
         for chunk in groups(keys, _CHUNK):
             found: dict[bytes, Record] = {}
             try:
@@ -189,7 +190,7 @@ class SummaryStore:
             yield from (found[key] for key in chunk if key in found)
 
     def check_file(self) -> list[str]:
-        """Faults that SQLite finds in the file, and damaged writers; empty if there are none."""
+        """Return the faults that SQLite finds in the file, and damaged writers; empty if there are none."""
         try:
             said = [text.decode(errors="replace") for (text,) in self._database.execute("PRAGMA integrity_check")]
             numbers = [number for (number,) in self._database.execute("SELECT id FROM writers")]
@@ -203,7 +204,7 @@ class SummaryStore:
         """Release all claims and close the file."""
         try:
             if self._owner.has_appeared:
-                # If this fails, the claims lapse all the same, as the owner's lock is released.
+                # If this fails, the claims lapse anyway when the owner's lock is released.
                 with suppress(UserError, sqlite3.DatabaseError), self._transaction():
                     self._database.execute("DELETE FROM claims WHERE owner = ?", (self._owner.id,))
                     self._owner.leave()

@@ -1,1 +1,1 @@
-"""Who writes: extracts without a model, or a language model."""
+"""Writers of summaries: extracts without a model, and language models."""

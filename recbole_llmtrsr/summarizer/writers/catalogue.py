@@ -1,4 +1,4 @@
-"""Roles of catalogue columns in an extract: counted, quoted or compared."""
+"""Statistics of the item catalogue, which decide whether an extract counts, quotes or compares a column."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recbole_llmtrsr.summarizer.writers.digest import term
 ColumnKind = Literal["terms", "values", "decades", "text", "constant"]
 
 MAX_VOCABULARY = 200  # terms of a closed vocabulary such as genres; titles of 500 items already have more words
-MIN_REPEATS = 2.0  # a term or value that describes tastes occurs at least twice on average
-MIN_YEAR_SHARE = 0.95  # of the values; real files have a few others among the years
-MAX_TEXT_WORDS = 50  # words read of one text; the beginning of a description says what it is about
-MAX_WORD_SHARE = 0.1  # of the items; more frequent words are function words
+MIN_REPEATS = 2.0  # terms or values that describe tastes occur at least twice on average
+MIN_YEAR_SHARE = 0.95  # share of the values; real files have a few other values among the years
+MAX_TEXT_WORDS = 50  # words to read of one text, since a description begins with its topic
+MAX_WORD_SHARE = 0.1  # share of the items; more frequent words are function words
 _SPLIT = re.compile(r"[\s,;|]+")
 _WORD = re.compile(r"[^\W\d_][\w'\u2019-]+")
 _YEAR = re.compile(r"[12][0-9]{3}")
@@ -27,13 +27,13 @@ Key = tuple[str, str]  # (column, term), or ('', word of a text)
 
 
 class Catalogue:
-    """Statistics of an item catalogue; they depend on item texts alone, not on any user's events.
+    """Statistics of an item catalogue, which depend only on item texts and not on users' events.
 
     Attributes:
-        kinds: column -> what it is: ``terms`` of a closed vocabulary (genres), whole ``values`` that repeat (category,
+        kinds: kind of each column: ``terms`` of a closed vocabulary (genres), whole ``values`` that repeat (category,
             brand), ``decades`` of a year, free ``text``, or ``constant``, which is ignored.
         counted: columns whose terms are counted.
-        texts: columns of free text; the first supplies titles.
+        texts: columns of free text, of which the first contains titles.
     """
 
     def __init__(self, item_text: ItemText) -> None:
@@ -51,25 +51,25 @@ class Catalogue:
         self._idf = {key: math.log(self.n_items / frequency) for key, frequency in self._frequency.items()}
 
     def keys(self, item: Item) -> tuple[Key, ...]:
-        """All features of an item, each once: terms of counted columns and words of texts."""
+        """Return all features of an item, each once: terms of counted columns and words of texts."""
         keys = self._keys.get(item)
         if keys is None:
             keys = tuple(self._find_keys(item))
-            if len(self._keys) < self.n_items:  # texts that are no part of the catalogue come without end
+            if len(self._keys) < self.n_items:  # texts from outside of the catalogue would fill memory
                 self._keys[item] = keys
         return keys
 
     def counted_keys(self, item: Item) -> list[Key]:
-        """Features that count an item: its terms, and the informative words of its title."""
+        """Return the features under which an item is counted: its terms, and the informative words of its title."""
         title_words = dict.fromkeys(words(self.title(item)))
         return [key for key in self.keys(item) if key[0] or (key[1] in title_words and self.telling(key[1]))]
 
     def title(self, item: Item) -> str:
-        """The item's value in the first text column; '' without one."""
+        """Return the item's value in the first text column; '' without one."""
         return next((value for column, value in item.fields if column in self.texts[:1]), "")
 
     def idf(self, key: Key) -> float:
-        """Inverse document frequency, log(items / items with the feature); 0 for a feature of no item."""
+        """Return the inverse document frequency, log(items / items with the feature); 0 for an unknown feature."""
         return self._idf.get(key, 0.0)
 
     def telling(self, word: str) -> bool:
@@ -109,7 +109,7 @@ def column_kind(values: Sequence[str]) -> ColumnKind:
 
 
 def terms(value: str, kind: ColumnKind) -> Iterable[str]:
-    """The terms of one value.
+    """Return the terms of one value.
 
     >>> list(terms("Drama War", "terms")), list(terms("Small Parts", "values")), list(terms("1994", "decades"))
     (['Drama', 'War'], ['Small Parts'], ['1990s'])
@@ -120,5 +120,5 @@ def terms(value: str, kind: ColumnKind) -> Iterable[str]:
 
 
 def words(value: str) -> list[str]:
-    """The first words of a text in lower case, without numbers and single letters."""
+    """Return the first words of a text in lower case, without numbers and single letters."""
     return [word.lower() for word in _WORD.findall(" ".join(value.split()[:MAX_TEXT_WORDS])) if len(word) <= 32]

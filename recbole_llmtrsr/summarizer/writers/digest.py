@@ -1,7 +1,7 @@
-"""Text format of extracts: counts and titles as one line, and its parser.
+"""Text format of extracts, with counts and titles on one line, and its parser.
 
-``class: Drama 7, Comedy 4; movie_title: Fargo | Heat``. What the grammar uses as a separator is replaced in terms and
-titles before they are counted, so that parsing a formatted digest returns the same digest.
+An example is ``class: Drama 7, Comedy 4; movie_title: Fargo | Heat``. Separators of the grammar are replaced in terms
+and titles before these are counted, so that parsing a formatted digest returns the same digest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from recbole_llmtrsr.data.item_text import one_line
 MAX_TERM_WORDS = 5
 MAX_TITLE_WORDS = 8
 MAX_NOTE_WORDS = 40
-MAX_WORD_LENGTH = 8  # characters per word; on average
+MAX_WORD_LENGTH = 8  # characters per word, on average
 _COUNTED = re.compile(r"(.+?) ([0-9]{1,9})(?:, |$)")
 
 
@@ -24,9 +24,9 @@ class Digest:
     """The content of an extract.
 
     Attributes:
-        counts: label -> term -> count, terms from the most to the least telling.
+        counts: counts by label and term, with terms from the most to the least informative.
         titles: titles, oldest first.
-        note: text that this grammar did not write, kept as it is.
+        note: text in another format, kept unchanged.
     """
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Digest:
 
 
 def label(column: str) -> str:
-    """A column name as a label, free of separators.
+    """Convert a column name to a label without separators.
 
     >>> label("price: from; to")
     'price from, to'
@@ -44,7 +44,7 @@ def label(column: str) -> str:
 
 
 def term(value: str) -> str:
-    """A value as a term: short, and without what would end it early.
+    """Convert a value to a short term without separators that would end it early.
 
     >>> term("Sealed Unit Parts Co., Inc."), term("3; 5, 7 cm"), term("size 3,")
     ('Sealed Unit Parts Co., Inc.', '3 5 7 cm', 'size 3')
@@ -53,7 +53,7 @@ def term(value: str) -> str:
 
 
 def title(value: str) -> str:
-    """A value as a title: short, and without separators.
+    """Convert a value to a short title without separators.
 
     >>> title("Trump; the latest | The Daily News of the Day")
     'Trump, the latest / The Daily News of'
@@ -62,7 +62,7 @@ def title(value: str) -> str:
 
 
 def clip(value: str, n_words: int) -> str:
-    """The first words of a text; a single long word is cut, as some scripts put no spaces between words.
+    """Return the first words of a text; a single long word is cut, since some scripts have no spaces between words.
 
     >>> clip("Gauge Brad Nails, 3/4-Inch", 3), clip("abcdefghijk", 1)
     ('Gauge Brad Nails,', 'abcdefgh')
@@ -75,7 +75,7 @@ def clip(value: str, n_words: int) -> str:
 
 
 def format_digest(digest: Digest, title_label: str) -> str:
-    """One line of text; '' for an empty digest.
+    """Format a digest as one line of text; '' for an empty digest.
 
     >>> format_digest(Digest({"class": {"Drama": 7, "Comedy": 4}}, ("Fargo", "Heat")), "movie_title")
     'class: Drama 7, Comedy 4; movie_title: Fargo | Heat'
@@ -90,7 +90,7 @@ def format_digest(digest: Digest, title_label: str) -> str:
 
 
 def parse_digest(text: str, count_labels: Iterable[str], title_label: str) -> Digest:
-    """Parse a line; sections that do not follow the format become the note.
+    """Parse a line; sections in another format become the note.
 
     >>> parse_digest("Likes noir; class: Drama 7", ["class"], "title")
     Digest(counts={'class': {'Drama': 7}}, titles=(), note='Likes noir')

@@ -1,4 +1,4 @@
-"""The extractive writer: counts and titles instead of prose, without any model."""
+"""The extractive writer, which writes counts and titles instead of prose and needs no model."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.catalogue import Catalogue
 from recbole_llmtrsr.summarizer.writers.digest import Digest, format_digest, label, parse_digest, title
 
-VERSION = 1  # of the rules below: a change of texts needs another number, or old texts are reused
-MAX_TERMS = 18  # terms of all columns together: with titles at most about 60 words
+VERSION = 1  # version of the rules below; increase it when texts change, or the store returns old texts
+MAX_TERMS = 18  # terms of all columns together, which with titles gives at most about 60 words
 MAX_COLUMN_TERMS = 12
 N_TITLES = 3
-TITLE_DECAY = 0.9  # weight of a title per later text: half after seven blocks
-MAX_CANDIDATES = 30  # titles compared; older ones would weigh too little to win
+TITLE_DECAY = 0.9  # factor of a title's weight per later text, which halves it after seven blocks
+MAX_CANDIDATES = 30  # titles to compare; older ones would have too little weight
 CACHED_DIGESTS = 20_000
 
 
 class ExtractiveWriter:
-    """Counts what a user chose and quotes what is typical of it.
+    """Counts features of the items that a user chose, and quotes typical titles.
 
-    Counts are of items over the whole history, most frequent first, ties to the more recent. They come from columns
-    whose terms repeat (genres, category, brand); a catalogue of free text alone gets the telling words of its titles
-    instead, by count x idf^2 (with plain idf, words like 'with' win in long histories). Titles are typical by
-    idf-weighted overlap: in a block with its other items, later with the counts; recent ones are preferred, and they
-    are written oldest first.
+    Counts cover the items of the whole history, most frequent first; ties favour recent items. They come from columns
+    with repeated terms (genres, category, brand). If the catalogue has only free text, informative words of titles are
+    counted instead, ranked by count x idf^2 (with plain idf, words like 'with' win in long histories). Typical titles
+    have the largest idf-weighted overlap, in a block with its other items, and later with the counts. Recent titles are
+    preferred, and titles are written oldest first.
 
-    Texts are all that is handed on, so terms beyond the ``MAX_TERMS`` of a text lose the counts they had. The upper
-    counts of a merge are nearly exact; an update chain may undercount what rises late.
+    Since later calls read only earlier texts, terms beyond the ``MAX_TERMS`` of a text lose their counts. The highest
+    counts of a merge are nearly exact; a chain of updates can undercount terms that become frequent late.
 
     Args:
-        item_text: the catalogue; its statistics use item texts, never events.
+        item_text: the catalogue, whose statistics use item texts and never events.
     """
 
     name = "extractive"
 
     def __init__(self, item_text: ItemText) -> None:
-        # In the order of the file, by which equal titles and equal statistics are decided.
+        # In the order of the file, which decides between equal titles and equal statistics.
         fields = [(token, item.fields) for token, item in item_text.items.items()]
         self._catalogue_digest = keys.digest(json.dumps([item_text.columns, fields])).hex()
         self._catalogue = Catalogue(item_text)
@@ -64,17 +64,17 @@ class ExtractiveWriter:
         self._report = {"texts": 0, "words": 0, "empty": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
-        """The catalogue, whose statistics weigh every text, and the version of the rules."""
+        """Return the digest of the catalogue, whose statistics affect every text, and the version of the rules."""
         return {"writer": "extractive", "version": VERSION, "catalogue": self._catalogue_digest}
 
     def wording(self, kind: Kind) -> Sequence[str]:
-        """None: an extract cannot go wrong in the ways of a language model."""
+        """Return no wording, since extracts do not have the faults of a language model."""
         return ()
 
     def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
-        """Extract blocks, add blocks to earlier texts, add up earlier texts; all at once.
+        """Extract blocks, add blocks to earlier texts, and sum earlier texts, all in one list.
 
-        A block of items without text gives ''. Of an earlier text in other words, the words are kept in front.
+        A block of items without text gives ''. If an earlier text has another format, its words stay at the beginning.
         """
         start = time.perf_counter()
         texts = [self._text(self._digest(job)) for job in jobs]
@@ -82,11 +82,11 @@ class ExtractiveWriter:
         yield [(position, GeneratedText(text, seconds=seconds)) for position, text in enumerate(texts)]
 
     def count_tokens(self, text: str) -> int:
-        """0: no model reads."""
+        """Return 0, since no model reads the text."""
         return 0
 
     def report(self) -> Mapping[str, int]:
-        """Texts written, their words, and how many were empty."""
+        """Return the numbers of texts, their words and empty texts."""
         return dict(self._report)
 
     def _digest(self, job: Job) -> Digest:
@@ -101,14 +101,14 @@ class ExtractiveWriter:
         return Digest(self._top(self._totals(digests)), self._titles(digests, features, 1.0, whole_text=True))
 
     def _combine(self, digests: Sequence[Digest]) -> Digest:
-        """One digest of several, oldest first."""
+        """Combine digests, oldest first, into one."""
         totals = self._totals(digests)
         features = Counter({(column, value): n for column in totals for value, n in totals[column].items()})
         note = next((digest.note for digest in reversed(digests) if digest.note), "")
         return Digest(self._top(totals), self._titles(digests, features, TITLE_DECAY, whole_text=False), note)
 
     def _totals(self, digests: Sequence[Digest]) -> dict[str, dict[str, int]]:
-        """Column -> term -> count; a term enters at its latest occurrence, which settles ties."""
+        """Sum counts by column and term; terms are sorted by their latest occurrence, which breaks ties."""
         totals = {}
         for column, name in self._labels.items():
             total: dict[str, int] = {}
@@ -119,7 +119,7 @@ class ExtractiveWriter:
         return totals
 
     def _top(self, totals: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-        """Label -> its best terms and their counts."""
+        """Select the best terms of each label with their counts."""
         best = {}
         for column, total in totals.items():
             ranked = sorted(total.items(), key=lambda pair: -pair[1] * self._weight(column, pair[0]))
@@ -145,12 +145,12 @@ class ExtractiveWriter:
         return tuple(reversed(candidates))
 
     def _centrality(self, shown: str, features: Counter[tuple[str, str]], whole_text: bool) -> float:
-        """idf-weighted overlap of a title's item with all others, relative to the item's own size as in a cosine.
+        """Compute the idf-weighted overlap of a title's item with all others, normalized by its size as in a cosine.
 
         Args:
-            shown: a title; one that is not in the catalogue has no overlap.
-            features: feature -> number of items with it, this one included.
-            whole_text: compare all words, or only what is counted.
+            shown: a title; titles outside of the catalogue have no overlap.
+            features: number of items with each feature, including this item.
+            whole_text: whether to compare all words or only counted features.
         """
         item = self._by_title.get(shown)
         if item is None:

@@ -16,23 +16,23 @@ from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
 if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
-CHARACTERS_PER_TOKEN = 16  # at most; a longer text comes from a server that ignores the token limit
-VERSION = 2  # of prompts and of how answers are cleaned: a change of either needs another number, as a test holds
+CHARACTERS_PER_TOKEN = 16  # upper bound; longer texts come from servers that ignore the token limit
+VERSION = 2  # version of prompts and of the cleaning of answers; a test requires a new number when either changes
 
 
 class LLMWriter:
     """Fills the block, update and merge templates and generates answers.
 
     Args:
-        generator: greedy, so that equal prompts give equal texts.
-        templates: wording.
-        max_new_tokens: longest answer, in tokens.
+        generator: generates text greedily, so that equal prompts give equal texts.
+        templates: wording of the prompts.
+        max_new_tokens: maximum number of tokens of an answer.
 
     Attributes:
-        prompts: what makes its prompts.
+        prompts: builds the prompts.
 
     Raises:
-        UserError: the context has no room for the templates and an answer.
+        UserError: the context is too small for the templates and an answer.
     """
 
     def __init__(self, generator: TextGenerator, templates: Templates, max_new_tokens: int) -> None:
@@ -44,7 +44,7 @@ class LLMWriter:
         self._report = {"prompts": 0, "prompt_tokens": 0, "new_tokens": 0, "thoughts_removed": 0}
 
     def settings(self, kind: Kind, attempt: int = 0) -> Mapping[str, object]:
-        """The generator, the wording of this kind of prompt, the rules by which it is filled and the answer's limit."""
+        """Return the generator's settings, the wording of this kind of prompt, the version and the answer's limit."""
         return {
             "writer": "llm",
             "version": VERSION,
@@ -56,12 +56,15 @@ class LLMWriter:
         }
 
     def wording(self, kind: Kind) -> Sequence[str]:
-        """The template of this kind, and the sentence appended for a second attempt."""
+        """Return the template of this kind, and the sentence that a second attempt appends."""
         templates = self._templates
         return {"block": templates.block, "update": templates.update, "merge": templates.merge}[kind], templates.retry
 
     def run(self, jobs: Sequence[Job]) -> Generator[list[tuple[int, GeneratedText | GenerationFailure]], None, None]:
-        """One prompt per job, but a merge of empty texts is '' without a prompt; an update of '' reads as a block."""
+        """Answer each job with one prompt.
+
+        A merge of empty texts gives '' without a prompt, and an update of '' uses the prompt of a block.
+        """
         prompted = [number for number, job in enumerate(jobs) if job.kind != "merge" or any(job.inputs)]
         if silent := set(range(len(jobs))).difference(prompted):
             yield [(number, GeneratedText("")) for number in sorted(silent)]
@@ -74,17 +77,17 @@ class LLMWriter:
                 yield [(prompted[position], answer if isinstance(answer, GenerationFailure) else self._cleaned(answer))]
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, as the generator counts them."""
+        """Return the number of tokens of a text by the generator's tokenizer."""
         return self._generator.count_tokens(text)
 
     def report(self) -> Mapping[str, int]:
-        """Counts of prompts, tokens, cuts, and the generator's counts."""
+        """Return counts of prompts, tokens and cuts, and the generator's counts."""
         return {**self._report, **self.prompts.cuts, **self._generator.report()}
 
     def _cleaned(self, answer: GeneratedText) -> GeneratedText:
-        """An answer without thoughts, on one line, and no longer than its limit allows."""
+        """Remove reasoning from an answer, put it on one line, and enforce its limit."""
         text, thoughts = without_thoughts(answer.text)
-        # JSON can spell half a surrogate pair, which is no text and cannot be stored.
+        # JSON can contain a lone surrogate, which cannot be stored as UTF-8.
         text = one_line(text.encode("utf-8", "replace").decode("utf-8"))
         most = CHARACTERS_PER_TOKEN * self._max_new_tokens
         self._report["thoughts_removed"] += thoughts

@@ -1,4 +1,4 @@
-"""Prompts of an LLM writer: filled templates, cut to the model's context."""
+"""Prompts of an LLM writer, built from templates and cut to the model's context."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from recbole_llmtrsr.prompt.templates import Templates
 
 BULLET = "- "
-MIN_ROOM = 16  # fewest tokens for items or summaries that make a useful prompt
-MAX_PREVIOUS_SHARE = 0.5  # of an update prompt's room for the previous summary; the rest is for the new items
+MIN_ROOM = 16  # minimum number of tokens for items or summaries in a useful prompt
+MAX_PREVIOUS_SHARE = 0.5  # share of an update prompt's room for the previous summary; the rest is for the new items
 
 
 class WritingPrompts:
-    """Makes one prompt per job, none longer than its budget.
+    """Builds one prompt per job within a token budget.
 
-    Where a prompt is too long, item texts are cut to the same limit, so that short ones stay whole; a previous summary
-    is cut to half of the room; merges leave out the oldest summaries. Each cut is counted.
+    If a prompt is too long, item texts are cut to a common limit, so that short ones stay whole; a previous summary is
+    cut to half of the room; a merge leaves out the oldest summaries. Each cut is counted.
 
     Args:
-        templates: wording.
-        generator: reads them, and so counts and trims their tokens.
-        budget: most tokens of a prompt.
+        templates: wording of the prompts.
+        generator: counts and trims tokens.
+        budget: maximum number of tokens of a prompt.
 
     Attributes:
-        budget: most tokens of a prompt.
-        cuts: trimmed items, trimmed summaries and dropped summaries so far.
+        budget: maximum number of tokens of a prompt.
+        cuts: numbers of trimmed items, trimmed summaries and dropped summaries so far.
 
     Raises:
-        UserError: the budget has no room for the templates.
+        UserError: the budget is too small for the templates.
     """
 
     def __init__(self, templates: Templates, generator: TextGenerator, budget: int) -> None:
@@ -51,16 +51,16 @@ class WritingPrompts:
         )
         if budget - longest <= MIN_ROOM:
             raise UserError(
-                f"summarizer {generator.name}: beside the answer its context has {budget} tokens, too few for the"
-                f" wording ({longest}) and a history: lower summarizer_max_new_tokens, shorten prompt_templates or"
-                " choose a model with a longer context"
+                f"summarizer {generator.name}: without the answer, its context has {budget} tokens, which is too few"
+                f" for the wording ({longest}) and a history: lower summarizer_max_new_tokens, shorten"
+                " prompt_templates or choose a model with a longer context"
             )
 
     def prompt(self, job: Job) -> str:
-        """The prompt of a job.
+        """Build the prompt of a job.
 
         Raises:
-            UserError: a block of more items than its prompt has room for.
+            UserError: the items of a block do not fit into the prompt.
         """
         templates, end = self._templates, self._templates.retry if job.attempt else ""
         if job.kind == "merge":
@@ -83,7 +83,7 @@ class WritingPrompts:
     def _with_items(self, items: Sequence[Item], fill: Callable[[str], str]) -> str:
         texts = whole = [item.line for item in items]
         room = -self._excess(fill(""))
-        # Texts tokenized together can need more tokens than apart, so the prompt itself is what is counted.
+        # Texts can have more tokens together than separately, so the whole prompt is counted.
         while self._excess(prompt := fill(lines(texts))) > 0:
             texts = self._trimmed_lines(whole, room)
             room -= 1
@@ -97,8 +97,8 @@ class WritingPrompts:
             longest = max(range(len(whole)), key=sizes.__getitem__)
             raise UserError(
                 f"summarizer {self._generator.name}: its context has {room} tokens for a block of {len(whole)} items,"
-                f" the longest of which takes {sizes[longest]} ('{whole[longest][:60]}'), so that nothing would be left"
-                " of some: lower block_size or summarizer_max_new_tokens, or choose a model with a longer context"
+                f" the longest of which takes {sizes[longest]} ('{whole[longest][:60]}'), so some items would have no"
+                " tokens: lower block_size or summarizer_max_new_tokens, or choose a model with a longer context"
             )
         return [self._fitted(line, limit) for line, limit in zip(whole, limits, strict=True)]
 
@@ -121,7 +121,7 @@ class WritingPrompts:
         return prompt
 
     def _excess(self, prompt: str) -> int:
-        """Tokens beyond the budget; negative where there is room."""
+        """Number of tokens beyond the budget; negative if there is room."""
         return self._generator.count_tokens(prompt) - self.budget
 
     def _trimmed_summary(self, text: str, room: int) -> str:
@@ -129,7 +129,7 @@ class WritingPrompts:
         return self._fitted(text, room)
 
     def _fitted(self, text: str, limit: int) -> str:
-        """The text, cut to a number of tokens; a cut can fall inside a token, so it is counted again."""
+        """Cut a text to a number of tokens; a cut can fall inside a token, so the result is counted again."""
         if self._generator.count_tokens(text) <= limit:
             return text
         for n_tokens in range(limit, 0, -1):
@@ -140,7 +140,7 @@ class WritingPrompts:
 
 
 def fair_limits(lengths: Sequence[int], room: int) -> list[int]:
-    """The same limit for all, as high as the room allows; what short ones leave goes to the long ones.
+    """Set the highest common limit that the room allows; long texts get the room that short ones leave.
 
     >>> fair_limits([2, 10, 10], 14)
     [2, 6, 6]
@@ -154,5 +154,5 @@ def fair_limits(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def lines(texts: Sequence[str]) -> str:
-    """Texts as a list, one per line."""
+    """Format texts as a list, one per line."""
     return "\n".join(BULLET + text for text in texts)
