@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import nbformat
@@ -27,7 +28,7 @@ def test_the_notebook_is_that_of_its_script_and_shows_what_it_shows(notebook):
     assert cells(kept) == cells(notebook.made(notebook.SCRIPT.read_text(encoding="utf-8")))
     text = notebook.NOTEBOOK.read_text(encoding="utf-8")
     assert len(text) < 200_000
-    assert not [path for path in ("/home/", "/root/", "/tmp/", "/work/", "/Users/") if path in text]
+    assert not re.findall(r"(?<![\w.<:/])/[A-Za-z]+/[\w.-]+/", text)  # folders of a machine
     assert all(cell.outputs for cell in kept.cells if cell.cell_type == "code")
 
 

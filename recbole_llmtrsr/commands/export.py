@@ -44,10 +44,9 @@ def _run(options: argparse.Namespace) -> int:
     check_writable(options.out)
     given = None if options.users is None else _read_users(options.users)
     # Imported late: --help and a mistyped flag should not wait for torch and transformers.
-    from tqdm import tqdm
-
     from recbole_llmtrsr.recommend import Recommender
     from recbole_llmtrsr.runtime.atomic_write import atomic_write
+    from recbole_llmtrsr.runtime.screen import Bar
 
     recommender = Recommender.load(
         options.run,
@@ -61,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     with (
         atomic_write(options.out) as file,
         table(file) as write,
-        tqdm(total=len(users), unit="user", disable=None) as bar,
+        Bar(total=len(users), unit="user") as bar,
     ):
         for user, ranking in zip(users, _rankings(recommender, queries), strict=True):
             write([Row(user, rank, str(one.item), one.score, one.text) for rank, one in enumerate(ranking.items, 1)])

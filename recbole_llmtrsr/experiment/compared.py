@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, metrics_of
+from recbole_llmtrsr.evaluation.comparison.cells import RANDOM, main_metric, metrics_of
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison
 from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.experiment.last_screen import last_screen
-from recbole_llmtrsr.report.page import REPORT, main_metric
+from recbole_llmtrsr.report.page import REPORT
 from recbole_llmtrsr.report.svg import SVG, plots
 
 _DIGITS = 4

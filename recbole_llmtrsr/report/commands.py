@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
-from pathlib import PurePath
 
-_NEEDS_SINGLE_QUOTES = re.compile(r'["$`\\!]')  # what a shell reads inside double quotes
+from recbole_llmtrsr.config.sources import typed_command
 
 
 def typed(command: str) -> str:
@@ -26,22 +24,9 @@ def typed(command: str) -> str:
         _, program, *arguments = shlex.split(command)
     except ValueError:  # no closing quote, or nothing to run
         return command
-    return " ".join([*_program(PurePath(program)), *map(_argument, arguments)])
+    return typed_command(program, arguments)
 
 
 def all_typed(commands: Iterable[str | None]) -> list[str]:
     """Each command once, without those of runs that report none."""
     return list(dict.fromkeys(typed(command) for command in commands if command))
-
-
-def _program(path: PurePath) -> list[str]:
-    if path.name == "__main__.py":
-        return ["python", "-m", path.parent.name]
-    return ["python", path.name] if path.suffix == ".py" or not path.is_absolute() else [path.name]
-
-
-def _argument(argument: str) -> str:
-    option, equals, value = argument.partition("=")
-    if not equals or shlex.quote(value) == value or shlex.quote(option) != option:
-        return shlex.quote(argument)
-    return f"{option}={shlex.quote(value)}" if _NEEDS_SINGLE_QUOTES.search(value) else f'{option}="{value}"'

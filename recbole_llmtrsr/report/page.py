@@ -42,7 +42,7 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
     metrics = cells.metrics_of(comparison)
     if not metrics:
         raise UserError("report: no run has test metrics: give the split a test part (eval_args.split)")
-    metric = main_metric(comparison)
+    metric = cells.main_metric(comparison)
     metrics = [metric, *(other for other in metrics if other != metric)]
     placed = zip(comparison.rows, cells.places([row.metrics for row in comparison.rows], metric))
     ranked = [row for row, place in sorted(placed, key=lambda pair: pair[1] or 0) if place is not None]
@@ -93,11 +93,6 @@ def page(comparison: Comparison, further: Sequence[Further] = ()) -> str:
         cells=cells,
         canvas=plot,
     )
-
-
-def main_metric(comparison: Comparison) -> str:
-    """The primary metric: the one that chose the epochs, or the first where no row reports it."""
-    return [*cells.chosen_by(comparison), *cells.metrics_of(comparison)][0]
 
 
 def write_report(folder: Path, comparison: Comparison) -> Path:

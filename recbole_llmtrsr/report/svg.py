@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
-from recbole_llmtrsr.evaluation.comparison.cells import metrics_of
+from recbole_llmtrsr.evaluation.comparison.cells import main_metric, metrics_of
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison
 from recbole_llmtrsr.report import plot
 from recbole_llmtrsr.report.downloads import data_url
 from recbole_llmtrsr.report.figures import plots_by_cost, plots_by_group, plots_by_k
-from recbole_llmtrsr.report.page import main_metric, template
+from recbole_llmtrsr.report.page import template
 
 
 class SVG(str):

@@ -35,14 +35,15 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     >>> print(facts([("data", "943 users"), ("log", "")]))
       data         943 users
     """
-    lines = (_wrapped(f"  {name}".ljust(_NAME + 2), text) for name, text in pairs if text)
+    lines = (wrapped(f"  {name}".ljust(_NAME + 2), text, width()) for name, text in pairs if text)
     return "\n".join(lines)
 
 
-def _wrapped(lead: str, text: str) -> str:
+def wrapped(lead: str, text: str, columns: int) -> str:
+    """A text behind a lead, whose further lines begin below its first word."""
     return textwrap.fill(
         text,
-        width(),
+        columns,
         initial_indent=lead,
         subsequent_indent=" " * len(lead),
         break_long_words=False,
@@ -94,7 +95,7 @@ class _Lines(logging.Formatter):
         text = super().format(record)
         if record.levelno < logging.WARNING:
             return text
-        return _wrapped(f"{record.levelname.lower()}: ", text)
+        return wrapped(f"{record.levelname.lower()}: ", text, width())
 
 
 class Bar(tqdm):  # type: ignore[type-arg]

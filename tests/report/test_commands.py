@@ -11,10 +11,10 @@ from recbole_llmtrsr.report.commands import all_typed, typed
     ("command", "expected"),
     [
         ("python /home/me/run_recbole_llmtrsr.py --model=A,B", "python run_recbole_llmtrsr.py --model=A,B"),
-        ("python run.py '--eval_args={mode: full}' --a=", 'python run.py --eval_args="{mode: full}" --a=""'),
+        ("python run.py '--eval_args={mode: full}' --a=", 'python run.py --eval_args="{mode: full}" --a='),
         ("python run.py '--fields=['\"'\"'title'\"'\"']'", "python run.py --fields=\"['title']\""),
         ("python run.py '--text=\"$HOME\"'", "python run.py --text='\"$HOME\"'"),
-        ("python /v/bin/recbole-llmtrsr run --model=A", "recbole-llmtrsr run --model=A"),
+        ("recbole-llmtrsr run --model=A", "recbole-llmtrsr run --model=A"),
         ("python /v/recbole_llmtrsr/__main__.py --model=A", "python -m recbole_llmtrsr --model=A"),
         ("python -m recbole_llmtrsr --model=A", "python -m recbole_llmtrsr --model=A"),
         ("run_recbole_llmtrsr(model='A', epochs=1)", "run_recbole_llmtrsr(model='A', epochs=1)"),

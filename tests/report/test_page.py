@@ -10,9 +10,10 @@ from html_page import Page
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison import cells
+from recbole_llmtrsr.evaluation.comparison.cells import main_metric
 from recbole_llmtrsr.evaluation.comparison.comparison import AblationEstimate, GroupEstimate, PairTest, from_json
 from recbole_llmtrsr.evaluation.comparison.statistics import Estimate
-from recbole_llmtrsr.report.page import main_metric, page, write_report
+from recbole_llmtrsr.report.page import page, write_report
 
 NASTY = """x"'><script>alert(1)</script><b onload=y>&amp;{{ 7 * 7 }}"""
 

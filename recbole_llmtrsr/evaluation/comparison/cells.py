@@ -131,6 +131,11 @@ def chosen_by(comparison: Comparison) -> list[str]:
     return [name for name in named if name in known]
 
 
+def main_metric(comparison: Comparison) -> str:
+    """The primary metric: the one that chose the epochs, or the first where no row reports it; '' without metrics."""
+    return next(iter([*chosen_by(comparison), *metrics_of(comparison)]), "")
+
+
 def correction(comparison: Comparison) -> str:
     """States what Holm's correction covers, and which metric is the primary one."""
     primary, scope = chosen_by(comparison), ", not over metrics"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from recbole_llmtrsr.evaluation.comparison.cells import (
     EPOCHS,
@@ -13,15 +11,16 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     RANDOM,
     TRAINING,
     cell,
-    chosen_by,
     costs_of,
     figure,
+    main_metric,
     metrics_of,
     short,
 )
 from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, Row
 from recbole_llmtrsr.evaluation.comparison.tables import best_label, caption
 from recbole_llmtrsr.evaluation.comparison.text_table import without_breaks
+from recbole_llmtrsr.runtime.screen import wrapped
 
 _GAP, _N_OTHERS = "  ", 3
 _WIDELY = 3  # times as many epochs or targets
@@ -34,26 +33,26 @@ def screen(comparison: Comparison, width: int) -> str:
         comparison: whose primary metric is the one that chose the epochs.
         width: columns; metrics and costs that do not fit are left out.
     """
-    metrics = metrics_of(comparison)
-    if not metrics:
+    if not metrics_of(comparison):
         return ""
-    metric = next(iter([*chosen_by(comparison), *metrics]))
+    metric = main_metric(comparison)
     title = without_breaks(caption(comparison, has_legend=False))
     best = _clipped(best_label(comparison), width // 3)
     parts = [
         f"{title}\n{'-' * min(len(title), width)}\n{_table(comparison, metric, width)}",
         _section(f"{metric} of {best} minus that of, p Holm-corrected", _differences(comparison, metric), width),
         _section(f"change of {metric} with changed prompts", _ablations(comparison, metric), width),
-        "\n".join(_warning(text, width) for text in uneven_budgets(comparison)),
+        "\n".join(wrapped("warning: ", without_breaks(text), width) for text in uneven_budgets(comparison)),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def primary_first(comparison: Comparison) -> list[str]:
     """Names of all metrics: the primary one, those with its cut-off, then the others."""
-    metrics = metrics_of(comparison)
-    metric = next(iter([*chosen_by(comparison), *metrics]), "")
-    return sorted(metrics, key=lambda name: (name != metric, name.partition("@")[2] != metric.partition("@")[2]))
+    metric = main_metric(comparison)
+    return sorted(
+        metrics_of(comparison), key=lambda name: (name != metric, name.partition("@")[2] != metric.partition("@")[2])
+    )
 
 
 def uneven_budgets(comparison: Comparison) -> Iterator[str]:
@@ -133,14 +132,7 @@ def _section(title: str, pairs: Sequence[tuple[str, str]], width: int) -> str:
     return _lines([title, *(f"  {name.ljust(widest)}{_GAP}{text}" for name, text in named)]) if named else ""
 
 
-def _warning(text: str, width: int) -> str:
-    lead = "warning: "
-    return textwrap.fill(
-        without_breaks(text), width, initial_indent=lead, subsequent_indent=" " * len(lead), break_on_hyphens=False
-    )
-
-
-def _lines(texts: Any) -> str:
+def _lines(texts: Iterable[str]) -> str:
     return "\n".join(map(without_breaks, texts))
 
 

@@ -21,10 +21,10 @@ from recbole_llmtrsr.evaluation.comparison.cells import (
     TRAINING,
     cell,
     chance_of_groups,
-    chosen_by,
     correction,
     costs_of,
     figure,
+    main_metric,
     metrics_of,
     peak_memory,
     places,
@@ -172,9 +172,7 @@ def _mean(values: Iterable[Any], text: Callable[[float], str]) -> str:
 
 def best_label(comparison: Comparison) -> str:
     """The row with the best value of the metric that chose the epochs."""
-    metrics = metrics_of(comparison)
-    metric = next(iter([*chosen_by(comparison), *metrics]), "")
-    placed = places([row.metrics for row in comparison.rows], metric)
+    placed = places([row.metrics for row in comparison.rows], main_metric(comparison))
     return next((row.label for row, place in zip(comparison.rows, placed) if place == 0), "")
 
 
