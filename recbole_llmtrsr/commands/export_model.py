@@ -46,7 +46,8 @@ def export_model(
     _check_folder(folder, flag)
     result = read_result(run_folder)
     _check_model(run_folder, result["model"])
-    _check_weights(flag, {**result["options"], **options}, is_adapter)
+    if is_adapter:
+        _check_adapter(flag, {**result["options"], **options})
     run = load_saved_run(run_folder, options, checkpoint)
     example = of_run = example_prompt(run)
     if not is_adapter:
@@ -82,27 +83,22 @@ def _check_model(run_folder: Path, name: str) -> None:
     raise UserError(f"{run_folder} is a run of {name}, which {why}: accepted are runs of {able}")
 
 
-def _check_weights(flag: str, options: dict[str, Any], is_adapter: bool) -> None:
-    """Refuse an adapter where there is none or which fits no other model, and a merge into rounded weights."""
+def _check_adapter(flag: str, options: dict[str, Any]) -> None:
+    """Refuse an adapter where there is none, and one that fits no plain base."""
     backbone = Settings.from_options({name: options[name] for name in options if name in _OF_BACKBONE}).backbone
-    if is_adapter and not tunes_lora(backbone):
+    if not tunes_lora(backbone):
         raise UserError(
             f"{flag}: the run tuned all weights of backbone '{backbone.backbone}' (tune: {backbone.tune}) and has no"
             " adapter: export the whole model with --merged=<folder>"
         )
-    if is_adapter and has_adapter(os.path.expanduser(backbone.backbone)):
+    if has_adapter(os.path.expanduser(backbone.backbone)):
         raise UserError(
             f"{flag}: the folder of backbone '{backbone.backbone}' holds an adapter itself, which was merged before"
             " training, so that the new adapter fits no plain base: export the whole model with --merged=<folder>"
         )
-    if not is_adapter and backbone.load_in is not None:
-        raise UserError(
-            f"{flag}: the adapter was trained on weights in {backbone.load_in} (load_in), and cannot be merged into"
-            " them without another rounding: export it with --adapter=<folder>, or train without load_in"
-        )
 
 
-_OF_BACKBONE = ("backbone", "tune", "load_in")
+_OF_BACKBONE = ("backbone", "tune")
 
 
 def _check_folder(folder: Path, flag: str) -> None:

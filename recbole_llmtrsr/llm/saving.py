@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, save_builtin
 
@@ -40,8 +46,33 @@ def save_whole(backbone: Backbone, folder: Path) -> None:
 
 
 def merge_adapter(backbone: Backbone) -> None:
-    """Merge the adapter, if there is one, into the weights, in their number format."""
-    if isinstance(backbone.lm, PeftModel):
-        backbone.transformer.set_attn_implementation(backbone.native_attention)
-        backbone.lm = backbone.lm.merge_and_unload(safe_merge=True)
-        backbone.attention = "plain"
+    """Merge the adapter, if there is one, into the weights, in their number format; quantized ones are restored first.
+
+    Raises:
+        UserError: the weights are quantized in a layout of which transformers cannot restore the original.
+    """
+    if not isinstance(backbone.lm, PeftModel):
+        return
+    backbone.transformer.set_attn_implementation(backbone.native_attention)
+    is_quantized = getattr(backbone.transformer.config, "quantization_config", None) is not None
+    backbone.lm = _merged_unquantized(backbone) if is_quantized else backbone.lm.merge_and_unload(safe_merge=True)
+    backbone.attention = "plain"
+
+
+def _merged_unquantized(backbone: Backbone) -> PreTrainedModel:
+    """Restore quantized weights as numbers, and add the adapter's update; peft would round the sum again."""
+    adapted: Any = backbone.lm
+    with torch.device("meta"):
+        original = type(backbone.transformer)(backbone.transformer.config)
+    if any(isinstance(module, Conv1D) for module in original.modules()):  # linear layers, once they are quantized
+        raise UserError(
+            f"backbone '{backbone.name}' has transposed layers (Conv1D), which cannot be restored from quantized ones:"
+            " export the adapter with --adapter=<folder>"
+        )
+    backbone.transformer.dequantize(dtype=backbone.transformer.dtype)
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer):
+            weight = layer.get_base_layer().weight
+            weight.data += layer.get_delta_weight("default").to(weight.dtype)
+    merged: PreTrainedModel = adapted.unload()
+    return merged

@@ -191,8 +191,11 @@ def _about_base(backbone: BackboneSettings) -> str:
     said = []
     if not is_hub_name(backbone.backbone):
         said.append(f"`{backbone.backbone}` is the folder of the base where the run was started.")
-    if backbone.load_in == "8bit":
-        said.append("bitsandbytes also rounds activations in 8 bits, which the run did not, so that scores differ.")
+    if backbone.load_in is not None:
+        said.append(
+            "bitsandbytes may round activations of quantized layers, which the run did not, so that this score differs"
+            " in hundredths; merged weights (`recbole-llmtrsr export --merged`) score as the run did."
+        )
     return " ".join(said)
 
 
