@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from recbole_llmtrsr.errors import UserError
@@ -41,8 +41,22 @@ def save_whole(backbone: Backbone, folder: Path) -> None:
     if backbone.name == BUILTIN:
         save_builtin(backbone, folder)
         return
-    backbone.transformer.save_pretrained(folder)
+    _save_model(backbone.transformer, folder)
     backbone.tokenizer.save_pretrained(folder)
+
+
+def _save_model(lm: PreTrainedModel, folder: Path) -> None:
+    """Save weights and configurations; a faulty one of generation, which transformers would refuse, as it was read."""
+    generation = lm.generation_config
+    if generation is None:
+        lm.save_pretrained(folder)
+        return
+    lm.generation_config = GenerationConfig()
+    try:
+        lm.save_pretrained(folder)
+    finally:
+        lm.generation_config = generation
+    generation.to_json_file(folder / "generation_config.json")
 
 
 def merge_adapter(backbone: Backbone) -> None:

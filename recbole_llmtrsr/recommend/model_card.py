@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ from recbole_llmtrsr.evaluation.comparison.comparison import Comparison, make_co
 from recbole_llmtrsr.evaluation.comparison.runs import load_run
 from recbole_llmtrsr.evaluation.comparison.tables import caption
 from recbole_llmtrsr.evaluation.comparison.text_table import TextTable
+from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.loading.source import is_hub_name
+from recbole_llmtrsr.llm.loading.source import ModelSource, is_hub_name, is_path
 from recbole_llmtrsr.llm.make_backbone import autocast, backbone_digest, tunes_lora
 from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
 
 CARD = "README.md"
+_GGUF = ".gguf"
 _MARK = "files of this export:"
 _SUMMARY = "<preference summary>"
 _N_RECENT = 2  # items of the example
@@ -120,6 +123,7 @@ def model_card(
         answers=tokens,
         base=_base_arguments(backbone, dtype) + remote if is_adapter else None,
         about_base=_about_base(backbone) if is_adapter else "",
+        cut_layers=_cut_layers(model.backbone, getattr(backbone, "backbone_layers", None)),
         whole=f'".", dtype={dtype}{remote}',
         load_in=backbone.load_in,
         texts=[_quoted(text) for text in example.texts] if example.is_exact else [],
@@ -178,7 +182,7 @@ def _metadata(base: str | None, is_adapter: bool) -> ModelCardData:
 
 def _base_arguments(backbone: BackboneSettings, dtype: str) -> str:
     """Arguments of `from_pretrained` that load the base of an adapter."""
-    arguments = [_quoted(backbone.backbone), f"dtype={dtype}"]
+    arguments = [*_place_of_base(backbone.backbone), f"dtype={dtype}"]
     if backbone.load_in == "8bit":
         arguments.append("quantization_config=BitsAndBytesConfig(load_in_8bit=True)")
     elif backbone.load_in == "4bit":
@@ -187,10 +191,29 @@ def _base_arguments(backbone: BackboneSettings, dtype: str) -> str:
     return ", ".join(arguments)
 
 
+def _place_of_base(name: str) -> list[str]:
+    """Arguments that name a folder, a GGUF file, also one in an installed package, or a model of the hub."""
+    path = Path(name) if is_hub_name(name) else Path(ModelSource.find("backbone", name).path)
+    if path.suffix != _GGUF:
+        return [_quoted(name)]
+    packaged = f'find_spec("{path.parent.name}").submodule_search_locations[0]'
+    folder = _quoted(str(Path(name).parent)) if name.endswith(_GGUF) else packaged
+    return [folder, f"gguf_file={_quoted(path.name)}"]
+
+
+def _cut_layers(model: Backbone, n_layers: int | None) -> str:
+    """A statement that removes the layers of the base that the run left out; empty if it kept all."""
+    if n_layers is None:
+        return ""
+    lists = [name for name, part in model.transformer.named_modules() if isinstance(part, torch.nn.ModuleList)]
+    (path,) = [name for name in lists if len(model.transformer.get_submodule(name)) == n_layers][:1]  # type: ignore[arg-type]
+    return f"base.{path} = base.{path}[:{n_layers}]"
+
+
 def _about_base(backbone: BackboneSettings) -> str:
     said = []
-    if not is_hub_name(backbone.backbone):
-        said.append(f"`{backbone.backbone}` is the folder of the base where the run was started.")
+    if is_path(backbone.backbone) or Path(backbone.backbone).exists():
+        said.append(f"`{backbone.backbone}` is the base where the run was started.")
     if backbone.load_in is not None:
         said.append(
             "bitsandbytes may round activations of quantized layers, which the run did not, so that this score differs"
@@ -227,7 +250,7 @@ def _options(of_run: Mapping[str, Any]) -> str:
 def _licence(base: str) -> str:
     """What the files of the base say about its licence."""
     if stated := _stated_licence(base):
-        return f"Its model card states the licence `{stated}`."
+        return f"Its files state the licence `{stated}`."
     folder = Path(base).expanduser()
     files = (
         sorted(path.name for path in folder.iterdir() if re.match("licen[cs]e", path.name, re.I))
@@ -241,14 +264,17 @@ def _licence(base: str) -> str:
 
 @cache
 def _stated_licence(base: str) -> str | None:
-    """The licence in the front matter of the base's model card, as far as it is on this machine."""
-    folder = Path(base).expanduser()
-    path = folder / CARD if folder.is_dir() else try_to_load_from_cache(base, CARD) if is_hub_name(base) else None
-    if not isinstance(path, str | Path) or not Path(path).is_file():
+    """The licence that the base's model card or GGUF file states, as far as it is on this machine."""
+    place: Any = try_to_load_from_cache(base, CARD) if is_hub_name(base) else ModelSource.find("backbone", base).path
+    if not isinstance(place, str):
         return None
+    path = Path(place) / CARD if Path(place).is_dir() else Path(place)
     with suppress(Exception):  # of a card that anybody wrote
-        data = ModelCard.load(str(path), ignore_metadata_errors=True).data
-        return str(data.license) if data.license else None
+        if path.suffix == _GGUF:
+            found = import_module("gguf").GGUFReader(path).fields["general.license"].contents()
+        else:
+            found = ModelCard.load(str(path), ignore_metadata_errors=True).data.license
+        return str(found) if found else None
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import toy
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -24,7 +25,11 @@ from transformers import (
 )
 
 from recbole_llmtrsr.commands.export import main
+from recbole_llmtrsr.config.options import EvaluationSettings
 from recbole_llmtrsr.engine.rows import GroupedPrompts
+from recbole_llmtrsr.evaluation.comparison.cells import cell
+from recbole_llmtrsr.evaluation.comparison.comparison import make_comparison
+from recbole_llmtrsr.evaluation.comparison.runs import load_run
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.builtin import train_tokenizer
 from recbole_llmtrsr.quick_start import compare
@@ -75,6 +80,11 @@ def save_base(kind: str, folder: Path) -> Path:
         torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if kind == "llama":
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A base\n")
+    elif kind == "gpt2":
+        (folder / "LICENSE.txt").write_text("All rights reserved.")
+        (folder / "generation_config.json").write_text('{"temperature": 0.6, "do_sample": false}')  # inconsistent
     return folder
 
 
@@ -142,6 +152,38 @@ def test_the_tokenizer_and_its_chat_template_travel_along(exported: Exported) ->
         now = AutoTokenizer.from_pretrained(folder)
         assert now.backend_tokenizer.to_str() == then.backend_tokenizer.to_str()
         assert now.chat_template == then.chat_template
+
+
+def test_the_configuration_of_generation_travels_along_even_if_it_is_inconsistent(exported: Exported) -> None:
+    def read(folder: Path) -> dict[str, Any]:
+        found = json.loads((folder / "generation_config.json").read_text())
+        return {name: found.get(name) for name in ("temperature", "do_sample", "pad_token_id")}
+
+    assert read(exported.merged) == read(exported.base)
+
+
+LICENCES = {
+    "base-llama": ("Its files state the licence `apache-2.0`.", "apache-2.0"),
+    "base-gpt2": ("Its licence is the file `LICENSE.txt` in its folder.", None),
+    "base-qwen2": ("Its files state no licence.", None),
+}
+
+
+def test_the_card_states_what_is_known_and_shows_no_data(exported: Exported) -> None:
+    comparison = make_comparison([load_run(exported.run, {})], EvaluationSettings().n_resamples)
+    (row,) = comparison.rows
+    for folder, library in ((exported.adapter, "peft"), (exported.merged, "transformers")):
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        data = ModelCard(card).data.to_dict()
+        said, licence = LICENCES[exported.base.name]
+        assert said in card
+        assert (data["library_name"], data.get("license"), data.get("base_model")) == (library, licence, None)
+        for name, estimate in row.metrics.items():
+            assert re.search(rf"^\| {name} +\| +{re.escape(cell(estimate))} \|", card, flags=re.MULTILINE)
+        assert re.search(r"^\| learning_rate +\| 0.05 +\|$", card, flags=re.MULTILINE)
+        assert re.search(r"^\| summarizer +\| \"extractive\" +\|$", card, flags=re.MULTILINE)
+        assert "The title of" not in card
+        assert not re.search(r"\bu[0-5]\b|data_path|saved/", card)
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
