@@ -49,10 +49,10 @@ def export_model(
     if is_adapter:
         _check_adapter(flag, {**result["options"], **options})
     run = load_saved_run(run_folder, options, checkpoint)
-    example = of_run = example_prompt(run)
+    example = of_run = example_prompt(run, as_in_test=True)
     if not is_adapter:
         merge_adapter(run.model.backbone)
-        example = example_prompt(run)
+        example = example_prompt(run, as_in_test=False)
     target = folder.resolve()
     try:
         with replace_folder(target) as draft:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
@@ -66,8 +66,13 @@ class ExamplePrompt:
 
 
 @torch.no_grad()
-def example_prompt(run: SavedRun) -> ExamplePrompt:
-    """Build a prompt of placeholders and score it, in the precision of the test."""
+def example_prompt(run: SavedRun, *, as_in_test: bool) -> ExamplePrompt:
+    """Build a prompt of placeholders and score it.
+
+    Args:
+        run: whose weights may have been merged.
+        as_in_test: score in the precision of the test, and not in the number format of the weights alone.
+    """
     settings, own = run.config.settings, run.model.prompts
     items = [_placeholder(run.dataset.item_text, number) for number in range(1, _N_RECENT + 2)]
     recent = items[:-1][: settings.prompt.n_recent_items]
@@ -75,7 +80,7 @@ def example_prompt(run: SavedRun) -> ExamplePrompt:
     prompts = own.for_items([*recent, items[-1]])
     prefix = prompts.prefix(0, _SUMMARY, range(len(recent)))
     candidate = prompts.candidate(len(recent), len(prefix))
-    with autocast(settings.backbone.precision, run.model.device):
+    with autocast(settings.backbone.precision, run.model.device) if as_in_test else nullcontext():
         score = float(run.model.log_odds(GroupedPrompts([prefix], [[candidate]])))
     ids = [*map(int, prefix), *candidate]
     tokenizer = run.model.backbone.tokenizer
@@ -140,7 +145,7 @@ def model_card(
         metrics=_metrics(comparison),
         has_intervals=any(math.isfinite(one.low) for one in comparison.rows[0].metrics.values()),
         n_train=f"{result['n_train']:,}",
-        epochs=f"{result['epochs_trained']} epochs",
+        n_epochs=result["epochs_trained"],
         options=_options(result["options"]),
         base_name=base,
         fingerprint=None if base is None else backbone_digest(base),

@@ -213,7 +213,7 @@ def run_card(
         patch.chdir(folder)
         exec(program, names)
     printed = float(capsys.readouterr().out)
-    (stated,) = re.findall(r"the score of the prompt below, (-?\d+\.\d+) in float32\.", card)
+    (stated,) = re.findall(r"the score of the prompt below, (-?\d+\.\d+) in ", card)
     assert printed == pytest.approx(float(stated), abs=allowed)
     (prompt,) = re.findall(r"````text\n(.*?)\n````", card, flags=re.DOTALL)
     assert "".join(names["texts"]) == prompt
@@ -316,6 +316,20 @@ def test_transposed_layers_are_not_restored(home: Path, tmp_path: Path, capsys: 
     assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 2
     assert "has transposed layers (Conv1D), which cannot be restored" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["llama", "builtin"])
+def test_in_bf16_the_card_states_the_score_of_the_exported_weights(
+    home: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = kind if kind == "builtin" else str(save_base(kind, home / "base-16"))
+    options = {**toy.TINY, "backbone": backbone, "precision": "bf16", "result_dir": f"out-16-{kind}"}
+    folder = str(compare(["TALLRec"], "toy", config_dict=options)[1])
+    assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 0
+    assert re.search(r"scores -?\d\.\d{5}, in the run -?\d\.\d{5}\n", capsys.readouterr().out)
+    number_format = {"llama": "bfloat16", "builtin": "float32"}[kind]  # trained weights are fp32 in any case
+    assert str(AutoModelForCausalLM.from_pretrained(tmp_path / "m").dtype) == f"torch.{number_format}"
+    run_card(tmp_path / "m", monkeypatch, capsys, {"llama": 0.02, "builtin": 1e-4}[kind])
 
 
 def test_a_folder_of_an_earlier_export_is_replaced_whole_and_others_are_refused(
