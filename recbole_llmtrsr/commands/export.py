@@ -224,23 +224,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for the whole model in transformers' format, the adapter merged into its weights",
     )
-    add("--k", type=count, help="items per user (10)")
+    add("--k", type=count, help="items per user of the table (10)")
     add(
         "--users",
         type=Path,
         metavar="FILE",
-        help="text file with one user id per line; all users of the test if omitted",
+        help="text file with one user id per line, for the table; all users of the test if omitted",
     )
     add(
         "--history",
         choices=("test", "whole"),
-        help="test: the history before the test target, as the metrics measure it; whole: all events of a user, for"
-        " recommendations of what comes next, whose summaries may have to be written (test)",
+        help="of the table; test: the history before the test target, as the metrics measure it; whole: all events of a"
+        " user, for recommendations of what comes next, whose summaries may have to be written (test)",
     )
     add(
         "--most_prompts",
         type=count,
-        help="largest catalogue that is searched without a retriever, with one prompt per user and item (1000)",
+        help="largest catalogue that is searched without a retriever for the table, with one prompt per user and item"
+        " (1000)",
     )
     add("--checkpoint", metavar="FILE", help="the run's .pth file, if it was moved")
     add(

@@ -74,7 +74,7 @@ def _check_model(run_folder: Path, name: str) -> None:
     if reads_candidates(model_class):
         return
     able = " and ".join(one for one, known in MODELS.items() if reads_candidates(known))
-    why = "has no language model of its own"
+    why = "trains no language model"
     if issubclass(model_class, LanguageModelRecommender):
         why = (
             "also scores with weights outside of its language models, so that these rank nothing alone; they lie in"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -377,8 +378,12 @@ def refused_runs(home: Path, builtin: str) -> dict[str, str]:
 
 
 REFUSED = {
-    "no language model": ("Pop", "merged", "is a run of Pop, which has no language model of its own: accepted are"),
-    "an encoder": ("LLMSeqSim", "merged", "is a run of LLMSeqSim, which"),
+    "no language model": (
+        "Pop",
+        "merged",
+        "is a run of Pop, which trains no language model: accepted are runs of LLMTRSR and TALLRec",
+    ),
+    "an encoder": ("LLMSeqSim", "merged", "is a run of LLMSeqSim, which trains no language model"),
     "two models and more": (
         "HLLM",
         "merged",
@@ -409,6 +414,40 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(
     assert main([f"--run={ {**refused_runs, 'builtin': builtin}[run] }", *flags]) == 2
     assert message in capsys.readouterr().err
     assert not Path("m").exists()
+
+
+def test_an_adapter_above_another_is_exported_merged_alone(
+    home: Path, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = home / f"both-{exported.base.name}"
+    if not both.exists():
+        shutil.copytree(exported.base, both)
+        for file in exported.adapter.glob("adapter_*"):
+            shutil.copy(file, both)
+    options = {**toy.TINY, "backbone": str(both), "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
+    compare(["TALLRec"], "toy", config_dict=options)
+    assert main([f"--run={tmp_path / 'out'}", f"--adapter={tmp_path / 'a'}"]) == 2
+    assert "holds an adapter itself, which was merged before training" in capsys.readouterr().err
+    assert main([f"--run={tmp_path / 'out'}", f"--merged={tmp_path / 'm'}"]) == 0
+    prompts, scores, answers = scored(tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    torch.testing.assert_close(plain_scores(model, prompts, answers), scores, atol=1e-4, rtol=0)
+
+
+def test_one_process_exports(builtin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([f"--run={builtin}", "--merged=m"]) == 2
+    assert "export works in a single process: start it without accelerate launch" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_told_first(
+    builtin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    assert main([f"--run={builtin}", f"--merged={tmp_path / 'm'}"]) == 2
+    assert f"--merged={tmp_path / 'm'} cannot be written (Permission denied)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--out=r.csv", "--merged=m"], ["--adapter=a", "--merged=m"]])
