@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.loading.adapter import has_adapter
 from recbole_llmtrsr.llm.make_backbone import tunes_lora
 from recbole_llmtrsr.llm.saving import merge_adapter, save_trained
@@ -90,6 +91,11 @@ def _check_adapter(flag: str, options: dict[str, Any]) -> None:
         raise UserError(
             f"{flag}: the run tuned all weights of backbone '{backbone.backbone}' (tune: {backbone.tune}) and has no"
             " adapter: export the whole model with --merged=<folder>"
+        )
+    if backbone.backbone == BUILTIN:
+        raise UserError(
+            f"{flag}: the adapter was trained on the random weights of backbone: builtin, which are in no folder:"
+            " export the whole model with --merged=<folder>"
         )
     if has_adapter(os.path.expanduser(backbone.backbone)):
         raise UserError(

@@ -167,7 +167,7 @@ def exported_files(folder: Path) -> set[str]:
 def _nature(backbone: BackboneSettings, is_adapter: bool) -> str:
     """What was trained, as the first sentence."""
     if backbone.backbone == BUILTIN:
-        return "A causal language model, trained from scratch."
+        return "A causal language model without pretraining."
     if not tunes_lora(backbone):
         return f"The causal language model `{backbone.backbone}`, all of whose weights were tuned."
     if is_adapter:
@@ -244,8 +244,8 @@ def _options(of_run: Mapping[str, Any]) -> str:
     own = [one for group in groups for one in fields(group) if not {"free", "place"} & {*one.metadata["kinds"]}]
     default = Settings.from_options({}).flat()
     differing = [one.name for one in own if of_run.get(one.name, default[one.name]) != default[one.name]]
-    unread = "builtin_" if of_run["backbone"] != BUILTIN else "lora_"
-    names = [name for name in differing if not name.startswith(unread) and name != "prompt_templates"]
+    unread = ("prompt_templates", *(() if of_run["backbone"] == BUILTIN else ("builtin_",)))
+    names = [name for name in differing if not name.startswith(unread)]
     named = {name: of_run[name] for name in dict.fromkeys((*_ALWAYS, *names, *_OF_RECBOLE)) if name in of_run}
     named["summarizer"] = str(named["summarizer"]).partition("@")[0]  # without the address of a server
     lines = [[name, json.dumps(value, ensure_ascii=False)] for name, value in named.items()]

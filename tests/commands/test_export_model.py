@@ -266,6 +266,19 @@ def test_the_folder_beside_a_checkpoint_of_the_builtin_backbone_is_a_whole_model
     torch.testing.assert_close(plain_scores(model, prompts, answers), scores, atol=1e-4, rtol=0)
 
 
+def test_an_adapter_of_the_builtin_backbone_is_exported_merged_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**toy.TINY, "tune": "lora", "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
+    compare(["TALLRec"], "toy", config_dict=options)
+    assert main([f"--run={tmp_path / 'out'}", f"--adapter={tmp_path / 'a'}"]) == 2
+    assert "trained on the random weights of backbone: builtin, which are in no folder" in capsys.readouterr().err
+    assert main([f"--run={tmp_path / 'out'}", f"--merged={tmp_path / 'm'}"]) == 0
+    prompts, scores, answers = scored(tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    torch.testing.assert_close(plain_scores(model, prompts, answers), scores, atol=1e-4, rtol=0)
+
+
 def test_a_fully_tuned_backbone_is_exported_whole(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
