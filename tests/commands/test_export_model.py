@@ -52,6 +52,7 @@ CONFIGS: dict[str, Callable[[int], PretrainedConfig]] = {
         vocab_size=size, n_embd=16, n_layer=2, n_head=2, n_positions=512, bos_token_id=None, eos_token_id=None
     ),
 }
+FP32 = {**toy.TINY, "precision": "fp32"}
 SUMMARIES = ("The user likes lamps.", "", "Nothing but old desks, of late red ones.")
 HISTORIES = ((1, 2, 3), (4,), ())
 CANDIDATES = ((5, 6), (7, 8, 9), (10,))
@@ -92,7 +93,7 @@ def save_base(kind: str, folder: Path) -> Path:
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gpt2"])
 def exported(home: Path, request: pytest.FixtureRequest) -> Exported:
     kind = request.param
-    options = {**toy.TINY, "backbone": str(save_base(kind, home / f"base-{kind}")), "learning_rate": 0.05}
+    options = {**FP32, "backbone": str(save_base(kind, home / f"base-{kind}")), "learning_rate": 0.05}
     folder = str(compare(["LLMTRSR"], "toy", config_dict={**options, "result_dir": f"out-{kind}"})[1])
     adapter, merged = home / f"adapter-{kind}", home / "new" / f"merged-{kind}"
     assert main([f"--run={folder}", f"--adapter={adapter}"]) == 0
@@ -224,7 +225,7 @@ def run_card(
 @pytest.fixture(scope="module")
 def builtin(home: Path) -> str:
     """A run of the builtin backbone, without summaries."""
-    return str(compare(["TALLRec"], "toy", config_dict={**toy.TINY, "result_dir": "out-builtin"})[1])
+    return str(compare(["TALLRec"], "toy", config_dict={**FP32, "result_dir": "out-builtin"})[1])
 
 
 TEXTS = [
@@ -252,7 +253,7 @@ def test_a_trained_builtin_backbone_is_a_backbone_of_other_runs_and_of_any_progr
     assert now.all_special_tokens == then.all_special_tokens == ["<pad>"]
     assert answer_token_ids(now, "\nAnswer:", ("yes", "no"), " ") == answers
 
-    options = {**toy.TINY, "backbone": str(tmp_path / "small"), "result_dir": str(tmp_path / "second")}
+    options = {**FP32, "backbone": str(tmp_path / "small"), "result_dir": str(tmp_path / "second")}
     options |= {"tune": "all", "learning_rate": 1e-12}
     _, folder = compare(["TALLRec"], "toy", config_dict=options)
     torch.testing.assert_close(scored(folder)[1], scored(builtin)[1], atol=1e-4, rtol=0)
@@ -269,7 +270,7 @@ def test_the_folder_beside_a_checkpoint_of_the_builtin_backbone_is_a_whole_model
 def test_an_adapter_of_the_builtin_backbone_is_exported_merged_alone(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {**toy.TINY, "tune": "lora", "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
+    options = {**FP32, "tune": "lora", "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
     compare(["TALLRec"], "toy", config_dict=options)
     assert main([f"--run={tmp_path / 'out'}", f"--adapter={tmp_path / 'a'}"]) == 2
     assert "trained on the random weights of backbone: builtin, which are in no folder" in capsys.readouterr().err
@@ -283,7 +284,7 @@ def test_a_fully_tuned_backbone_is_exported_whole(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = save_base("gpt2", home / "base-whole")
-    options = {**toy.TINY, "backbone": str(base), "tune": "all", "result_dir": "out-whole", "load_in": None}
+    options = {**FP32, "backbone": str(base), "tune": "all", "result_dir": "out-whole", "load_in": None}
     folder = str(compare(["LLMTRSR"], "toy", config_dict=options)[1])
     assert main([f"--run={folder}", f"--adapter={tmp_path / 'none'}"]) == 2
     assert (
@@ -325,7 +326,7 @@ def test_quantized_weights_are_restored_before_the_adapter_is_merged(
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="no bitsandbytes")
 def test_transposed_layers_are_not_restored(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {**toy.TINY, "backbone": str(save_base("gpt2", home / "base-conv")), "load_in": "8bit"}
+    options = {**FP32, "backbone": str(save_base("gpt2", home / "base-conv")), "load_in": "8bit"}
     folder = str(compare(["TALLRec"], "toy", config_dict={**options, "result_dir": "out-conv"})[1])
     assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 2
     assert "has transposed layers (Conv1D), which cannot be restored" in capsys.readouterr().err
@@ -337,7 +338,7 @@ def test_in_bf16_the_card_states_the_score_of_the_exported_weights(
     home: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone = kind if kind == "builtin" else str(save_base(kind, home / "base-16"))
-    options = {**toy.TINY, "backbone": backbone, "precision": "bf16", "result_dir": f"out-16-{kind}"}
+    options = {**FP32, "backbone": backbone, "precision": "bf16", "result_dir": f"out-16-{kind}"}
     folder = str(compare(["TALLRec"], "toy", config_dict=options)[1])
     assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 0
     assert re.search(r"scores -?\d\.\d{5}, in the run -?\d\.\d{5}\n", capsys.readouterr().out)
@@ -374,14 +375,12 @@ def test_nothing_is_left_where_writing_fails(builtin: str, tmp_path: Path, monke
 @pytest.fixture(scope="module")
 def refused_runs(home: Path, builtin: str) -> dict[str, str]:
     """Runs that cannot be exported, and one whose checkpoint is elsewhere."""
-    options = {**toy.TINY, "result_dir": "out-pop"}
+    options = {**FP32, "result_dir": "out-pop"}
     runs = {"Pop": str(compare(["Pop"], "toy", config_dict=options)[1])}
-    compare(
-        ["HLLM", "LLMSeqSim"], "toy", config_dict={**toy.TINY, "result_dir": "out-encoders", "text_encoder": "tfidf"}
-    )
+    compare(["HLLM", "LLMSeqSim"], "toy", config_dict={**FP32, "result_dir": "out-encoders", "text_encoder": "tfidf"})
     runs |= {name: f"out-encoders/{name}" for name in ("HLLM", "LLMSeqSim")}
     runs["unsaved"] = str(
-        compare(["TALLRec"], "toy", config_dict={**toy.TINY, "result_dir": "out-unsaved"}, saved=False)[1]
+        compare(["TALLRec"], "toy", config_dict={**FP32, "result_dir": "out-unsaved"}, saved=False)[1]
     )
     shutil.copytree(builtin, "out-moved")
     result = Path("out-moved", "result.json")
@@ -437,7 +436,7 @@ def test_an_adapter_above_another_is_exported_merged_alone(
         shutil.copytree(exported.base, both)
         for file in exported.adapter.glob("adapter_*"):
             shutil.copy(file, both)
-    options = {**toy.TINY, "backbone": str(both), "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
+    options = {**FP32, "backbone": str(both), "learning_rate": 0.05, "result_dir": str(tmp_path / "out")}
     compare(["TALLRec"], "toy", config_dict=options)
     assert main([f"--run={tmp_path / 'out'}", f"--adapter={tmp_path / 'a'}"]) == 2
     assert "holds an adapter itself, which was merged before training" in capsys.readouterr().err
