@@ -19,7 +19,7 @@ _ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    made = train_tokenizer(["The title of a film, 1995", "the year of the film"], 290, [" yes", " no"])
+    made = train_tokenizer(["The title of a film, 1995", "the year of the film"], 290, [" yes", " no", "yes", "no"])
     made.eos_token = made.pad_token
     made.chat_template = TEMPLATE
     return made
