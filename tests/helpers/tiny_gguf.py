@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def write_gguf(file: Path, model: PreTrainedModel, *, pre: str = "gpt-2", q8: bool = False, **metadata: Any) -> Path:
+def write_gguf(
+    file: Path,
+    model: PreTrainedModel,
+    *,
+    pre: str = "gpt-2",
+    q8: bool = False,
+    more: Mapping[str, np.ndarray] | None = None,
+    **metadata: Any,
+) -> Path:
     """Write a model and ``tokenizer()`` as llama.cpp's converter does.
 
     Args:
@@ -33,6 +42,7 @@ def write_gguf(file: Path, model: PreTrainedModel, *, pre: str = "gpt-2", q8: bo
         model: a Llama or Qwen2; with ``q8``, its linear weights become what the file holds.
         pre: how the tokenizer splits texts.
         q8: quantize the linear weights to 8 bits.
+        more: further tensors.
         metadata: entries that replace or extend those of the model; None leaves one out.
     """
     config, kind = model.config, model.config.model_type
@@ -43,6 +53,8 @@ def write_gguf(file: Path, model: PreTrainedModel, *, pre: str = "gpt-2", q8: bo
             writer.add_array(key, value)
         elif isinstance(value, str):
             writer.add_string(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
         elif isinstance(value, float):
             writer.add_float32(key, value)
         elif value is not None:
@@ -60,6 +72,8 @@ def write_gguf(file: Path, model: PreTrainedModel, *, pre: str = "gpt-2", q8: bo
             weight.data = torch.from_numpy(stored if n_heads is None else _halves(stored, n_heads)).clone()
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         writer.add_tensor(target, stored if packed is None else packed, raw_dtype=None if packed is None else _Q8)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

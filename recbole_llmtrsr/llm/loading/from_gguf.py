@@ -14,13 +14,13 @@ import torch
 import transformers
 from filelock import FileLock
 from safetensors import SafetensorError
-from tokenizers import pre_tokenizers
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig
 from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
+from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, value
 from recbole_llmtrsr.llm.loading.weights import weights_fault
 from recbole_llmtrsr.runtime.atomic_write import draft_name, remove_drafts
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 CONVERTED = Path("saved/models")  # beside the other caches
-# Byte-level vocabularies by `tokenizer.ggml.pre`: those whose merges never join digits, and those that split texts as
-# GPT-2 does. transformers knows others.
-_SINGLE_DIGITS = frozenset(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"))
-_AS_GPT2 = frozenset(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat"))
 
 
 def converted(file: Path, source: str, dtype: torch.dtype | None = None) -> Path:
@@ -86,7 +82,8 @@ def _write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
 
 def _write_without_weights(file: Path, source: str, folder: Path) -> None:
     reader = _read(file, source)
-    architecture = str(_value(reader, "general.architecture"))
+    getLogger().info(f"{source}: its vocabulary is converted, once for this and later runs")
+    architecture = str(value(reader, "general.architecture"))
     _refuse_parts(reader, source)
     try:
         config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
@@ -94,9 +91,9 @@ def _write_without_weights(file: Path, source: str, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # transformers raises nearly every kind for metadata that it does not expect
         raise UserError(f"{source}: {_metadata_fault(architecture, error)}") from error
-    if _value(reader, "tokenizer.ggml.model") == "gpt2":
-        _split_as_trained(tokenizer, _value(reader, "tokenizer.ggml.pre"), source)
-    _warn_of_rotation(reader, architecture, source)
+    if value(reader, "tokenizer.ggml.model") == "gpt2":
+        encode_as_trained(tokenizer, reader, source)
+    read_rotation(config, reader, architecture, source)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if config.architectures[0].endswith(("ForCausalLM", "LMHeadModel")):
@@ -163,7 +160,7 @@ def _metadata_fault(architecture: str, error: Exception) -> str:
 
 
 def _refuse_parts(reader: GGUFReader, source: str) -> None:
-    kind, n_parts = _value(reader, "general.type"), _value(reader, "split.count")
+    kind, n_parts = value(reader, "general.type"), value(reader, "split.count")
     if kind not in (None, "model"):
         raise UserError(f"{source} is a GGUF file of type {kind!r}, not a model: give the file of the whole model")
     if isinstance(n_parts, int) and n_parts > 1:
@@ -177,49 +174,9 @@ def _architecture(config: PretrainedConfig, reader: GGUFReader, architecture: st
     """Name of the model class. Embedding models, which state how they pool, have no head: the class has none, too."""
     if config.architectures:
         return str(config.architectures[0])
-    is_pooled = _value(reader, f"{architecture}.pooling_type") not in (None, 0)
+    is_pooled = value(reader, f"{architecture}.pooling_type") not in (None, 0)
     mapping = MODEL_MAPPING if is_pooled or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING else None
     return str((mapping or MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)].__name__)
-
-
-def _split_as_trained(tokenizer: PreTrainedTokenizerBase, pre: object, source: str) -> None:
-    """Split a text before its bytes are merged as the vocabulary was trained, which the GGUF file names."""
-    if pre in _SINGLE_DIGITS:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    elif pre not in _AS_GPT2.union(_known_splits()):
-        getLogger().warning(
-            f"{source}: transformers {transformers.__version__} does not know how its tokenizer splits texts"
-            f" (tokenizer.ggml.pre {pre!r}) and splits as GPT-2 does, so that some texts may be encoded otherwise than"
-            " in training: use the transformers folder of this model to be sure"
-        )
-
-
-def _known_splits() -> tuple[str, ...]:
-    try:
-        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-    except ImportError:  # an earlier transformers
-        return ()
-    return tuple(GGUF_PRE_TOKENIZER_SPLITS)
-
-
-def _warn_of_rotation(reader: GGUFReader, architecture: str, source: str) -> None:
-    scaling = _value(reader, f"{architecture}.rope.scaling.type")
-    factors = next((tensor.data for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
-    if architecture == "gpt-oss":  # the only one of which transformers reads it
-        return
-    if scaling not in (None, "none") or (factors is not None and (factors != 1).any()):
-        getLogger().warning(
-            f"{source}: its positions are rescaled for long texts ({scaling or 'rope_freqs.weight'}), which"
-            " transformers does not read from a GGUF file, so that scores differ from those of the original: use the"
-            " transformers folder of this model to be exact"
-        )
-
-
-def _value(reader: GGUFReader, key: str) -> object:
-    field = reader.get_field(key)
-    return None if field is None else field.contents()
 
 
 def _reason(error: Exception) -> str:

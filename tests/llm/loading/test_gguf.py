@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_gguf import TEMPLATE, tokenizer, write_gguf
@@ -103,10 +104,49 @@ def test_an_unknown_split_of_texts_is_warned_of(tmp_path: Path, caplog: pytest.L
     assert "does not know how its tokenizer splits texts (tokenizer.ggml.pre 'of-tomorrow')" in caplog.text
 
 
-def test_rescaled_positions_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = write_gguf(tmp_path / "model.gguf", random_model(), llama__rope__scaling__type="yarn")
+def test_the_rescaled_positions_of_llama_3_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rotation = {
+        **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0},
+        **{"high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+    }
+    model = random_model()
+    plain = LlamaForCausalLM(LlamaConfig(**SIZE, rope_parameters={"rope_type": "default", "rope_theta": 500_000.0}))
+    scaled = LlamaForCausalLM(LlamaConfig(**SIZE, rope_parameters=rotation))
+    for one in (plain, scaled):
+        one.load_state_dict(model.state_dict())
+    factors = plain.model.rotary_emb.inv_freq / scaled.model.rotary_emb.inv_freq
+    file = write_gguf(tmp_path / "model.gguf", scaled, more={"rope_freqs.weight": factors.numpy()})
+    expected = logits(saved(scaled, tmp_path / "folder"))
+    assert (logits(file) - expected).abs().max() < 1e-4
+    assert (logits(saved(plain, tmp_path / "plain")) - expected).abs().max() > 1e-3
+    assert "rescaled" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "more", "named"),
+    [
+        ({"llama__rope__scaling__type": "yarn"}, {}, "yarn"),
+        ({}, {"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}, "rope_freqs.weight"),
+    ],
+)
+def test_other_rescaled_positions_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, metadata, more, named: str
+) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model(), more=more, **metadata)
     ModelSource.find("backbone", str(file)).load_tokenizer()
-    assert "its positions are rescaled for long texts (yarn)" in caplog.text
+    assert f"its positions are rescaled for long texts ({named})" in caplog.text
+
+
+def test_a_tokenizer_of_llama_3_begins_texts_and_takes_words_whole(tmp_path: Path) -> None:
+    def encoded(**metadata: object) -> list[int]:
+        file = write_gguf(tmp_path / "llama3.gguf", random_model(), tokenizer__ggml__bos_token_id=0, **metadata)
+        _, found = ModelSource.find("backbone", str(file)).load_tokenizer()
+        assert found.backend_tokenizer.model.ignore_merges == (metadata["pre"] == "llama-bpe")
+        return found.encode("film")
+
+    plain = encoded(pre="gpt-2")
+    assert encoded(pre="llama-bpe") == [0, *plain]
+    assert encoded(pre="llama-bpe", tokenizer__ggml__add_bos_token=False) == plain
 
 
 def test_a_check_reads_no_weights_and_weights_are_converted_once_for_each_format(
