@@ -75,9 +75,9 @@ def read_rotation(config: PretrainedConfig, reader: GGUFReader, architecture: st
             config.rope_parameters = rotation
             return
     getLogger().warning(
-        f"{source}: its positions are rescaled for long texts ({', '.join(tensors) or scaling}), which transformers does"
-        " not read from a GGUF file, so that scores differ from those of the original: use the transformers folder of"
-        " this model to be exact"
+        f"{source}: its positions are rescaled for long texts ({', '.join(tensors) or scaling}), which transformers"
+        " does not read from a GGUF file, so that scores differ from those of the original: use the transformers folder"
+        " of this model to be exact"
     )
 
 
