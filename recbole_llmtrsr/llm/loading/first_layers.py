@@ -36,8 +36,8 @@ def cut_config(config: PretrainedConfig, n_layers: int | None, source: str) -> N
         )
     if n_layers > n_all:
         raise UserError(
-            f"backbone_layers: {n_layers} is more than the {n_all} layers of {source}: set it to {n_all} or less, or to"
-            " ~ for all"
+            f"backbone_layers: {n_layers} exceeds the number of layers of {source} ({n_all}): set it to {n_all} or"
+            " less, or to ~ for all"
         )
     for name, value in list(vars(text).items()):
         if isinstance(value, list | tuple) and len(value) == n_all and not _NOT_OF_LAYERS.search(name):

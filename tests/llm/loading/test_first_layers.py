@@ -168,7 +168,8 @@ def test_more_layers_than_there_are_is_refused_before_the_weights_are_read(tmp_p
     with pytest.raises(UserError) as fault:
         ModelSource.find("backbone", folder, n_layers=5).load_tokenizer()
     assert str(fault.value) == (
-        f"backbone_layers: 5 is more than the 4 layers of backbone '{folder}': set it to 4 or less, or to ~ for all"
+        f"backbone_layers: 5 exceeds the number of layers of backbone '{folder}' (4): set it to 4 or less, or to ~ for"
+        " all"
     )
 
 
