@@ -15,7 +15,6 @@ import transformers
 from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig
-from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
 from recbole_llmtrsr.errors import UserError
@@ -73,7 +72,7 @@ def _write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     mode = draft.stat().st_mode & 0o666
     try:
         write(draft)
-        for path in draft.iterdir():
+        for path in (path for path in draft.rglob("*") if path.is_file()):
             os.chmod(path, mode)  # safetensors lets only the user read its files
         os.replace(draft, folder)
     finally:
@@ -152,6 +151,8 @@ def _metadata_fault(architecture: str, error: Exception) -> str:
     version, remedy = f"transformers {transformers.__version__}", "the transformers folder of this model"
     if "not supported" not in str(error):
         return f"{version} cannot read its metadata ({_reason(error)}): download the file again, or give {remedy}"
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
     supported = sorted({*GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"})
     return (
         f"{version} does not read GGUF files of architecture {architecture!r}: give {remedy}, or a GGUF file of"
@@ -175,8 +176,8 @@ def _architecture(config: PretrainedConfig, reader: GGUFReader, architecture: st
     if config.architectures:
         return str(config.architectures[0])
     is_pooled = value(reader, f"{architecture}.pooling_type") not in (None, 0)
-    mapping = MODEL_MAPPING if is_pooled or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING else None
-    return str((mapping or MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)].__name__)
+    has_head = not is_pooled and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return str((MODEL_FOR_CAUSAL_LM_MAPPING if has_head else MODEL_MAPPING)[type(config)].__name__)
 
 
 def _reason(error: Exception) -> str:

@@ -29,13 +29,13 @@ def gguf_file(role: str, name: str) -> Path:
         name: a name for which ``is_gguf_name`` is true.
 
     Raises:
-        UserError: there is no such file, or the package is not installed or holds no single GGUF file.
+        UserError: there is no such file, it may not be read, or the package is not installed or holds no single GGUF file.
     """
     if name in PACKAGED:
         return _packaged(role, name)
     file = Path(os.path.expanduser(name))
-    if not file.is_file():
-        raise UserError(f"{role} {name!r} is not a file: give the path of a GGUF file")
+    if not file.is_file() or not os.access(file, os.R_OK):
+        raise UserError(f"{role} {name!r} is not a file that can be read: give the path of a GGUF file")
     return file
 
 

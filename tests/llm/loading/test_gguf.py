@@ -195,7 +195,9 @@ def test_summarizer_and_text_encoder_take_the_file(tmp_path: Path) -> None:
 
 def test_a_name_of_a_file_is_no_name_of_the_hub(tmp_path: Path) -> None:
     assert [is_hub_name(name) for name in ("models/a.gguf", "smollm2", "Qwen/Qwen3-0.6B")] == [False, False, True]
-    with pytest.raises(UserError, match=r"^backbone 'models/a\.gguf' is not a file: give the path of a GGUF file$"):
+    with pytest.raises(
+        UserError, match=r"^backbone 'models/a\.gguf' is not a file that can be read: give the path of a GGUF file$"
+    ):
         load_backbone("models/a.gguf", dtype=FP32)
 
 
