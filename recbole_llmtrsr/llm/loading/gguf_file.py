@@ -29,7 +29,7 @@ def gguf_file(role: str, name: str) -> Path:
         name: a name for which ``is_gguf_name`` is true.
 
     Raises:
-        UserError: there is no such file, it may not be read, or the package is not installed or holds no single GGUF file.
+        UserError: there is no such file that can be read, or the package is not installed or holds no single GGUF file.
     """
     if name in PACKAGED:
         return _packaged(role, name)
