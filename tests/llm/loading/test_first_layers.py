@@ -29,9 +29,11 @@ from transformers import (
     SmolLM3ForCausalLM,
 )
 
+from recbole_llmtrsr.config.option_kinds import options_of
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.engine.exactness import choose_attention
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.experiment.run_file import differences
 from recbole_llmtrsr.llm.backbone import load_backbone
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.lora import apply_lora
@@ -188,6 +190,13 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -
     with pytest.raises(UserError) as fault:
         Settings.from_options(options)
     assert str(fault.value) == message
+
+
+def test_another_number_of_layers_is_another_model_which_is_neither_resumed_nor_pooled_with_other_seeds() -> None:
+    assert differences({"LLMTRSR": {"backbone_layers": 12}}, {"LLMTRSR": {"backbone_layers": 6}}) == [
+        "LLMTRSR began with backbone_layers: 12, not 6"
+    ]
+    assert not [kind for kind in ("free", "seed", "place") if "backbone_layers" in options_of(kind)]
 
 
 def test_missing_and_unknown_weights_of_the_layers_that_remain_are_still_named(tmp_path: Path) -> None:
