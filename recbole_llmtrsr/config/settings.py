@@ -206,6 +206,11 @@ def _combined_faults(settings: Settings) -> Iterator[str]:
             f"builtin_hidden_size must be a multiple of 2 x builtin_n_heads ({2 * backbone.builtin_n_heads}),"
             f" got {backbone.builtin_hidden_size}"
         )
+    if backbone.backbone_layers is not None and backbone.backbone == "builtin":
+        yield (
+            f"backbone_layers: {backbone.backbone_layers} keeps the first layers of a pretrained backbone, and backbone"
+            f" is builtin: set builtin_n_layers: {backbone.backbone_layers} instead, or choose another backbone"
+        )
     if training.loss_on == "full" and training.objective == "listwise":
         yield "loss_on: full is a next-token loss, which does not compare candidates: set objective: pointwise with it"
     if training.loss_on == "full" and training.objective == "regression":

@@ -45,6 +45,7 @@ def make_backbone(
             trust_remote_code=options.trust_remote_code,
             load_in=options.load_in,
             device=device,
+            n_layers=options.backbone_layers,
         )
     saved = None if options.builtin_tokenizer is None else Path(options.builtin_tokenizer).expanduser()
     backbone = build_builtin(
@@ -71,7 +72,7 @@ def backbone_digest(name: str) -> str | None:
     if name == BUILTIN:
         return None
     path = Path(name).expanduser()
-    return model_fingerprint(str(path) if path.is_dir() else name)
+    return model_fingerprint(str(path) if path.exists() else name)
 
 
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
@@ -102,7 +103,7 @@ def check_backbone(settings: Settings, device: torch.device) -> tuple[Pretrained
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
     if options.backbone == BUILTIN:
         return None
-    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
+    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code, options.backbone_layers)
     config, tokenizer = source.load_tokenizer()
     source.check_names(config)
     return config, tokenizer

@@ -115,8 +115,8 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         if strict and (missing or surplus or shapes):
             raise UserError(
                 f"the weights in the checkpoint do not match those that this model trains: {len(missing)} are missing,"
-                f" {len(surplus)} are unknown, {len(shapes)} have another shape; use the backbone, tune and lora_* (or"
-                " builtin_*) options of the run that saved it"
+                f" {len(surplus)} are unknown, {len(shapes)} have another shape; use the backbone, backbone_layers,"
+                " tune and lora_* (or builtin_*) options of the run that saved it"
             )
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
