@@ -294,15 +294,17 @@ class BackboneSettings:
     max_tokens_per_batch: int | None = option(
         None,
         "Maximum number of tokens per forward pass, in training and evaluation; lower it if memory runs out (it is"
-        " also halved automatically). ~ means 4,096 on a CPU and 32,768 elsewhere. A single history in training, or"
+        " also halved automatically). ~ means 1,024 to 4,096 on a CPU, fewer for wider backbones, and 32,768 elsewhere."
+        " A single history in training, or"
         " a single candidate with its prefix, may exceed it.",
         minimum=1,
         kinds=("seed", "place"),
     )
     precision: str = option(
         "auto",
-        "Number format of frozen weights and of autocast; auto means bf16 on a GPU that supports it, and fp32"
-        " otherwise.",
+        "Number format of frozen weights and of autocast. auto means bf16 on a GPU that supports it; on a CPU, for a"
+        " backbone tuned with LoRA, the format whose matrix products are faster there; and fp32 otherwise. Set fp32 for"
+        " the same scores on every processor.",
         choices=("auto", "fp32", "bf16"),
     )
     load_in: str | None = option(

@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.experiment.run_data import RunData
 from recbole_llmtrsr.llm.loading.quantized import n_weights
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.runtime.screen import facts
 
@@ -60,7 +60,7 @@ def model_screen(config: Config, model: AbstractRecommender) -> str:
     share = "all trained" if total == trained else f"{_count(trained)} trained"
     if reads_candidates(model):
         options = config.settings.backbone
-        kind = str(weights_dtype(options.precision, config["device"])).removeprefix("torch.")
+        kind = str(weights_dtype(options, config["device"])).removeprefix("torch.")
         return facts(
             [
                 ("weights", f"{_count(total)}, {share}; backbone {options.backbone}"),

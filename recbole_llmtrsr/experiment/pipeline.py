@@ -35,7 +35,8 @@ from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.experiment.summary_stage import make_summaries, save_summaries, summary_cost
 from recbole_llmtrsr.explain import brief, candidate_scores, explain, history_of, page_name, text, write_page
 from recbole_llmtrsr.llm.loading.quantized import n_weights
-from recbole_llmtrsr.llm.make_backbone import check_backbone, weights_dtype
+from recbole_llmtrsr.llm.make_backbone import check_backbone
+from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.model.assembly import check_prompts
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.prompt.templates import templates_for
@@ -136,7 +137,7 @@ def run_pipeline(
             with clock("retrieved negatives"):
                 retrieve_negatives(config, data.train, reranking)
         init_seed(config["seed"], config["reproducibility"])
-        counted = weights_dtype(config.settings.backbone.precision, config["device"]) if has_prompts else None
+        counted = weights_dtype(config.settings.backbone, config["device"]) if has_prompts else None
         costs = StageCosts(config["device"], counted)
         with clock("model"):
             trainer = make_trainer(config, data, costs, reranking)

@@ -16,7 +16,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.number_format import model_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.summarizer.cost import estimate
@@ -228,7 +228,7 @@ def run_writer(config: Config, item_text: ItemText) -> SummaryWriter:
         item_text,
         templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
         device=config["device"],
-        dtype=weights_dtype(settings.backbone.precision, config["device"]),
+        dtype=model_dtype(settings.backbone.precision, config["device"]),
         trust_remote_code=settings.backbone.trust_remote_code,
     )
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from recbole_llmtrsr.config.options import BackboneSettings
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
@@ -18,6 +17,7 @@ from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.quantized import check_load_in
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.llm.number_format import tunes_lora, weights_dtype
 
 
 def make_backbone(
@@ -41,7 +41,7 @@ def make_backbone(
     if options.backbone != BUILTIN:
         return load_backbone(
             options.backbone,
-            dtype=weights_dtype(options.precision, device),
+            dtype=weights_dtype(options, device),
             trust_remote_code=options.trust_remote_code,
             load_in=options.load_in,
             device=device,
@@ -84,11 +84,6 @@ def choose_weights(backbone: Backbone, settings: Settings) -> None:
         backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
 
 
-def tunes_lora(options: BackboneSettings) -> bool:
-    """Whether ``tune`` trains LoRA weights and freezes the backbone."""
-    return options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN)
-
-
 def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
     """Refuse a backbone that cannot be loaded, before summaries are written; reads only the names of its weights.
 
@@ -107,15 +102,3 @@ def check_backbone(settings: Settings, device: torch.device) -> tuple[Pretrained
     config, tokenizer = source.load_tokenizer()
     source.check_names(config)
     return config, tokenizer
-
-
-def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Number format of frozen weights; 'auto' is bf16 on a GPU that supports it."""
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The autocast context of training: bf16 if the weights are bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=weights_dtype(precision, device) == torch.bfloat16)

@@ -18,7 +18,8 @@ from recbole_llmtrsr.engine.sharding import WeightDivider, check_can_divide
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.llm.make_backbone import autocast, check_backbone, choose_weights, make_backbone
+from recbole_llmtrsr.llm.make_backbone import check_backbone, choose_weights, make_backbone
+from recbole_llmtrsr.llm.number_format import autocast
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
@@ -74,7 +75,7 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
         if divider is not None:
             divider.divide(backbone)
     backbone.to(device)
-    with autocast(settings.backbone.precision, device):
+    with autocast(settings.backbone, device):
         refused = choose_attention(
             backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens
         )

@@ -26,31 +26,36 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Operations per second of a square matrix product: the best result within 0.1 s, after a warm-up.
+def matrix_product_peak(
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int] | None = None
+) -> float | None:
+    """Operations per second of a matrix product: the best result within 0.1 s, after a warm-up.
 
     Args:
         device: needs memory for three such matrices (8192 x 8192 on a GPU), so measure before loading a model.
         dtype: number format of the factors.
+        shape: (n, k, m) of a product of n x k and k x m; None is square and large enough for the peak.
 
     Returns:
         the peak, or None if the device has too little free memory.
     """
-    n = _PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE)
+    n, k, m = shape or (_PRODUCT_SIZE.get(device.type, _PRODUCT_SIZE_ELSEWHERE),) * 3
     generator = torch.Generator(device).manual_seed(0)  # so that the measurement does not change the run's randomness
     try:
-        factor = torch.randn(n, n, device=device, generator=generator).to(dtype)
-        factor @ factor
+        left = torch.randn(n, k, device=device, generator=generator).to(dtype)
+        # A square is multiplied by itself, which takes the memory of one factor.
+        right = left if shape is None else torch.randn(k, m, device=device, generator=generator).to(dtype)
+        left @ right
         synchronize(device)
         begin, best = time.perf_counter(), float("inf")
         while best == float("inf") or time.perf_counter() - begin < _PRODUCT_SECONDS:
             start = time.perf_counter()
-            factor @ factor
+            left @ right
             synchronize(device)
             best = min(best, time.perf_counter() - start)
     except torch.OutOfMemoryError:  # not a reason to end a run
         return None
-    return 2 * n**3 / best
+    return 2 * n * k * m / best
 
 
 def synchronize(device: torch.device) -> None:
