@@ -294,8 +294,7 @@ class BackboneSettings:
     max_tokens_per_batch: int | None = option(
         None,
         "Maximum number of tokens per forward pass, in training and evaluation; lower it if memory runs out (it is"
-        " also halved automatically). ~ means 1,024 to 4,096 on a CPU, fewer for wider backbones, and 32,768 elsewhere."
-        " A single history in training, or"
+        " also halved automatically). ~ means 4,096 on a CPU and 32,768 elsewhere. A single history in training, or"
         " a single candidate with its prefix, may exceed it.",
         minimum=1,
         kinds=("seed", "place"),
