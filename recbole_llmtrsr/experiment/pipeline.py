@@ -44,6 +44,7 @@ from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime import processes, recbole_patches
 from recbole_llmtrsr.runtime.checkpoints import trust_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.runtime.device import warn_of_other_programs
 from recbole_llmtrsr.runtime.screen import Bar, on_screen, show, width
 from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
@@ -111,6 +112,8 @@ def run_pipeline(
     clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
     with _logging(config) as logger, _wandb_run(config):
         logger.info(config)
+        if config["device"].type == "cpu":
+            warn_of_other_programs()
         data = load_run_data(config, clock, candidate_hashes or {})
         show(data_screen(config, data))
         has_prompts = reads_candidates(config.model_class)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
+from functools import cache
+from logging import getLogger
 from pathlib import Path
 
 import torch
@@ -12,6 +15,7 @@ import torch
 _PRODUCT_SIZE = {"cuda": 8192}  # large enough to make the overhead of a kernel launch negligible
 _PRODUCT_SIZE_ELSEWHERE = 512
 _PRODUCT_SECONDS = 0.1
+BUSY = 0.75  # cores that others use before they count
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
 
@@ -56,6 +60,22 @@ def matrix_product_peak(
     except torch.OutOfMemoryError:  # not a reason to end a run
         return None
     return 2 * n * k * m / best
+
+
+@cache
+def warn_of_other_programs() -> None:
+    """Warn once if other programs leave too few cores for the threads of this one, which then wait for each other.
+
+    The load is the mean over the last minute, so call it before this process computes.
+    """
+    n_cores, n_threads = os.cpu_count() or 1, torch.get_num_threads()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if n_threads > 1 and load >= BUSY and load + n_threads > n_cores + BUSY:
+        getLogger().warning(
+            f"in the last minute, other programs used {load:.1f} of {n_cores} cores. If they still run, the {n_threads}"
+            " threads of this one wait for each other and take several times as long: set"
+            f" OMP_NUM_THREADS={max(1, int(n_cores - load))}"
+        )
 
 
 def synchronize(device: torch.device) -> None:
