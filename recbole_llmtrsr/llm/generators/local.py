@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -12,7 +13,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.batches import decode_in_batches
-from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
+from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText, MeasuredSpeed
+from recbole_llmtrsr.llm.generators.measure import Decode, measure_speed
 from recbole_llmtrsr.llm.generators.places import can_refill, decode_in_places
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
@@ -85,8 +87,7 @@ class TransformersGenerator:
         rows = self._tokens.rows(prompts, max_new_tokens)
         waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early, if at all
         while waiting:
-            decode = decode_in_places if can_refill(self._model) else decode_in_batches
-            running = decode(self._model, {i: rows[i] for i in waiting}, self._batch_size, max_new_tokens)
+            running = self._decode(self._model, {i: rows[i] for i in waiting}, self._batch_size, max_new_tokens)
             try:
                 for position, ids, seconds in running:
                     waiting.remove(position)
@@ -97,6 +98,24 @@ class TransformersGenerator:
             if waiting:
                 del running  # it holds the cache, as the error held the tensors of the failed pass
                 self._halve(min(self._batch_size, len(waiting)), len(rows[waiting[0]]), max_new_tokens)
+
+    def measure(self, prompts: Sequence[str], n_prompts: int, max_new_tokens: int) -> MeasuredSpeed | None:
+        """Measure reading and writing on a few prompts that are typical of ``n_prompts`` ones; loads the weights.
+
+        Returns:
+            The speed, or None if memory is too small for the batch.
+        """
+        rows = self._tokens.rows(prompts, max_new_tokens)
+        n_places = min(self._batch_size, n_prompts)
+        try:
+            speed = measure_speed(self._decode, self._model, rows, n_places, max_new_tokens)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            return None
+        # Estimates count prompts without the chat template.
+        share = sum(map(len, rows)) / max(1, sum(map(self.count_tokens, prompts)))
+        return replace(speed, seconds_per_prompt_token=speed.seconds_per_prompt_token * share)
 
     def _halve(self, n_prompts: int, n_tokens: int, max_new_tokens: int) -> None:
         if n_prompts == 1:
@@ -116,6 +135,10 @@ class TransformersGenerator:
     def _text(self, row: Sequence[int], ids: Sequence[int], seconds: float) -> GeneratedText:
         finish: Finish = "stop" if ids[-1] in self._model.generation_config.eos_token_id else "length"
         return GeneratedText(self._tokens.text(ids), len(row), len(ids), seconds, finish)
+
+    @cached_property
+    def _decode(self) -> Decode:
+        return decode_in_places if can_refill(self._model) else decode_in_batches
 
     @cached_property
     def _model(self) -> PreTrainedModel:
