@@ -6,8 +6,8 @@ python benchmarks/generation.py [--model=<folder>] [--n_prompts=64] [--max_new_t
 The prompts request summaries of blocks of ml-100k's histories. "Mixed" answers end where the model ends them; "equal"
 ones all have `--equal_tokens` tokens. The ways alternate in one process: one prompt at a time and static batches (as
 large as the first of `--places`) with transformers' `generate`, and places that a waiting prompt takes as soon as an
-answer ends. Without --model, the benchmark creates a random Llama, of which some tokens end an answer. Times are CPU
-seconds of this process, which other programs on the machine disturb least.
+answer ends. Without --model, the benchmark creates a random Llama, of which a token that it writes ends an answer.
+Times are CPU seconds of this process, which other programs on the machine disturb least.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
     print(f"{processor()}, {torch.get_num_threads()} threads; {versions()}")
     print("\n| lengths | way | median CPU s (least - most) | new tokens/s | times one at a time | equal answers |")
     print("|---|---|---|---|---|---|")
-    ends = model.generation_config.eos_token_id if known.model else some_tokens(model, rows, known.max_new_tokens)
+    ends = model.generation_config.eos_token_id if known.model else end_tokens(model, rows, known.max_new_tokens)
     for lengths in known.lengths:
         model.generation_config.eos_token_id = ends if lengths == "mixed" else []
         limit = known.max_new_tokens if lengths == "mixed" else known.equal_tokens
@@ -101,17 +101,19 @@ def random_llama(folder: Path, texts: list[str]) -> str:
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=8,
         num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=None, eos_token_id=END_ID,
-        pad_token_id=END_ID,
+        pad_token_id=END_ID, initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return str(folder)
 
 
-def some_tokens(model: PreTrainedModel, rows: list[list[int]], limit: int) -> list[int]:
-    """Tokens of which each stands in one answer, at different places, so that answers end at different lengths."""
+def end_tokens(model: PreTrainedModel, rows: list[list[int]], limit: int) -> list[int]:
+    """The token that, if it ends answers, gives most of them different lengths."""
     model.generation_config.eos_token_id = []
-    answers = list(decode_in_places(model, dict(enumerate(rows[:8])), 8, limit))
-    return [answer.ids[limit * n // 8] for n, answer in enumerate(answers)]
+    answers = [answer.ids for answer in decode_in_places(model, dict(enumerate(rows)), 16, limit)]
+    written = {token for ids in answers for token in ids}
+    lengths = {token: {ids.index(token) if token in ids else limit for ids in answers} for token in written}
+    return [max(lengths, key=lambda token: len(lengths[token]))]
 
 
 def measure(

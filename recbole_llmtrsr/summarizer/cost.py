@@ -154,10 +154,12 @@ def _measured(calls: Calls, writer: SummaryWriter, needed: Sequence[int]) -> Mea
 def _rates(speed: MeasuredSpeed) -> str:
     """Format the speed.
 
-    >>> _rates(MeasuredSpeed(1 / 400, 1 / 80, 70))
-    '400 prompt and 80 new tokens/s'
+    >>> _rates(MeasuredSpeed(1 / 400, 1 / 2.5, 70))
+    '400 prompt and 2.5 new tokens/s'
     """
-    return f"{1 / speed.seconds_per_prompt_token:,.0f} prompt and {1 / speed.seconds_per_new_token:,.0f} new tokens/s"
+    rates = 1 / speed.seconds_per_prompt_token, 1 / speed.seconds_per_new_token
+    read, written = (f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" for rate in rates)
+    return f"{read} prompt and {written} new tokens/s"
 
 
 def _duration(seconds: float) -> str:

@@ -83,7 +83,7 @@ class _Running:
 class _PlaceLayer(DynamicLayer):
     """Keys and values of one layer in a buffer, so that a new token is written without copying the earlier ones.
 
-    Row i of a pass writes into column ``columns[i]`` of place i; columns behind it hold finite numbers and are masked.
+    Row i of a pass writes into column ``columns[i]`` of place i. Columns behind it hold finite numbers and are masked.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, n_places: int, n_columns: int) -> None:
@@ -93,17 +93,16 @@ class _PlaceLayer(DynamicLayer):
             part.new_zeros((n_places, part.shape[1], n_columns, part.shape[3])) for part in (keys, values)
         )
         self.is_initialized = True
-        self.columns = torch.empty(0)
+        self.places = self.columns = torch.empty(0)
         self.width = 0  # number of columns of a pass, with the new one
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store one token for each row, and return the keys and values of all rows."""
-        n_rows, columns = len(key_states), self.columns
-        places = torch.arange(n_rows, device=columns.device)
-        self.keys[places, :, columns] = key_states[:, :, 0]
-        self.values[places, :, columns] = value_states[:, :, 0]
+        self.keys[self.places, :, self.columns] = key_states[:, :, 0]
+        self.values[self.places, :, self.columns] = value_states[:, :, 0]
+        n_rows = len(key_states)
         return self.keys[:n_rows, :, : self.width], self.values[:n_rows, :, : self.width]
 
     def get_seq_length(self) -> int:
@@ -169,9 +168,9 @@ class _Places:
         """Add a token to all answers."""
         columns = torch.tensor([row.length for row in self.running])
         width = int(columns.max()) + 1
-        on_device = columns.to(self._model.device)
+        places = torch.arange(len(columns)).to(self._model.device)
         for layer in self._layers:
-            layer.columns, layer.width = on_device, width
+            layer.places, layer.columns, layer.width = places, columns.to(places.device), width
         tokens = self._next_tokens(
             ids=[row.new[-1:] for row in self.running],
             mask=(torch.arange(width) <= columns[:, None]).long(),

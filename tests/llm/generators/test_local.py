@@ -272,3 +272,18 @@ def test_a_faulty_folder_is_named_with_the_remedy_before_anything_is_asked(folde
         load(tmp_path)
     add("model.safetensors")
     assert answers(load(tmp_path), ["a"], 3) == answers(load(folder), ["a"], 3)
+
+
+def test_a_measurement_has_speeds_and_changes_no_count(folder: Path) -> None:
+    generator = load(folder, 4)
+    speed = generator.measure(PROMPTS[:3], 100, 8)
+    assert speed is not None
+    assert speed.seconds_per_prompt_token > 0 < speed.seconds_per_new_token
+    assert 1 <= speed.new_tokens <= 8
+    assert generator.report() == {"batches_halved": 0}
+
+
+def test_without_memory_for_a_measurement_there_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = load(folder, 4)
+    out_of_memory_above(2, generator, monkeypatch)
+    assert generator.measure(PROMPTS[:3], 100, 8) is None
