@@ -1,12 +1,12 @@
 """How much faster does the local writer answer many prompts than one at a time, as in the authors' code?
 
 python benchmarks/generation.py [--model=<folder>] [--n_prompts=64] [--max_new_tokens=160] [--equal_tokens=64]
-                                [--lengths mixed equal] [--repetitions=3] [--places 16 32] [--threads=<n>]
+                                [--lengths mixed equal] [--repetitions=3] [--batches 16] [--places 16 32]
+                                [--threads=<n>]
 
 The prompts request summaries of blocks of ml-100k's histories. "Mixed" answers end where the model ends them; "equal"
-ones all have `--equal_tokens` tokens. The ways alternate in one process: one prompt at a time and static batches (as
-large as the first of `--places`) with transformers' `generate`, and places that a waiting prompt takes as soon as an
-answer ends. Without --model, the benchmark creates a random Llama, of which a token that it writes ends an answer.
+ones all have `--equal_tokens` tokens. The ways alternate in one process: one prompt at a time and static batches
+with transformers' `generate`, and places that a waiting prompt takes as soon as an answer ends. Without --model, the benchmark creates a random Llama, of which a token that it writes ends an answer.
 Times are CPU seconds of this process, which other programs on the machine disturb least.
 """
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--equal_tokens", type=int, default=64)
     parser.add_argument("--lengths", nargs="+", choices=("mixed", "equal"), default=["mixed", "equal"])
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--batches", type=int, nargs="*", default=[16])
     parser.add_argument("--places", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     known = parser.parse_args()
@@ -60,8 +61,8 @@ def main() -> None:
         generator = TransformersGenerator(folder, dtype=torch.float32, device="cpu")
         model = generator._model
     rows = sorted(generator._tokens.rows(prompts, known.max_new_tokens), key=len, reverse=True)
-    n_batch = known.places[0]
-    ways: list[Way] = [("one at a time", decode_in_batches, 1), (f"batches of {n_batch}", decode_in_batches, n_batch)]
+    ways: list[Way] = [("one at a time", decode_in_batches, 1)]
+    ways += [(f"batches of {n}", decode_in_batches, n) for n in known.batches]
     ways += [(f"{n} places", decode_in_places, n) for n in known.places]
     config, n_weights = model.config, sum(weight.numel() for weight in model.parameters()) / 1e6
     print(

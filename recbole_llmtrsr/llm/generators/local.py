@@ -47,7 +47,7 @@ class TransformersGenerator:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
-        batch_size: int = 16,
+        batch_size: int = 32,
         trust_remote_code: bool = False,
     ) -> None:
         source = ModelSource.find("summarizer", name_or_folder, trust_remote_code)
