@@ -5,9 +5,10 @@ python benchmarks/generation.py [--model=<folder>] [--n_prompts=64] [--max_new_t
                                 [--threads=<n>]
 
 The prompts request summaries of blocks of ml-100k's histories. "Mixed" answers end where the model ends them; "equal"
-ones all have `--equal_tokens` tokens. The ways alternate in one process: one prompt at a time and static batches
-with transformers' `generate`, and places that a waiting prompt takes as soon as an answer ends. Without --model, the benchmark creates a random Llama, of which a token that it writes ends an answer.
-Times are CPU seconds of this process, which other programs on the machine disturb least.
+ones all have `--equal_tokens` tokens. The ways alternate in one process: one prompt at a time and static batches with
+transformers' `generate`, and places that a waiting prompt takes as soon as an answer ends. Without --model, the
+benchmark creates a random Llama, of which a token that it writes ends an answer. Times are CPU seconds of this process,
+which other programs on the machine disturb least.
 """
 
 from __future__ import annotations
