@@ -102,10 +102,9 @@ def estimate(
     limit = writer.prompts.budget if isinstance(writer, LLMWriter) else math.inf
     for number, attempt in executor.needed:
         kind = calls.plan.kind(number)
-        wording = writer.wording(kind)
+        wording, speed = writer.wording(kind), speeds.get(kind) or next(iter(speeds.values()))
         cost.needed[kind] += 1
         most = settings.summarizer_max_new_tokens if wording else 0
-        speed = speeds.get(kind) or next(iter(speeds.values()))
         new = min(speed.new_tokens, most)
         read: float = sum(map(count, wording[: attempt + 1])) + sum(
             count(f"- {line}\n") for line in calls.lines(number)
