@@ -122,9 +122,9 @@ class SummarySettings:
         160, "Maximum number of tokens that a language model generates per summary call.", minimum=1
     )
     summarizer_batch_size: int = option(
-        16,
-        "Number of prompts per generate call of a local language model; it is halved automatically when memory runs"
-        " out.",
+        32,
+        "Number of answers that a local language model writes at the same time; it is halved automatically when memory"
+        " runs out.",
         minimum=1,
         kinds=("seed", "place"),
     )

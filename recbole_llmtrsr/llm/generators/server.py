@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from recbole_llmtrsr.errors import UserError, did_you_mean
-from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure, MeasuredSpeed
 from recbole_llmtrsr.llm.generators.server_replies import read_models, read_reply
 from recbole_llmtrsr.llm.generators.server_requests import Requests
 from recbole_llmtrsr.llm.tokenization.chat import without_markers
@@ -123,6 +123,10 @@ class ServerGenerator:
     def trim(self, text: str, n_tokens: int) -> str:
         """The beginning of a text, as long as ``count_tokens`` allows."""
         return text.encode()[: n_tokens * BYTES_PER_TOKEN].decode(errors="ignore")
+
+    def measure(self, prompts: Sequence[str], n_prompts: int, max_new_tokens: int) -> MeasuredSpeed | None:
+        """Return None, as requests can cost money."""
+        return None
 
     def report(self) -> Mapping[str, int]:
         """Requests for answers, and retries by cause."""
