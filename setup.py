@@ -68,6 +68,7 @@ setup(
         "recbole_llmtrsr": ["py.typed"],
         "recbole_llmtrsr.explain": ["*.html", "*.css"],
         "recbole_llmtrsr.report": ["*.html", "*.css"],
+        "recbole_llmtrsr.recommend": ["*.md"],
     },
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("recbole_llmtrsr.evaluation.__main__", "evaluate the scores of another program"),
     "report": Command("recbole_llmtrsr.report.__main__", "compare finished runs in one report"),
     "serve": Command("recbole_llmtrsr.serve.__main__", "serve a finished run over HTTP"),
-    "export": Command("recbole_llmtrsr.commands.export", "write recommendations for many users to a file"),
+    "export": Command("recbole_llmtrsr.commands.export", "write recommendations for many users, or the trained model"),
     "tune": Command("recbole_llmtrsr.commands.tune", "search for the best hyper-parameters"),
 }
 _VERSIONS_OF = ("recbole", "torch", "transformers")

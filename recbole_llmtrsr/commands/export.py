@@ -1,4 +1,4 @@
-"""``recbole-llmtrsr export``: recommendations of a finished run for many users, as a table."""
+"""``recbole-llmtrsr export``: recommendations of a finished run for many users as a table, or its language model."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PROMPTS = 256  # scored together
 _FAULTS_SHOWN = 10
+_OF_TABLE = {"k": 10, "users": None, "history": "test", "most_prompts": 1000}  # options of --out with their defaults
 _ROW_GROUP = 50_000  # rows of a Parquet file that are written together
 
 
@@ -40,6 +41,27 @@ Write = Callable[[Sequence[Row]], object]
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.out is not None:
+        return _export_table(options)
+    if given := [name for name in _OF_TABLE if getattr(options, name) is not None]:
+        raise UserError(f"--{', --'.join(given)} can be given with --out alone: leave it out for a model")
+    from recbole_llmtrsr.commands.export_model import export_model
+
+    said = export_model(
+        Path(options.run),
+        options.adapter or options.merged,
+        is_adapter=options.adapter is not None,
+        options=dict(named_value(one) for one in options.option),
+        checkpoint=None if options.checkpoint is None else Path(options.checkpoint),
+    )
+    print(said)
+    return 0
+
+
+def _export_table(options: argparse.Namespace) -> int:
+    for name, value in _OF_TABLE.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     table = _table_of(options.out)
     check_writable(options.out)
     given = None if options.users is None else _read_users(options.users)
@@ -178,37 +200,48 @@ def _table_of(out: Path) -> Callable[[BinaryIO], AbstractContextManager[Write]]:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         program("export", "recbole_llmtrsr.commands.export"),
-        "Write the k best items of the catalogue for many users: one row per user and item, with the columns"
-        f" {', '.join(Row._fields)}. Start in the folder in which the run was started, because paths of the run are"
-        " relative to it. The file appears once it is complete. Scores are the language model's; a retriever with blend"
-        " may order items otherwise.",
+        "Write the k best items of the catalogue for many users (--out), or the trained language model (--adapter,"
+        " --merged).\n\n"
+        f"The table has one row per user and item, with the columns {', '.join(Row._fields)}. Scores are the language"
+        " model's; a retriever with blend may order items otherwise.\n\n"
+        "The folder of a language model holds its tokenizer and a model card, too; peft and transformers read it."
+        " Start in the folder in which the run was started, because paths of the run are relative to it. Files and"
+        " folders appear once they are complete.",
         [
             "--run=results/runs/RUN --out=recommendations.csv",
             "--run=results/runs/RUN --out=next.parquet --users=users.txt --history=whole --k=20",
+            "--run=results/runs/RUN --merged=ranker",
         ],
     )
     add = parser.add_argument
     add("--run", required=True, metavar="FOLDER", help="result folder of a run of LLMTRSR or TALLRec")
-    add("--out", required=True, type=Path, metavar="FILE", help=f"file to write: {', '.join(_TABLES)}; it is replaced")
-    add("--k", type=count, default=10, help="items per user (10)")
+    add_target = parser.add_mutually_exclusive_group(required=True).add_argument
+    add_target("--out", type=Path, metavar="FILE", help=f"table to write: {', '.join(_TABLES)}; it is replaced")
+    add_target("--adapter", type=Path, metavar="FOLDER", help="folder for the LoRA adapter in peft's format")
+    add_target(
+        "--merged",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the whole model in transformers' format, the adapter merged into its weights",
+    )
+    add("--k", type=count, help="items per user of the table (10)")
     add(
         "--users",
         type=Path,
         metavar="FILE",
-        help="text file with one user id per line; all users of the test if omitted",
+        help="text file with one user id per line, for the table; all users of the test if omitted",
     )
     add(
         "--history",
         choices=("test", "whole"),
-        default="test",
-        help="test: the history before the test target, as the metrics measure it; whole: all events of a user, for"
-        " recommendations of what comes next, whose summaries may have to be written (test)",
+        help="of the table; test: the history before the test target, as the metrics measure it; whole: all events of a"
+        " user, for recommendations of what comes next, whose summaries may have to be written (test)",
     )
     add(
         "--most_prompts",
         type=count,
-        default=1000,
-        help="largest catalogue that is searched without a retriever, with one prompt per user and item (1000)",
+        help="largest catalogue that is searched without a retriever for the table, with one prompt per user and item"
+        " (1000)",
     )
     add("--checkpoint", metavar="FILE", help="the run's .pth file, if it was moved")
     add(

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
@@ -102,8 +103,6 @@ def train_tokenizer(
 def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer that a run with the built-in backbone saved.
 
-    AutoTokenizer would load the tokenizer class of the weights' architecture instead.
-
     Raises:
         UserError: the file is missing or invalid.
     """
@@ -114,6 +113,31 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
             f"builtin_tokenizer: {file} cannot be read ({error}): give the tokenizer.json in the folder beside a"
             " checkpoint of backbone: builtin"
         ) from error
+
+
+def save_builtin(backbone: Backbone, folder: Path) -> None:
+    """Save a built-in backbone as a Llama of equal scores, which any transformers program reads with its tokenizer.
+
+    AutoTokenizer gives every Qwen 2 model the tokenizer class of Qwen 2, whatever its folder says, but reads that of a
+    Llama from the folder. A Llama with attention biases differs from a Qwen 2 in one more bias, behind the attention,
+    which is 0 here.
+    """
+    lm = backbone.transformer
+    own = lm.config.to_dict()
+    names = set(LlamaConfig().to_dict()) - {"model_type", "architectures", "attention_bias"}
+    config = LlamaConfig(**{name: own[name] for name in names & set(own)}, attention_bias=True)
+    config.architectures, config.dtype = ["LlamaForCausalLM"], lm.dtype
+    weights = {name: weight for name, weight in lm.state_dict().items() if name != "lm_head.weight"}  # tied
+    for layer in range(config.num_hidden_layers):
+        weights[f"model.layers.{layer}.self_attn.o_proj.bias"] = torch.zeros(config.hidden_size)
+    config.save_pretrained(folder)
+    lm.generation_config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    backbone.tokenizer.save_pretrained(folder)
+    described = folder / "tokenizer_config.json"
+    of_tokenizer = json.loads(described.read_text(encoding="utf-8"))
+    of_tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in every release of transformers
+    described.write_text(json.dumps(of_tokenizer, indent=2) + "\n", encoding="utf-8")
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:

@@ -15,6 +15,7 @@ from torch import Tensor
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
+from recbole_llmtrsr.llm.saving import save_trained
 
 
 def reads_candidates(model: object) -> bool:
@@ -122,5 +123,4 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
 
     def save_backbone(self, folder: Path) -> None:
         """Save the trained part of the language model (a peft adapter or the whole model) and its tokenizer."""
-        self.backbone.lm.save_pretrained(folder)  # type: ignore[operator]
-        self.backbone.tokenizer.save_pretrained(folder)
+        save_trained(self.backbone, folder)

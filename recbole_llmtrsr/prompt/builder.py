@@ -93,6 +93,7 @@ class PromptBuilder:
     Attributes:
         slot_text: the text directly before the answer, from which the answers' token ids are derived.
         separator: the text between ``slot_text`` and an answer.
+        leading: ids that the tokenizer puts in front of a text, such as a begin-of-sequence token.
         trims: counts of prompts, of cut items and summaries, and of recent items left out.
         trimmed: ids of the histories whose summary was cut or whose recent items were left out.
 
@@ -126,9 +127,10 @@ class PromptBuilder:
         self.slot_text = templates.answer_slot + closing
         self.separator = "" if closing else " "
         self._instruction_text = opening + templates.instruction
-        self._leading = [] if opening else _leading_special_ids(tokenizer)
-        head = self._instruction_text + (templates.summary_header if with_summary else "")
-        self._head = [*self._leading, *self._encode(head)]
+        self._templates = templates
+        self.leading: list[int] = [] if opening else _leading_special_ids(tokenizer)
+        self._head_text = self._instruction_text + (templates.summary_header if with_summary else "")
+        self._head = [*self.leading, *self._encode(self._head_text)]
         self._recent_header = self._encode(templates.recent_header)
         self._candidate_header = self._encode(templates.candidate_header)
         self._slot = self._encode(self.slot_text)
@@ -252,7 +254,7 @@ class PromptBuilder:
         parts = self._parts(shown)
         head, summary_ids, recent_header, recent, candidate_header = parts
         candidate = self._items[item_id][: self._candidate_room - sum(map(len, parts))]
-        n_instruction = _n_shared(head, [*self._leading, *self._encode(self._instruction_text)])
+        n_instruction = _n_shared(head, [*self.leading, *self._encode(self._instruction_text)])
         sections = [self._section("instruction", head[:n_instruction])]
         if self._with_summary:
             sections += [
@@ -281,6 +283,23 @@ class PromptBuilder:
             ),
             self._section("answer slot", self._slot),
         ]
+
+    def texts(self, summary: str, recent: Sequence[str], candidate: str) -> list[str]:
+        """Return the texts of a prompt that are encoded separately, in order.
+
+        Behind the ids `leading`, their ids are those of the prompt, as long as nothing is cut and no text from outside
+        contains a control token.
+
+        Args:
+            summary: the preference summary, which prompts without a summary leave out.
+            recent: item texts, oldest first.
+            candidate: text of the candidate.
+        """
+        own = self._templates
+        summaries = [summary or own.none] if self._with_summary else []
+        lines = [text for item in recent or [own.none] for text in (item, "\n")]
+        head = [self._head_text, *summaries, own.recent_header]
+        return [*head, *lines, own.candidate_header, candidate, self.slot_text]
 
     def _parts(self, shown: _History) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
         return self._head, shown.summary, self._recent_header, shown.recent, self._candidate_header

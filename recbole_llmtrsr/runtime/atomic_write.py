@@ -87,6 +87,31 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``folder`` once the block has ended; what was there is removed.
+
+    Raises:
+        OSError: the folder cannot be written; no temporary folder remains.
+    """
+    partial, former = draft_name(folder), draft_name(folder)
+    partial.mkdir(parents=True)
+    mode = partial.stat().st_mode & 0o666
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                os.chmod(path, mode)
+        if folder.exists():
+            os.replace(folder, former)
+        os.replace(partial, folder)
+        shutil.rmtree(former, ignore_errors=True)
+    finally:
+        if former.exists() and not folder.exists():
+            os.replace(former, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def remove_drafts(folder: Path, name: str | None = None) -> None:
     """Remove unfinished files that a killed process left in a folder: all, or those of one file name.
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 from byte_tokenizer import Bytes
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from recbole_llmtrsr.config.options import PromptSettings
 from recbole_llmtrsr.errors import UserError
@@ -262,6 +264,29 @@ def test_sections_joined_are_the_prompt_and_none_exceeds_its_limit(tokenizer, te
             assert section.limit is None or nothing_shown or len(section.ids) <= section.limit
         tight += any(section.items_left_out for section in sections)
     assert 10 < tight < 90  # both kinds were met
+
+
+def metaspace() -> PreTrainedTokenizerFast:
+    """A tokenizer that marks beginnings of words, as Llama 2's, and puts <s> in front of a text."""
+    words = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    words.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "<unk>"])
+    words.train_from_iterator([str(SHORT), *CATALOGUE, "\n"], trainer)
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [Bytes(), Bytes(bos=True), Bytes(template="<user>CONTENT</user><bot>"), metaspace()]
+)
+@pytest.mark.parametrize(("summary", "history"), [("likes red", [1, 2]), ("", [])])
+@pytest.mark.parametrize("with_summary", [True, False])
+def test_texts_encoded_each_by_itself_are_the_prompt(tokenizer, summary, history, with_summary):
+    prompts = builder(tokenizer, with_summary=with_summary)
+    texts = prompts.texts(summary, [CATALOGUE[item] for item in history], CATALOGUE[3])
+    ids = [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert [*prompts.leading, *ids] == [*prompts.prefix(0, summary, history), *prompts.candidate(3)]
 
 
 def test_prompts_about_other_items_are_the_same_prompts():

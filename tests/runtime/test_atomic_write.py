@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_llmtrsr.runtime.atomic_write import atomic_write, atomic_write_folder, draft_name, remove_drafts
+from recbole_llmtrsr.runtime.atomic_write import (
+    atomic_write,
+    atomic_write_folder,
+    draft_name,
+    remove_drafts,
+    replace_folder,
+)
 from recbole_llmtrsr.runtime.checkpoints import write_checkpoint
 from recbole_llmtrsr.training.state_file import write_state
 
@@ -125,3 +131,27 @@ def test_a_failure_leaves_the_older_files_and_those_of_a_folder_called_tmp(tmp_p
         (folder / "a").write_text("half")
         raise KeyboardInterrupt
     assert content(tmp_path) == {"f/a": "older", "f.tmp/half": "x"}
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "new" / "folder"
+    for name in ("first", "second"):
+        with replace_folder(folder) as draft:
+            (draft / name).write_text(name)
+        assert [path.name for path in folder.iterdir()] == [name]
+
+    with pytest.raises(ZeroDivisionError), replace_folder(folder) as draft:
+        (draft / "third").write_text(str(1 / 0))
+    replace, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:  # the older folder is out of the way already
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="No space"), replace_folder(folder) as draft:
+        (draft / "fourth").touch()
+    assert [path.name for path in folder.iterdir()] == ["second"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]

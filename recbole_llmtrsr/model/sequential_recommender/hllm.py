@@ -20,6 +20,7 @@ from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.make_backbone import choose_weights, make_backbone
+from recbole_llmtrsr.llm.saving import save_trained
 from recbole_llmtrsr.model.item_encoder import ItemEncoder
 from recbole_llmtrsr.model.sequence_recommender import (
     SequenceRecommender,
@@ -118,8 +119,7 @@ class HLLM(SequenceRecommender):
     def save_backbone(self, folder: Path) -> None:
         """Save what was trained in its own format, in the folders 'user' and, if they are tuned, 'items'."""
         for name, model in {"user": self.user, **({"items": self.backbone} if self.items_change else {})}.items():
-            model.lm.save_pretrained(folder / name)  # type: ignore[operator]
-            model.tokenizer.save_pretrained(folder / name)
+            save_trained(model, folder / name)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """InfoNCE of all targets of a batch: each against the other targets and the shared negatives. []"""
