@@ -27,7 +27,7 @@ class ScoringHandler(FaultyHandler):
     top: Callable[[str], Top] = staticmethod(by_digits)
     most = 1000
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         chat = self.path == "/v1/chat/completions"
         assert chat or self.path == "/v1/completions"

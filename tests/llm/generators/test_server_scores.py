@@ -97,7 +97,9 @@ def test_a_server_that_takes_no_number_is_refused_with_its_words() -> None:
     with scoring(most=0) as server, pytest.raises(UserError) as fault:
         list(scorer(server.url).scores(["item 1"] * 100))
     assert "openai:tiny@http://127.0.0.1" in str(fault.value)
-    assert "gave no score for a prompt (status 400: Requested sample logprobs of 5, which is greater" in str(fault.value)
+    assert "gave no score for a prompt (status 400: Requested sample logprobs of 5, which is greater" in str(
+        fault.value
+    )
     assert "choose another server" in str(fault.value)
     assert len(server.bodies) == 3
 
@@ -202,7 +204,11 @@ def test_the_settings_hold_all_that_determines_a_score() -> None:
 @pytest.mark.parametrize(
     "logprobs",
     [
-        {"content": [{"token": "a", "top_logprobs": [{"token": "a", "logprob": -1}, {"token": " b", "logprob": -2.5}]}]},
+        {
+            "content": [
+                {"token": "a", "top_logprobs": [{"token": "a", "logprob": -1}, {"token": " b", "logprob": -2.5}]}
+            ]
+        },
         {"tokens": ["a"], "token_logprobs": [-1], "top_logprobs": [{"a": -1, " b": -2.5}]},
     ],
 )
