@@ -50,9 +50,10 @@ class ScoringHandler(FaultyHandler):
     def body(self, top: Top, chat: bool) -> dict[str, Any]:
         listed = [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in top]
         said = {"token": top[0][0], "logprob": top[0][1], "top_logprobs": listed} if top else {}
-        logprobs = {"content": [said]} if chat else {"tokens": [top[0][0]], "top_logprobs": [dict(top)]}
-        choice = {"index": 0, "finish_reason": "length", "logprobs": logprobs}
-        choice |= {"message": {"content": top[0][0]}} if chat else {"text": top[0][0]}
+        logprobs = {"content": [said]} if chat else {"top_logprobs": [dict(top)]}
+        choice = {"index": 0, "finish_reason": "length", "logprobs": logprobs if top else None}
+        text = top[0][0] if top else "yes"
+        choice |= {"message": {"content": text}} if chat else {"text": text}
         return {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
 
 
