@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scoring_server
 import tiny_gguf
 import torch
 import toy
@@ -157,6 +158,13 @@ def _foreign_proxy(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     _ask_server(door)
 
 
+def _score(door: Door, patch: pytest.MonkeyPatch, top: Callable[[str], Any]) -> None:
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+    patch.setenv("NO_PROXY", "127.0.0.1")
+    with scoring_server.scoring(top=top) as server:
+        door.compare("LLMTRSR", block_size=1, scorer=f"openai:m@{server.url}")
+
+
 def _foreign_summaries(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.jsonl").write_text('{"user_id": "nobody", "n_events": 1, "summary": "Likes rugs."}\n')
     door.compare("LLMTRSR", summarizer="file:mine.jsonl", summarize_only=True)
@@ -292,6 +300,11 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("summarizer", "a server whose answers are nothing but thoughts"): _thinking_server,
     ("summarizer", "a proxy of a scheme that there is not"): _foreign_proxy,
     ("summarizer", "a file without a summary for any history"): _foreign_summaries,
+    ("scorer", "the name of a model instead of a server"): lambda door, _: door.compare("LLMTRSR", scorer="org/model"),
+    ("scorer", "a server that returns no log-probabilities"): lambda door, patch: _score(door, patch, lambda text: []),
+    ("scorer", "a server whose model says *Yes* and *No*"): lambda door, patch: _score(
+        door, patch, lambda text: [("Yes", -0.4), ("No", -1.2)]
+    ),
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
     ("folder", "a file `log` where the run starts"): lambda door, _: (
         Path("log").write_text("mine"),

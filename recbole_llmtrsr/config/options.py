@@ -320,6 +320,27 @@ class BackboneSettings:
         "Allow transformers to run Python code that comes with a model; set it only for models whose origin you trust.",
         kinds=("seed", "place"),
     )
+    scorer: str | None = option(
+        None,
+        "A model behind an OpenAI-compatible server that ranks candidates zero-shot, as openai:<model>@<base url>. It"
+        " takes the place of the backbone: nothing is loaded or trained. The server must return log-probabilities, as"
+        " vLLM, SGLang and llama.cpp do; summary_store keeps the scores, and summarizer_concurrency,"
+        " summarizer_timeout and summarizer_retries apply to these requests too. ~ ranks with the backbone.",
+        names="model",
+    )
+    scorer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory
+        {},
+        "Additional fields of every request to the scorer, for example {chat_template_kwargs: {enable_thinking:"
+        " false}}, or {top_logprobs: 500} for more of the most likely tokens. Stored scores are reused only with the"
+        " same fields.",
+    )
+    scorer_api_key_variable: str = option(
+        "SCORER_API_KEY",
+        "Name of the environment variable that holds the API key of the scorer's server; the key is sent to that"
+        " server and never saved.",
+        names="text",
+        kinds=("free",),
+    )
 
 
 @dataclass(frozen=True)

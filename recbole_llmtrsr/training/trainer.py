@@ -101,6 +101,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def _build_optimizer(self, **kwargs: object) -> torch.optim.Optimizer:
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
+        params = params or [torch.nn.Parameter(torch.empty(0))]  # of a model behind a server; torch refuses none
         if self.learner.lower() in ("adam", "adamw"):
             kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
             first, second = self._settings.adam_betas

@@ -82,7 +82,8 @@ def make_writer(
     generator: TextGenerator
     # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
     if settings.summarizer.startswith(SERVER):
-        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
+        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator
+        from recbole_llmtrsr.llm.generators.server_client import parse_server
 
         generator = ServerGenerator(
             *parse_server(settings.summarizer),
@@ -116,7 +117,7 @@ def check_summarizer(settings: SummarySettings) -> None:
     if name in _registered:
         return
     if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.generators.server import parse_server
+        from recbole_llmtrsr.llm.generators.server_client import parse_server
 
         parse_server(name)
     elif name.startswith(FILE):
