@@ -18,6 +18,7 @@ VERSION = next(
 SERVER = "openai>=1.99,<4"  # the client for summarizer: openai:<model>@<base url>
 PARQUET = "pyarrow>=15"
 QUANTIZED = "bitsandbytes>=0.48"  # for load_in: 8bit and 4bit; runs on CPUs too
+GGUF = "gguf>=0.17"  # for models in GGUF files, such as backbone: smollm2
 NOTEBOOK = ["nbclient>=0.10", "ipykernel>=6.29"]  # run examples/first_steps.ipynb
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.30"]
 TUNING = "hyperopt>=0.2.7"  # for recbole-llmtrsr tune, which is RecBole's HyperTuning
@@ -29,6 +30,7 @@ TEST = [
     "pytest-random-order>=1.1",
     "hypothesis>=6.100",
     QUANTIZED,
+    GGUF,
     PARQUET,
     SERVER,
     TUNING,
@@ -96,6 +98,7 @@ setup(
     extras_require={
         "server": [SERVER],
         "quantized": [QUANTIZED],
+        "gguf": [GGUF],
         "parquet": [PARQUET],
         "serving": SERVING,
         "docs": DOCS,

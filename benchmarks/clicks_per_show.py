@@ -38,7 +38,7 @@ from recbole_llmtrsr.evaluation.external import evaluate_scores, write_external
 from recbole_llmtrsr.experiment.pipeline import checked_config
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
-from recbole_llmtrsr.llm.make_backbone import autocast
+from recbole_llmtrsr.llm.number_format import autocast
 from recbole_llmtrsr.recommend.saved_run import SavedRun, load_saved_run
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime.clock import Clock
@@ -123,7 +123,7 @@ def of_run(run: SavedRun, candidates: Mapping[str, str]) -> Added:
     """Compute the scores of a run's model on the candidates with these hashes, as in its test."""
     data = load_run_data(run.config, Clock(), candidates)
     make_summaries(run.config, run.dataset, [getattr(data, split) for split in SPLITS])
-    with autocast(run.config.settings.backbone.precision, run.model.device):
+    with autocast(run.config.settings.backbone, run.model.device):
         found = {split: scores(run.model, getattr(data, split)) for split in SPLITS}
     return Added(f"@{run.label}", run.config["seed"], WEIGHTS_OF_RUNS, found)
 

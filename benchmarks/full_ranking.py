@@ -24,7 +24,7 @@ from common.runs import Run, load_run, parsed, run_parser
 from common.timing import by_turns, spread, timed
 
 from recbole_llmtrsr.engine.rows import GroupedPrompts
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime.device import device_name
 
@@ -73,7 +73,7 @@ def rows_of(run: Run, n: int) -> Iterator[Any]:
 def numbers(run: Run) -> torch.autocast:
     """Return the number format of an evaluation; RecBole's models compute in fp32."""
     device = run.config["device"]
-    half = weights_dtype(run.config.settings.backbone.precision, device) == torch.bfloat16
+    half = weights_dtype(run.config.settings.backbone, device) == torch.bfloat16
     is_ours = hasattr(run.config.model_class, "check_config")
     return torch.autocast(device.type, torch.bfloat16, enabled=half and is_ours)
 

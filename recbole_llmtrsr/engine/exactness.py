@@ -18,7 +18,7 @@ from recbole_llmtrsr.llm.backbone import Backbone
 logger = logging.getLogger(__name__)
 
 PREFIX_LENGTHS, CANDIDATE_LENGTHS = (23, 9, 17), ((5, 2, 7), (4,), (6, 3))
-# Largest difference allowed, relative to the largest answer logit, or to the largest element of a gradient.
+# Largest difference allowed, relative to the largest answer logit, or to the largest norm of a weight's gradient.
 TOLERANCE, TOLERANCE_HALF = 1e-4, 0.05
 # In half precision, back-ends differ by rounding, as plain batches differ from single prompts. The check allows this
 # multiple of that difference, or this share of the range of scores. A share of the logits could exceed the differences
@@ -119,10 +119,14 @@ class _Exact:
                 " `backbone: builtin`"
             )
 
+        self._largest_gradient = max((float(g.norm()) for g in self._gradients), default=0.0)
+        self._allowed_of_gradients = self._relative * self._largest_gradient
         if is_half:
             real = self._scores[self._scores != float("-inf")]
             noise = _largest_difference(self._plain(batch_size=1), self._scores)
             self._allowed = max(NOISE_HALF * noise, SHARE_OF_RANGE_HALF * float(real.max() - real.min()))
+            noise = _largest_norm(self._gradients_now(one_by_one=True), self._gradients)
+            self._allowed_of_gradients = max(NOISE_HALF * noise, self._allowed_of_gradients)
 
     def fault_of(self, backend: str) -> str | None:
         """Set the backbone to a back-end and return why it is not exact, or None if it is."""
@@ -149,25 +153,33 @@ class _Exact:
             if difference <= self._allowed:
                 continue
             return f"its scores differ from plain scores by {difference:.2g} (allowed {self._allowed:.2g})"
-        largest = max((float(g.abs().max()) for g in self._gradients), default=0.0)
-        for own, plain in zip(gradients, self._gradients, strict=True):
-            difference = float((own - plain).abs().max())
-            if difference <= self._relative * largest:
-                continue
-            return f"its gradients differ from those of plain rows by {difference:.2g} (largest element {largest:.2g})"
-        return None
+        difference = _largest_norm(gradients, self._gradients)
+        if difference <= self._allowed_of_gradients:
+            return None
+        return (
+            f"its gradients differ from those of plain rows by {difference:.2g} (allowed"
+            f" {self._allowed_of_gradients:.2g}, largest norm {self._largest_gradient:.2g})"
+        )
 
     @torch.no_grad()
     def _plain(self, batch_size: int = 4) -> Tensor:
         return score_plain(self._backbone, plain_rows(self._prompts, self._backbone.pad_id), *self._ids, batch_size)
 
-    def _gradients_now(self) -> list[Tensor]:
-        """Compute gradients of the sum of scores by some trainable weights, without accumulating them in `grad`."""
+    def _gradients_now(self, one_by_one: bool = False) -> list[Tensor]:
+        """Compute gradients of the sum of scores by some trainable weights, without accumulating them in `grad`.
+
+        Args:
+            one_by_one: read plain rows, each in a pass without padding.
+        """
         weights = _some_trained(self._backbone)
         if not weights:
             return []
         with torch.enable_grad():
-            scores = scores_with_gradients(self._backbone, self._short, *self._ids)
+            if one_by_one:
+                rows = plain_rows(self._short, self._backbone.pad_id)
+                scores = score_plain(self._backbone, rows, *self._ids, batch_size=1)
+            else:
+                scores = scores_with_gradients(self._backbone, self._short, *self._ids)
             gradients = torch.autograd.grad(scores[scores != float("-inf")].sum(), weights, allow_unused=True)
         return [torch.zeros_like(w) if g is None else g.float() for w, g in zip(weights, gradients, strict=True)]
 
@@ -226,6 +238,12 @@ def _largest_difference(a: Tensor, b: Tensor) -> float:
     """Return the largest difference over slots with a candidate; nan if any of their scores is nan."""
     real = b != float("-inf")
     return float((a[real] - b[real]).abs().max())
+
+
+def _largest_norm(some: list[Tensor], others: list[Tensor]) -> float:
+    """Return the largest norm of a difference between two tensors; nan if any element is nan."""
+    norms = [(one - other).norm() for one, other in zip(some, others, strict=True)]
+    return float(torch.stack(norms).max()) if norms else 0.0
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from recbole_llmtrsr.engine.rows import GroupedPrompts, plain_rows
 from recbole_llmtrsr.engine.scoring import plain_states
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.llm.make_backbone import tunes_lora
+from recbole_llmtrsr.llm.number_format import tunes_lora
 from recbole_llmtrsr.runtime import processes
 
 

@@ -11,9 +11,10 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.experiment.run_data import RunData
+from recbole_llmtrsr.llm.generators.server_client import parse_server
 from recbole_llmtrsr.llm.loading.quantized import n_weights
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
-from recbole_llmtrsr.model.language_model_recommender import reads_candidates
+from recbole_llmtrsr.llm.number_format import weights_dtype
+from recbole_llmtrsr.model.language_model_recommender import is_served, reads_candidates
 from recbole_llmtrsr.runtime.screen import facts
 
 _SPLITS = {"LS": "leave one out", "RS": "split by ratio", "US": "split by user"}
@@ -55,12 +56,15 @@ def summary_screen(report: Mapping[str, Any]) -> str:
 
 def model_screen(config: Config, model: AbstractRecommender) -> str:
     """The size of the model, what of it is trained, and how and where it computes."""
+    if is_served(config):
+        where = parse_server(str(config.settings.backbone.scorer), "scorer")
+        return facts([("scorer", f"{where[0]} at {where[1]}, zero-shot: nothing is loaded or trained")])
     device, total = str(config["device"]), sum(n_weights(weight) for weight in model.parameters())
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     share = "all trained" if total == trained else f"{_count(trained)} trained"
     if reads_candidates(model):
         options = config.settings.backbone
-        kind = str(weights_dtype(options.precision, config["device"])).removeprefix("torch.")
+        kind = str(weights_dtype(options, config["device"])).removeprefix("torch.")
         return facts(
             [
                 ("weights", f"{_count(total)}, {share}; backbone {options.backbone}"),

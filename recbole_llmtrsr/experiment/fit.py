@@ -23,7 +23,7 @@ from recbole_llmtrsr.evaluation.cost import StageCosts
 from recbole_llmtrsr.evaluation.once_per_history import scoring_once_per_history
 from recbole_llmtrsr.experiment.run_data import RunData
 from recbole_llmtrsr.model.item_vectors import initialise_items, item_vectors
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, is_served
 from recbole_llmtrsr.registry import get_trainer
 from recbole_llmtrsr.retrieval.reranking import Reranking
 from recbole_llmtrsr.runtime import processes
@@ -78,7 +78,7 @@ def fit(
     folder: Path,
     clock: Clock,
 ) -> tuple[dict[str, Any], SummaryResult]:
-    """Train from scratch, from `checkpoint`, or from the last state of a stopped run.
+    """Train from scratch, from `checkpoint`, or from the last state of a stopped run; a served model is not trained.
 
     Args:
         config: our Config.
@@ -125,7 +125,7 @@ def fit(
         _check_data_of(config.settings.evaluation.checkpoint, config, data)
         _begin_from(trainer, config.settings.evaluation.checkpoint)
     with clock("training"):
-        if training.is_fitted:
+        if training.is_fitted or is_served(config):
             trainer.eval_collector.data_collect(data.train)  # as `fit` does first
         else:
             with _host_faults(config):
@@ -142,7 +142,7 @@ def fit(
     processes.barrier()  # until rank 0 has written the checkpoint
     best_result = trainer.best_valid_result
     return {
-        "best_valid_score": float(trainer.best_valid_score),
+        "best_valid_score": None if is_served(config) else float(trainer.best_valid_score),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": None if best_result is None else {k: float(v) for k, v in best_result.items()},
         "epochs_trained": len(trainer.train_loss_dict),

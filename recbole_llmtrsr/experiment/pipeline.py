@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.data.location import check_dataset_files
+from recbole_llmtrsr.engine.served_scorer import ServedScorer
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.evaluation.comparison.runs import Run
 from recbole_llmtrsr.evaluation.cost import StageCosts, cost_line
@@ -32,19 +33,22 @@ from recbole_llmtrsr.experiment.first_screen import data_screen, model_screen, s
 from recbole_llmtrsr.experiment.fit import fit, make_trainer
 from recbole_llmtrsr.experiment.retrieval_stage import finish_reranking, make_reranking, retrieve_negatives
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
-from recbole_llmtrsr.experiment.summary_stage import make_summaries, save_summaries, summary_cost
+from recbole_llmtrsr.experiment.summary_stage import make_summaries, save_summaries, store_path, summary_cost
 from recbole_llmtrsr.explain import brief, candidate_scores, explain, history_of, page_name, text, write_page
 from recbole_llmtrsr.llm.loading.quantized import n_weights
-from recbole_llmtrsr.llm.make_backbone import check_backbone, weights_dtype
+from recbole_llmtrsr.llm.make_backbone import check_backbone
+from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.model.assembly import check_prompts
-from recbole_llmtrsr.model.language_model_recommender import reads_candidates
+from recbole_llmtrsr.model.language_model_recommender import is_served, reads_candidates
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.registry import get_model
 from recbole_llmtrsr.runtime import processes, recbole_patches
 from recbole_llmtrsr.runtime.checkpoints import trust_checkpoints
 from recbole_llmtrsr.runtime.clock import Clock
+from recbole_llmtrsr.runtime.device import warn_of_other_programs
 from recbole_llmtrsr.runtime.screen import Bar, on_screen, show, width
 from recbole_llmtrsr.summarizer.run_record import RunRecord
+from recbole_llmtrsr.summarizer.store.scores import stored_scores
 from recbole_llmtrsr.summarizer.summarize import SummaryResult
 from recbole_llmtrsr.summarizer.writers.make_writer import check_summarizer
 
@@ -108,8 +112,12 @@ def run_pipeline(
     """
     trust_checkpoints(config.settings.evaluation.trust_checkpoint)
     clock, stage, explained = Clock(), config.settings.summary, config.settings.evaluation.explain
-    with _logging(config) as logger, _wandb_run(config):
+    served = is_served(config)
+    saved = saved and not served  # there are no weights
+    with _logging(config) as logger, _wandb_run(config), ExitStack() as opened:
         logger.info(config)
+        if config["device"].type == "cpu":
+            warn_of_other_programs()
         data = load_run_data(config, clock, candidate_hashes or {})
         show(data_screen(config, data))
         has_prompts = reads_candidates(config.model_class)
@@ -136,10 +144,13 @@ def run_pipeline(
             with clock("retrieved negatives"):
                 retrieve_negatives(config, data.train, reranking)
         init_seed(config["seed"], config["reproducibility"])
-        counted = weights_dtype(config.settings.backbone.precision, config["device"]) if has_prompts else None
+        computes = has_prompts and not served
+        counted = weights_dtype(config.settings.backbone, config["device"]) if computes else None
         costs = StageCosts(config["device"], counted)
         with clock("model"):
             trainer = make_trainer(config, data, costs, reranking)
+        if served:
+            _keep_scores(config, trainer.model.served, opened)
         show(model_screen(config, trainer.model))
         fitted, summaries = fit(config, trainer, data, summaries, costs, saved, folder, clock)
         reranked = {}
@@ -201,6 +212,16 @@ def _summarized(config: Config, data: RunData, clock: Clock, record: RunRecord |
     return summaries
 
 
+def _keep_scores(config: Config, scorer: ServedScorer, opened: ExitStack) -> None:
+    """Let a scorer find and keep scores in the store, and log that nothing is trained."""
+    path = store_path(config.settings.summary.summary_store)
+    scorer.store = opened.enter_context(stored_scores(path, scorer.name, scorer.settings))
+    logging.getLogger().info(
+        f"scorer {config.settings.backbone.scorer} ranks zero-shot: backbone, tune and all options of training have no"
+        " effect, and there is no validation and no checkpoint"
+    )
+
+
 def _explain(
     logger: logging.Logger,
     folder: Path,
@@ -250,10 +271,12 @@ def _model_report(model: AbstractRecommender, data: RunData, summaries: SummaryR
             "repeated_item_lines": len(data.dataset.item_text.repeated_lines),
         }
     if reads_candidates(model):
+        report |= {"tokens": model.meter.tokens, "trims": dict(model.prompts.trims)}
+    if (served := getattr(model, "served", None)) is not None:
+        report["scorer"] = served.report()
+    elif reads_candidates(model):
         budgets = model.budgets.items()
         report |= {
-            "tokens": model.meter.tokens,
-            "trims": dict(model.prompts.trims),
             "attention": model.backbone.attention,
             "attention_refused": model.attention_refused,
             "max_tokens_per_batch": {name: min(processes.all_gather(budget.max_tokens)) for name, budget in budgets},

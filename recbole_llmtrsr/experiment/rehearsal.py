@@ -30,7 +30,7 @@ from recbole_llmtrsr.llm.embeddings.text_vectors import TFIDF
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.make_backbone import check_backbone
 from recbole_llmtrsr.model.item_vectors import item_embedding
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, is_served
 from recbole_llmtrsr.model.sequential_recommender.litellm4rec import LiteLLM4Rec
 from recbole_llmtrsr.model.sequential_recommender.llmseqsim import LLMSeqSim
 from recbole_llmtrsr.registry import get_trainer
@@ -69,7 +69,8 @@ def _check_language_models(config: Config) -> None:
     settings, encoders = config.settings, {}
     trusts = settings.backbone.trust_remote_code
     if issubclass(config.model_class, LanguageModelRecommender):
-        check_backbone(settings, config["device"])
+        if not is_served(config):
+            check_backbone(settings, config["device"])
         if settings.summary.summary != "none" and is_local(settings.summary.summarizer):
             ModelSource.find("summarizer", settings.summary.summarizer, trusts).load_tokenizer()
     elif settings.text.text_init is not None:

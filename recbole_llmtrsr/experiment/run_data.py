@@ -19,7 +19,7 @@ from recbole_llmtrsr.data.identity import identity
 from recbole_llmtrsr.data.loaders.make_loaders import CandidateEvalDataLoader, make_loaders
 from recbole_llmtrsr.data.location import file_digests
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.model.language_model_recommender import check_full_sort_cost
+from recbole_llmtrsr.model.language_model_recommender import check_full_sort_cost, is_served
 from recbole_llmtrsr.registry import get_dataset
 from recbole_llmtrsr.runtime.clock import Clock
 
@@ -52,8 +52,14 @@ class RunData:
 
     @property
     def loaders(self) -> list[AbstractDataLoader]:
-        """The loaders of all splits, and the further ones of the test."""
-        return [self.train, self.valid, self.test, *self.also.values()]
+        """The loaders whose histories the run reads: of all splits, and the further ones of the test.
+
+        A model behind a server is not trained, and validated only if the blend with a retriever is tuned.
+        """
+        config, tests = self.dataset.config, [self.test, *self.also.values()]
+        if not is_served(config):
+            return [self.train, self.valid, *tests]
+        return [*([self.valid] if config.settings.retrieval.blend is None else []), *tests]
 
     def report(self) -> dict[str, Any]:
         """Its size and candidates, for result.json."""

@@ -16,7 +16,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.number_format import model_dtype
 from recbole_llmtrsr.prompt.templates import templates_for
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.summarizer.cost import estimate
@@ -25,7 +25,6 @@ from recbole_llmtrsr.summarizer.run_record import RunRecord
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.summarize import SummaryResult, plan_calls, summarize
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
-from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.make_writer import EXTRACTIVE, FILE, make_writer
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
 
@@ -125,8 +124,7 @@ def summary_cost(config: Config, dataset: LLMTRSRDataset, loaders: Sequence[Abst
     calls = plan_calls(dataset.histories, wanted.ids, dataset.items, dataset.item_tokens, writer, settings)
     path = store_path(settings.summary_store)
     with SummaryStore(path if path is not None and path.exists() else None) as store:
-        limit = writer.prompts.budget if isinstance(writer, LLMWriter) else None
-        return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(dataset.item_text), limit).text()
+        return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(dataset.item_text)).text()
 
 
 def save_summaries(
@@ -228,7 +226,7 @@ def run_writer(config: Config, item_text: ItemText) -> SummaryWriter:
         item_text,
         templates_for(settings.prompt.domain, settings.prompt.prompt_templates),
         device=config["device"],
-        dtype=weights_dtype(settings.backbone.precision, config["device"]),
+        dtype=model_dtype(settings.backbone.precision, config["device"]),
         trust_remote_code=settings.backbone.trust_remote_code,
     )
 

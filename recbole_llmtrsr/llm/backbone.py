@@ -1,4 +1,4 @@
-"""The causal language model that scores prompts, from a transformers name or folder."""
+"""The causal language model that scores prompts, from a transformers name or folder, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -118,20 +118,23 @@ def load_backbone(
     trust_remote_code: bool = False,
     load_in: str | None = None,
     device: torch.device | None = None,
+    n_layers: int | None = None,
 ) -> Backbone:
     """Load a causal language model and its tokenizer.
 
     Args:
-        name_or_folder: a folder written by `save_pretrained`, or a name on the model hub.
+        name_or_folder: a folder written by `save_pretrained`, a GGUF file, or a name on the model hub.
         dtype: of the weights.
         trust_remote_code: run the model code that comes with the weights.
         load_in: quantize linear layers, except the output head, to "8bit" or "4bit".
         device: device of quantized weights; others are loaded to the CPU.
+        n_layers: number of first layers to keep; None keeps all.
 
     Raises:
         UserError: the folder is missing or incomplete, the hub cannot be reached, or it is not a causal language model.
     """
     quantized = quantized_loading(load_in, dtype, device or torch.device("cpu")) if load_in else None
-    lm, tokenizer = ModelSource.find("backbone", name_or_folder, trust_remote_code).load(dtype, quantized)
+    source = ModelSource.find("backbone", name_or_folder, trust_remote_code, n_layers)
+    lm, tokenizer = source.load(dtype, quantized)
     keep_activations(lm)
     return Backbone(lm, tokenizer, name_or_folder)

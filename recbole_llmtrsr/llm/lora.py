@@ -42,6 +42,8 @@ def apply_lora(
     """
     from peft import LoraConfig, get_peft_model
 
+    from recbole_llmtrsr.llm.low_rank import lighten
+
     # The decoder does not include the output head.
     paths = [path for path, module in backbone.decoder.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     known_attention = (row for row in _ATTENTION_LAYERS if all(_matches(name, paths) for name in row))
@@ -63,6 +65,7 @@ def apply_lora(
         task_type="CAUSAL_LM",
     )
     backbone.lm = get_peft_model(backbone.transformer, config)  # type: ignore[arg-type]
+    lighten(backbone.lm)
     return names
 
 

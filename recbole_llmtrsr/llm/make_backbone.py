@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from recbole_llmtrsr.config.options import BackboneSettings
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
@@ -18,6 +17,7 @@ from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.quantized import check_load_in
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.lora import apply_lora
+from recbole_llmtrsr.llm.number_format import tunes_lora, weights_dtype
 
 
 def make_backbone(
@@ -41,10 +41,11 @@ def make_backbone(
     if options.backbone != BUILTIN:
         return load_backbone(
             options.backbone,
-            dtype=weights_dtype(options.precision, device),
+            dtype=weights_dtype(options, device),
             trust_remote_code=options.trust_remote_code,
             load_in=options.load_in,
             device=device,
+            n_layers=options.backbone_layers,
         )
     saved = None if options.builtin_tokenizer is None else Path(options.builtin_tokenizer).expanduser()
     backbone = build_builtin(
@@ -71,7 +72,7 @@ def backbone_digest(name: str) -> str | None:
     if name == BUILTIN:
         return None
     path = Path(name).expanduser()
-    return model_fingerprint(str(path) if path.is_dir() else name)
+    return model_fingerprint(str(path) if path.exists() else name)
 
 
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
@@ -81,11 +82,6 @@ def choose_weights(backbone: Backbone, settings: Settings) -> None:
         apply_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target_modules)
     else:
         backbone.lm.float().requires_grad_(True)  # type: ignore[operator]
-
-
-def tunes_lora(options: BackboneSettings) -> bool:
-    """Whether ``tune`` trains LoRA weights and freezes the backbone."""
-    return options.tune == "lora" or (options.tune == "auto" and options.backbone != BUILTIN)
 
 
 def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
@@ -102,19 +98,7 @@ def check_backbone(settings: Settings, device: torch.device) -> tuple[Pretrained
     check_load_in(options.load_in, builtin=options.backbone == BUILTIN, tune=options.tune, device=device)
     if options.backbone == BUILTIN:
         return None
-    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code)
+    source = ModelSource.find("backbone", options.backbone, options.trust_remote_code, options.backbone_layers)
     config, tokenizer = source.load_tokenizer()
     source.check_names(config)
     return config, tokenizer
-
-
-def weights_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Number format of frozen weights; 'auto' is bf16 on a GPU that supports it."""
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The autocast context of training: bf16 if the weights are bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=weights_dtype(precision, device) == torch.bfloat16)

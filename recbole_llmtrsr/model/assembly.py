@@ -14,11 +14,15 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.engine.exactness import choose_attention
+from recbole_llmtrsr.engine.served_scorer import ServedScorer
 from recbole_llmtrsr.engine.sharding import WeightDivider, check_can_divide
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.answers import answer_token_ids
 from recbole_llmtrsr.llm.backbone import Backbone
-from recbole_llmtrsr.llm.make_backbone import autocast, check_backbone, choose_weights, make_backbone
+from recbole_llmtrsr.llm.make_backbone import check_backbone, choose_weights, make_backbone
+from recbole_llmtrsr.llm.number_format import autocast
+from recbole_llmtrsr.llm.served_backbone import ServedBackbone
+from recbole_llmtrsr.model.served import make_served_scorer
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.prompt.templates import Templates, templates_for
 from recbole_llmtrsr.runtime import processes
@@ -37,6 +41,7 @@ class PromptedBackbone:
         yes_id: token id of the answer yes.
         no_id: token id of the answer no.
         attention_refused: reasons why faster attention back-ends are not in use, by name.
+        served: scores the prompts in place of the backbone, which then has no weights and no answer ids.
     """
 
     backbone: Backbone
@@ -44,10 +49,11 @@ class PromptedBackbone:
     yes_id: int
     no_id: int
     attention_refused: Mapping[str, str]
+    served: ServedScorer | None = None
 
 
 def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, seed: int) -> PromptedBackbone:
-    """Load or create the backbone, select its trainable weights and the attention back-end.
+    """Load or create the backbone, select its trainable weights and the attention back-end; with `scorer`, do neither.
 
     Args:
         settings: the options.
@@ -56,7 +62,11 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
         seed: seed of the builtin backbone's weights.
     """
     templates = recommender_templates(settings)
-    catalogue = [dataset.item(i).line for i in range(dataset.item_num)]
+    catalogue = _catalogue(dataset)
+    if settings.backbone.scorer is not None:
+        served = _served(settings, catalogue)
+        _warn_of_cuts(served.prompts)
+        return served
 
     def texts() -> list[str]:
         # The fixed words of prompts are weighted, so that they become single tokens.
@@ -67,14 +77,13 @@ def assemble(settings: Settings, dataset: LLMTRSRDataset, device: torch.device, 
     with nullcontext() if divider is None else processes.in_turn():  # main memory then holds a single whole backbone
         backbone = make_backbone(settings, texts, device, seed, [f" {answer}" for answer in settings.prompt.answers])
         prompts, yes_id, no_id = _prompts(settings, backbone.tokenizer, catalogue)
-        for loss in prompts.cut_items():
-            getLogger().warning(loss)
+        _warn_of_cuts(prompts)
         _check_context(settings, backbone.config)
         choose_weights(backbone, settings)
         if divider is not None:
             divider.divide(backbone)
     backbone.to(device)
-    with autocast(settings.backbone.precision, device):
+    with autocast(settings.backbone, device):
         refused = choose_attention(
             backbone, yes_id, no_id, settings.backbone.attention, settings.prompt.max_prompt_tokens
         )
@@ -93,11 +102,14 @@ def check_prompts(settings: Settings, dataset: LLMTRSRDataset) -> None:
             single tokens, `max_prompt_tokens` is too small, `load_in` is not supported, or FSDP cannot shard the
             weights.
     """
+    if settings.backbone.scorer is not None:
+        _served(settings, _catalogue(dataset))
+        return
     check_can_divide(settings.backbone)
     if (checked := check_backbone(settings, dataset.config["device"])) is not None:
         config, tokenizer = checked
         _check_context(settings, config.get_text_config())
-        _prompts(settings, tokenizer, [dataset.item(i).line for i in range(dataset.item_num)])
+        _prompts(settings, tokenizer, _catalogue(dataset))
 
 
 def recommender_templates(settings: Settings) -> Templates:
@@ -132,6 +144,22 @@ def _prompts(
     prompts = prompt_builder(settings, recommender_templates(settings), tokenizer, catalogue)
     first, second = settings.prompt.answers
     return prompts, *answer_token_ids(tokenizer, prompts.slot_text, (first, second), prompts.separator)
+
+
+def _served(settings: Settings, catalogue: list[str]) -> PromptedBackbone:
+    """The prompts of a model behind a server, whose answers are known by their texts alone."""
+    scorer = make_served_scorer(settings)
+    prompts = prompt_builder(settings, recommender_templates(settings), scorer.tokenizer, catalogue)
+    return PromptedBackbone(ServedBackbone(scorer.name, scorer.tokenizer), prompts, 0, 0, {}, scorer)
+
+
+def _catalogue(dataset: LLMTRSRDataset) -> list[str]:
+    return [dataset.item(i).line for i in range(dataset.item_num)]
+
+
+def _warn_of_cuts(prompts: PromptBuilder) -> None:
+    for loss in prompts.cut_items():
+        getLogger().warning(loss)
 
 
 def _check_context(settings: Settings, config: PretrainedConfig) -> None:

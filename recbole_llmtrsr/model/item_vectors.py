@@ -13,7 +13,7 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.catalogue_text import catalogue_texts
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.embeddings.text_vectors import text_vectors
-from recbole_llmtrsr.llm.make_backbone import weights_dtype
+from recbole_llmtrsr.llm.number_format import model_dtype
 
 _ROWS_AT_ONCE = 65_536  # in double precision
 
@@ -37,7 +37,7 @@ def item_vectors(config: Config, dataset: Dataset, role: str) -> Tensor:
         [texts[i] for i in shown],
         folder=Path(options.text.vector_dir).expanduser(),
         device=config["device"],
-        dtype=weights_dtype(options.backbone.precision, config["device"]),
+        dtype=model_dtype(options.backbone.precision, config["device"]),
         max_tokens=options.prompt.max_item_tokens,
         trust_remote_code=options.backbone.trust_remote_code,
         show_progress=config["show_progress"],

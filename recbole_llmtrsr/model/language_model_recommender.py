@@ -23,6 +23,11 @@ def reads_candidates(model: object) -> bool:
     return getattr(model, "reads_candidates", False)
 
 
+def is_served(config: Config) -> bool:
+    """Whether a server scores the prompts of this run's model, so that nothing is loaded, trained or saved."""
+    return reads_candidates(config.model_class) and config.settings.backbone.scorer is not None
+
+
 def check_full_sort_cost(config: Config, loaders: Mapping[str, AbstractDataLoader]) -> None:
     """Refuse full ranking above ``max_full_sort_scores`` by models that read every candidate, with a UserError."""
     if not reads_candidates(config.model_class):
@@ -116,8 +121,8 @@ class LanguageModelRecommender(SequentialRecommender):  # type: ignore[misc]
         if strict and (missing or surplus or shapes):
             raise UserError(
                 f"the weights in the checkpoint do not match those that this model trains: {len(missing)} are missing,"
-                f" {len(surplus)} are unknown, {len(shapes)} have another shape; use the backbone, tune and lora_* (or"
-                " builtin_*) options of the run that saved it"
+                f" {len(surplus)} are unknown, {len(shapes)} have another shape; use the backbone, backbone_layers,"
+                " tune and lora_* (or builtin_*) options of the run that saved it"
             )
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 

@@ -35,7 +35,8 @@ from recbole_llmtrsr.evaluation.comparison.text_table import TextTable
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.loading.source import ModelSource, is_hub_name, is_path
-from recbole_llmtrsr.llm.make_backbone import autocast, backbone_digest, tunes_lora
+from recbole_llmtrsr.llm.make_backbone import backbone_digest
+from recbole_llmtrsr.llm.number_format import autocast, tunes_lora
 from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
 
@@ -80,7 +81,7 @@ def example_prompt(run: SavedRun, *, as_in_test: bool) -> ExamplePrompt:
     prompts = own.for_items([*recent, items[-1]])
     prefix = prompts.prefix(0, _SUMMARY, range(len(recent)))
     candidate = prompts.candidate(len(recent), len(prefix))
-    with autocast(settings.backbone.precision, run.model.device) if as_in_test else nullcontext():
+    with autocast(settings.backbone, run.model.device) if as_in_test else nullcontext():
         score = float(run.model.log_odds(GroupedPrompts([prefix], [[candidate]])))
     ids = [*map(int, prefix), *candidate]
     tokenizer = run.model.backbone.tokenizer

@@ -13,7 +13,7 @@ from recbole_llmtrsr.engine.rows import GroupedPrompts
 from recbole_llmtrsr.explain import Explanation
 from recbole_llmtrsr.explain.explain import explain_history
 from recbole_llmtrsr.explain.explanation import ExplainedItem
-from recbole_llmtrsr.llm.make_backbone import autocast
+from recbole_llmtrsr.llm.number_format import autocast
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 from recbole_llmtrsr.recommend.known_users import KnownUsers
 from recbole_llmtrsr.recommend.queries import GivenItem, Query, QueryItem, QueryParser
@@ -223,7 +223,7 @@ class Recommender:
             first = last
         if not any(sections):  # the history holds the whole catalogue
             return scored
-        with autocast(self._config.settings.backbone.precision, self._model.device):
+        with autocast(self._config.settings.backbone, self._model.device):
             table = self._model.log_odds(GroupedPrompts(prefixes, sections)).float().cpu()
         return [replace(one, log_odds=row[: len(one.candidates)].tolist()) for one, row in zip(scored, table)]
 

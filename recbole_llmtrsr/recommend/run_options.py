@@ -17,8 +17,8 @@ from recbole_llmtrsr.config.settings import all_options
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.embeddings.text_vectors import TFIDF
-from recbole_llmtrsr.llm.generators.server import PREFIX as SERVER
-from recbole_llmtrsr.llm.generators.server import parse_server
+from recbole_llmtrsr.llm.generators.server_client import PREFIX as SERVER
+from recbole_llmtrsr.llm.generators.server_client import parse_server
 from recbole_llmtrsr.llm.loading.source import is_hub_name
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
 from recbole_llmtrsr.summarizer.writers.make_writer import FILE, is_local

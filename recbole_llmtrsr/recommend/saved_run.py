@@ -242,6 +242,11 @@ def checkpoint_file(folder: Path, result: Mapping[str, Any], given: Path | None)
     Raises:
         UserError: the run saved none, or it is elsewhere.
     """
+    if "scorer" in result:
+        raise UserError(
+            f"the run in {folder} was ranked by {result['options']['scorer']}, a model behind a server, so it has no"
+            " model to load: run it again with --explain=<user> to see a user's ranking, or train a backbone"
+        )
     if given is None and not result.get("checkpoint"):
         why = "ended with its summaries" if "test_result" not in result else "did not save one (saved=False)"
         raise UserError(f"the run in {folder} {why}, so it has no checkpoint: train it with saved=True")

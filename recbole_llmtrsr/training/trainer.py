@@ -29,7 +29,8 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
 from recbole_llmtrsr.engine.sharding import hide_sharded_weights
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.make_backbone import backbone_digest, weights_dtype
+from recbole_llmtrsr.llm.make_backbone import backbone_digest
+from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, unwritable, write_checkpoint
@@ -62,7 +63,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             super().__init__(config, model)
         # Accelerate keeps one state for a process, and a process may train several models.
         AcceleratorState._reset_state(reset_partial_state=True)
-        bf16 = weights_dtype(config.settings.backbone.precision, self.device) == torch.bfloat16
+        bf16 = weights_dtype(config.settings.backbone, self.device) == torch.bfloat16
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
         if self.accelerator.num_processes != processes.count():
             raise UserError(
@@ -100,6 +101,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
 
     def _build_optimizer(self, **kwargs: object) -> torch.optim.Optimizer:
         params = [weight for weight in self.model.parameters() if weight.requires_grad]
+        params = params or [torch.nn.Parameter(torch.empty(0))]  # of a model behind a server; torch refuses none
         if self.learner.lower() in ("adam", "adamw"):
             kind = torch.optim.AdamW if self.learner.lower() == "adamw" else torch.optim.Adam
             first, second = self._settings.adam_betas

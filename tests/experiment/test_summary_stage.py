@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy
+from tiny_llama import save_llama
 
 from recbole_llmtrsr.__main__ import main
 from recbole_llmtrsr.errors import UserError
@@ -55,6 +57,13 @@ def test_a_dry_run_foretells_the_calls_and_leaves_nothing(run: Any, tmp_path: Pa
     assert again[3:] == ["calls to make    0"]
     longer = run(dry_run=True, block_size=3)[0]["summary_cost"].splitlines()
     assert longer[-1].endswith("(by the writer's calls in the store)")
+
+
+def test_a_dry_run_measures_a_local_model(run: Any, tmp_path: Path) -> None:
+    llama = save_llama(tmp_path / "llama", 1024)
+    cost = run(dry_run=True, summarizer=str(llama), summarizer_max_new_tokens=8)[0]["summary_cost"].splitlines()
+    assert re.fullmatch(r"estimated time   \S+ s \(at \S+ prompt and \S+ new tokens/s, measured just now\)", cost[-1])
+    assert not (tmp_path / "store.sqlite").exists()
 
 
 def test_summarize_only_stops_before_training_and_its_file_serves_as_summarizer(run: Any, tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ def serving(handler: type[FaultyHandler] = FaultyHandler) -> Iterator[FaultyServ
     with FaultyServer(handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield server
-        server.stopped.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.stopped.set()
+            server.shutdown()
+            thread.join()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import tiny_gguf
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import recbole_llmtrsr
 from recbole_llmtrsr.data.candidates.candidate_file import CandidateFile, write_candidate_file
@@ -104,6 +107,26 @@ def test_an_adapter_on_a_pretrained_model_is_read_back(train, home):
     pretrained(home / "other", seed=1)
     with pytest.raises(UserError, match="other' holds other weights than .* was trained with"):
         Recommender.load(run.folder, options={"backbone": str(home / "other")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tune", ["lora", "all"])
+def test_the_first_layer_of_a_gguf_file_is_read_back_wherever_the_file_is(train, home, tune):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tiny_gguf.tokenizer()), initializer_range=0.2, **sizes)
+    file = tiny_gguf.write_gguf(home / tune / "lm.gguf", LlamaForCausalLM(config))
+    run = train(backbone=str(file), backbone_layers=1, tune=tune, summary="none", learning_rate=0.001)
+    weights = torch.load(run.result["checkpoint"], weights_only=True)["state_dict"]
+    assert {name.split(".layers.")[1][0] for name in weights if ".layers." in name} == {"0"}
+    if tune == "all":
+        saved = json.loads((Path(run.result["checkpoint"]).with_suffix("") / "config.json").read_text())
+        assert saved["num_hidden_layers"] == 1
+    check_equal(run)
+    moved = shutil.move(file, home / tune / "moved.gguf")
+    with pytest.raises(UserError, match=r"lm\.gguf' is not a file"):
+        Recommender.load(run.folder)
+    check_equal(run, options={"backbone": str(moved)})
 
 
 def test_predicted_ratings_are_those_of_the_test(train):

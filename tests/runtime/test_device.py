@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from recbole_llmtrsr.runtime import device as module
-from recbole_llmtrsr.runtime.device import device_name, matrix_product_peak, peak_memory_bytes, reset_peak_memory
+from recbole_llmtrsr.runtime.device import (
+    device_name,
+    matrix_product_peak,
+    peak_memory_bytes,
+    reset_peak_memory,
+    warn_of_other_programs,
+)
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -88,3 +94,20 @@ def test_a_device_without_room_for_the_measurement_has_no_peak(monkeypatch):
     monkeypatch.setattr(torch, "randn", full)
 
     assert matrix_product_peak(CPU, torch.float32) is None
+
+
+@pytest.mark.parametrize(
+    ("load", "n_threads", "is_warned"), [(1.2, 2, True), (0.3, 2, False), (1.2, 1, False), (5.0, 4, True)]
+)
+def test_other_programs_on_too_few_cores_are_warned_of_once(monkeypatch, caplog, load, n_threads, is_warned):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2 if n_threads < 4 else 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    warn_of_other_programs.cache_clear()
+
+    warn_of_other_programs()
+    warn_of_other_programs()
+
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == is_warned
+    assert not warned or f"other programs used {load:.1f} of " in warned[0]

@@ -108,7 +108,7 @@ class Summarize:
         calls = plan_calls(histories, ids, items, tokens, writer, settings)
         if dry:
             assert store is not None
-            return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(catalogue), None)
+            return estimate(calls, writer, store, settings, lambda: ExtractiveWriter(catalogue))
         with SummaryStore(None) as own:
             result = summarize(
                 ids,

@@ -46,6 +46,23 @@ class GenerationFailure:
         return f"{self.reason}: {self.detail[:300]}" if self.detail else self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredSpeed:
+    """How fast a generator reads and writes with all its places taken.
+
+    Attributes:
+        seconds_per_prompt_token: seconds to read a token of a prompt, of which the chat template is no part.
+        seconds_per_new_token: seconds to generate a token of one of the answers in progress.
+        new_tokens: mean number of tokens of an answer.
+        seconds_per_call: seconds of a call that depend on none of its tokens.
+    """
+
+    seconds_per_prompt_token: float
+    seconds_per_new_token: float
+    new_tokens: float
+    seconds_per_call: float = 0.0
+
+
 class TextGenerator(Protocol):
     """Answers prompts; equal prompts get equal answers."""
 
@@ -79,6 +96,10 @@ class TextGenerator(Protocol):
 
         Closing the generator cancels what is in progress.
         """
+        ...
+
+    def measure(self, prompts: Sequence[str], n_prompts: int, max_new_tokens: int) -> MeasuredSpeed | None:
+        """Measure the speed on a few of ``n_prompts`` prompts in some seconds; None if that could cost money."""
         ...
 
     def report(self) -> Mapping[str, int]:

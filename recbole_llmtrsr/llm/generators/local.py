@@ -1,19 +1,21 @@
-"""A local text generator: batched greedy decoding with transformers."""
+"""A local text generator: greedy decoding of many prompts with transformers."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import GenerationConfig, PreTrainedModel
 
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
+from recbole_llmtrsr.llm.generators.batches import decode_in_batches
+from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText, MeasuredSpeed
+from recbole_llmtrsr.llm.generators.measure import Decode, measure_speed
+from recbole_llmtrsr.llm.generators.places import can_refill, decode_in_places
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.tokenization.prompt_tokens import PromptTokens
@@ -22,16 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 class TransformersGenerator:
-    """Batched greedy decoding with a model from a folder written by `save_pretrained`, or from the hub.
+    """Greedy decoding with a model from a folder written by `save_pretrained`, or from the hub.
 
-    Prompts are sorted by length, padded on the left and masked, so the other prompts of a batch do not change an answer
-    beyond the rounding of the number format. The weights are loaded by the first prompt that needs an answer.
+    Several answers are in progress at a time, and a waiting prompt takes the place of one that ends. Models whose
+    caches do not allow this answer batch by batch. The other prompts do not change an answer beyond the rounding of
+    the number format. The weights are loaded by the first prompt that needs an answer.
 
     Args:
         name_or_folder: name or folder of the model.
         dtype: number format of the weights.
         device: device of the model.
-        batch_size: maximum number of prompts per forward pass; halved permanently whenever memory runs out.
+        batch_size: maximum number of answers in progress; halved permanently whenever memory runs out.
         trust_remote_code: run the model code that comes with the weights.
 
     Raises:
@@ -44,7 +47,7 @@ class TransformersGenerator:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
-        batch_size: int = 16,
+        batch_size: int = 32,
         trust_remote_code: bool = False,
     ) -> None:
         source = ModelSource.find("summarizer", name_or_folder, trust_remote_code)
@@ -75,27 +78,44 @@ class TransformersGenerator:
         return {"batches_halved": self._batches_halved}
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> Generator[tuple[int, GeneratedText], None, None]:
-        """Answer all prompts, the longest first, and yield after every batch.
+        """Answer all prompts, beginning with the longest, and yield each answer as soon as it ends.
 
         Raises:
             ValueError: a prompt leaves no room for the answer.
             UserError: the weights are damaged, or memory is too small for a single prompt.
         """
         rows = self._tokens.rows(prompts, max_new_tokens)
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early, if at all
-        while order:
-            batch = order[: self._batch_size]
+        waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # so that memory runs out early, if at all
+        while waiting:
+            running = self._decode(self._model, {i: rows[i] for i in waiting}, self._batch_size, max_new_tokens)
             try:
-                answers = self._generate_batch([rows[i] for i in batch], max_new_tokens)
+                for position, ids, seconds in running:
+                    waiting.remove(position)
+                    yield position, self._text(rows[position], ids, seconds)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                answers = None  # memory is freed after this clause, as the error holds the tensors of the failed pass
-            if answers is None:
-                self._halve(len(batch), len(rows[batch[0]]), max_new_tokens)
-                continue
-            del order[: len(batch)]
-            yield from zip(batch, answers, strict=True)
+            if waiting:
+                del running  # it holds the cache, as the error held the tensors of the failed pass
+                self._halve(min(self._batch_size, len(waiting)), len(rows[waiting[0]]), max_new_tokens)
+
+    def measure(self, prompts: Sequence[str], n_prompts: int, max_new_tokens: int) -> MeasuredSpeed | None:
+        """Measure reading and writing on a few prompts that are typical of ``n_prompts`` ones; loads the weights.
+
+        Returns:
+            The speed, or None if memory is too small for the batch.
+        """
+        rows = self._tokens.rows(prompts, max_new_tokens)
+        n_places = min(self._batch_size, n_prompts)
+        try:
+            speed = measure_speed(self._decode, self._model, rows, n_places, max_new_tokens)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            return None
+        # Estimates count prompts without the chat template.
+        share = sum(map(len, rows)) / max(1, sum(map(self.count_tokens, prompts)))
+        return replace(speed, seconds_per_prompt_token=speed.seconds_per_prompt_token * share)
 
     def _halve(self, n_prompts: int, n_tokens: int, max_new_tokens: int) -> None:
         if n_prompts == 1:
@@ -112,26 +132,13 @@ class TransformersGenerator:
             f" {self._batch_size} (set summarizer_batch_size: {self._batch_size})"
         )
 
-    def _generate_batch(self, rows: list[list[int]], max_new_tokens: int) -> list[GeneratedText]:
-        model = self._model
-        start = time.perf_counter()
-        width, pad_id = max(map(len, rows)), model.generation_config.pad_token_id
-        ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows])  # [batch_size, width]
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-        with torch.inference_mode():
-            output: Any = model.generate(
-                input_ids=ids.to(self._device), attention_mask=mask.to(self._device), generation_config=greedy
-            )
-        new = output[:, width:].tolist()  # [batch_size, n_new_tokens]
-        seconds, ends = (time.perf_counter() - start) / len(rows), model.generation_config.eos_token_id
-        answers = []
-        for row, answer in zip(rows, new, strict=True):
-            end = next((position for position, token in enumerate(answer) if token in ends), None)
-            ids = answer if end is None else answer[: end + 1]
-            finish: Finish = "length" if end is None else "stop"
-            answers.append(GeneratedText(self._tokens.text(ids), len(row), len(ids), seconds, finish))
-        return answers
+    def _text(self, row: Sequence[int], ids: Sequence[int], seconds: float) -> GeneratedText:
+        finish: Finish = "stop" if ids[-1] in self._model.generation_config.eos_token_id else "length"
+        return GeneratedText(self._tokens.text(ids), len(row), len(ids), seconds, finish)
+
+    @cached_property
+    def _decode(self) -> Decode:
+        return decode_in_places if can_refill(self._model) else decode_in_batches
 
     @cached_property
     def _model(self) -> PreTrainedModel:

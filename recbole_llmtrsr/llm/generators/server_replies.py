@@ -1,10 +1,11 @@
-"""Parsing of server replies: answers, lists of models and errors, in the formats of many servers."""
+"""Parsing of server replies: answers, log-probabilities, lists of models and errors, in the formats of many servers."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -41,6 +42,50 @@ def _content(message: Mapping[str, Any]) -> str:
 def _count(usage: object, name: str) -> int:
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and 0 <= count < 2**31 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The most likely first tokens of an answer.
+
+    Attributes:
+        logprobs: log-probabilities and texts; a text may occur several times. Empty if the server states none.
+        n_choices: number of answers in the reply, of which this is the first.
+        prompt_tokens: number of tokens read, 0 if the server does not state it.
+    """
+
+    logprobs: Sequence[tuple[str, float]]
+    n_choices: int
+    prompt_tokens: int
+
+
+def read_first_token(body: str) -> FirstToken | GenerationFailure:
+    """Parse the first token of a completion, or of a chat completion, and the tokens that were likely in its place."""
+    try:
+        reply = json.loads(body)
+        choices = reply["choices"]
+        found = _top_logprobs(choices[0].get("logprobs") or {})
+    except (LookupError, TypeError, AttributeError):
+        return GenerationFailure("no choices", repr(body[:100]))
+    except (ValueError, RecursionError):
+        return GenerationFailure("not json", repr(body[:100]))
+    tokens = [(str(token), float(value)) for token, value in found if _is_logprob(value)]
+    return FirstToken(tokens, len(choices), _count(reply.get("usage"), "prompt_tokens"))
+
+
+def _top_logprobs(logprobs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Tokens of the first position with their log-probabilities; empty if there are none.
+
+    Chat completions, and both kinds of llama.cpp, list objects of a token; completions map texts to numbers.
+    """
+    if content := logprobs.get("content"):
+        return [(one["token"], one["logprob"]) for one in content[0].get("top_logprobs") or ()]
+    return list((logprobs.get("top_logprobs") or [{}])[0].items())
+
+
+def _is_logprob(value: object) -> bool:
+    """Whether a value is a log-probability; servers write null, -inf or -9999 for that of an impossible token."""
+    return isinstance(value, int | float) and -9999 < value < 0.01  # rounding may exceed 0
 
 
 def read_models(body: str) -> dict[str, int | None]:

@@ -35,7 +35,8 @@ class Requests:
     a server that sends single bytes never exceeds; ``persist`` therefore replaces both.
 
     Args:
-        base_url, api_key, timeout, retries: as of ``ServerGenerator``.
+        base_url, api_key, timeout, retries: as of ``ServerClient``.
+        key_option: the option that names the key's environment variable, for messages.
 
     Attributes:
         retried: number of retries by reason.
@@ -45,14 +46,21 @@ class Requests:
         UserError: the package `openai` is missing, or the key cannot be sent.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, timeout: float, retries: int) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        timeout: float,
+        retries: int,
+        key_option: str = "summarizer_api_key_variable",
+    ) -> None:
         if find_spec("openai") is None:
             raise UserError(f'requests to {base_url} need the package openai: pip install "recbole_llmtrsr[server]"')
         self._key = (api_key or "").strip()
         if any(not "!" <= character <= "~" for character in self._key):
             raise UserError(
                 f"the key for {base_url} has spaces or non-ASCII characters, which cannot be sent: correct the"
-                " environment variable that summarizer_api_key_variable names"
+                f" environment variable that {key_option} names"
             )
         self.has_key = bool(self._key)
         self.retried: Counter[str] = Counter()

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from recbole_llmtrsr.llm.loading.fingerprint import WEIGHTS
+from recbole_llmtrsr.llm.loading.first_layers import of_further_layers
 
 _CONFIG = "adapter_config.json"
 
@@ -72,8 +73,13 @@ def without_adapter(path: str) -> Iterator[str]:
         yield view
 
 
-def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
+def merged_with_adapter(model: PreTrainedModel, path: str, *, is_cut: bool = False) -> PreTrainedModel:
     """Merge the adapter of a model's folder into its weights.
+
+    Args:
+        model: the model without its adapter.
+        path: its folder.
+        is_cut: whether the model has only the first of the layers that the adapter adapts.
 
     Raises:
         Exception: of many kinds, if the adapter does not fit the model or cannot be merged.
@@ -83,6 +89,8 @@ def merged_with_adapter(model: PreTrainedModel, path: str) -> PreTrainedModel:
     adapted: Any = PeftModel(model, PeftConfig.from_pretrained(path))
     loaded = adapted.load_adapter(path, "default")
     strangers = {*loaded.missing_keys, *loaded.unexpected_keys}
+    if is_cut:
+        strangers -= of_further_layers(strangers, model.config)
     if strangers:
         raise ValueError(f"{len(strangers)} of its weights do not fit the model ('{min(strangers)}')")
     merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.loading.gguf_file import gguf_file, is_gguf_name
 
 DIGEST_BYTES = 16
 SAMPLES = 256  # per weight file, the first and the last bytes among them
 SAMPLE_BYTES = 4096
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+GGUF_VERSION = 1  # increase it with every change of ``from_gguf``, so that converted files are not reused
+GGUF_HEADER_BYTES = 64 * 2**20  # of a GGUF file, with its vocabulary and chat template, which may differ in a few bytes
 # Configurations, vocabularies, merges, SentencePiece models, chat templates, and code that comes with a model.
 WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".py")
 TEMPLATES = "additional_chat_templates"
 
 
 def model_fingerprint(path: str) -> str:
-    """Fingerprint of a folder's content; for a name on the hub, the commit in the local cache.
+    """Fingerprint of the content of a folder or GGUF file; for a name on the hub, the commit in the local cache.
 
     A cached model's files are not read, as the cache holds only those that were needed so far, perhaps not yet the
     weights; the commit identifies the content of all.
     """
     if os.path.isdir(path):
         return fingerprint(Path(path))
+    if is_gguf_name(path):
+        file = gguf_file("model", path)
+        return _gguf_fingerprint(file, file.stat().st_size, file.stat().st_mtime_ns)
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(path, "config.json")
@@ -63,6 +70,22 @@ def fingerprint(folder: Path) -> str:
         whole.update(f"{name}\n{file.stat().st_size}\n".encode())
         whole.update(blake2b(content, digest_size=DIGEST_BYTES).digest())
     return whole.hexdigest()
+
+
+@cache
+def _gguf_fingerprint(file: Path, size: int, changed: int) -> str:
+    """Identify a GGUF file by its content: its beginning completely, and samples of the weights.
+
+    Args:
+        file: the file.
+        size: in bytes.
+        changed: time of its last change, after which it is read again.
+    """
+    whole = blake2b(f"{size}\n".encode(), digest_size=DIGEST_BYTES)
+    with file.open("rb") as stream:
+        whole.update(stream.read(GGUF_HEADER_BYTES))
+    whole.update(_sampled(file))
+    return f"gguf {GGUF_VERSION} {whole.hexdigest()}"
 
 
 def _sampled(file: Path) -> bytes:

@@ -1,11 +1,11 @@
-"""Loads a language model from a folder or the model hub, with an error message for each possible problem."""
+"""Loads a language model from a folder, a GGUF file or the model hub, with a message for each possible problem."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -33,6 +33,9 @@ from recbole_llmtrsr.llm.loading.adapter import (
     merged_with_adapter,
     without_adapter,
 )
+from recbole_llmtrsr.llm.loading.first_layers import cut_config
+from recbole_llmtrsr.llm.loading.from_gguf import converted
+from recbole_llmtrsr.llm.loading.gguf_file import gguf_file, is_gguf_name
 from recbole_llmtrsr.llm.loading.weights import weights_fault
 from recbole_llmtrsr.llm.tokenization.token_rows import rows_fault
 
@@ -58,14 +61,15 @@ def _without_report() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model folder, or a name that may be on the hub.
+    """A model folder, a GGUF file, or a name that may be on the hub.
 
     Attributes:
         role: the option that names the model, such as 'backbone', for messages.
         name: the model's name, as the user wrote it.
-        path: argument of `from_pretrained`.
+        path: argument of `from_pretrained`, or the GGUF file.
         options: further arguments of `from_pretrained`.
         hub_fault: why the hub cannot be reached, if the attempt failed.
+        n_layers: number of first layers to load; None loads all.
     """
 
     role: str
@@ -73,17 +77,21 @@ class ModelSource:
     path: str
     options: dict[str, Any]
     hub_fault: str | None
+    n_layers: int | None = None
 
     def __str__(self) -> str:
         return f"{self.role} {self.name!r}"
 
     @classmethod
-    def find(cls, role: str, name: str, trust_remote_code: bool = False) -> ModelSource:
-        """Decide whether a name is a folder or a model on the hub.
+    def find(cls, role: str, name: str, trust_remote_code: bool = False, n_layers: int | None = None) -> ModelSource:
+        """Decide whether a name is a folder, a GGUF file or a model on the hub.
 
         Raises:
-            UserError: the path is not a folder.
+            UserError: the path is neither a folder nor a GGUF file, or the package of that name is not installed.
         """
+        if is_gguf_name(name):
+            options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+            return cls(role, name, str(gguf_file(role, name)), options, None, n_layers)
         folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
         fault = None
         if not folder.is_dir():
@@ -92,7 +100,7 @@ class ModelSource:
             fault = hub_fault()
         local = folder.is_dir() or fault is not None
         options = {"trust_remote_code": trust_remote_code, "local_files_only": local}
-        return cls(role, name, str(folder) if folder.is_dir() else name, options, fault)
+        return cls(role, name, str(folder) if folder.is_dir() else name, options, fault, n_layers)
 
     def load_tokenizer(self, causal: bool = True) -> tuple[Any, PreTrainedTokenizerBase]:
         """Config and tokenizer, without the weights.
@@ -101,6 +109,8 @@ class ModelSource:
             UserError: the folder is incomplete, the hub cannot be reached, or, if ``causal``, it is not a causal
                 language model.
         """
+        if is_gguf_name(self.path):
+            return self._as_folder().load_tokenizer(causal)
         if is_adapter_alone(self.path):
             raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
@@ -117,6 +127,7 @@ class ModelSource:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
+        cut_config(config, self.n_layers, str(self))
         n_rows = getattr(config.get_text_config(), "vocab_size", None)
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
@@ -135,6 +146,8 @@ class ModelSource:
             dtype: of the weights.
             quantized: from ``quantized_loading``.
         """
+        if is_gguf_name(self.path):
+            return self._as_folder(dtype).load(dtype, quantized)
         config, tokenizer = self.load_tokenizer()
         is_quantized = getattr(config, "quantization_config", None) is not None
         if quantized and is_quantized:
@@ -163,13 +176,19 @@ class ModelSource:
                 )
         except Exception:  # ``load`` reports problems of the files
             return
-        self._require_weights(weights_fault(model, loading))
+        self._require_weights(weights_fault(model, loading, is_cut=self.n_layers is not None))
 
     def load_encoder(self, dtype: torch.dtype) -> PreTrainedModel:
         """The body of a model without its head, or the encoder of an encoder-decoder; errors as for ``load``."""
+        if is_gguf_name(self.path):
+            return self._as_folder(dtype).load_encoder(dtype)
         if changes_whole_model(self.path):
             return self._load_weights(AutoModelForCausalLM, dtype).base_model  # type: ignore[return-value]
         return _reader(self._load_weights(AutoModel, dtype, only_reader=True))
+
+    def _as_folder(self, dtype: torch.dtype | None = None) -> ModelSource:
+        """The GGUF file converted into a folder, with weights in a number format or without weights."""
+        return replace(self, path=str(converted(Path(self.path), str(self), dtype)))
 
     def _load_weights(
         self, auto: type[AutoModel], dtype: torch.dtype, only_reader: bool = False, **options: Any
@@ -186,9 +205,14 @@ class ModelSource:
                 read = {id(weight) for weight in _reader(model).state_dict(keep_vars=True).values()}
                 keys = {key for key, weight in model.state_dict(keep_vars=True).items() if id(weight) in read}
                 loading["missing_keys"] = keys.intersection(loading["missing_keys"])
-            fault = weights_fault(model, loading, saved_quantized=is_quantized and "quantization_config" not in options)
+            fault = weights_fault(
+                model,
+                loading,
+                saved_quantized=is_quantized and "quantization_config" not in options,
+                is_cut=self.n_layers is not None,
+            )
             if fault is None and has_adapter(self.path):
-                model = merged_with_adapter(model, self.path)
+                model = merged_with_adapter(model, self.path, is_cut=self.n_layers is not None)
         except Exception as error:
             raise UserError(self._fault(what, error)) from error
         if fault is None and getattr(model, "_hf_peft_config_loaded", False):
@@ -243,8 +267,8 @@ def _reader(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name is not a local folder and therefore refers to the model hub."""
-    return not os.path.isdir(os.path.expanduser(name)) and not is_path(name)
+    """Whether a name is neither a local folder nor a GGUF file and therefore refers to the model hub."""
+    return not os.path.isdir(os.path.expanduser(name)) and not is_path(name) and not is_gguf_name(name)
 
 
 def is_path(name: str) -> bool:

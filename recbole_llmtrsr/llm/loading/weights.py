@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from recbole_llmtrsr.llm.loading.first_layers import of_further_layers
+
 _WRAPPERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
 _HOLDERS = frozenset(
     ("", "base_model", "model", "lm", "llm", "language_model")
@@ -21,7 +23,9 @@ _BUFFERS = re.compile(
 _NUMBERS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # bitsandbytes packs weights into other types
 
 
-def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False) -> str | None:
+def weights_fault(
+    model: PreTrainedModel, loading: Mapping[str, Any], *, saved_quantized: bool = False, is_cut: bool = False
+) -> str | None:
     """Describe a problem of loaded weights with its remedy; None for valid weights.
 
     transformers initializes missing weights randomly and drops unexpected ones. Missing weights are an error, except in
@@ -32,9 +36,12 @@ def weights_fault(model: PreTrainedModel, loading: Mapping[str, Any], *, saved_q
         model: from `from_pretrained`.
         loading: its result for `output_loading_info`.
         saved_quantized: whether the file may hold scales beside weights, which transformers does not always read.
+        is_cut: whether the model has only the first layers of the file.
     """
     missing = {key for key in loading["missing_keys"] if "pooler" not in key.split(".")}
     unexpected = set(loading["unexpected_keys"])
+    if is_cut:
+        unexpected -= of_further_layers(unexpected, model.config)
     lost = {key for key in unexpected if _is_in_a_layer(key, model) and not _is_for_others(key, model)}
     if missing:
         found = f"{_counted(missing, f'of its {len(model.state_dict())} weights')} not in the file"

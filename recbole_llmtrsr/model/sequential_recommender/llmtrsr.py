@@ -19,6 +19,7 @@ from recbole_llmtrsr.data.dataset import LLMTRSRDataset
 from recbole_llmtrsr.data.histories import HISTORY_ID
 from recbole_llmtrsr.engine.language_loss import language_loss
 from recbole_llmtrsr.engine.meter import Meter, MeteredStage, separate_rows_work, shared_rows_work
+from recbole_llmtrsr.engine.operations import Work
 from recbole_llmtrsr.engine.rows import GroupedPrompts, TokenIds
 from recbole_llmtrsr.engine.scorer import Scorer
 from recbole_llmtrsr.engine.scoring import scores_with_gradients
@@ -27,7 +28,8 @@ from recbole_llmtrsr.engine.token_budget import TokenBudget
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.model.assembly import assemble, recommender_templates
 from recbole_llmtrsr.model.grouped_rows import GroupedInteraction, GroupedRows
-from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender
+from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, is_served
+from recbole_llmtrsr.model.served import check_scorer
 from recbole_llmtrsr.model.values import Values, check_labels
 from recbole_llmtrsr.prompt.builder import PromptBuilder
 
@@ -59,6 +61,7 @@ class LLMTRSR(LanguageModelRecommender):
         reranking: the retrieval step before full ranking, set by `rerank_with`; None scores every item.
         values: converts log-odds to predicted labels; returns them unchanged for rankings.
         attention_refused: by name, the reasons why faster attention back-ends are not in use.
+        served: the scorer of a model behind a server; None if the backbone scores.
 
     Source:
         Zheng et al., "Harnessing Large Language Models for Text-Rich Sequential Recommendation" (WWW 2024).
@@ -87,7 +90,10 @@ class LLMTRSR(LanguageModelRecommender):
         self.attention_refused = dict(parts.attention_refused)
         max_tokens = self.settings.backbone.max_tokens_per_batch
         self.budgets = {stage: TokenBudget(max_tokens, self.device, stage) for stage in ("training", "evaluation")}
+        self.served = parts.served
         self._scorer = Scorer(self.backbone, self.yes_id, self.no_id, self.budgets["evaluation"])
+        if self.served is not None:
+            self.meter.not_counted = "the model is behind a server, whose operations are not known"
         self.reranking: Reranker | None = None
         # Not an attribute of the module by name, lest a checkpoint or a copy of the model carry the data set along.
         self._history: Callable[[int], Sequence[int]] = dataset.histories.__getitem__  # type: ignore[assignment]
@@ -102,6 +108,8 @@ class LLMTRSR(LanguageModelRecommender):
                 although nothing is retrieved.
         """
         recommender_templates(config.settings)
+        if is_served(config):
+            check_scorer(config)
         modes, retrieval = config["eval_args"]["mode"], config.settings.retrieval
         ranked = ("valid", "test") if retrieval.blend is None else ("test",)
         if retrieval.retriever is not None and any(modes[split] != "full" for split in ranked):
@@ -236,6 +244,12 @@ class LLMTRSR(LanguageModelRecommender):
 
     def log_odds(self, prompts: GroupedPrompts) -> Tensor:
         """Compute fp32 log-odds of any prompts; -inf where a history has fewer candidates. [B, C]"""
+        if self.served is not None:
+            before = self.served.tokens_read
+            scores = self.served.scores(prompts).to(self.device)
+            work = Work(tokens=self.served.tokens_read - before)  # stored scores take no tokens
+            self.meter.count("evaluation", work, len(prompts), int(prompts.counts.sum()))
+            return scores
         scores = self._scorer.scores(prompts)
         self._count("evaluation", prompts)
         return scores

@@ -14,7 +14,7 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
 from recbole_llmtrsr.summarizer.jobs import KINDS
 from recbole_llmtrsr.summarizer.keys import canonical
-from recbole_llmtrsr.summarizer.store.rows import REPLACED
+from recbole_llmtrsr.summarizer.store.rows import REPLACED, SCORE
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 _BATCH = 500  # records per transaction
@@ -130,11 +130,12 @@ def _is_text(pattern: str = ".*") -> Callable[[object], bool]:
 
 
 _KEY = "[0-9a-f]{32}"
+_KINDS = (*KINDS, SCORE)
 _is_input = _is_text(f"{REPLACED}|item:.*|call:{_KEY}")
 # Field of a line -> check of its value, and a description of accepted values.
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "key": (_is_text(_KEY), "32 digits of 0-9a-f"),
-    "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
+    "kind": (lambda value: value in _KINDS, f"one of {', '.join(_KINDS)}"),
     "attempt": (_is_count, "a whole number >= 0"),
     "text": (lambda value: isinstance(value, str) and len(value.splitlines()) <= 1, "a text of one line, or ''"),
     "finish": (lambda value: value in get_args(Finish), f"one of {', '.join(get_args(Finish))}"),

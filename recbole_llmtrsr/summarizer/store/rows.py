@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
 from recbole_llmtrsr.summarizer.jobs import Kind
 from recbole_llmtrsr.summarizer.keys import canonical
 
+StoredKind = Kind | Literal["score"]
+SCORE: Literal["score"] = "score"  # the kind of a score by a server, beside those of a writer's calls
 REPLACED = "replaced"  # an input that was written for one run, in place of an answer
 COLUMNS = "key, writer, kind, attempt, text, finish, prompt_tokens, new_tokens, seconds, inputs, created, version"
 _CONTENT = b"%b|%d|%b|%d|%b|%b|%d|%d|%a|%b|%b|%b"  # of these columns, for the checksum
@@ -23,7 +25,7 @@ class Record:
 
     Attributes:
         key: content address of the call, 16 bytes.
-        kind: kind of the call.
+        kind: kind of the call, or 'score'.
         answer: the writer's answer, unchanged.
         inputs: inputs of the call, oldest first: 'item:<token>', 'call:<key in hex>', or 'replaced' for an earlier text
             that the store does not hold.
@@ -34,7 +36,7 @@ class Record:
     """
 
     key: bytes
-    kind: Kind
+    kind: StoredKind
     answer: GeneratedText
     inputs: tuple[str, ...]
     attempt: int = 0
@@ -100,7 +102,7 @@ def row_record(row: tuple[Any, ...]) -> Record:
     key, writer, kind, attempt, text, finish, prompt_tokens, new_tokens, seconds, inputs, created, version, _ = row
     answer = GeneratedText(text.decode(), prompt_tokens, new_tokens, seconds, cast(Finish, finish.decode()))
     put = (attempt, writer, created.decode(), version.decode())
-    return Record(key, cast(Kind, kind.decode()), answer, tuple(json.loads(inputs)), *put)
+    return Record(key, cast(StoredKind, kind.decode()), answer, tuple(json.loads(inputs)), *put)
 
 
 def _digest(content: bytes, size: int) -> bytes:

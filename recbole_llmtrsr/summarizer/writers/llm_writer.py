@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recbole_llmtrsr.errors import one_line
-from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure, TextGenerator
+from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure, MeasuredSpeed, TextGenerator
 from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
 from recbole_llmtrsr.summarizer.jobs import Job, Kind
 from recbole_llmtrsr.summarizer.writers.writing_prompts import WritingPrompts
@@ -75,6 +75,13 @@ class LLMWriter:
         with closing(self._generator.generate(prompts, self._max_new_tokens)) as answers:
             for position, answer in answers:
                 yield [(prompted[position], answer if isinstance(answer, GenerationFailure) else self._cleaned(answer))]
+
+    def measure(self, jobs: Sequence[Job], n_jobs: int) -> MeasuredSpeed | None:
+        """Measure the generator's speed on some of ``n_jobs`` jobs that run together; None if that could cost money."""
+        cuts = dict(self.prompts.cuts)
+        speed = self._generator.measure(list(map(self.prompts.prompt, jobs)), n_jobs, self._max_new_tokens)
+        self.prompts.cuts.update(cuts)
+        return speed
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text by the generator's tokenizer."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.errors import UserError, did_you_mean
+from recbole_llmtrsr.llm.loading.gguf_file import GGUF, PACKAGED, is_gguf_name
 from recbole_llmtrsr.summarizer.writers.extractive import ExtractiveWriter
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 from recbole_llmtrsr.summarizer.writers.writer import SummaryWriter
@@ -37,10 +38,11 @@ def register_writer(name: str, make: Callable[[ItemText], SummaryWriter]) -> Non
     Raises:
         UserError: if the name is taken, or could be that of a model or a file.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == EXTRACTIVE or name in _registered:
+    taken = (EXTRACTIVE, *PACKAGED, *_registered)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
         raise UserError(
             f"writer {name!r} cannot be registered: choose a name of lower-case letters, digits and _ that is not taken"
-            f" ({', '.join((EXTRACTIVE, *_registered))})"
+            f" ({', '.join(taken)})"
         )
     _registered[name] = make
 
@@ -80,7 +82,8 @@ def make_writer(
     generator: TextGenerator
     # Imported here, because transformers takes seconds to load and the extractive writer does not need it.
     if settings.summarizer.startswith(SERVER):
-        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator, parse_server
+        from recbole_llmtrsr.llm.generators.server import DEFAULT_CONTEXT, ServerGenerator
+        from recbole_llmtrsr.llm.generators.server_client import parse_server
 
         generator = ServerGenerator(
             *parse_server(settings.summarizer),
@@ -114,7 +117,7 @@ def check_summarizer(settings: SummarySettings) -> None:
     if name in _registered:
         return
     if name.startswith(SERVER):
-        from recbole_llmtrsr.llm.generators.server import parse_server
+        from recbole_llmtrsr.llm.generators.server_client import parse_server
 
         parse_server(name)
     elif name.startswith(FILE):
@@ -134,12 +137,13 @@ def check_summarizer(settings: SummarySettings) -> None:
 
 
 def _check_name(name: str) -> None:
-    if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir():
+    if ("/" in name and "://" not in name) or name[:1] in (".", "~") or Path(name).is_dir() or is_gguf_name(name):
         return
     name = name.partition("://")[0]  # the rest of a URL can contain a password
-    hint = did_you_mean(name.lower(), [EXTRACTIVE, *_registered, FILE, SERVER])
+    hint = did_you_mean(name.lower(), [EXTRACTIVE, *PACKAGED, *_registered, FILE, SERVER])
     raise UserError(
-        f"summarizer must be '{EXTRACTIVE}', a model of the hub as 'organisation/model', an existing folder,"
+        f"summarizer must be '{EXTRACTIVE}', '{', '.join(PACKAGED)}', a model of the hub as 'organisation/model', an"
+        f" existing folder, a {GGUF} file,"
         f" '{SERVER}<model>@<base url>', '{FILE}<path>' or a writer that an imported file registers,"
         f" got {name!r}{hint}"
     )

@@ -21,7 +21,8 @@ from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators import server as server_module
 from recbole_llmtrsr.llm.generators import server_requests
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, GenerationFailure
-from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
+from recbole_llmtrsr.llm.generators.server_client import parse_server
 from recbole_llmtrsr.llm.generators.server_replies import read_error, read_reply, read_wait
 from recbole_llmtrsr.llm.tokenization.thoughts import without_thoughts
 

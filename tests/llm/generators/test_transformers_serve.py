@@ -19,7 +19,8 @@ from tiny_llama import save_llama
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.generators.generation import GeneratedText
 from recbole_llmtrsr.llm.generators.local import TransformersGenerator
-from recbole_llmtrsr.llm.generators.server import ServerGenerator, parse_server
+from recbole_llmtrsr.llm.generators.server import ServerGenerator
+from recbole_llmtrsr.llm.generators.server_client import parse_server
 
 for package in ("openai", "fastapi", "uvicorn"):
     pytest.importorskip(package, reason="needs the extra 'serving'")

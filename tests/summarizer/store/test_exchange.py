@@ -129,7 +129,7 @@ FAULTS: list[tuple[Callable[[], str], str]] = [
     (lambda: '{"key": "61"', "not a JSON object in UTF-8 (Expecting"),
     (lambda: other(A_LINE, key="6161"), "key must be 32 digits of 0-9a-f, got '6161'"),
     (lambda: other(A_LINE, key=["a"]), "key must be 32 digits of 0-9a-f, got \"['a']\""),
-    (lambda: other(A_LINE, kind="blocks"), "kind must be one of block, update, merge, got 'blocks'"),
+    (lambda: other(A_LINE, kind="blocks"), "kind must be one of block, update, merge, score, got 'blocks'"),
     (lambda: other(A_LINE, attempt=True), "attempt must be a whole number >= 0, got 'True'"),
     (lambda: other(A_LINE, text="two\nlines"), "text must be a text of one line, or '', got"),
     (lambda: other(A_LINE, text=None), "text must be a text of one line, or '', got 'None'"),

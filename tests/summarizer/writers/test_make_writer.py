@@ -33,7 +33,8 @@ def test_a_misspelt_writer_is_named_with_the_nearest_before_any_hub_is_asked(
     with pytest.raises(UserError) as fault:
         make(name)
     assert str(fault.value) == (
-        "summarizer must be 'extractive', a model of the hub as 'organisation/model', an existing folder,"
+        "summarizer must be 'extractive', 'smollm2', a model of the hub as 'organisation/model', an existing folder,"
+        " a .gguf file,"
         f" 'openai:<model>@<base url>', 'file:<path>' or a writer that an imported file registers,"
         f" got '{name}'; did you mean 'extractive'?"
     )
