@@ -34,6 +34,7 @@ from recbole_llmtrsr.evaluation.comparison.tables import caption
 from recbole_llmtrsr.evaluation.comparison.text_table import TextTable
 from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
+from recbole_llmtrsr.llm.loading.gguf_file import GGUF, PACKAGED
 from recbole_llmtrsr.llm.loading.source import ModelSource, is_hub_name, is_path
 from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.llm.number_format import autocast, tunes_lora
@@ -41,7 +42,6 @@ from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
 
 CARD = "README.md"
-_GGUF = ".gguf"
 _MARK = "files of this export:"
 _SUMMARY = "<preference summary>"
 _N_RECENT = 2  # items of the example
@@ -129,7 +129,7 @@ def model_card(
         answers=tokens,
         base=_base_arguments(backbone, dtype) + remote if is_adapter else None,
         about_base=_about_base(backbone) if is_adapter else "",
-        cut_layers=_cut_layers(model.backbone, getattr(backbone, "backbone_layers", None)),
+        cut_layers=_cut_layers(model.backbone, backbone.backbone_layers),
         whole=f'".", dtype={dtype}{remote}',
         load_in=backbone.load_in,
         texts=[_quoted(text) for text in example.texts] if example.is_exact else [],
@@ -200,10 +200,10 @@ def _base_arguments(backbone: BackboneSettings, dtype: str) -> str:
 def _place_of_base(name: str) -> list[str]:
     """Arguments that name a folder, a GGUF file, also one in an installed package, or a model of the hub."""
     path = Path(name) if is_hub_name(name) else Path(ModelSource.find("backbone", name).path)
-    if path.suffix != _GGUF:
+    if path.suffix.lower() != GGUF:
         return [_quoted(name)]
     packaged = f'find_spec("{path.parent.name}").submodule_search_locations[0]'
-    folder = _quoted(str(Path(name).parent)) if name.endswith(_GGUF) else packaged
+    folder = _quoted(str(Path(name).parent)) if name not in PACKAGED else packaged
     return [folder, f"gguf_file={_quoted(path.name)}"]
 
 
@@ -276,7 +276,7 @@ def _stated_licence(base: str) -> str | None:
         return None
     path = Path(place) / CARD if Path(place).is_dir() else Path(place)
     with suppress(Exception):  # of a card that anybody wrote
-        if path.suffix == _GGUF:
+        if path.suffix.lower() == GGUF:
             found = import_module("gguf").GGUFReader(path).fields["general.license"].contents()
         else:
             found = ModelCard.load(str(path), ignore_metadata_errors=True).data.license

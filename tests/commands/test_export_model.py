@@ -347,6 +347,31 @@ def test_in_bf16_the_card_states_the_score_of_the_exported_weights(
     run_card(tmp_path / "m", monkeypatch, capsys, {"llama": 0.02, "builtin": 1e-4}[kind])
 
 
+@pytest.mark.skipif(find_spec("gguf") is None, reason="no gguf")
+def test_the_card_loads_the_first_layers_of_a_gguf_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tiny_gguf
+
+    torch.manual_seed(0)
+    sizes = {**SIZES, "bos_token_id": None, "hidden_size": 32, "num_key_value_heads": 2, "num_hidden_layers": 3}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tiny_gguf.tokenizer()), **sizes))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    file = tiny_gguf.write_gguf(home / "files" / "tiny.gguf", model, general__license="mit")
+    options = {**FP32, "backbone": str(file), "backbone_layers": 2, "learning_rate": 0.05}
+    folder = str(compare(["TALLRec"], "toy", config_dict={**options, "result_dir": "out-gguf"})[1])
+    for kind in ("adapter", "merged"):
+        assert main([f"--run={folder}", f"--{kind}={tmp_path / kind}"]) == 0
+        stated, ids = run_card(tmp_path / kind, monkeypatch, capsys)
+        assert stated == pytest.approx(run_score(folder, ids), abs=1e-4)
+        assert "Its files state the licence `mit`." in (tmp_path / kind / "README.md").read_text()
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["num_hidden_layers"] == 2
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        file
+    )
+
+
 def test_a_folder_of_an_earlier_export_is_replaced_whole_and_others_are_refused(
     builtin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
