@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^( *)```(\w+)(?: title=\"([\w.]+)\")?\n(.*?)^\1```$", flags=re.MULTILINE | re.DOTALL)
 # Programs whose flags are not ours.
-OTHERS = {"cat", "cd", "curl", "docker", "git", "head", "jupyter", "source", "uv", "vllm"}
+OTHERS = {"cat", "cd", "curl", "docker", "git", "head", "kill", "jupyter", "source", "uv", "vllm"}
 OTHER_MODULES = {"build", "pytest", "venv", "jupyter"}
 
 
