@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 import transformers
@@ -22,6 +23,7 @@ from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, value
 from recbole_llmtrsr.llm.loading.weights import weights_fault
 from recbole_llmtrsr.runtime.atomic_write import draft_name, remove_drafts
+from recbole_llmtrsr.runtime.screen import Bar
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -109,9 +111,12 @@ def _write_with_weights(file: Path, source: str, folder: Path, dtype: torch.dtyp
     if hasattr(transformers, "GgufConfig"):  # else some architectures stay packed, which cannot be trained
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        model, loading = model_class.from_pretrained(
-            file.parent, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
-        )
+        with mock.patch(
+            "transformers.modeling_gguf_pytorch_utils.tqdm", Bar, create=True
+        ):  # which always shows its own
+            model, loading = model_class.from_pretrained(
+                file.parent, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
+            )
         fault = weights_fault(model, loading)
     except Exception as error:
         fault = f"its weights cannot be read ({_reason(error)}): download the file again, or choose another one"
