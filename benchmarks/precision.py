@@ -1,11 +1,13 @@
-"""How much faster is bf16 than fp32 in training and scoring, with one backbone on one device?
+"""How fast are training and scoring with one backbone, in fp32, in bf16, and with peft's own LoRA layers?
 
 python benchmarks/precision.py [--data=ml-100k|mind|...] [--data_path=<folder of their folders>] [--threads=<n>]
                                [--n_batches=<n>] [--repetitions=<n>] [--<option>=<value> of a run]
 
-The trainer's gradient step and its evaluation process the same batches in both formats, in alternation. Options of a
-run select model and prompts, such as --backbone=<folder> --tune=all. The benchmark also compares the scores of both
-formats.
+The trainer's gradient step and its evaluation process the same batches in alternation. Options of a run select model
+and prompts, such as --backbone=smollm2 --backbone_layers=12. Operations are those of `engine/meter.py`;
+their peak is the best square matrix product of the number format, measured before each turn. With LoRA, the third way
+is fp32 as peft computes it, without shared masks. Memory is what a training step needs beside the weights, at its peak.
+The benchmark also compares the scores of both formats.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -22,13 +25,24 @@ import torch
 from common.machine import versions
 from common.runs import load_run, parsed, run_parser
 from common.timing import spread, timed
+from peft.tuners.lora.layer import Linear
 from torch import Tensor
 
 from recbole_llmtrsr.registry import get_model
-from recbole_llmtrsr.runtime.device import device_name
+from recbole_llmtrsr.runtime.device import device_name, matrix_product_peak, peak_memory_bytes, reset_peak_memory
 from recbole_llmtrsr.training.trainer import LLMTRSRTrainer
 
-FORMATS = ("fp32", "bf16")
+PEFT = "fp32, layers of peft"
+TASKS = ("training", "scoring")
+
+
+@dataclass
+class Measured:
+    """One way and task: seconds of every repetition, their operations per second as a share of the peak, and tokens."""
+
+    seconds: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    tokens: int = 0
 
 
 def main() -> None:
@@ -36,36 +50,64 @@ def main() -> None:
     parser.add_argument("--n_batches", type=int, default=4)
     parser.add_argument("--repetitions", type=int, default=3)
     known = parsed(parser)
-    trainers = {name: trainer(known, name) for name in FORMATS}
-    seconds: dict[str, dict[str, list[float]]] = {
-        task: {name: [] for name in FORMATS} for task in ("training", "scoring")
-    }
+    ways = {name: trainer(known, name) for name in ("fp32", "bf16")}
+    if any(isinstance(part, Linear) for part in ways["fp32"][0].model.modules()):
+        ways[PEFT] = trainer(known, "fp32")
+        as_in_peft(ways[PEFT][0].model)
+    found = {task: {name: Measured() for name in ways} for task in TASKS}
     scores: dict[str, Tensor] = {}
+    memory: dict[str, float] = {}
     for turn in range(known.repetitions + 1):  # the first warms up
-        for name, (own, train, test) in trainers.items():
-            steps, _ = timed(own.device, lambda own=own, train=train: step(own, train))  # type: ignore[misc]
-            scoring, scores[name] = timed(own.device, lambda own=own, test=test: scored(own, test))  # type: ignore[misc]
-            if turn:
-                seconds["training"][name].append(steps)
-                seconds["scoring"][name].append(scoring)
-    own = trainers["fp32"][0]
+        for name, (own, train, test) in ways.items():
+            peak = matrix_product_peak(own.device, torch.bfloat16 if name == "bf16" else torch.float32) or float("nan")
+            for task, call in zip(TASKS, (lambda: step(own, train), lambda: scored(own, test)), strict=True):  # noqa: B023
+                before = own.model.meter.totals(), own.model.meter.tokens
+                reset_peak_memory(own.device)
+                resident = peak_memory_bytes(own.device) or 0
+                seconds, value = timed(own.device, call)
+                if task == "scoring":
+                    scores[name] = value
+                elif not turn:
+                    memory[name] = ((peak_memory_bytes(own.device) or 0) - resident) / 2**30
+                if turn:
+                    one = found[task][name]
+                    one.seconds.append(seconds)
+                    one.tokens = sum(own.model.meter.tokens.values()) - sum(before[1].values())
+                    done = own.model.meter.totals()["operations"] - before[0]["operations"]
+                    one.shares.append(done / seconds / peak)
+    own = ways["fp32"][0]
     print(f"{device_name(own.device)}, {known.threads} threads; {versions()}")
     n_weights = sum(weight.numel() for weight in own.model.parameters())
     print(
         f"{known.data}, {known.n_batches} batches each; {n_weights:,} weights,"
-        f" attention {own.model.backbone.attention}\n"
+        f" attention {', '.join(dict.fromkeys(own.model.backbone.attention for own, *_ in ways.values()))}\n"
     )
-    print("| task | fp32, ms per batch | bf16, ms per batch | bf16 is times faster (least - most) |")
-    print("|---|---:|---:|---:|")
-    for task, taken in seconds.items():
-        ratios = [slow / fast for slow, fast in zip(taken["fp32"], taken["bf16"], strict=True)]
-        each = (f"{1000 * median(taken[name]) / known.n_batches:.1f}" for name in FORMATS)
-        print(f"| {task} | {' | '.join(each)} | {spread(ratios, 2)} |")
+    print("| task | way | tokens/s | of the peak | times the speed of fp32 (least - most) | memory, GiB |")
+    print("|---|---|---:|---:|---:|---:|")
+    for task, of_task in found.items():
+        for name, one in of_task.items():
+            ratios = [slow / fast for slow, fast in zip(of_task["fp32"].seconds, one.seconds, strict=True)]
+            cells = [
+                f"{one.tokens / median(one.seconds):,.0f}",
+                f"{median(one.shares):.0%}",
+                spread(ratios, 2) if name != "fp32" else "1",
+                f"{memory[name]:.1f}" if task == "training" else "",
+            ]
+            print(f"| {task} | {name} | {' | '.join(cells)} |")
     difference = (scores["fp32"] - scores["bf16"]).abs().max()
     print(
         f"\nscores with untrained weights: standard deviation {scores['fp32'].std():.3f},"
-        f" largest difference {difference:.3f}"
+        f" largest difference of bf16 {difference:.3f}"
     )
+
+
+def as_in_peft(model: torch.nn.Module) -> None:
+    """Undo what `recbole_llmtrsr.llm.low_rank` changes."""
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            layer.__dict__.pop("forward", None)
+            for adapter, dropout in layer.lora_dropout.items():
+                layer.lora_dropout[adapter] = torch.nn.Dropout(dropout.p)
 
 
 def trainer(known: argparse.Namespace, precision: str) -> tuple[LLMTRSRTrainer, list[Any], list[Any]]:
