@@ -29,7 +29,7 @@ def test_every_preset_is_documented_and_all_its_options_exist(name, monkeypatch,
     assert f"| `{name}` |" in text("docs/guides/pretrained.md")
     config = Config(get_model("LLMTRSR"), "ml-100k", preset_files(name), {})
     assert config.settings.backbone.backbone != "builtin"
-    assert config.settings.summary.max_blocks == 5
+    assert config.settings.summary.max_blocks <= 5
 
 
 def test_the_texts_given_by_hand_name_columns_that_the_run_reads(monkeypatch, tmp_path):

@@ -122,7 +122,7 @@ class SummarySettings:
         160, "Maximum number of tokens that a language model generates per summary call.", minimum=1
     )
     summarizer_batch_size: int = option(
-        32,
+        16,
         "Number of answers that a local language model writes at the same time; it is halved automatically when memory"
         " runs out.",
         minimum=1,

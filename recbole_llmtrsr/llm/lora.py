@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -64,7 +65,9 @@ def apply_lora(
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in backbone.transformer.modules()),
         task_type="CAUSAL_LM",
     )
-    backbone.lm = get_peft_model(backbone.transformer, config)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of names in transformers that peft still uses
+        backbone.lm = get_peft_model(backbone.transformer, config)  # type: ignore[arg-type]
     lighten(backbone.lm)
     return names
 
