@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,16 +91,25 @@ def save_base(kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gpt2"])
-def exported(home: Path, request: pytest.FixtureRequest) -> Exported:
-    kind = request.param
-    options = {**FP32, "backbone": str(save_base(kind, home / f"base-{kind}")), "learning_rate": 0.05}
-    folder = str(compare(["LLMTRSR"], "toy", config_dict={**options, "result_dir": f"out-{kind}"})[1])
-    adapter, merged = home / f"adapter-{kind}", home / "new" / f"merged-{kind}"
-    assert main([f"--run={folder}", f"--adapter={adapter}"]) == 0
-    assert main([f"--run={folder}", f"--merged={merged}"]) == 0
-    prompts, scores, answers = scored(folder)
-    return Exported(home / f"base-{kind}", Path(folder), adapter, merged, prompts, scores, answers)
+@pytest.fixture(scope="module")
+def export(home: Path) -> Callable[[str], Exported]:
+    """Trains a kind of model when it is first asked for: pytest may come back to a kind, in random order."""
+
+    @cache
+    def made(kind: str) -> Exported:
+        options = {**FP32, "backbone": str(save_base(kind, home / f"base-{kind}")), "learning_rate": 0.05}
+        folder = str(compare(["LLMTRSR"], "toy", config_dict={**options, "result_dir": f"out-{kind}"})[1])
+        adapter, merged = home / f"adapter-{kind}", home / "new" / f"merged-{kind}"
+        assert main([f"--run={folder}", f"--adapter={adapter}"]) == 0
+        assert main([f"--run={folder}", f"--merged={merged}"]) == 0
+        return Exported(home / f"base-{kind}", Path(folder), adapter, merged, *scored(folder))
+
+    return made
+
+
+@pytest.fixture(params=["llama", "qwen2", "gpt2"])
+def exported(export: Callable[[str], Exported], request: pytest.FixtureRequest) -> Exported:
+    return export(request.param)
 
 
 def scored(folder: str | Path) -> tuple[list[list[int]], torch.Tensor, tuple[int, int]]:
