@@ -5,7 +5,8 @@
 The candidates of a history attend to its prefix in one call without a mask, and to themselves in a second, causal call
 in which each candidate is one row of a batch. Attention scores never reach memory, and only the second part is padded.
 
-Half precision is converted to fp32, because the kernel's gradients take several times longer in bf16.
+In half precision the kernel's forward pass is faster, but its gradients take several times longer. They are computed in
+fp32.
 
 The kernel's backward pass needs only the output and log-sum-exp of its forward pass. Given the merged output and
 log-sum-exp, it returns the gradients of one part of the joint softmax.
@@ -15,16 +16,16 @@ Source: Dao et al. (2022), FlashAttention, section 3; the parts are merged as in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_llmtrsr.engine.attention.split import split_attention
 from recbole_llmtrsr.engine.attention.terms import States, Terms
-from recbole_llmtrsr.engine.rows import Extent, SharedPrefixRows
+from recbole_llmtrsr.engine.rows import SharedPrefixRows
 
 # Unlike `scaled_dot_product_attention`, these also return the log-sum-exp. The tensors precede dropout and is_causal.
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -54,21 +55,29 @@ def flash_attention(states: States, rows: SharedPrefixRows, terms: Terms) -> Ten
     with torch.autocast("cpu", enabled=False):
         for extent, prefix_query, own in ready.by_history(rows):
             if prefix_query.shape[2]:
-                causal = F.scaled_dot_product_attention(prefix_query, *own.prefix, is_causal=True, scale=terms.scaling)
-                on_prefixes.append(causal.transpose(1, 2))
+                none = prefix_query.detach()[:, :, :0]
+                grid = _Grid((1, extent.prefix_length), None)
+                out = _Attention.apply(prefix_query, none, none, *own.prefix, grid, terms.scaling)  # type: ignore[no-untyped-call]
+                on_prefixes.append(out.transpose(1, 2))
             if extent.n_slots:
-                grid = _Grid(extent, rows.slots[extent.candidates])
-                out = _Candidates.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
+                slots = None if extent.is_even else rows.slots[extent.candidates]
+                grid = _Grid((extent.n_slots, extent.slot_width), slots)
+                out = _Attention.apply(own.query, *own.prefix, *own.own, grid, terms.scaling)  # type: ignore[no-untyped-call]
                 on_candidates.append(out.transpose(1, 2))
-    return torch.cat(on_prefixes + on_candidates, dim=1).to(states.query.dtype)
+    return torch.cat(on_prefixes + on_candidates, dim=1)
 
 
+@dataclass(frozen=True)
 class _Grid:
-    """Converts the candidate tokens of one history to a padded batch and back."""
+    """Converts the tokens of a history's candidates to a padded batch and back.
 
-    def __init__(self, extent: Extent, slots: Tensor) -> None:
-        self.shape = (extent.n_slots, extent.slot_width)
-        self.slots = None if extent.is_even else slots
+    Attributes:
+        shape: number of candidates and tokens of the longest.
+        slots: index of each token in the batch; None if all candidates have this length.
+    """
+
+    shape: tuple[int, int]
+    slots: Tensor | None
 
     def batch(self, x: Tensor) -> Tensor:
         """[1, H, M, ...] as [C, H, c, ...], with zeros for padding."""
@@ -84,8 +93,11 @@ class _Grid:
         return (x if self.slots is None else x[self.slots]).transpose(0, 1)[None]
 
 
-class _Candidates(torch.autograd.Function):
-    """Attention of the candidates of one history [1, H, M, d] to its prefix [1, H, P, d] and to themselves."""
+class _Attention(torch.autograd.Function):
+    """Attention of the candidates of one history [1, H, M, d] to its prefix [1, H, P, d] and to themselves.
+
+    A prefix itself is a single candidate after a prefix of no tokens.
+    """
 
     @staticmethod
     def forward(
@@ -102,7 +114,8 @@ class _Candidates(torch.autograd.Function):
         out, lse = (grid.tokens(x) for x in _kernel(*own, 0.0, True, scale=scaling))
         if prefix_key.shape[2]:
             on_prefix, lse_prefix = _kernel(query, prefix_key, prefix_value, 0.0, False, scale=scaling)
-            out = torch.lerp(on_prefix, out, torch.sigmoid(lse - lse_prefix)[..., None].to(out.dtype))
+            weight = torch.sigmoid(lse - lse_prefix)[..., None]  # fp32 in half precision, too
+            out = torch.lerp(on_prefix.to(weight.dtype), out.to(weight.dtype), weight).to(query.dtype)
             lse = torch.logaddexp(lse_prefix, lse)
         ctx.save_for_backward(query, prefix_key, prefix_value, own_key, own_value, out, lse)
         ctx.grid, ctx.scaling = grid, scaling
@@ -111,9 +124,11 @@ class _Candidates(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, prefix_key, prefix_value, own_key, own_value, out, lse = ctx.saved_tensors
+        saved = ctx.saved_tensors  # which checkpointing allows to be read once
+        grad, query, prefix_key, prefix_value, own_key, own_value, out, lse = (
+            _ready(x.to(saved[-1].dtype)) for x in (grad, *saved)
+        )
         grid: _Grid = ctx.grid
-        grad = _ready(grad)
         own = [grid.batch(x) for x in (grad, query, own_key, own_value, out, lse)]
         grads = [grid.tokens(x) for x in _kernel_backward(*own, 0.0, True, scale=ctx.scaling)]
         if not prefix_key.shape[2]:
@@ -123,6 +138,5 @@ class _Candidates(torch.autograd.Function):
 
 
 def _ready(x: Tensor) -> Tensor:
-    """Convert to fp32 with contiguous vectors, which the kernel requires but does not check."""
-    x = x.float() if x.dtype.itemsize < 4 else x
+    """Return x with contiguous vectors, which the kernel requires but does not check."""
     return x if x.stride(-1) == 1 else x.contiguous()
