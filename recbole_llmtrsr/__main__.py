@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from recbole_llmtrsr.config.sources import preset_names
 from recbole_llmtrsr.errors import UserError, exit_code
 from recbole_llmtrsr.runtime.command_line import command_parser, program
 
@@ -49,7 +50,7 @@ def _parser(with_options: bool) -> argparse.ArgumentParser:
     add("--model", "-m", help="one model, or several as LLMTRSR,SASRec,GRU4Rec,Pop (LLMTRSR)")
     add("--dataset", "-d", help="name of a folder below data_path (ml-100k, which comes with RecBole)")
     add("--config_files", help="property files of options, separated by commas or spaces")
-    add("--preset", help="a named set of options: pretrained, paper, paper_mind or paper_amazon_m2")
+    add("--preset", help=f"a named set of options: {', '.join(preset_names())}")
     add("--version", action="store_true", help="print the versions of the package, of its host and of Python")
     if with_options:
         from recbole_llmtrsr.commands.run_help import add_most_used

@@ -15,6 +15,7 @@ import pytest
 from shell_block import run_block
 
 from recbole_llmtrsr.config.options_page import options_page
+from recbole_llmtrsr.config.sources import preset_names
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -25,6 +26,14 @@ ELSEWHERE = "# on a machine with GPUs\n"
 
 def test_the_page_of_options_is_the_one_settings_make():
     assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
+
+
+def test_the_guide_names_every_preset():
+    guide = (ROOT / "docs" / "guides" / "pretrained.md").read_text(encoding="utf-8")
+    assert (
+        sorted(re.findall(r"^\| `(\w+)` \|", guide.split("## Presets")[1].split("##")[0], re.MULTILINE))
+        == preset_names()
+    )
 
 
 # A file that each further tutorial leaves behind, and what must be in it.

@@ -88,17 +88,20 @@ def recbole_properties() -> Path:
     return Path(spec.origin).parent / "properties"
 
 
+def preset_names() -> list[str]:
+    """The presets that there are."""
+    return sorted(path.stem for path in (properties_dir() / "presets").glob("*.yaml"))
+
+
 def preset_files(name: str) -> list[Path]:
     """The property files of a preset, weakest first: it may name another preset that it builds on.
 
     Raises:
         UserError: no such preset.
     """
-    folder = properties_dir() / "presets"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise UserError(f"preset must be one of {', '.join(names)}, got '{name}'")
-    file = folder / f"{name}.yaml"
+    if name not in preset_names():
+        raise UserError(f"preset must be one of {', '.join(preset_names())}, got '{name}'")
+    file = properties_dir() / "presets" / f"{name}.yaml"
     base = option_from_sources("preset", [file], {})
     return [*(preset_files(base) if base else []), file]
 

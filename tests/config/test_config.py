@@ -9,7 +9,7 @@ import yaml
 from recbole_llmtrsr.config import sources
 from recbole_llmtrsr.config.config import Config, SavedConfig
 from recbole_llmtrsr.config.settings import OPTION_NAMES
-from recbole_llmtrsr.config.sources import Command, option_from_sources, preset_files, properties_dir
+from recbole_llmtrsr.config.sources import Command, option_from_sources, preset_files, preset_names, properties_dir
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.registry import get_model
 
@@ -331,7 +331,7 @@ def test_the_data_seed_is_the_seed_unless_it_is_set(config):
     assert config(options={"seed": 3, "data_seed": 0}).data_seed == 0
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (properties_dir() / "presets").glob("*.yaml")])
+@pytest.mark.parametrize("name", preset_names())
 def test_every_preset_makes_a_config(config, name):
     content = yaml.safe_load(preset_files(name)[-1].read_text(encoding="utf-8"))
     made = config(files=preset_files(name))
