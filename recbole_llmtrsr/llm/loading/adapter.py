@@ -42,7 +42,8 @@ def how_to_merge(path: str) -> str:
     """Instructions to merge an adapter with the model that its configuration names, and to save the result."""
     base = _settings(path).get("base_model_name_or_path")
     return (
-        f"merge it with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
+        "export the run that trained it with `recbole-llmtrsr export --run=<folder> --merged=<folder>`, or merge it"
+        f" with `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base or 'its base'!r}),"
         f" {path!r}).merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer there,"
         " too, and set the option to that folder"
     )

@@ -159,7 +159,7 @@ def test_an_adapter_that_does_not_fit_is_refused(folder: Path, door: str, change
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="no bitsandbytes")
 @pytest.mark.parametrize("load_in", ["8bit", "4bit"])
 def test_an_adapter_of_a_quantized_backbone_is_refused(folder: Path, load_in: str) -> None:
-    with pytest.raises(UserError, match=r"cannot be merged into quantized weights without loss: merge it with `Peft"):
+    with pytest.raises(UserError, match=r"cannot be merged into quantized weights without loss: export the run that"):
         load_backbone(str(folder), dtype=FP32, load_in=load_in, device=CPU)
 
 
@@ -174,7 +174,8 @@ def test_an_adapter_alone_is_refused_with_its_base_and_the_way_to_merge_it(
     with pytest.raises(UserError) as error:
         ModelSource.find(role, str(folder)).load_tokenizer(causal=role in ("backbone", "summarizer"))
     assert str(error.value) == (
-        f"{role} '{folder}' is an adapter, not a whole model: merge it with"
+        f"{role} '{folder}' is an adapter, not a whole model: export the run that trained it with"
+        " `recbole-llmtrsr export --run=<folder> --merged=<folder>`, or merge it with"
         " `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('somebody/base'),"
         f" '{folder}').merge_and_unload().save_pretrained('merged')` of peft and transformers, save the tokenizer"
         " there, too, and set the option to that folder"
