@@ -108,6 +108,7 @@ def fit(
         "data": dict(config.identity),
         "candidates": {split: drawn.digest for split, drawn in data.candidates.items()},
         "summaries": summaries.digest,
+        "number format": getattr(getattr(trainer, "accelerator", None), "mixed_precision", "no"),
         "report": dict(summaries.report),
     }
     processes.check_alike({name: fact for name, fact in facts.items() if name != "report"})
@@ -117,6 +118,12 @@ def fit(
             raise UserError(
                 f"the {' and '.join(changed)} changed since the run in {folder} started, so it cannot resume: start a"
                 " new run without resume, in another result_dir"
+            )
+        then, now = (f.get("number format", "no").replace("no", "fp32") for f in (training.facts, facts))
+        if then != now:  # on another processor, or in doubt
+            getLogger().warning(
+                f"precision: auto began this run in {then} and continues it in {now}, which is faster here; its results"
+                " differ by rounding from those of a run that was not stopped"
             )
         summaries = replace(summaries, report=training.facts["report"])
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.quick_start import compare
@@ -153,6 +154,17 @@ def test_data_that_changed_meanwhile_are_refused(run: Run, stopped: Path, file: 
     path.write_text(path.read_text() + line)
     with pytest.raises(UserError, match=f"the file {file} is not what it was then"):
         run(resume="out")
+
+
+def test_a_number_format_that_changed_meanwhile_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stopped_at("validation"):
+        run("LLMTRSR", result_dir="out", state="WARNING")
+    with monkeypatch.context() as patched:
+        patched.setattr("recbole_llmtrsr.training.trainer.weights_dtype", lambda *_: torch.bfloat16)
+        run("LLMTRSR", resume="out", state="WARNING")
+    assert "precision: auto began this run in fp32 and continues it in bf16" in caplog.text
 
 
 @pytest.mark.slow
