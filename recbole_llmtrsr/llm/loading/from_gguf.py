@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -87,9 +89,10 @@ def _write_without_weights(file: Path, source: str, folder: Path) -> None:
     architecture = str(value(reader, "general.architecture"))
     _refuse_parts(reader, source)
     try:
-        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-        config.architectures = [_architecture(config, reader, architecture)]
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        with _alone(file) as view:
+            config = AutoConfig.from_pretrained(view, gguf_file=file.name)
+            config.architectures = [_architecture(config, reader, architecture)]
+            tokenizer = AutoTokenizer.from_pretrained(view, gguf_file=file.name)
     except Exception as error:  # transformers raises nearly every kind for metadata that it does not expect
         raise UserError(f"{source}: {_metadata_fault(architecture, error)}") from error
     if value(reader, "tokenizer.ggml.model") == "gpt2":
@@ -111,11 +114,13 @@ def _write_with_weights(file: Path, source: str, folder: Path, dtype: torch.dtyp
     if hasattr(transformers, "GgufConfig"):  # else some architectures stay packed, which cannot be trained
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with mock.patch(
-            "transformers.modeling_gguf_pytorch_utils.tqdm", Bar, create=True
-        ):  # which always shows its own
+        with (
+            _alone(file) as view,
+            # which always shows its own
+            mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", Bar, create=True),
+        ):
             model, loading = model_class.from_pretrained(
-                file.parent, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
+                view, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
             )
         fault = weights_fault(model, loading)
     except Exception as error:
@@ -128,6 +133,14 @@ def _write_with_weights(file: Path, source: str, folder: Path, dtype: torch.dtyp
     model.__dict__.pop("hf_quantizer", None)
     shutil.copytree(head, folder, dirs_exist_ok=True)
     model.save_pretrained(folder)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[Path]:
+    """Yield a folder that holds nothing but the file, as transformers also reads an adapter that lies beside it."""
+    with TemporaryDirectory() as view:
+        Path(view, file.name).symlink_to(file.resolve())
+        yield Path(view)
 
 
 def _read(file: Path, source: str) -> GGUFReader:

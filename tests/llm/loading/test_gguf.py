@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny_gguf import TEMPLATE, tokenizer, write_gguf
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -177,6 +178,15 @@ def test_its_content_identifies_it_wherever_it_lies(tmp_path: Path, monkeypatch:
     assert model_fingerprint(str(other)) != model_fingerprint(str(file))
     file.write_bytes(other.read_bytes())
     assert model_fingerprint(str(file)) == model_fingerprint(str(other))
+
+
+def test_an_adapter_beside_it_is_not_read(tmp_path: Path) -> None:
+    model = random_model()
+    file = write_gguf(tmp_path / "folder" / "model.gguf", model)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)).save_pretrained(file.parent)
+    found = logits(file)
+    shutil.rmtree("saved")
+    assert torch.equal(logits(write_gguf(tmp_path / "alone.gguf", random_model())), found)
 
 
 def test_summarizer_and_text_encoder_take_the_file(tmp_path: Path) -> None:
