@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 CONVERTED = Path("saved/models")  # beside the other caches
+_WARNINGS = "gguf_warnings.json"
 
 
 def converted(file: Path, source: str, dtype: torch.dtype | None = None) -> Path:
@@ -45,17 +48,28 @@ def converted(file: Path, source: str, dtype: torch.dtype | None = None) -> Path
         UserError: the file is damaged or of an unsupported architecture, the package gguf is missing, or the folder
             cannot be written.
     """
-    name = model_fingerprint(str(file)).replace(" ", "-")
+    release = transformers.__version__.replace(".", "-")  # which decides what is read of the file
+    folder = CONVERTED / f"{model_fingerprint(str(file)).replace(' ', '-')}-{release}"
     if dtype is None:
-        return _made_once(CONVERTED / name, lambda folder: _write_without_weights(file, source, folder))
-    name = f"{name}-{str(dtype).removeprefix('torch.')}"
-    return _made_once(CONVERTED / name, lambda folder: _write_with_weights(file, source, folder, dtype))
+        _made_once(folder, lambda draft: _write_without_weights(file, source, draft))
+    else:
+        folder = folder.with_name(f"{folder.name}-{str(dtype).removeprefix('torch.')}")
+        _made_once(folder, lambda draft: _write_with_weights(file, source, draft, dtype))
+    if (warnings := folder / _WARNINGS).is_file():
+        for warning in json.loads(warnings.read_text(encoding="utf-8")):
+            _warn_once(f"{source}: {warning}")
+    return folder
 
 
-def _made_once(folder: Path, write: Callable[[Path], None]) -> Path:
+@cache
+def _warn_once(message: str) -> None:
+    getLogger().warning(message)
+
+
+def _made_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Let one process write a folder while the others wait; the folder is complete as soon as it exists."""
     if folder.is_dir():
-        return folder
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -67,7 +81,6 @@ def _made_once(folder: Path, write: Callable[[Path], None]) -> Path:
             f"the converted GGUF model cannot be written to {folder} ({error}): free some space there, or make"
             f" {CONVERTED} a link to a folder that can be written"
         ) from error
-    return folder
 
 
 def _write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
@@ -95,9 +108,10 @@ def _write_without_weights(file: Path, source: str, folder: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(view, gguf_file=file.name)
     except Exception as error:  # transformers raises nearly every kind for metadata that it does not expect
         raise UserError(f"{source}: {_metadata_fault(architecture, error)}") from error
-    if value(reader, "tokenizer.ggml.model") == "gpt2":
-        encode_as_trained(tokenizer, reader, source)
-    read_rotation(config, reader, architecture, source)
+    warnings = encode_as_trained(tokenizer, reader) if value(reader, "tokenizer.ggml.model") == "gpt2" else []
+    warnings += read_rotation(config, reader, architecture)
+    if warnings:
+        (folder / _WARNINGS).write_text(json.dumps(warnings), encoding="utf-8")
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if config.architectures[0].endswith(("ForCausalLM", "LMHeadModel")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +33,8 @@ def value(reader: GGUFReader, key: str) -> object:
     return None if field is None else field.contents()
 
 
-def encode_as_trained(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader, source: str) -> None:
-    """Complete a byte-level tokenizer by what follows from the name of its kind, as in llama.cpp."""
+def encode_as_trained(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader) -> list[str]:
+    """Complete a byte-level tokenizer by what follows from the name of its kind, as in llama.cpp; return warnings."""
     pre = value(reader, "tokenizer.ggml.pre")
     if pre in _SINGLE_DIGITS:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -45,11 +44,12 @@ def encode_as_trained(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader, so
         tokenizer.backend_tokenizer.model.ignore_merges = True  # for words that are tokens
         tokenizer.add_bos_token = value(reader, "tokenizer.ggml.add_bos_token") in (None, True)
     if pre not in _SINGLE_DIGITS.union(_AS_GPT2, _known_splits()):
-        getLogger().warning(
-            f"{source}: transformers {transformers.__version__} does not know how its tokenizer splits texts"
+        return [
+            f"transformers {transformers.__version__} does not know how its tokenizer splits texts"
             f" (tokenizer.ggml.pre {pre!r}) and splits as GPT-2 does, so that some texts may be encoded otherwise than"
             " in training: use the transformers folder of this model to be sure"
-        )
+        ]
+    return []
 
 
 def _known_splits() -> tuple[str, ...]:
@@ -60,25 +60,25 @@ def _known_splits() -> tuple[str, ...]:
     return tuple(GGUF_PRE_TOKENIZER_SPLITS)
 
 
-def read_rotation(config: PretrainedConfig, reader: GGUFReader, architecture: str, source: str) -> None:
-    """Add the rescaling of positions of Llama 3.1 and later to a configuration; warn of any other."""
+def read_rotation(config: PretrainedConfig, reader: GGUFReader, architecture: str) -> list[str]:
+    """Add the rescaling of positions of Llama 3.1 and later to a configuration; return a warning of any other."""
     if architecture == "gpt-oss":  # the only one of which transformers reads it
-        return
+        return []
     scaling = value(reader, f"{architecture}.rope.scaling.type")
     tensors = {tensor.name: tensor.data for tensor in reader.tensors if tensor.name.startswith("rope_")}
     if scaling in (None, "none") and not tensors:
-        return
+        return []
     if (factors := tensors.get("rope_freqs.weight")) is not None and scaling in (None, "none"):
         rotation = {**config.rope_parameters, **_LLAMA3_ROTATION, "factor": float(factors.max())}
         divisors = _divisors(config, rotation)
         if divisors.shape == factors.shape and np.allclose(divisors, factors, rtol=1e-4):
             config.rope_parameters = rotation
-            return
-    getLogger().warning(
-        f"{source}: its positions are rescaled for long texts ({', '.join(tensors) or scaling}), which transformers"
+            return []
+    return [
+        f"its positions are rescaled for long texts ({', '.join(tensors) or scaling}), which transformers"
         " does not read from a GGUF file, so that scores differ from those of the original: use the transformers folder"
         " of this model to be exact"
-    )
+    ]
 
 
 def _divisors(config: PretrainedConfig, rotation: dict[str, Any]) -> npt.NDArray[np.float32]:

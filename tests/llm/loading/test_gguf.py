@@ -104,6 +104,22 @@ def test_an_unknown_split_of_texts_is_warned_of(tmp_path: Path, caplog: pytest.L
     assert "does not know how its tokenizer splits texts (tokenizer.ggml.pre 'of-tomorrow')" in caplog.text
 
 
+def test_a_warning_is_repeated_in_later_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model(), pre="of-tomorrow")
+    for dtype in (None, None, FP32, FP32):
+        caplog.clear()
+        from_gguf._warn_once.cache_clear()  # as in a new process
+        converted(file, "backbone", dtype)
+        assert caplog.text.count("does not know how its tokenizer splits texts") == 1
+
+
+def test_another_transformers_converts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model())
+    before = converted(file, "backbone")
+    monkeypatch.setattr(from_gguf.transformers, "__version__", "6.0.0")
+    assert converted(file, "backbone") != before
+
+
 def test_the_rescaled_positions_of_llama_3_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rotation = {
         **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0},
