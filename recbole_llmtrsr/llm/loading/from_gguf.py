@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
-from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, value
+from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, splits_otherwise, value
 from recbole_llmtrsr.llm.loading.weights import weights_fault
 from recbole_llmtrsr.runtime.atomic_write import draft_name, remove_drafts
 from recbole_llmtrsr.runtime.screen import Bar
@@ -110,10 +110,11 @@ def _write_without_weights(file: Path, source: str, folder: Path) -> None:
         raise UserError(f"{source}: {_metadata_fault(architecture, error)}") from error
     warnings = encode_as_trained(tokenizer, reader) if value(reader, "tokenizer.ggml.model") == "gpt2" else []
     warnings += read_rotation(config, reader, architecture)
-    if warnings:
-        (folder / _WARNINGS).write_text(json.dumps(warnings), encoding="utf-8")
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    warnings += splits_otherwise(tokenizer, folder)
+    if warnings:
+        (folder / _WARNINGS).write_text(json.dumps(warnings), encoding="utf-8")
     if config.architectures[0].endswith(("ForCausalLM", "LMHeadModel")):
         GenerationConfig.from_model_config(config).save_pretrained(folder)
 

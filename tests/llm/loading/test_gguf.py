@@ -104,6 +104,15 @@ def test_an_unknown_split_of_texts_is_warned_of(tmp_path: Path, caplog: pytest.L
     assert "does not know how its tokenizer splits texts (tokenizer.ggml.pre 'of-tomorrow')" in caplog.text
 
 
+def test_a_qwen2_that_transformers_reads_with_other_splits_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for pre in ("qwen2", "smollm"):
+        assert "splits texts as" not in caplog.text
+        converted(write_gguf(tmp_path / f"{pre}.gguf", random_model("qwen2"), pre=pre), "backbone")
+    assert "splits texts as Qwen2Tokenizer for every model of this architecture" in caplog.text
+
+
 def test_a_warning_is_repeated_in_later_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write_gguf(tmp_path / "model.gguf", random_model(), pre="of-tomorrow")
     for dtype in (None, None, FP32, FP32):
@@ -142,6 +151,8 @@ def test_the_rescaled_positions_of_llama_3_are_read(tmp_path: Path, caplog: pyte
     ("metadata", "more", "named"),
     [
         ({"llama__rope__scaling__type": "yarn"}, {}, "yarn"),
+        ({"llama__rope__scaling__factor": 4.0}, {}, "linear"),
+        ({"llama__rope__scale_linear": 4.0}, {}, "linear"),
         ({}, {"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}, "rope_freqs.weight"),
     ],
 )
@@ -157,12 +168,13 @@ def test_a_tokenizer_of_llama_3_begins_texts_and_takes_words_whole(tmp_path: Pat
     def encoded(**metadata: object) -> list[int]:
         file = write_gguf(tmp_path / "llama3.gguf", random_model(), tokenizer__ggml__bos_token_id=0, **metadata)
         _, found = ModelSource.find("backbone", str(file)).load_tokenizer()
-        assert found.backend_tokenizer.model.ignore_merges == (metadata["pre"] == "llama-bpe")
+        assert found.backend_tokenizer.model.ignore_merges == (metadata["pre"] != "gpt-2")
         return found.encode("film")
 
     plain = encoded(pre="gpt-2")
     assert encoded(pre="llama-bpe") == [0, *plain]
     assert encoded(pre="llama-bpe", tokenizer__ggml__add_bos_token=False) == plain
+    assert encoded(pre="tekken") == encoded(pre="falcon3") == [0, *plain]  # as in llama.cpp
 
 
 def test_a_check_reads_no_weights_and_weights_are_converted_once_for_each_format(
