@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from logging import getLogger
@@ -33,7 +34,7 @@ from recbole_llmtrsr.llm.loading.adapter import (
     merged_with_adapter,
     without_adapter,
 )
-from recbole_llmtrsr.llm.loading.first_layers import cut_config
+from recbole_llmtrsr.llm.loading.first_layers import check_cut, cut_config
 from recbole_llmtrsr.llm.loading.from_gguf import converted
 from recbole_llmtrsr.llm.loading.gguf_file import gguf_file, is_gguf_name
 from recbole_llmtrsr.llm.loading.weights import weights_fault
@@ -127,7 +128,10 @@ class ModelSource:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
+        whole = deepcopy(config)
         cut_config(config, self.n_layers, str(self))
+        if self.n_layers is not None:
+            check_cut(whole, config, str(self), trust_remote_code=self.options["trust_remote_code"])
         n_rows = getattr(config.get_text_config(), "vocab_size", None)
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
