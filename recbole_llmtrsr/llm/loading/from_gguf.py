@@ -159,8 +159,11 @@ def _alone(file: Path) -> Iterator[Path]:
 
 
 def _read(file: Path, source: str) -> GGUFReader:
-    with file.open("rb") as stream:
-        begin = stream.read(4)
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(4)
+    except OSError as error:
+        raise UserError(f"{source} cannot be read ({error}): give the path of a GGUF file that can be read") from error
     if begin != b"GGUF":
         raise UserError(f"{source} is not a GGUF file (it begins with {begin!r}, not b'GGUF'): give another file")
     _require_package(source)

@@ -115,6 +115,8 @@ class ModelSource:
         if is_adapter_alone(self.path):
             raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
+            if is_gguf_name(self.name):
+                raise UserError(self._fault("config", FileNotFoundError("config.json is missing")))
             raise UserError(f"{self} has no config.json: {_remedy(self.role)}")
         what = "config"
         try:
@@ -257,6 +259,11 @@ class ModelSource:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
             return f"{self} comes with Python code: set `trust_remote_code: True` if you trust its origin"
+        if is_gguf_name(self.name):
+            return (
+                f"{self}: its {what} cannot be loaded from {self.path} ({reason}): delete that folder, so that the file"
+                " is converted again"
+            )
         if os.path.isdir(self.path):
             return f"{self}: its {what} cannot be loaded ({reason}): {remedy}"
         if self.hub_fault:

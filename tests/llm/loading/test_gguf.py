@@ -332,6 +332,22 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         load_backbone(str(file), dtype=FP32)
 
 
+def test_a_damaged_conversion_is_named(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model())
+    folder = converted(file, "backbone", FP32)
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=rf"from {folder} \(.*\): delete that folder, so that the file is converted"):
+        load_backbone(str(file), dtype=FP32)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=rf"from {folder} \(config\.json is missing\): delete that folder"):
+        load_backbone(str(file), dtype=FP32)
+
+
+def test_a_file_that_vanishes_is_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^backbone cannot be read \(.*No such file"):
+        from_gguf._read(tmp_path / "gone.gguf", "backbone")
+
+
 def test_loads_that_start_together_convert_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     file = write_gguf(tmp_path / "model.gguf", random_model())
