@@ -76,4 +76,5 @@ def _shape(backbone: str, trust_remote_code: bool) -> tuple[int, int, int] | Non
     config = config.get_text_config()
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = max(inner) if isinstance(inner, list | tuple) else inner  # one for each layer, as of Gemma 3n
     return (N_TOKENS, min(hidden, WIDEST[0]), min(inner, WIDEST[1])) if hidden >= NARROWEST else None

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3nTextConfig, LlamaConfig, LlamaForCausalLM
 
 from recbole_llmtrsr.config.options import BackboneSettings
 from recbole_llmtrsr.llm import number_format
@@ -101,6 +101,13 @@ def test_several_processes_do_not_measure(folder, speeds, monkeypatch):
 def test_a_small_backbone_is_not_measured(tmp_path, speeds):
     assert weights_dtype(BackboneSettings(backbone=saved(tmp_path, hidden_size=32)), CPU) == torch.float32
     assert not speeds[1]
+
+
+def test_a_backbone_may_state_an_inner_size_for_each_layer(tmp_path):
+    sizes = {"hidden_size": 256, "intermediate_size": [320, 640], "num_hidden_layers": 2}
+    Gemma3nTextConfig(vocab_size=300, **sizes, layer_types=["full_attention"] * 2).save_pretrained(tmp_path)
+    train_tokenizer(["a"]).save_pretrained(tmp_path)
+    assert number_format._shape(str(tmp_path), False)[1:] == (256, 640)
 
 
 def test_autocast_follows_the_weights(folder, speeds):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from transformers import PretrainedConfig
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from recbole_llmtrsr.errors import UserError
 
@@ -43,6 +44,55 @@ def cut_config(config: PretrainedConfig, n_layers: int | None, source: str) -> N
         if isinstance(value, list | tuple) and len(value) == n_all and not _NOT_OF_LAYERS.search(name):
             setattr(text, name, value[:n_layers])
     text.num_hidden_layers = n_layers
+
+
+def check_cut(whole: PretrainedConfig, cut: PretrainedConfig, source: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse a model of which the first layers differ from a model of so few layers; reads no weights.
+
+    Args:
+        whole: configuration of all layers.
+        cut: the same, changed by ``cut_config``.
+        source: the option and the name of the model, for messages.
+        trust_remote_code: run the model code that comes with the weights.
+
+    Raises:
+        UserError: no layer is left out, or a remaining one would compute something else, such as by a scale that
+            depends on the number of layers.
+    """
+    if cut.get_text_config().num_hidden_layers == whole.get_text_config().num_hidden_layers:
+        return
+    try:
+        before = _described(_without_weights(whole, trust_remote_code))
+    except Exception:  # loading reports it
+        return
+    try:
+        after = _described(_without_weights(cut, trust_remote_code))
+    except Exception as error:  # of many kinds, where a configuration refers to its last layers
+        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
+    else:
+        differing = [name for name in after if after[name] != before.get(name)]
+        if not differing and len(after) < len(before):
+            return
+        fault = f"'{differing[0]}' depends on the number of layers" if differing else "all of its layers remain"
+    raise UserError(
+        f"backbone_layers: {cut.get_text_config().num_hidden_layers} cannot keep the first layers of {source} as they"
+        f" are ({fault}): set backbone_layers: ~, or choose another model"
+    )
+
+
+def _without_weights(config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+
+
+def _described(model: PreTrainedModel) -> dict[str, object]:
+    """Shapes of all weights, and the numbers that the modules of the layers hold, by name."""
+    found: dict[str, object] = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    for path, module in model.named_modules():
+        if _LAYER.search(f"{path}."):
+            numbers = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float)}
+            found.update({f"{path}.{name}": value for name, value in numbers.items() if name != "training"})
+    return found
 
 
 def of_further_layers(keys: Iterable[str], config: PretrainedConfig) -> set[str]:

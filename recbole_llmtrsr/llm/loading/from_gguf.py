@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -20,7 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
-from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, value
+from recbole_llmtrsr.llm.loading.gguf_metadata import encode_as_trained, read_rotation, splits_otherwise, value
 from recbole_llmtrsr.llm.loading.weights import weights_fault
 from recbole_llmtrsr.runtime.atomic_write import draft_name, remove_drafts
 from recbole_llmtrsr.runtime.screen import Bar
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 CONVERTED = Path("saved/models")  # beside the other caches
+_WARNINGS = "gguf_warnings.json"
 
 
 def converted(file: Path, source: str, dtype: torch.dtype | None = None) -> Path:
@@ -43,17 +48,28 @@ def converted(file: Path, source: str, dtype: torch.dtype | None = None) -> Path
         UserError: the file is damaged or of an unsupported architecture, the package gguf is missing, or the folder
             cannot be written.
     """
-    name = model_fingerprint(str(file)).replace(" ", "-")
+    release = transformers.__version__.replace(".", "-")  # which decides what is read of the file
+    folder = CONVERTED / f"{model_fingerprint(str(file)).replace(' ', '-')}-{release}"
     if dtype is None:
-        return _made_once(CONVERTED / name, lambda folder: _write_without_weights(file, source, folder))
-    name = f"{name}-{str(dtype).removeprefix('torch.')}"
-    return _made_once(CONVERTED / name, lambda folder: _write_with_weights(file, source, folder, dtype))
+        _made_once(folder, lambda draft: _write_without_weights(file, source, draft))
+    else:
+        folder = folder.with_name(f"{folder.name}-{str(dtype).removeprefix('torch.')}")
+        _made_once(folder, lambda draft: _write_with_weights(file, source, draft, dtype))
+    if (warnings := folder / _WARNINGS).is_file():
+        for warning in json.loads(warnings.read_text(encoding="utf-8")):
+            _warn_once(f"{source}: {warning}")
+    return folder
 
 
-def _made_once(folder: Path, write: Callable[[Path], None]) -> Path:
+@cache
+def _warn_once(message: str) -> None:
+    getLogger().warning(message)
+
+
+def _made_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Let one process write a folder while the others wait; the folder is complete as soon as it exists."""
     if folder.is_dir():
-        return folder
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -65,7 +81,6 @@ def _made_once(folder: Path, write: Callable[[Path], None]) -> Path:
             f"the converted GGUF model cannot be written to {folder} ({error}): free some space there, or make"
             f" {CONVERTED} a link to a folder that can be written"
         ) from error
-    return folder
 
 
 def _write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
@@ -87,16 +102,19 @@ def _write_without_weights(file: Path, source: str, folder: Path) -> None:
     architecture = str(value(reader, "general.architecture"))
     _refuse_parts(reader, source)
     try:
-        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-        config.architectures = [_architecture(config, reader, architecture)]
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        with _alone(file) as view:
+            config = AutoConfig.from_pretrained(view, gguf_file=file.name)
+            config.architectures = [_architecture(config, reader, architecture)]
+            tokenizer = AutoTokenizer.from_pretrained(view, gguf_file=file.name)
     except Exception as error:  # transformers raises nearly every kind for metadata that it does not expect
         raise UserError(f"{source}: {_metadata_fault(architecture, error)}") from error
-    if value(reader, "tokenizer.ggml.model") == "gpt2":
-        encode_as_trained(tokenizer, reader, source)
-    read_rotation(config, reader, architecture, source)
+    warnings = encode_as_trained(tokenizer, reader) if value(reader, "tokenizer.ggml.model") == "gpt2" else []
+    warnings += read_rotation(config, reader, architecture)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    warnings += splits_otherwise(tokenizer, folder)
+    if warnings:
+        (folder / _WARNINGS).write_text(json.dumps(warnings), encoding="utf-8")
     if config.architectures[0].endswith(("ForCausalLM", "LMHeadModel")):
         GenerationConfig.from_model_config(config).save_pretrained(folder)
 
@@ -111,11 +129,13 @@ def _write_with_weights(file: Path, source: str, folder: Path, dtype: torch.dtyp
     if hasattr(transformers, "GgufConfig"):  # else some architectures stay packed, which cannot be trained
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with mock.patch(
-            "transformers.modeling_gguf_pytorch_utils.tqdm", Bar, create=True
-        ):  # which always shows its own
+        with (
+            _alone(file) as view,
+            # which always shows its own
+            mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", Bar, create=True),
+        ):
             model, loading = model_class.from_pretrained(
-                file.parent, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
+                view, gguf_file=file.name, config=config, dtype=dtype, output_loading_info=True, **options
             )
         fault = weights_fault(model, loading)
     except Exception as error:
@@ -130,9 +150,20 @@ def _write_with_weights(file: Path, source: str, folder: Path, dtype: torch.dtyp
     model.save_pretrained(folder)
 
 
+@contextmanager
+def _alone(file: Path) -> Iterator[Path]:
+    """Yield a folder that holds nothing but the file, as transformers also reads an adapter that lies beside it."""
+    with TemporaryDirectory() as view:
+        Path(view, file.name).symlink_to(file.resolve())
+        yield Path(view)
+
+
 def _read(file: Path, source: str) -> GGUFReader:
-    with file.open("rb") as stream:
-        begin = stream.read(4)
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(4)
+    except OSError as error:
+        raise UserError(f"{source} cannot be read ({error}): give the path of a GGUF file that can be read") from error
     if begin != b"GGUF":
         raise UserError(f"{source} is not a GGUF file (it begins with {begin!r}, not b'GGUF'): give another file")
     _require_package(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from logging import getLogger
@@ -33,7 +34,7 @@ from recbole_llmtrsr.llm.loading.adapter import (
     merged_with_adapter,
     without_adapter,
 )
-from recbole_llmtrsr.llm.loading.first_layers import cut_config
+from recbole_llmtrsr.llm.loading.first_layers import check_cut, cut_config
 from recbole_llmtrsr.llm.loading.from_gguf import converted
 from recbole_llmtrsr.llm.loading.gguf_file import gguf_file, is_gguf_name
 from recbole_llmtrsr.llm.loading.weights import weights_fault
@@ -114,6 +115,8 @@ class ModelSource:
         if is_adapter_alone(self.path):
             raise UserError(f"{self} is an adapter, not a whole model: {how_to_merge(self.path)}")
         if os.path.isdir(self.path) and not os.path.isfile(os.path.join(self.path, "config.json")):
+            if is_gguf_name(self.name):
+                raise UserError(self._fault("config", FileNotFoundError("config.json is missing")))
             raise UserError(f"{self} has no config.json: {_remedy(self.role)}")
         what = "config"
         try:
@@ -127,7 +130,10 @@ class ModelSource:
             raise
         except Exception as error:  # transformers raises nearly every kind for a missing or damaged file
             raise UserError(self._fault(what, error)) from error
+        whole = deepcopy(config)
         cut_config(config, self.n_layers, str(self))
+        if self.n_layers is not None:
+            check_cut(whole, config, str(self), trust_remote_code=self.options["trust_remote_code"])
         n_rows = getattr(config.get_text_config(), "vocab_size", None)
         self._require_rows(tokenizer, n_rows)
         if n_rows is not None and len(tokenizer) < n_rows / 2:
@@ -253,6 +259,11 @@ class ModelSource:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
             return f"{self} comes with Python code: set `trust_remote_code: True` if you trust its origin"
+        if is_gguf_name(self.name):
+            return (
+                f"{self}: its {what} cannot be loaded from {self.path} ({reason}): delete that folder, so that the file"
+                " is converted again"
+            )
         if os.path.isdir(self.path):
             return f"{self}: its {what} cannot be loaded ({reason}): {remedy}"
         if self.hub_fault:

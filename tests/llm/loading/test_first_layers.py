@@ -12,6 +12,8 @@ from peft import LoraConfig, get_peft_model
 from tiny_gguf import tokenizer, write_gguf
 from transformers import (
     AutoModelForCausalLM,
+    BartConfig,
+    BartForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -22,6 +24,8 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MiniCPM3Config,
+    MiniCPM3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -173,6 +177,33 @@ def test_more_layers_than_there_are_is_refused_before_the_weights_are_read(tmp_p
         f"backbone_layers: 5 exceeds the number of layers of backbone '{folder}' (4): set it to 4 or less, or to ~ for"
         " all"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        (
+            lambda: MiniCPM3ForCausalLM(
+                MiniCPM3Config(
+                    **{**LIKE_LLAMA, "num_key_value_heads": 4}, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8,
+                    qk_rope_head_dim=8, v_head_dim=16, scale_depth=1.4,
+                )
+            ),
+            r"'model\.layers\.0\.residual_scale' depends on the number of layers",
+        ),
+        (
+            lambda: BartForCausalLM(
+                BartConfig(**LIKE_GPT2, d_model=32, encoder_layers=N_ALL, decoder_layers=N_ALL, decoder_ffn_dim=64)
+            ),
+            "all of its layers remain",
+        ),
+    ],
+)  # fmt: skip
+def test_layers_that_depend_on_the_number_of_layers_are_refused(tmp_path: Path, model: Any, fault: str) -> None:
+    model().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"cannot keep the first layers of .* as they are \({fault}\): set"):
+        ModelSource.find("backbone", str(tmp_path), n_layers=K).load_tokenizer()
 
 
 @pytest.mark.parametrize(

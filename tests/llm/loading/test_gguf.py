@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny_gguf import TEMPLATE, tokenizer, write_gguf
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -103,6 +104,31 @@ def test_an_unknown_split_of_texts_is_warned_of(tmp_path: Path, caplog: pytest.L
     assert "does not know how its tokenizer splits texts (tokenizer.ggml.pre 'of-tomorrow')" in caplog.text
 
 
+def test_a_qwen2_that_transformers_reads_with_other_splits_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for pre in ("qwen2", "smollm"):
+        assert "splits texts as" not in caplog.text
+        converted(write_gguf(tmp_path / f"{pre}.gguf", random_model("qwen2"), pre=pre), "backbone")
+    assert "splits texts as Qwen2Tokenizer for every model of this architecture" in caplog.text
+
+
+def test_a_warning_is_repeated_in_later_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model(), pre="of-tomorrow")
+    for dtype in (None, None, FP32, FP32):
+        caplog.clear()
+        from_gguf._warn_once.cache_clear()  # as in a new process
+        converted(file, "backbone", dtype)
+        assert caplog.text.count("does not know how its tokenizer splits texts") == 1
+
+
+def test_another_transformers_converts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model())
+    before = converted(file, "backbone")
+    monkeypatch.setattr(from_gguf.transformers, "__version__", "6.0.0")
+    assert converted(file, "backbone") != before
+
+
 def test_the_rescaled_positions_of_llama_3_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rotation = {
         **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0},
@@ -125,6 +151,8 @@ def test_the_rescaled_positions_of_llama_3_are_read(tmp_path: Path, caplog: pyte
     ("metadata", "more", "named"),
     [
         ({"llama__rope__scaling__type": "yarn"}, {}, "yarn"),
+        ({"llama__rope__scaling__factor": 4.0}, {}, "linear"),
+        ({"llama__rope__scale_linear": 4.0}, {}, "linear"),
         ({}, {"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}, "rope_freqs.weight"),
     ],
 )
@@ -140,12 +168,13 @@ def test_a_tokenizer_of_llama_3_begins_texts_and_takes_words_whole(tmp_path: Pat
     def encoded(**metadata: object) -> list[int]:
         file = write_gguf(tmp_path / "llama3.gguf", random_model(), tokenizer__ggml__bos_token_id=0, **metadata)
         _, found = ModelSource.find("backbone", str(file)).load_tokenizer()
-        assert found.backend_tokenizer.model.ignore_merges == (metadata["pre"] == "llama-bpe")
+        assert found.backend_tokenizer.model.ignore_merges == (metadata["pre"] != "gpt-2")
         return found.encode("film")
 
     plain = encoded(pre="gpt-2")
     assert encoded(pre="llama-bpe") == [0, *plain]
     assert encoded(pre="llama-bpe", tokenizer__ggml__add_bos_token=False) == plain
+    assert encoded(pre="tekken") == encoded(pre="falcon3") == [0, *plain]  # as in llama.cpp
 
 
 def test_a_check_reads_no_weights_and_weights_are_converted_once_for_each_format(
@@ -177,6 +206,15 @@ def test_its_content_identifies_it_wherever_it_lies(tmp_path: Path, monkeypatch:
     assert model_fingerprint(str(other)) != model_fingerprint(str(file))
     file.write_bytes(other.read_bytes())
     assert model_fingerprint(str(file)) == model_fingerprint(str(other))
+
+
+def test_an_adapter_beside_it_is_not_read(tmp_path: Path) -> None:
+    model = random_model()
+    file = write_gguf(tmp_path / "folder" / "model.gguf", model)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)).save_pretrained(file.parent)
+    found = logits(file)
+    shutil.rmtree("saved")
+    assert torch.equal(logits(write_gguf(tmp_path / "alone.gguf", random_model())), found)
 
 
 def test_summarizer_and_text_encoder_take_the_file(tmp_path: Path) -> None:
@@ -292,6 +330,22 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         UserError, match=r"converted GGUF model cannot be written to saved/models/gguf-.*free some space"
     ):
         load_backbone(str(file), dtype=FP32)
+
+
+def test_a_damaged_conversion_is_named(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "model.gguf", random_model())
+    folder = converted(file, "backbone", FP32)
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=rf"from {folder} \(.*\): delete that folder, so that the file is converted"):
+        load_backbone(str(file), dtype=FP32)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=rf"from {folder} \(config\.json is missing\): delete that folder"):
+        load_backbone(str(file), dtype=FP32)
+
+
+def test_a_file_that_vanishes_is_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^backbone cannot be read \(.*No such file"):
+        from_gguf._read(tmp_path / "gone.gguf", "backbone")
 
 
 def test_loads_that_start_together_convert_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
