@@ -14,7 +14,7 @@ DIGEST_BYTES = 16
 SAMPLES = 256  # per weight file, the first and the last bytes among them
 SAMPLE_BYTES = 4096
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-GGUF_VERSION = 2  # increase it with every change of ``from_gguf``, so that converted files are not reused
+GGUF_VERSION = 1  # increase it with every change of ``from_gguf``, so that converted files are not reused
 GGUF_HEADER_BYTES = 64 * 2**20  # of a GGUF file, with its vocabulary and chat template, which may differ in a few bytes
 # Configurations, vocabularies, merges, SentencePiece models, chat templates, and code that comes with a model.
 WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".py")
