@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.quantized import keep_activations, quantized_loading
 from recbole_llmtrsr.llm.loading.source import ModelSource
 
@@ -28,6 +29,7 @@ class Backbone(nn.Module):
         name: as the user wrote it, for messages.
 
     Attributes:
+        digest: identifies the weights that were loaded; None for the built-in backbone, which the options determine.
         attention: "plain" until `choose_attention` verifies that a faster one gives equal scores on this model.
         native_attention: the implementation that transformers chose for the model.
         is_divided: whether the frozen weights are sharded over the processes, which then gather each layer together.
@@ -39,6 +41,7 @@ class Backbone(nn.Module):
         self.lm = lm
         self.tokenizer = tokenizer
         self.name = name
+        self.digest: str | None = None
         self.attention: Attention = "plain"
         self.native_attention: str = self.transformer.config._attn_implementation or "eager"
         self.is_divided = False
@@ -137,4 +140,6 @@ def load_backbone(
     source = ModelSource.find("backbone", name_or_folder, trust_remote_code, n_layers)
     lm, tokenizer = source.load(dtype, quantized)
     keep_activations(lm)
-    return Backbone(lm, tokenizer, name_or_folder)
+    backbone = Backbone(lm, tokenizer, name_or_folder)
+    backbone.digest = model_fingerprint(source.path)
+    return backbone

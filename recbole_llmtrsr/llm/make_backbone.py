@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from logging import getLogger
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.llm.backbone import Backbone, load_backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN, build_builtin
-from recbole_llmtrsr.llm.loading.fingerprint import model_fingerprint
 from recbole_llmtrsr.llm.loading.quantized import check_load_in
 from recbole_llmtrsr.llm.loading.source import ModelSource
 from recbole_llmtrsr.llm.lora import apply_lora
@@ -66,15 +64,6 @@ def make_backbone(
     return backbone
 
 
-@cache
-def backbone_digest(name: str) -> str | None:
-    """Fingerprint of the initial weights; None for the built-in backbone, which the options determine."""
-    if name == BUILTIN:
-        return None
-    path = Path(name).expanduser()
-    return model_fingerprint(str(path) if path.exists() else name)
-
-
 def choose_weights(backbone: Backbone, settings: Settings) -> None:
     """Make the weights trainable that ``tune`` selects: those of LoRA, or all."""
     options = settings.backbone
@@ -85,7 +74,7 @@ def choose_weights(backbone: Backbone, settings: Settings) -> None:
 
 
 def check_backbone(settings: Settings, device: torch.device) -> tuple[PretrainedConfig, PreTrainedTokenizerBase] | None:
-    """Refuse a backbone that cannot be loaded, before summaries are written; reads only the names of its weights.
+    """Refuse a backbone that cannot be loaded, before summaries are written; see ``ModelSource.check_names``.
 
     Returns:
         Its config and tokenizer; None for the built-in backbone, which is built later.
@@ -100,5 +89,5 @@ def check_backbone(settings: Settings, device: torch.device) -> tuple[Pretrained
         return None
     source = ModelSource.find("backbone", options.backbone, options.trust_remote_code, options.backbone_layers)
     config, tokenizer = source.load_tokenizer()
-    source.check_names(config)
+    source.check_names(config, weights_dtype(options, device))
     return config, tokenizer

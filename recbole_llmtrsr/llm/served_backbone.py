@@ -22,6 +22,7 @@ class ServedBackbone(Backbone):
     def __init__(self, name: str, tokenizer: TextPieces) -> None:
         nn.Module.__init__(self)  # the base class reads a model
         self.lm, self.tokenizer, self.name = nn.Identity(), tokenizer, name
+        self.digest = None
         self.attention = "plain"
         self.is_divided, self.in_step = False, nullcontext
 

@@ -36,7 +36,6 @@ from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.loading.gguf_file import GGUF, PACKAGED
 from recbole_llmtrsr.llm.loading.source import ModelSource, is_hub_name, is_path
-from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.llm.number_format import autocast, tunes_lora
 from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
@@ -149,7 +148,7 @@ def model_card(
         n_epochs=result["epochs_trained"],
         options=_options(result["options"]),
         base_name=base,
-        fingerprint=None if base is None else backbone_digest(base),
+        fingerprint=model.backbone.digest,
         licence="" if base is None else _licence(base),
         versions=", ".join(f"{name} {of}" for name, of in (result.get("versions") or {}).items()),
         mark=_MARK,

@@ -29,7 +29,6 @@ from recbole_llmtrsr.experiment.retrieval_stage import make_reranking
 from recbole_llmtrsr.experiment.run_data import RunData, load_run_data
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.llm.builtin import BUILTIN
-from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.model.language_model_recommender import reads_candidates
 from recbole_llmtrsr.model.sequential_recommender.llmtrsr import LLMTRSR
 from recbole_llmtrsr.recommend.run_options import PLACES, check_named, check_summarizer, read_options
@@ -344,7 +343,7 @@ def _check_retriever(file: Path, of_run: Mapping[str, Any], now: Mapping[str, An
 
 
 def _check_prompts(file: Path, saved: Mapping[str, Any], model: AbstractRecommender) -> None:
-    if saved["backbone"] != backbone_digest(model.settings.backbone.backbone):
+    if saved["backbone"] != model.backbone.digest:
         raise UserError(
             f"backbone '{model.settings.backbone.backbone}' holds other weights than {file} was trained with: give"
             " those"

@@ -29,7 +29,6 @@ from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
 from recbole_llmtrsr.engine.sharding import hide_sharded_weights
 from recbole_llmtrsr.errors import UserError
-from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.llm.number_format import weights_dtype
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
@@ -271,7 +270,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             "best_valid_score": float(self.best_valid_score),
             "state_dict": self.model.state_dict(),
             "tokenizer": self.model.backbone.tokenizer_digest(),
-            "backbone": backbone_digest(self.config.settings.backbone.backbone),
+            "backbone": self.model.backbone.digest,
             "prompts": self.model.prompts.digest() if hasattr(self.model, "prompts") else None,
             "other_parameter": {},
             "optimizer": self.optimizer.state_dict(),

@@ -167,12 +167,14 @@ class ModelSource:
         self._require_rows(tokenizer, len(lm.get_input_embeddings().weight))
         return lm, tokenizer
 
-    def check_names(self, config: PretrainedConfig) -> None:
-        """Refuse a folder whose weights do not fit the architecture; reads only their names.
+    def check_names(self, config: PretrainedConfig, dtype: torch.dtype) -> None:
+        """Refuse a folder whose weights do not fit the architecture; reads only their names, or converts a GGUF file.
 
         Raises:
             UserError: as for ``load``, if weights are missing or unexpected.
         """
+        if is_gguf_name(self.path):
+            self._as_folder(dtype)
         if not os.path.isdir(self.path) or getattr(config, "quantization_config", None) is not None:
             return
         try:

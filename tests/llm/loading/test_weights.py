@@ -154,7 +154,7 @@ def test_names_are_checked_before_any_weight_is_read(
     config, _ = source.load_tokenizer()
     monkeypatch.setattr(torch, "aminmax", lambda *_: pytest.fail("a weight is read"))
     with pytest.raises(UserError, match="strip the prefix '_orig_mod") if name else nullcontext():
-        source.check_names(config)
+        source.check_names(config, torch.float32)
 
 
 @pytest.mark.parametrize("door", DOORS)
