@@ -47,10 +47,12 @@ def export_model(
     _check_folder(folder, flag)
     result = read_result(run_folder)
     _check_model(run_folder, result["model"])
+    of_run = {**result["options"], **options}
+    _check_base(folder, flag, of_run["backbone"])
     if is_adapter:
-        _check_adapter(flag, {**result["options"], **options})
+        _check_adapter(flag, of_run)
     run = load_saved_run(run_folder, options, checkpoint)
-    example = of_run = example_prompt(run, as_in_test=True)
+    example = tested = example_prompt(run, as_in_test=True)
     if not is_adapter:
         merge_adapter(run.model.backbone)
         example = example_prompt(run, as_in_test=False)
@@ -65,7 +67,7 @@ def export_model(
         raise _unwritable(flag, error) from error
     return (
         f"{folder}: {'adapter' if is_adapter else 'model'}, tokenizer and model card; the prompt of {CARD} scores"
-        f" {example.log_odds:.5f}, in the run {of_run.log_odds:.5f}"
+        f" {example.log_odds:.5f}, in the run {tested.log_odds:.5f}"
     )
 
 
@@ -82,6 +84,15 @@ def _check_model(run_folder: Path, name: str) -> None:
             " the folder of its checkpoint"
         )
     raise UserError(f"{run_folder} is a run of {name}, which {why}: accepted are runs of {able}")
+
+
+def _check_base(folder: Path, flag: str, backbone: str) -> None:
+    """Refuse the folder from which the run read its base, which the export would remove."""
+    if folder.resolve() == Path(backbone).expanduser().resolve():
+        raise UserError(
+            f"{flag} is the backbone of the run, '{backbone}', without which neither the run nor an adapter can be"
+            " loaded: name another folder"
+        )
 
 
 def _check_adapter(flag: str, options: dict[str, Any]) -> None:

@@ -390,6 +390,21 @@ def test_a_folder_of_an_earlier_export_is_replaced_whole_and_others_are_refused(
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_the_base_of_the_run_is_not_replaced(
+    builtin: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An earlier export may be the backbone of the run, whose folder would else count as one to be replaced."""
+    base = tmp_path / "base"
+    assert main([f"--run={builtin}", f"--merged={base}"]) == 0
+    then = sorted(path.name for path in base.iterdir())
+    options = {**FP32, "backbone": str(base), "tune": "lora", "result_dir": str(tmp_path / "out")}
+    compare(["TALLRec"], "toy", config_dict=options)
+    assert main([f"--run={tmp_path / 'out'}", f"--{kind}={base}"]) == 2
+    assert f"--{kind}={base} is the backbone of the run, '{base}'" in capsys.readouterr().err
+    assert sorted(path.name for path in base.iterdir()) == then
+
+
 def test_nothing_is_left_where_writing_fails(builtin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
