@@ -63,6 +63,7 @@ def export_model(
             files = [path.name for path in draft.iterdir()]
             card = model_card(run, run_folder, result, example, is_adapter=is_adapter, files=files)
             (draft / CARD).write_text(card, encoding="utf-8")
+            _check_folder(folder, flag)  # again, as loading and merging may take long
     except OSError as error:
         raise _unwritable(flag, error) from error
     return (

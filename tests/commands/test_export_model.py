@@ -405,6 +405,22 @@ def test_the_base_of_the_run_is_not_replaced(
     assert sorted(path.name for path in base.iterdir()) == then
 
 
+def test_a_file_that_comes_into_the_folder_during_the_export_is_not_removed(
+    builtin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+
+    def card(*_: Any, **__: Any) -> str:
+        (folder / "notes.txt").write_text("mine")
+        return ""
+
+    monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", card)
+    assert main([f"--run={builtin}", f"--merged={folder}"]) == 2
+    assert "holds files that export did not write, such as 'notes.txt'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["m", "notes.txt"]
+
+
 def test_nothing_is_left_where_writing_fails(builtin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
