@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
@@ -64,7 +66,7 @@ def export_model(
             card = model_card(run, run_folder, result, example, is_adapter=is_adapter, files=files)
             (draft / CARD).write_text(card, encoding="utf-8")
             _check_folder(folder, flag)  # again, as loading and merging may take long
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _unwritable(flag, error) from error
     return (
         f"{folder}: {'adapter' if is_adapter else 'model'}, tokenizer and model card; the prompt of {CARD} scores"
@@ -138,7 +140,7 @@ def _check_folder(folder: Path, flag: str) -> None:
         )
 
 
-def _unwritable(flag: str, error: OSError) -> UserError:
+def _unwritable(flag: str, error: OSError | SafetensorError) -> UserError:
     return UserError(
-        f"{flag} cannot be written ({error.strerror or error}): name a folder in a writable place with enough room"
+        f"{flag} cannot be written ({getattr(error, 'strerror', None) or error}): name a folder in a writable place with enough room"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -425,6 +426,17 @@ def test_nothing_is_left_where_writing_fails(builtin: str, tmp_path: Path, monke
     monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([f"--run={builtin}", f"--merged={tmp_path / 'm'}"])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_full_disk_is_told(builtin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))  # bytes of a file, fewer than the weights have
+    try:
+        assert main([f"--run={builtin}", f"--merged={tmp_path / 'm'}"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"--merged={tmp_path / 'm'} cannot be written (" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
 
 
