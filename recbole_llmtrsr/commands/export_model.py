@@ -18,7 +18,7 @@ from recbole_llmtrsr.llm.number_format import tunes_lora
 from recbole_llmtrsr.llm.saving import merge_adapter, save_trained
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
 from recbole_llmtrsr.recommend.model_card import CARD, example_prompt, exported_files, model_card
-from recbole_llmtrsr.recommend.saved_run import load_saved_run, read_result
+from recbole_llmtrsr.recommend.saved_run import checkpoint_file, load_saved_run, read_result
 from recbole_llmtrsr.registry import MODELS, get_model
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import replace_folder
@@ -49,6 +49,7 @@ def export_model(
     _check_folder(folder, flag)
     result = read_result(run_folder)
     _check_model(run_folder, result["model"])
+    checkpoint_file(run_folder, result, checkpoint)  # first: a run without one has neither adapter nor weights
     of_run = {**result["options"], **options}
     _check_base(folder, flag, of_run["backbone"])
     if is_adapter:

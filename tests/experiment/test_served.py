@@ -13,6 +13,7 @@ import pytest
 import toy
 from scoring_server import ScoringHandler, by_digits, scoring
 
+from recbole_llmtrsr.commands.export import main
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
@@ -232,6 +233,14 @@ def test_a_run_by_a_server_has_no_model_to_load() -> None:
         run(server.url)
     with pytest.raises(UserError, match="was ranked by openai:tiny@.* a model behind a server, so it has no model to"):
         Recommender.load("out")
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_a_run_by_a_server_has_no_model_to_export(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with scoring() as server:
+        run(server.url)
+    assert main(["--run=out", f"--{kind}=m"]) == 2
+    assert "a model behind a server, so it has no model to load" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
