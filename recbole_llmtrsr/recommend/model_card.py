@@ -57,12 +57,14 @@ class ExamplePrompt:
         texts: its parts, which are encoded separately.
         ids: its tokens, as the run's prompts have them.
         is_exact: whether the tokens of the parts, each encoded by itself, are those of the prompt.
+        is_cut: whether the run's limits cut it.
         log_odds: its score.
     """
 
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     is_exact: bool
+    is_cut: bool
     log_odds: float
 
 
@@ -86,7 +88,9 @@ def example_prompt(run: SavedRun, *, as_in_test: bool) -> ExamplePrompt:
     ids = [*map(int, prefix), *candidate]
     tokenizer = run.model.backbone.tokenizer
     encoded = [token for text in texts for token in tokenizer.encode(text, add_special_tokens=False)]
-    return ExamplePrompt(tuple(texts), tuple(ids), [*own.leading, *encoded] == ids, score)
+    trims = prompts.trims["summaries_cut"] + prompts.trims["recent_items_left_out"]
+    is_cut = trims + sum(prompts.tokens_cut(item, len(prefix)) for item in range(len(recent) + 1)) > 0
+    return ExamplePrompt(tuple(texts), tuple(ids), [*own.leading, *encoded] == ids, is_cut, score)
 
 
 def _placeholder(texts: ItemText, number: int) -> str:
@@ -135,6 +139,7 @@ def model_card(
         texts=[_quoted(text) for text in example.texts] if example.is_exact else [],
         leading=model.prompts.leading or "",
         ids=list(example.ids),
+        is_cut=example.is_cut,
         yes_id=model.yes_id,
         no_id=model.no_id,
         log_odds=example.log_odds,

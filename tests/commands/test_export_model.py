@@ -197,6 +197,17 @@ def test_the_program_of_the_card_prints_the_score_that_the_card_states(
     assert stated == pytest.approx(run_score(exported.run, ids), abs=1e-4)
 
 
+@pytest.mark.parametrize("limit", [{"max_item_tokens": 3}, {"max_summary_tokens": 1}])
+def test_a_card_whose_prompt_the_run_cuts_says_so(
+    home: Path, limit: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(compare(["LLMTRSR"], "toy", config_dict={**FP32, **limit, "result_dir": str(tmp_path / "out")})[1])
+    assert main([f"--run={run}", f"--merged={tmp_path / 'm'}"]) == 0
+    card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    assert "The ids are those of the prompt below after the cuts of the run.\n" in card
+    assert "this tokenizer encodes its parts otherwise" not in card
+
+
 @torch.no_grad()
 def run_score(folder: str | Path, ids: list[int]) -> float:
     """The score of a prompt by a run."""
