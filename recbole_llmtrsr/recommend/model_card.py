@@ -40,6 +40,7 @@ from recbole_llmtrsr.llm.make_backbone import backbone_digest
 from recbole_llmtrsr.llm.number_format import autocast, tunes_lora
 from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, SERVER
 
 CARD = "README.md"
 _MARK = "files of this export:"
@@ -253,9 +254,22 @@ def _options(of_run: Mapping[str, Any]) -> str:
     unread = ("prompt_templates", *(() if of_run["backbone"] == BUILTIN else ("builtin_",)))
     names = [name for name in differing if not name.startswith(unread)]
     named = {name: of_run[name] for name in dict.fromkeys((*_ALWAYS, *names, *_OF_RECBOLE)) if name in of_run}
-    named["summarizer"] = str(named["summarizer"]).partition("@")[0]  # without the address of a server
+    named["summarizer"] = _without_place(str(named["summarizer"]))
     lines = [[name, json.dumps(value, ensure_ascii=False)] for name, value in named.items()]
     return TextTable("", ["option", "value"], lines, n_names=2).markdown().rstrip()
+
+
+def _without_place(summarizer: str) -> str:
+    """A summarizer without the address of its server, or the folders of its file.
+
+    >>> _without_place("openai:@cf/meta/llama@https://host/v1"), _without_place("file:/home/me/texts.jsonl")
+    ('openai:@cf/meta/llama', 'file:texts.jsonl')
+    """
+    if summarizer.startswith(SERVER):
+        return summarizer.rpartition("@")[0]
+    if summarizer.startswith(FILE):
+        return FILE + Path(summarizer.removeprefix(FILE)).name
+    return Path(summarizer).name if is_path(summarizer) else summarizer
 
 
 def _licence(base: str) -> str:
