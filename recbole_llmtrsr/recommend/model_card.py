@@ -284,6 +284,8 @@ def _licence(base: str) -> str:
     )
     if files:
         return f"Its licence is the file {', '.join(f'`{name}`' for name in files)} in its folder."
+    if is_hub_name(base) and not isinstance(try_to_load_from_cache(base, CARD), str):
+        return "Its licence is not known here, because its model card is not on this machine."
     return "Its files state no licence."
 
 
