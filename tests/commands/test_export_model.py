@@ -197,6 +197,17 @@ def test_the_program_of_the_card_prints_the_score_that_the_card_states(
     assert stated == pytest.approx(run_score(exported.run, ids), abs=1e-4)
 
 
+def test_a_card_tells_that_the_builtin_tokenizer_was_trained_on_summaries(
+    home: Path, builtin: str, tmp_path: Path
+) -> None:
+    """Its vocabulary may hold words of users' summaries."""
+    run = str(compare(["LLMTRSR"], "toy", config_dict={**FP32, "result_dir": str(tmp_path / "out")})[1])
+    for folder, texts in ((run, "item texts and summaries"), (builtin, "item texts")):
+        assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 0
+        card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+        assert f"its tokenizer was trained on the {texts} of `toy`." in card
+
+
 @pytest.mark.parametrize("limit", [{"max_item_tokens": 3}, {"max_summary_tokens": 1}])
 def test_a_card_whose_prompt_the_run_cuts_says_so(
     home: Path, limit: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
