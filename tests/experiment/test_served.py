@@ -186,6 +186,12 @@ def test_plain_text_is_sent_without_a_chat_template() -> None:
     assert all(body["prompt"].endswith("\nAnswer:") for body in server.bodies)
 
 
+def test_a_backbone_that_is_not_there_has_no_effect() -> None:
+    with scoring() as server:
+        (result,) = run(server.url, backbone="/nowhere/model")
+    assert result["scorer"]["requests"] == N_USERS * 4
+
+
 def test_a_ranking_is_explained() -> None:
     with scoring() as server:
         run(server.url, explain="u3")
