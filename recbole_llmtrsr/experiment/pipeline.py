@@ -123,6 +123,8 @@ def run_pipeline(
         has_prompts = reads_candidates(config.model_class)
         if explained is not None and (stage.dry_run or not has_prompts):
             logger.info(f"explain: {explained} has no effect on {config.label}, which makes no prompts here")
+        if config.settings.backbone.scorer is not None and not has_prompts:
+            logger.warning(f"scorer has no effect on {config.label}, which makes no prompts with candidates")
         if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
         elif data.has_texts:

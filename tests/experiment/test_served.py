@@ -192,6 +192,13 @@ def test_a_backbone_that_is_not_there_has_no_effect() -> None:
     assert result["scorer"]["requests"] == N_USERS * 4
 
 
+def test_models_without_prompts_tell_that_they_do_not_read_the_scorer(caplog: pytest.LogCaptureFixture) -> None:
+    with scoring() as server:
+        (result,) = run(server.url, "HLLM")
+    assert "scorer has no effect on HLLM, which makes no prompts with candidates" in caplog.text
+    assert (result["epochs_trained"], server.bodies) == (1, [])
+
+
 def test_a_ranking_is_explained() -> None:
     with scoring() as server:
         run(server.url, explain="u3")
