@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,18 @@ class StoredScores:
 
 def _read(answer: GeneratedText) -> AnswerLogprobs:
     return AnswerLogprobs(**json.loads(answer.text), prompt_tokens=answer.prompt_tokens, seconds=answer.seconds)
+
+
+def is_score(text: str) -> bool:
+    """Whether a text holds log-probabilities as `StoredScores` writes them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or set(found) != {*_FIELDS} or not isinstance(found["first"], str):
+        return False
+    numbers = [found["least"], *(found[name] for name in ("yes", "no") if found[name] is not None)]
+    return all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
 
 
 @contextmanager
