@@ -85,7 +85,8 @@ class ServedScorer:
         missing = [text for text in texts if text not in stored]
         with closing(self._server.scores(missing)) as answers:
             for position, found in answers:
-                if self.store is not None:
+                # A bound among fewer tokens is that of a server's present limit, which the settings do not hold.
+                if self.store is not None and not (found.n_missing and self._server.is_limited):
                     self.store.put(missing[position], found)
                 self.tokens_read += found.prompt_tokens
                 scores[missing[position]] = self._counted(found)

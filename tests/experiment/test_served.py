@@ -227,6 +227,19 @@ def test_missing_answers_are_counted() -> None:
     assert result["scorer"]["one_answer_missing"] == sum(number >= 9 for number in numbers) > 0
 
 
+def test_bounds_of_a_server_that_lists_few_tokens_are_not_reused_where_it_lists_more() -> None:
+    def top(text: str) -> Any:
+        return [*by_digits(text)[:1], *((f"w{n}", -3.0 - n / 10) for n in range(10)), ("no", -6.0)]
+
+    with scoring(top=top, most=5) as server:
+        (few,) = run(server.url)
+    with scoring(top=top) as server:
+        (more,) = run(server.url, result_dir="second")
+    n = N_USERS * 4
+    assert (few["scorer"]["one_answer_missing"], more["scorer"]["one_answer_missing"]) == (n, 0)
+    assert more["scorer"]["from_store"] == 0
+
+
 def test_a_server_that_says_other_words_is_refused_after_a_few_prompts() -> None:
     top = [("Yes", math.log(0.6)), ("No", math.log(0.3)), (" The", math.log(0.01))]
     with scoring(top=lambda text: top) as server, pytest.raises(UserError) as fault:
