@@ -142,6 +142,5 @@ def _check_folder(folder: Path, flag: str) -> None:
 
 
 def _unwritable(flag: str, error: OSError | SafetensorError) -> UserError:
-    return UserError(
-        f"{flag} cannot be written ({getattr(error, 'strerror', None) or error}): name a folder in a writable place with enough room"
-    )
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{flag} cannot be written ({reason}): name a folder in a writable place with enough room")

@@ -218,9 +218,10 @@ def _keep_scores(config: Config, scorer: ServedScorer, opened: ExitStack) -> Non
     """Let a scorer find and keep scores in the store, and log that nothing is trained."""
     path = store_path(config.settings.summary.summary_store)
     scorer.store = opened.enter_context(stored_scores(path, scorer.name, scorer.settings))
+    without = "checkpoint" if config.settings.retrieval.blend is None else "validation and no checkpoint"
     logging.getLogger().info(
         f"scorer {config.settings.backbone.scorer} ranks zero-shot: backbone, tune and all options of training have no"
-        " effect, and there is no validation and no checkpoint"
+        f" effect, and there is no {without}"
     )
 
 

@@ -173,6 +173,15 @@ def test_it_ranks_the_whole_catalogue_or_what_is_retrieved(options: dict[str, An
     assert result["test_result"]["recall@10"] > 0
 
 
+def test_the_log_does_not_deny_a_validation_that_tunes_the_blend(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"retriever": "Pop", "rerank_top_k": 5, "exclude_seen": "yes", "blend": None}
+    with scoring() as server, caplog.at_level(logging.INFO):
+        (result,) = run(server.url, eval_args={"mode": "full"}, **options)
+    assert result["best_valid_score"] is not None
+    assert "there is no checkpoint" in caplog.text
+    assert "there is no validation" not in caplog.text
+
+
 def test_the_limit_of_full_ranking_holds() -> None:
     with scoring() as server, pytest.raises(UserError, match="more than max_full_sort_scores: 10"):
         run(server.url, eval_args={"mode": "full"}, max_full_sort_scores=10)

@@ -100,5 +100,7 @@ def test_its_answers_are_those_of_the_same_model_run_here(folder: Path, url: str
 
 
 def test_a_model_that_it_does_not_serve_is_named_after_a_few_prompts(folder: Path, url: str) -> None:
-    with pytest.raises(UserError, match="gave no answer to (17|18|19|20) prompts in a row .status 400: Server is pinned to"):
+    with pytest.raises(
+        UserError, match="gave no answer to (17|18|19|20) prompts in a row .status 400: Server is pinned to"
+    ):
         list(served("other", url).generate(["a"] * 20, 3))
