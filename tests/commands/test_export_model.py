@@ -185,6 +185,7 @@ def test_the_card_states_what_is_known_and_shows_no_data(exported: Exported) -> 
             assert re.search(rf"^\| {name} +\| +{re.escape(cell(estimate))} \|", card, flags=re.MULTILINE)
         assert re.search(r"^\| learning_rate +\| 0.05 +\|$", card, flags=re.MULTILINE)
         assert re.search(r"^\| summarizer +\| \"extractive\" +\|$", card, flags=re.MULTILINE)
+        assert "were read as plain text where a summary or an item contains them" in card  # the program does not
         assert "The title of" not in card
         assert not re.search(r"\bu[0-5]\b|data_path|saved/", card)
 
