@@ -20,10 +20,12 @@ from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.llm.generators import server_requests
+from recbole_llmtrsr.llm.generators.server_scores import AnswerLogprobs
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend.recommender import Recommender
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.summarizer.store.scores import stored_scores
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
 
@@ -139,6 +141,23 @@ def test_finished_scores_are_kept_where_a_run_ends() -> None:
     with scoring() as server:
         (result,) = run(server.url, **options, result_dir="second")
     assert (result["scorer"]["from_store"], len(server.bodies)) == (20, N_USERS * 4 - 20)
+
+
+def test_two_runs_at_once_rank_with_the_scores_that_the_store_keeps() -> None:
+    """A server's scores differ a little between batches; those that came first are what a later run finds."""
+    path = Path("saved/summaries.sqlite")
+
+    def top(text: str) -> Any:
+        with stored_scores(path, name, settings) as other:  # another run is faster
+            other.put(text, AnswerLogprobs(-1.0, -2.0, -9.0, "yes"))
+        return [("no", -0.5), ("yes", -3.0)]
+
+    with scoring(top=top) as server:
+        model, test = built(**of_server(server.url))
+        name, settings = model.served.name, model.served.settings
+        path.parent.mkdir(exist_ok=True)
+        with stored_scores(path, name, settings) as model.served.store:
+            assert {score for rows, *_ in test for score in model.predict(rows).tolist()} == {1.0}
 
 
 def test_without_a_store_every_prompt_of_a_run_is_sent_once() -> None:

@@ -36,11 +36,12 @@ class StoredScores:
         keys = {self._key(prompt): prompt for prompt in prompts}
         return {keys[key]: _read(answer) for key, answer in self._store.find(list(keys)).items()}
 
-    def put(self, prompt: str, found: AnswerLogprobs) -> None:
-        """Store the log-probabilities of a prompt."""
+    def put(self, prompt: str, found: AnswerLogprobs) -> AnswerLogprobs:
+        """Store the log-probabilities of a prompt; return those of another run that stored some first, or these."""
         text = json.dumps({name: getattr(found, name) for name in _FIELDS})
         answer = GeneratedText(text, found.prompt_tokens, 1, found.seconds)
-        self._store.put(self._writer_id, [Record(self._key(prompt), SCORE, answer, ())])
+        (held,) = self._store.put(self._writer_id, [Record(self._key(prompt), SCORE, answer, ())]).values()
+        return _read(held)
 
     def _key(self, prompt: str) -> bytes:
         return digest(json.dumps([SCORE, self._settings, prompt]))
