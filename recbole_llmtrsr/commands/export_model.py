@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.builtin import BUILTIN
@@ -16,7 +18,7 @@ from recbole_llmtrsr.llm.number_format import tunes_lora
 from recbole_llmtrsr.llm.saving import merge_adapter, save_trained
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
 from recbole_llmtrsr.recommend.model_card import CARD, example_prompt, exported_files, model_card
-from recbole_llmtrsr.recommend.saved_run import load_saved_run, read_result
+from recbole_llmtrsr.recommend.saved_run import checkpoint_file, load_saved_run, read_result
 from recbole_llmtrsr.registry import MODELS, get_model
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import replace_folder
@@ -47,10 +49,13 @@ def export_model(
     _check_folder(folder, flag)
     result = read_result(run_folder)
     _check_model(run_folder, result["model"])
+    checkpoint_file(run_folder, result, checkpoint)  # first: a run without one has neither adapter nor weights
+    of_run = {**result["options"], **options}
+    _check_base(folder, flag, of_run["backbone"])
     if is_adapter:
-        _check_adapter(flag, {**result["options"], **options})
+        _check_adapter(flag, of_run)
     run = load_saved_run(run_folder, options, checkpoint)
-    example = of_run = example_prompt(run, as_in_test=True)
+    example = tested = example_prompt(run, as_in_test=True)
     if not is_adapter:
         merge_adapter(run.model.backbone)
         example = example_prompt(run, as_in_test=False)
@@ -61,11 +66,12 @@ def export_model(
             files = [path.name for path in draft.iterdir()]
             card = model_card(run, run_folder, result, example, is_adapter=is_adapter, files=files)
             (draft / CARD).write_text(card, encoding="utf-8")
-    except OSError as error:
+            _check_folder(folder, flag)  # again, as loading and merging may take long
+    except (OSError, SafetensorError) as error:
         raise _unwritable(flag, error) from error
     return (
         f"{folder}: {'adapter' if is_adapter else 'model'}, tokenizer and model card; the prompt of {CARD} scores"
-        f" {example.log_odds:.5f}, in the run {of_run.log_odds:.5f}"
+        f" {example.log_odds:.5f}, in the run {tested.log_odds:.5f}"
     )
 
 
@@ -82,6 +88,15 @@ def _check_model(run_folder: Path, name: str) -> None:
             " the folder of its checkpoint"
         )
     raise UserError(f"{run_folder} is a run of {name}, which {why}: accepted are runs of {able}")
+
+
+def _check_base(folder: Path, flag: str, backbone: str) -> None:
+    """Refuse the folder from which the run read its base, which the export would remove."""
+    if folder.resolve() == Path(backbone).expanduser().resolve():
+        raise UserError(
+            f"{flag} is the backbone of the run, '{backbone}', without which neither the run nor an adapter can be"
+            " loaded: name another folder"
+        )
 
 
 def _check_adapter(flag: str, options: dict[str, Any]) -> None:
@@ -126,7 +141,6 @@ def _check_folder(folder: Path, flag: str) -> None:
         )
 
 
-def _unwritable(flag: str, error: OSError) -> UserError:
-    return UserError(
-        f"{flag} cannot be written ({error.strerror or error}): name a folder in a writable place with enough room"
-    )
+def _unwritable(flag: str, error: OSError | SafetensorError) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{flag} cannot be written ({reason}): name a folder in a writable place with enough room")

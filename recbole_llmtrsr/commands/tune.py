@@ -77,7 +77,10 @@ def _searched(space: Space, fixed: Mapping[str, Any], files: Sequence[str], opti
     def objective(point: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
         found = objective_function({**fixed, **_whole(space, point)}, files)
         if found["best_valid_score"] is None:
-            raise UserError("a trial ended without a validation score: leave out summarize_only and dry_run")
+            raise UserError(
+                "a trial ended without a validation score: leave out summarize_only, dry_run and scorer (a model behind"
+                " a server is not validated, unless blend: ~ is tuned with a retriever)"
+            )
         return found
 
     search = HyperTuning(

@@ -25,8 +25,8 @@ class ScoreStore(Protocol):
     def find(self, prompts: Sequence[str]) -> Mapping[str, AnswerLogprobs]:
         """The stored ones of these prompts, by prompt."""
 
-    def put(self, prompt: str, found: AnswerLogprobs) -> None:
-        """Store those of a prompt."""
+    def put(self, prompt: str, found: AnswerLogprobs) -> AnswerLogprobs:
+        """Store those of a prompt, and return those that the store now has."""
 
 
 class ServedScorer:
@@ -85,9 +85,10 @@ class ServedScorer:
         missing = [text for text in texts if text not in stored]
         with closing(self._server.scores(missing)) as answers:
             for position, found in answers:
-                if self.store is not None:
-                    self.store.put(missing[position], found)
                 self.tokens_read += found.prompt_tokens
+                # A bound among fewer tokens is that of a server's present limit, which the settings do not hold.
+                if self.store is not None and not (found.n_missing and self._server.is_limited):
+                    found = self.store.put(missing[position], found)
                 scores[missing[position]] = self._counted(found)
         self._check_answers(1)
         return scores

@@ -123,6 +123,8 @@ def run_pipeline(
         has_prompts = reads_candidates(config.model_class)
         if explained is not None and (stage.dry_run or not has_prompts):
             logger.info(f"explain: {explained} has no effect on {config.label}, which makes no prompts here")
+        if config.settings.backbone.scorer is not None and not has_prompts:
+            logger.warning(f"scorer has no effect on {config.label}, which makes no prompts with candidates")
         if has_prompts:
             check_prompts(config.settings, data.dataset)  # before an LLM writes for hours
         elif data.has_texts:
@@ -216,9 +218,10 @@ def _keep_scores(config: Config, scorer: ServedScorer, opened: ExitStack) -> Non
     """Let a scorer find and keep scores in the store, and log that nothing is trained."""
     path = store_path(config.settings.summary.summary_store)
     scorer.store = opened.enter_context(stored_scores(path, scorer.name, scorer.settings))
+    without = "checkpoint" if config.settings.retrieval.blend is None else "validation and no checkpoint"
     logging.getLogger().info(
         f"scorer {config.settings.backbone.scorer} ranks zero-shot: backbone, tune and all options of training have no"
-        " effect, and there is no validation and no checkpoint"
+        f" effect, and there is no {without}"
     )
 
 

@@ -39,6 +39,7 @@ from recbole_llmtrsr.llm.loading.source import ModelSource, is_hub_name, is_path
 from recbole_llmtrsr.llm.number_format import autocast, tunes_lora
 from recbole_llmtrsr.model.assembly import recommender_templates
 from recbole_llmtrsr.recommend.saved_run import SavedRun
+from recbole_llmtrsr.summarizer.writers.make_writer import FILE, SERVER
 
 CARD = "README.md"
 _MARK = "files of this export:"
@@ -56,12 +57,14 @@ class ExamplePrompt:
         texts: its parts, which are encoded separately.
         ids: its tokens, as the run's prompts have them.
         is_exact: whether the tokens of the parts, each encoded by itself, are those of the prompt.
+        is_cut: whether the run's limits cut it.
         log_odds: its score.
     """
 
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     is_exact: bool
+    is_cut: bool
     log_odds: float
 
 
@@ -85,7 +88,9 @@ def example_prompt(run: SavedRun, *, as_in_test: bool) -> ExamplePrompt:
     ids = [*map(int, prefix), *candidate]
     tokenizer = run.model.backbone.tokenizer
     encoded = [token for text in texts for token in tokenizer.encode(text, add_special_tokens=False)]
-    return ExamplePrompt(tuple(texts), tuple(ids), [*own.leading, *encoded] == ids, score)
+    trims = prompts.trims["summaries_cut"] + prompts.trims["recent_items_left_out"]
+    is_cut = trims + sum(prompts.tokens_cut(item, len(prefix)) for item in range(len(recent) + 1)) > 0
+    return ExamplePrompt(tuple(texts), tuple(ids), [*own.leading, *encoded] == ids, is_cut, score)
 
 
 def _placeholder(texts: ItemText, number: int) -> str:
@@ -134,6 +139,7 @@ def model_card(
         texts=[_quoted(text) for text in example.texts] if example.is_exact else [],
         leading=model.prompts.leading or "",
         ids=list(example.ids),
+        is_cut=example.is_cut,
         yes_id=model.yes_id,
         no_id=model.no_id,
         log_odds=example.log_odds,
@@ -247,9 +253,22 @@ def _options(of_run: Mapping[str, Any]) -> str:
     unread = ("prompt_templates", *(() if of_run["backbone"] == BUILTIN else ("builtin_",)))
     names = [name for name in differing if not name.startswith(unread)]
     named = {name: of_run[name] for name in dict.fromkeys((*_ALWAYS, *names, *_OF_RECBOLE)) if name in of_run}
-    named["summarizer"] = str(named["summarizer"]).partition("@")[0]  # without the address of a server
+    named["summarizer"] = _without_place(str(named["summarizer"]))
     lines = [[name, json.dumps(value, ensure_ascii=False)] for name, value in named.items()]
     return TextTable("", ["option", "value"], lines, n_names=2).markdown().rstrip()
+
+
+def _without_place(summarizer: str) -> str:
+    """A summarizer without the address of its server, or the folders of its file.
+
+    >>> _without_place("openai:@cf/meta/llama@https://host/v1"), _without_place("file:/home/me/texts.jsonl")
+    ('openai:@cf/meta/llama', 'file:texts.jsonl')
+    """
+    if summarizer.startswith(SERVER):
+        return summarizer.rpartition("@")[0]
+    if summarizer.startswith(FILE):
+        return FILE + Path(summarizer.removeprefix(FILE)).name
+    return Path(summarizer).name if is_path(summarizer) else summarizer
 
 
 def _licence(base: str) -> str:
@@ -264,6 +283,8 @@ def _licence(base: str) -> str:
     )
     if files:
         return f"Its licence is the file {', '.join(f'`{name}`' for name in files)} in its folder."
+    if is_hub_name(base) and not isinstance(try_to_load_from_cache(base, CARD), str):
+        return "Its licence is not known here, because its model card is not on this machine."
     return "Its files state no licence."
 
 

@@ -105,11 +105,11 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             os.replace(folder, former)
         os.replace(partial, folder)
-        shutil.rmtree(former, ignore_errors=True)
     finally:
         if former.exists() and not folder.exists():
             os.replace(former, folder)
-        shutil.rmtree(partial, ignore_errors=True)
+        for draft in (former, partial):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> None:

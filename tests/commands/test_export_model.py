@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -194,6 +195,7 @@ def test_the_card_states_what_is_known_and_shows_no_data(exported: Exported) -> 
             assert re.search(rf"^\| {name} +\| +{re.escape(cell(estimate))} \|", card, flags=re.MULTILINE)
         assert re.search(r"^\| learning_rate +\| 0.05 +\|$", card, flags=re.MULTILINE)
         assert re.search(r"^\| summarizer +\| \"extractive\" +\|$", card, flags=re.MULTILINE)
+        assert "were read as plain text where a summary or an item contains them" in card  # the program does not
         assert "The title of" not in card
         assert not re.search(r"\bu[0-5]\b|data_path|saved/", card)
 
@@ -204,6 +206,28 @@ def test_the_program_of_the_card_prints_the_score_that_the_card_states(
 ) -> None:
     stated, ids = run_card(exported._asdict()[kind], monkeypatch, capsys)
     assert stated == pytest.approx(run_score(exported.run, ids), abs=1e-4)
+
+
+def test_a_card_tells_that_the_builtin_tokenizer_was_trained_on_summaries(
+    home: Path, builtin: str, tmp_path: Path
+) -> None:
+    """Its vocabulary may hold words of users' summaries."""
+    run = str(compare(["LLMTRSR"], "toy", config_dict={**FP32, "result_dir": str(tmp_path / "out")})[1])
+    for folder, texts in ((run, "item texts and summaries"), (builtin, "item texts")):
+        assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 0
+        card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+        assert f"its tokenizer was trained on the {texts} of `toy`." in card
+
+
+@pytest.mark.parametrize("limit", [{"max_item_tokens": 3}, {"max_summary_tokens": 1}])
+def test_a_card_whose_prompt_the_run_cuts_says_so(
+    home: Path, limit: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(compare(["LLMTRSR"], "toy", config_dict={**FP32, **limit, "result_dir": str(tmp_path / "out")})[1])
+    assert main([f"--run={run}", f"--merged={tmp_path / 'm'}"]) == 0
+    card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    assert "The ids are those of the prompt below after the cuts of the run.\n" in card
+    assert "this tokenizer encodes its parts otherwise" not in card
 
 
 @torch.no_grad()
@@ -400,10 +424,52 @@ def test_a_folder_of_an_earlier_export_is_replaced_whole_and_others_are_refused(
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_the_base_of_the_run_is_not_replaced(
+    builtin: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An earlier export may be the backbone of the run, whose folder would else count as one to be replaced."""
+    base = tmp_path / "base"
+    assert main([f"--run={builtin}", f"--merged={base}"]) == 0
+    then = sorted(path.name for path in base.iterdir())
+    options = {**FP32, "backbone": str(base), "tune": "lora", "result_dir": str(tmp_path / "out")}
+    compare(["TALLRec"], "toy", config_dict=options)
+    assert main([f"--run={tmp_path / 'out'}", f"--{kind}={base}"]) == 2
+    assert f"--{kind}={base} is the backbone of the run, '{base}'" in capsys.readouterr().err
+    assert sorted(path.name for path in base.iterdir()) == then
+
+
+def test_a_file_that_comes_into_the_folder_during_the_export_is_not_removed(
+    builtin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+
+    def card(*_: Any, **__: Any) -> str:
+        (folder / "notes.txt").write_text("mine")
+        return ""
+
+    monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", card)
+    assert main([f"--run={builtin}", f"--merged={folder}"]) == 2
+    assert "holds files that export did not write, such as 'notes.txt'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["m", "notes.txt"]
+
+
 def test_nothing_is_left_where_writing_fails(builtin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_llmtrsr.commands.export_model.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([f"--run={builtin}", f"--merged={tmp_path / 'm'}"])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_full_disk_is_told(builtin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))  # bytes of a file, fewer than the weights have
+    try:
+        assert main([f"--run={builtin}", f"--merged={tmp_path / 'm'}"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"--merged={tmp_path / 'm'} cannot be written (" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
 
 

@@ -127,4 +127,7 @@ def test_a_dry_run_cannot_be_tuned(home: Path, capsys: pytest.CaptureFixture[str
     written(home, "learning_rate choice [0.1]\n")
     given = ["--params_file=space.txt", "--model=LLMTRSR", "--dataset=toy", *TINY, "--dry_run=True"]
     assert main(given) == 2
-    assert "a trial ended without a validation score: leave out summarize_only and dry_run" in capsys.readouterr().err
+    assert (
+        "a trial ended without a validation score: leave out summarize_only, dry_run and scorer"
+        in capsys.readouterr().err
+    )

@@ -13,16 +13,19 @@ import pytest
 import toy
 from scoring_server import ScoringHandler, by_digits, scoring
 
+from recbole_llmtrsr.commands.export import main
 from recbole_llmtrsr.config.config import Config
 from recbole_llmtrsr.config.sources import Command
 from recbole_llmtrsr.data.loaders.make_loaders import make_loaders
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.experiment.summary_stage import make_summaries
 from recbole_llmtrsr.llm.generators import server_requests
+from recbole_llmtrsr.llm.generators.server_scores import AnswerLogprobs
 from recbole_llmtrsr.quick_start import compare
 from recbole_llmtrsr.recommend.recommender import Recommender
 from recbole_llmtrsr.registry import get_dataset, get_model
 from recbole_llmtrsr.runtime import processes
+from recbole_llmtrsr.summarizer.store.scores import stored_scores
 
 pytest.importorskip("openai", reason="needs the extra 'server'")
 
@@ -140,6 +143,23 @@ def test_finished_scores_are_kept_where_a_run_ends() -> None:
     assert (result["scorer"]["from_store"], len(server.bodies)) == (20, N_USERS * 4 - 20)
 
 
+def test_two_runs_at_once_rank_with_the_scores_that_the_store_keeps() -> None:
+    """A server's scores differ a little between batches; those that came first are what a later run finds."""
+    path = Path("saved/summaries.sqlite")
+
+    def top(text: str) -> Any:
+        with stored_scores(path, name, settings) as other:  # another run is faster
+            other.put(text, AnswerLogprobs(-1.0, -2.0, -9.0, "yes"))
+        return [("no", -0.5), ("yes", -3.0)]
+
+    with scoring(top=top) as server:
+        model, test = built(**of_server(server.url))
+        name, settings = model.served.name, model.served.settings
+        path.parent.mkdir(exist_ok=True)
+        with stored_scores(path, name, settings) as model.served.store:
+            assert {score for rows, *_ in test for score in model.predict(rows).tolist()} == {1.0}
+
+
 def test_without_a_store_every_prompt_of_a_run_is_sent_once() -> None:
     with scoring() as server:
         (result,) = run(server.url, summary_store=None, also_test=["pop3"])
@@ -172,6 +192,15 @@ def test_it_ranks_the_whole_catalogue_or_what_is_retrieved(options: dict[str, An
     assert result["test_result"]["recall@10"] > 0
 
 
+def test_the_log_does_not_deny_a_validation_that_tunes_the_blend(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"retriever": "Pop", "rerank_top_k": 5, "exclude_seen": "yes", "blend": None}
+    with scoring() as server, caplog.at_level(logging.INFO):
+        (result,) = run(server.url, eval_args={"mode": "full"}, **options)
+    assert result["best_valid_score"] is not None
+    assert "there is no checkpoint" in caplog.text
+    assert "there is no validation" not in caplog.text
+
+
 def test_the_limit_of_full_ranking_holds() -> None:
     with scoring() as server, pytest.raises(UserError, match="more than max_full_sort_scores: 10"):
         run(server.url, eval_args={"mode": "full"}, max_full_sort_scores=10)
@@ -183,6 +212,19 @@ def test_plain_text_is_sent_without_a_chat_template() -> None:
         run(server.url, chat_template="never", summary="none")
     assert {body["path"] for body in server.bodies} == {"/v1/completions"}
     assert all(body["prompt"].endswith("\nAnswer:") for body in server.bodies)
+
+
+def test_a_backbone_that_is_not_there_has_no_effect() -> None:
+    with scoring() as server:
+        (result,) = run(server.url, backbone="/nowhere/model")
+    assert result["scorer"]["requests"] == N_USERS * 4
+
+
+def test_models_without_prompts_tell_that_they_do_not_read_the_scorer(caplog: pytest.LogCaptureFixture) -> None:
+    with scoring() as server:
+        (result,) = run(server.url, "HLLM")
+    assert "scorer has no effect on HLLM, which makes no prompts with candidates" in caplog.text
+    assert (result["epochs_trained"], server.bodies) == (1, [])
 
 
 def test_a_ranking_is_explained() -> None:
@@ -213,6 +255,19 @@ def test_missing_answers_are_counted() -> None:
     assert result["scorer"]["one_answer_missing"] == sum(number >= 9 for number in numbers) > 0
 
 
+def test_bounds_of_a_server_that_lists_few_tokens_are_not_reused_where_it_lists_more() -> None:
+    def top(text: str) -> Any:
+        return [*by_digits(text)[:1], *((f"w{n}", -3.0 - n / 10) for n in range(10)), ("no", -6.0)]
+
+    with scoring(top=top, most=5) as server:
+        (few,) = run(server.url)
+    with scoring(top=top) as server:
+        (more,) = run(server.url, result_dir="second")
+    n = N_USERS * 4
+    assert (few["scorer"]["one_answer_missing"], more["scorer"]["one_answer_missing"]) == (n, 0)
+    assert more["scorer"]["from_store"] == 0
+
+
 def test_a_server_that_says_other_words_is_refused_after_a_few_prompts() -> None:
     top = [("Yes", math.log(0.6)), ("No", math.log(0.3)), (" The", math.log(0.01))]
     with scoring(top=lambda text: top) as server, pytest.raises(UserError) as fault:
@@ -232,6 +287,14 @@ def test_a_run_by_a_server_has_no_model_to_load() -> None:
         run(server.url)
     with pytest.raises(UserError, match="was ranked by openai:tiny@.* a model behind a server, so it has no model to"):
         Recommender.load("out")
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_a_run_by_a_server_has_no_model_to_export(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with scoring() as server:
+        run(server.url)
+    assert main(["--run=out", f"--{kind}=m"]) == 2
+    assert "a model behind a server, so it has no model to load" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

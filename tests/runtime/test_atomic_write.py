@@ -155,3 +155,14 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         (draft / "fourth").touch()
     assert [path.name for path in folder.iterdir()] == ["second"]
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+    def interrupted(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target == folder:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), replace_folder(folder) as draft:
+        (draft / "fifth").touch()
+    assert [path.name for path in folder.iterdir()] == ["fifth"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]

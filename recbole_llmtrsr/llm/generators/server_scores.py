@@ -142,6 +142,11 @@ class ServerScores(ServerClient):
         """Number of most likely tokens that are requested of each prompt."""
         return self._tops[0]
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the server refused the larger numbers of most likely tokens."""
+        return self.n_top < TOP[0]
+
     def scores(self, prompts: Sequence[str]) -> Generator[tuple[int, AnswerLogprobs], None, None]:
         """Yield (position, log-probabilities) as they become available. Closing the iterator cancels open requests.
 

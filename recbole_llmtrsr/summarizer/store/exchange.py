@@ -15,6 +15,7 @@ from recbole_llmtrsr.llm.generators.generation import Finish, GeneratedText
 from recbole_llmtrsr.summarizer.jobs import KINDS
 from recbole_llmtrsr.summarizer.keys import canonical
 from recbole_llmtrsr.summarizer.store.rows import REPLACED, SCORE
+from recbole_llmtrsr.summarizer.store.scores import is_score
 from recbole_llmtrsr.summarizer.store.store import Record, SummaryStore
 
 _BATCH = 500  # records per transaction
@@ -196,5 +197,10 @@ def _wrong(line: object) -> list[str]:
             f"{name} must be {accepted}, got {str(line[name])[:40]!r}"
             for name, (accepts, accepted) in _FIELDS.items()
             if name in line and not accepts(line[name])
+        ),
+        *(
+            [f"text of a score must be an object of yes, no, least and first, got {line['text'][:40]!r}"]
+            if line.get("kind") == SCORE and isinstance(line.get("text"), str) and not is_score(line["text"])
+            else []
         ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +36,12 @@ class StoredScores:
         keys = {self._key(prompt): prompt for prompt in prompts}
         return {keys[key]: _read(answer) for key, answer in self._store.find(list(keys)).items()}
 
-    def put(self, prompt: str, found: AnswerLogprobs) -> None:
-        """Store the log-probabilities of a prompt."""
+    def put(self, prompt: str, found: AnswerLogprobs) -> AnswerLogprobs:
+        """Store the log-probabilities of a prompt; return those of another run that stored some first, or these."""
         text = json.dumps({name: getattr(found, name) for name in _FIELDS})
         answer = GeneratedText(text, found.prompt_tokens, 1, found.seconds)
-        self._store.put(self._writer_id, [Record(self._key(prompt), SCORE, answer, ())])
+        (held,) = self._store.put(self._writer_id, [Record(self._key(prompt), SCORE, answer, ())]).values()
+        return _read(held)
 
     def _key(self, prompt: str) -> bytes:
         return digest(json.dumps([SCORE, self._settings, prompt]))
@@ -47,6 +49,18 @@ class StoredScores:
 
 def _read(answer: GeneratedText) -> AnswerLogprobs:
     return AnswerLogprobs(**json.loads(answer.text), prompt_tokens=answer.prompt_tokens, seconds=answer.seconds)
+
+
+def is_score(text: str) -> bool:
+    """Whether a text holds log-probabilities as `StoredScores` writes them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or set(found) != {*_FIELDS} or not isinstance(found["first"], str):
+        return False
+    numbers = [found["least"], *(found[name] for name in ("yes", "no") if found[name] is not None)]
+    return all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
 
 
 @contextmanager

@@ -143,6 +143,10 @@ FAULTS: list[tuple[Callable[[], str], str]] = [
     (lambda: other(A_LINE, inputs=["call:61"]), f"inputs {INPUTS}"),
     (lambda: other(A_LINE, inputs=[5]), f"inputs {INPUTS}"),
     (lambda: other(A_LINE, writer={"name": "x"}), "writer must be {'name': <text>, 'settings': <object>}, got"),
+    *(
+        (lambda text=text: other(A_LINE, kind="score", text=text), "text of a score must be an object of yes, no, ")
+        for text in ("yes", "{}", '{"yes": null, "no": NaN, "least": -1.0, "first": "a"}')
+    ),
     (lambda: other(A_LINE, note="hm"), "unknown field 'note': accepted are key, kind, attempt, text, "),
     (lambda: A_LINE.replace('"attempt": 1, ', ""), "field 'attempt' is missing"),
 ]

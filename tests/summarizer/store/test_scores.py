@@ -43,8 +43,8 @@ def test_other_settings_have_other_scores(path: Path, settings: dict[str, object
 
 def test_the_first_score_of_a_prompt_is_kept(path: Path) -> None:
     with stored_scores(path, "openai:tiny", SETTINGS) as scores:
-        scores.put("a", A)
-        scores.put("a", B)
+        assert scores.put("a", A) == A
+        assert scores.put("a", B) == A  # with which a later run ranks, too
         assert scores.find(["a"]) == {"a": A}
 
 
