@@ -12,8 +12,10 @@ from safetensors import SafetensorError
 
 from recbole_llmtrsr.config.settings import Settings
 from recbole_llmtrsr.errors import UserError
+from recbole_llmtrsr.llm.backbone import Backbone
 from recbole_llmtrsr.llm.builtin import BUILTIN
 from recbole_llmtrsr.llm.loading.adapter import has_adapter
+from recbole_llmtrsr.llm.loading.gguf_file import is_gguf_name
 from recbole_llmtrsr.llm.number_format import tunes_lora
 from recbole_llmtrsr.llm.saving import merge_adapter, save_trained
 from recbole_llmtrsr.model.language_model_recommender import LanguageModelRecommender, reads_candidates
@@ -55,6 +57,8 @@ def export_model(
     if is_adapter:
         _check_adapter(flag, of_run)
     run = load_saved_run(run_folder, options, checkpoint)
+    if is_adapter:
+        _check_positions(flag, run.model.backbone)
     example = tested = example_prompt(run, as_in_test=True)
     if not is_adapter:
         merge_adapter(run.model.backbone)
@@ -116,6 +120,16 @@ def _check_adapter(flag: str, options: dict[str, Any]) -> None:
         raise UserError(
             f"{flag}: the folder of backbone '{backbone.backbone}' holds an adapter itself, which was merged before"
             " training, so that the new adapter fits no plain base: export the whole model with --merged=<folder>"
+        )
+
+
+def _check_positions(flag: str, backbone: Backbone) -> None:
+    """Refuse an adapter over a GGUF file whose rescaling of positions the run reads, but transformers does not."""
+    rotation = getattr(backbone.config, "rope_parameters", None) or {}
+    if is_gguf_name(backbone.name) and rotation.get("rope_type") == "llama3":
+        raise UserError(
+            f"{flag}: transformers does not read how backbone '{backbone.name}' rescales positions, so that the adapter"
+            " would score otherwise over it than in the run: export the whole model with --merged=<folder>"
         )
 
 

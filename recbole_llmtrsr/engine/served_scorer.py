@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from logging import getLogger
 from typing import Protocol
 
 import torch
@@ -71,6 +72,12 @@ class ServedScorer:
     def report(self) -> dict[str, object]:
         """Counts of distinct prompts of every batch, of answers that the server did not state, and of requests."""
         counts = dict(self._counts)
+        if n_lost := counts["both_answers_missing"]:
+            yes, no = self._server.answers
+            getLogger().warning(
+                f"scorer '{self.name}' has neither {yes!r} nor {no!r} among the most likely first tokens of its answers"
+                f" to {n_lost} of {counts['prompts']} prompts: they score 0, as if both were equally likely"
+            )
         return {"name": self.name, **counts, "prompt_tokens": self.tokens_read, **self._server.report()}
 
     def _texts(self, prefix: TokenIds, candidates: Sequence[TokenIds]) -> list[str]:

@@ -30,7 +30,6 @@ from recbole_llmtrsr.data.loaders.prefetch import Prefetched, prefetched
 from recbole_llmtrsr.engine.sharding import hide_sharded_weights
 from recbole_llmtrsr.errors import UserError
 from recbole_llmtrsr.llm.number_format import weights_dtype
-from recbole_llmtrsr.model.language_model_recommender import is_served
 from recbole_llmtrsr.runtime import processes
 from recbole_llmtrsr.runtime.atomic_write import atomic_write_folder
 from recbole_llmtrsr.runtime.checkpoints import load_checkpoint, unwritable, write_checkpoint
@@ -63,7 +62,7 @@ class LLMTRSRTrainer(Trainer):  # type: ignore[misc]
             super().__init__(config, model)
         # Accelerate keeps one state for a process, and a process may train several models.
         AcceleratorState._reset_state(reset_partial_state=True)
-        computes = not is_served(config)  # else the backbone, which would be read here, has no effect
+        computes = getattr(model, "served", None) is None  # else the backbone has no effect, and may not exist
         bf16 = computes and weights_dtype(config.settings.backbone, self.device) == torch.bfloat16
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=self.device.type == "cpu")
         if self.accelerator.num_processes != processes.count():

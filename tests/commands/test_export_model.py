@@ -406,6 +406,37 @@ def test_the_card_loads_the_first_layers_of_a_gguf_file(
     )
 
 
+@pytest.mark.skipif(find_spec("gguf") is None, reason="no gguf")
+def test_an_adapter_over_a_gguf_file_with_rescaled_positions_is_exported_merged_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tiny_gguf
+
+    torch.manual_seed(0)
+    sizes = {**SIZES, "hidden_size": 32, "num_key_value_heads": 2}
+    rotation = {
+        **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0},
+        **{"high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+    }
+    plain, scaled = (
+        AutoModelForCausalLM.from_config(
+            LlamaConfig(vocab_size=len(tiny_gguf.tokenizer()), rope_parameters=one, **sizes)
+        )
+        for one in ({"rope_type": "default", "rope_theta": 500_000.0}, rotation)
+    )
+    factors = plain.model.rotary_emb.inv_freq / scaled.model.rotary_emb.inv_freq
+    more = {"rope_freqs.weight": factors.numpy()}
+    file = tiny_gguf.write_gguf(home / "files" / "rescaled.gguf", scaled, more=more)
+    options = {**FP32, "backbone": str(file), "result_dir": "out-rescaled"}
+    folder = str(compare(["TALLRec"], "toy", config_dict=options)[1])
+    assert main([f"--run={folder}", f"--adapter={tmp_path / 'a'}"]) == 2
+    assert f"does not read how backbone '{file}' rescales positions" in capsys.readouterr().err
+    assert main([f"--run={folder}", f"--merged={tmp_path / 'm'}"]) == 0
+    prompts, scores, answers = scored(folder)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    torch.testing.assert_close(plain_scores(model, prompts, answers), scores, atol=1e-4, rtol=0)
+
+
 def test_a_folder_of_an_earlier_export_is_replaced_whole_and_others_are_refused(
     builtin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,7 +241,7 @@ def test_ablations_are_scored_too() -> None:
     assert len(server.bodies) > N_USERS * 4
 
 
-def test_missing_answers_are_counted() -> None:
+def test_missing_answers_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
     def top(text: str) -> Any:
         number = int(re.findall(r"\d+", text)[-1])
         if number < 3:
@@ -249,7 +249,9 @@ def test_missing_answers_are_counted() -> None:
         return [one for one in by_digits(text) if one[0] != "no" or number < 9]
 
     with scoring(top=top) as server:
-        (result,) = run(server.url)
+        (result,) = run(server.url, state="WARNING")
+    n_lost, n = (result["scorer"][name] for name in ("both_answers_missing", "prompts"))
+    assert f"first tokens of its answers to {n_lost} of {n} prompts: they score 0" in caplog.text
     numbers = [int(re.findall(r"\d+", text)[-1]) for text in server.attempts]
     assert result["scorer"]["both_answers_missing"] == sum(number < 3 for number in numbers) > 0
     assert result["scorer"]["one_answer_missing"] == sum(number >= 9 for number in numbers) > 0
