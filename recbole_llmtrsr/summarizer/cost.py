@@ -63,7 +63,7 @@ class Cost:
                 f"prompt tokens    {self.prompt_tokens:,}",
                 f"new tokens       {self.new_tokens:,.0f}, at most {self.max_new_tokens:,}",
             ]
-        if needed:
+        if needed and self.seconds:  # unknown of a writer without prompts, of which the store holds no timed call
             lines.append(f"estimated time   {_duration(self.seconds)} ({self.basis})")
         return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from recbole_llmtrsr.config.options import SummarySettings
 from recbole_llmtrsr.data.item_text import ItemText
 from recbole_llmtrsr.llm.generators.generation import GeneratedText, MeasuredSpeed
 from recbole_llmtrsr.prompt.templates import templates_for
+from recbole_llmtrsr.summarizer.cost import Cost
 from recbole_llmtrsr.summarizer.store.store import SummaryStore
 from recbole_llmtrsr.summarizer.writers.llm_writer import LLMWriter
 
@@ -104,3 +105,8 @@ def test_nothing_is_measured_if_no_call_is_needed(summarize_histories: Any, stor
     summarize_histories({0: "abcd"}, CATALOGUE, llm, SETTINGS, store)
     assert summarize_histories({0: "abcd"}, CATALOGUE, llm, SETTINGS, store, dry=True).seconds == 0
     assert generator.measured == []
+
+
+def test_the_time_of_a_writer_without_prompts_is_unknown_before_its_first_call() -> None:
+    cost = Cost(1, 1, needed={"block": 1, "update": 0, "merge": 0})
+    assert cost.text().splitlines()[-1] == "calls to make    1 (1 block)"

@@ -241,4 +241,4 @@ def _shared(rows: Sequence[Sequence[int]]) -> int:
     if len(rows) == 1:
         return 0
     shortest = min(map(len, rows))
-    return next((n for n in range(shortest - 1) if len({row[n] for row in rows}) > 1), shortest - 1)
+    return next((n for n in range(shortest - 1) if len({row[n] for row in rows}) > 1), max(0, shortest - 1))
