@@ -119,7 +119,7 @@ def fit(
                 f"the {' and '.join(changed)} changed since the run in {folder} started, so it cannot resume: start a"
                 " new run without resume, in another result_dir"
             )
-        then, now = (f.get("number format", "no").replace("no", "fp32") for f in (training.facts, facts))
+        then, now = (str(one.get("number format", "no")).replace("no", "fp32") for one in (training.facts, facts))
         if then != now:  # on another processor, or in doubt
             getLogger().warning(
                 f"precision: auto began this run in {then} and continues it in {now}, which is faster here; its results"
