@@ -221,6 +221,17 @@ def test_wrong_gradients_of_lora_weights_are_found_out(tiny, monkeypatch):
     assert list(choose_attention(backbone, YES, NO)) == ["flash"]
 
 
+def test_gradients_of_half_their_size_are_found_out_in_half_precision(tiny, monkeypatch):
+    def half_the_gradients(states, rows, terms):
+        out = split_attention(states, rows, terms)
+        return out.detach() + 0.5 * (out - out.detach())
+
+    monkeypatch.setitem(BACKENDS, "flash", half_the_gradients)
+    backbone = tiny("llama").to(torch.bfloat16)
+
+    assert "its gradients differ from those of plain rows" in choose_attention(backbone, YES, NO)["flash"]
+
+
 def test_gradients_of_frozen_weights_are_not_asked_for(tiny, monkeypatch):
     monkeypatch.setitem(BACKENDS, "flash", wrong_gradients)
     backbone = tiny("llama").requires_grad_(False)
